@@ -1,0 +1,227 @@
+"""Boxes: conversions, overlap, and the text forms in which models write them. Pure numpy.
+
+Everywhere inside lhrs a box is xyxy in pixels of the image the user gave: x right, y down, (0, 0) the outer corner of
+the top-left pixel, so that a box around the whole image is `[0, 0, width, height]` and its area is `width * height`.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+Size = tuple[int, int]
+"""(width, height) of an image in pixels."""
+
+
+class ParsedBoxes(NamedTuple):
+    """Boxes found in a text."""
+
+    boxes: np.ndarray
+    """float32 `(N, 4)`, xyxy pixels."""
+    num_malformed: int
+    """Boxes that were begun but are no boxes: not four numbers, x2 < x1, y2 < y1, or far outside the image."""
+
+
+def xyxy_to_xywh(boxes: np.ndarray) -> np.ndarray:
+    """Return `(N, 4)` boxes as left, top, width, height (COCO)."""
+    boxes = _as_boxes(boxes)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+
+
+def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
+    """Return `(N, 4)` boxes of left, top, width, height as xyxy."""
+    boxes = _as_boxes(boxes)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+
+
+def xyxy_to_cxcywh(boxes: np.ndarray) -> np.ndarray:
+    """Return `(N, 4)` boxes as centre x, centre y, width, height."""
+    boxes = _as_boxes(boxes)
+    return np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
+
+
+def cxcywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
+    """Return `(N, 4)` boxes of centre x, centre y, width, height as xyxy."""
+    boxes = _as_boxes(boxes)
+    half = boxes[:, 2:] / 2
+    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1)
+
+
+def scale_boxes(boxes: np.ndarray, from_wh: tuple[float, float], to_wh: tuple[float, float]) -> np.ndarray:
+    """Return `(N, 4)` xyxy boxes of an image resized from one (width, height) to another."""
+    return _as_boxes(boxes) * np.tile(np.divide(to_wh, from_wh), 2)
+
+
+def clip_boxes(boxes: np.ndarray, size_wh: tuple[float, float]) -> np.ndarray:
+    """Return `(N, 4)` xyxy boxes cut to the image."""
+    return np.clip(_as_boxes(boxes), 0, np.tile(size_wh, 2))
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return float64 `(N, M)`, intersection over union of xyxy boxes `(N, 4)` and `(M, 4)`.
+
+    Sides are x2 - x1: nothing is added to them, unlike in scorers that count pixels and are then fed boxes of 0-1. Two
+    boxes without area have IoU 0.
+    """
+    a, b = _as_boxes(a), _as_boxes(b)
+    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    inter = (bottom_right - top_left).clip(min=0).prod(-1)
+    area_a, area_b = ((c[:, 2:] - c[:, :2]).prod(-1) for c in (a, b))
+    union = area_a[:, None] + area_b[None] - inter
+    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+
+
+def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
+    """Return int64 indices of the boxes to keep, best score first: each drops the worse ones it overlaps.
+
+    Args:
+        boxes: `(N, 4)` xyxy.
+        scores: `(N,)`; of equal scores the first box wins.
+        iou_threshold: Boxes that overlap by more than this are the same object.
+    """
+    boxes = _as_boxes(boxes)
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+    keep = []
+    while order.size:
+        best, order = order[0], order[1:]
+        keep.append(best)
+        order = order[iou(boxes[best], boxes[order])[0] <= iou_threshold]
+    return np.array(keep, np.int64)
+
+
+@dataclass(frozen=True)
+class _Style:
+    """How numbers of the unit square are written, found and read back."""
+
+    write: Callable[[np.ndarray], str]
+    """Text of one box, from float64 `(4,)` in 0-1."""
+    find: Callable[[str], Iterator[list[float] | None]]
+    """Candidates in a text, in the style's own numbers; None for what is begun but not readable."""
+    to_unit: Callable[[np.ndarray], np.ndarray]
+    separator: str
+    overshoot: float = 0.05
+    """Models overshoot the image edge: up to this share of its side is cut off, beyond it the box is malformed."""
+
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_NUMBERS = re.compile(rf"\s*{_NUMBER}(?:\s*,\s*{_NUMBER})*\s*,?\s*")
+_BRACKET = re.compile(r"\[([^\[\]]*)(?:\]|$|(?=\[))")
+_TAG = re.compile(r"<bbox>(.*?)(?:</bbox>|$|(?=<bbox>))", re.DOTALL)
+_PARENTHESES = re.compile(r"\(([^()]*)(?:\)|$|(?=\())(\s*,?\s*(?=\())?")
+_LOCATIONS = re.compile(r"(?:<loc_\d+>\s*)+")
+_NUM_BINS = 64
+
+
+def _numbers(text: str) -> list[float] | None:
+    return [float(v) for v in re.findall(_NUMBER, text)] if _NUMBERS.fullmatch(text) else None
+
+
+def _find_brackets(text: str) -> Iterator[list[float] | None]:
+    for content in _BRACKET.findall(text):
+        # Brackets around words, such as the task tag [VG], are not boxes.
+        if re.search(r"\d", content) and not re.search(r"[A-Za-z]{2}", content):
+            yield _numbers(content)
+
+
+def _find_tags(text: str) -> Iterator[list[float] | None]:
+    for content in _TAG.findall(text):
+        found = list(_find_brackets(content))
+        yield from found or [None]
+
+
+def _find_corner_pairs(text: str) -> Iterator[list[float] | None]:
+    first: list[float] | None = None
+    for content, joined in _PARENTHESES.findall(text):
+        corner = _numbers(content)
+        if corner is None and first is None:
+            continue  # words in parentheses
+        if first is None and joined:
+            first = corner
+        else:
+            yield [*(first or []), *(corner or [])]
+            first = None
+
+
+def _find_locations(text: str) -> Iterator[list[float] | None]:
+    for run in _LOCATIONS.findall(text):
+        bins = [float(v) for v in re.findall(r"\d+", run)]
+        yield from (bins[i : i + 4] for i in range(0, len(bins), 4))
+
+
+def _brackets(limit: int, spec: str, comma: str) -> Callable[[np.ndarray], str]:
+    return lambda unit: f"[{comma.join(format(v, spec) for v in unit * limit)}]"
+
+
+def _write_qwen(unit: np.ndarray) -> str:
+    x1, y1, x2, y2 = (unit * 1000).round().astype(int)
+    return f"({x1},{y1}),({x2},{y2})"
+
+
+def _write_locations(unit: np.ndarray) -> str:
+    return "".join(f"<loc_{b}>" for b in np.minimum((unit * _NUM_BINS).astype(int), _NUM_BINS - 1))
+
+
+def _divide(limit: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda numbers: numbers / limit
+
+
+_write_nova = _brackets(1, ".3f", ",")
+_STYLES = {
+    "unit": _Style(_brackets(1, ".3f", ", "), _find_brackets, _divide(1), ", "),
+    "nova": _Style(lambda unit: f"<bbox>{_write_nova(unit)}</bbox>", _find_tags, _divide(1), ", "),
+    "percent": _Style(_brackets(100, ".0f", ", "), _find_brackets, _divide(100), ", "),
+    "thousand": _Style(_brackets(1000, ".0f", ", "), _find_brackets, _divide(1000), ", "),
+    "qwen": _Style(_write_qwen, _find_corner_pairs, _divide(1000), " "),
+    "loc64": _Style(_write_locations, _find_locations, lambda bins: (bins + 0.5) / _NUM_BINS, "", overshoot=0),
+}
+STYLES = tuple(_STYLES)
+"""Text forms of boxes:
+
+`unit` (LHRS-Bot): `[0.120, 0.300, 0.450, 0.600]`, shares of the image to three decimals, half a pixel at 1,000.
+`nova` (LHRS-Bot-Nova): `<bbox>[0.120,0.300,0.450,0.600]</bbox>`.
+`percent`: `[12, 30, 45, 60]`. `thousand`: `[120, 300, 450, 600]`. `qwen`: `(120,300),(450,600)`, thousandths.
+`loc64` (lhrs-nano): `<loc_7><loc_19><loc_28><loc_38>`, 64 bins a side, read back as bin centres `(bin + 0.5) / 64`.
+"""
+
+
+def format_boxes(boxes_xyxy: np.ndarray, size_wh: Size, style: str) -> str:
+    """Return the text of `(N, 4)` xyxy pixel boxes, cut to the image, in one of `STYLES`.
+
+    Raises:
+        ValueError: A box has x2 < x1 or y2 < y1 or is not finite, or the style is unknown.
+    """
+    form = _style(style)
+    boxes = _as_boxes(boxes_xyxy)
+    if not (np.isfinite(boxes).all() and (boxes[:, 2:] >= boxes[:, :2]).all()):
+        raise ValueError(f"not xyxy boxes: {boxes.tolist()}")
+    unit = clip_boxes(boxes / np.tile(size_wh, 2), (1, 1))
+    return form.separator.join(form.write(box) for box in unit)
+
+
+def parse_boxes(text: str, size_wh: Size, style: str) -> ParsedBoxes:
+    """Return the boxes in a text of one of `STYLES`, in order, cut to the image; other words are passed over.
+
+    Raises:
+        ValueError: The style is unknown.
+    """
+    form = _style(style)
+    candidates = list(form.find(text))
+    complete = [c for c in candidates if c is not None and len(c) == 4]
+    unit = form.to_unit(np.array(complete, np.float64).reshape(-1, 4))
+    inside = (unit >= -form.overshoot).all(1) & (unit <= 1 + form.overshoot).all(1)
+    good = inside & (unit[:, 2:] >= unit[:, :2]).all(1)
+    pixels = scale_boxes(clip_boxes(unit[good], (1, 1)), (1, 1), size_wh).astype(np.float32)
+    return ParsedBoxes(pixels, len(candidates) - len(pixels))
+
+
+def _style(name: str) -> _Style:
+    if name not in _STYLES:
+        raise ValueError(f"unknown box style {name!r}; known: {', '.join(STYLES)}")
+    return _STYLES[name]
+
+
+def _as_boxes(boxes: np.ndarray) -> np.ndarray:
+    return np.asarray(boxes, np.float64).reshape(-1, 4)

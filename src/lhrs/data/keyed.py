@@ -1,0 +1,43 @@
+"""Data order and randomness as pure functions of (seed, position), so that resuming is exact.
+
+Nothing here keeps state: the permutation of an epoch follows from (seed, epoch), the random draws of a sample from
+(seed, epoch, index). Worker count, process count and history cannot change either.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+Key = tuple[int, int]
+
+
+class KeyedSampler(Sampler[Key]):
+    """Yield `(epoch, index)` keys: a fresh permutation each epoch, the same on every process.
+
+    accelerate calls `set_epoch`; the epoch travels inside the key because dataset state does not reach persistent workers.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size, self.seed, self.epoch = size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[Key]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        return ((self.epoch, int(i)) for i in order)
+
+
+def sample_rng(seed: int, key: Key) -> np.random.Generator:
+    """Return the generator that owns every random draw of one sample in one epoch."""
+    return np.random.default_rng([seed, *key])
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Seed torch's global generator for one optimizer step (dropout, router noise)."""
+    torch.manual_seed(int(np.random.default_rng([seed, step]).integers(2**62)))

@@ -1,0 +1,136 @@
+"""From pixels to longitude and latitude, and from there to GeoJSON (RFC 7946)."""
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lhrs.errors import DataError
+
+if TYPE_CHECKING:
+    from affine import Affine
+    from rasterio.control import GroundControlPoint
+    from rasterio.crs import CRS
+
+_WGS84_A = 6378137.0
+_WGS84_E2 = 0.00669437999014
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where the pixels of a raster lie: an affine transform, or ground control points, in some CRS."""
+
+    crs: "CRS"
+    transform: "Affine | None" = None
+    gcps: "tuple[GroundControlPoint, ...]" = ()
+    """Used when there is no transform; a polynomial is fitted through them."""
+
+    def to_lonlat(self, points: np.ndarray) -> np.ndarray:
+        """Return float64 `(N, 2)` longitude and latitude (WGS 84 degrees) of `(N, 2)` xy pixels; NaN off the Earth."""
+        import rasterio
+        from rasterio.transform import GCPTransformer
+        from rasterio.warp import transform as warp
+
+        x, y = np.asarray(points, np.float64).reshape(-1, 2).T
+        if not len(x):
+            return np.empty((0, 2))
+        with rasterio.Env():
+            if self.transform is not None:
+                a, b, c, d, e, f = self.transform[:6]
+                east, north = a * x + b * y + c, d * x + e * y + f
+            else:
+                with GCPTransformer(self.gcps) as transformer:
+                    east, north = transformer.xy(y, x, offset="ul")
+            lonlat = np.stack(warp(self.crs, "EPSG:4326", np.asarray(east), np.asarray(north))[:2], 1)
+        lonlat[~np.isfinite(lonlat).all(1)] = np.nan
+        beyond = np.abs(lonlat[:, 0]) > 180  # grids that count longitude from 0 to 360
+        lonlat[beyond, 0] = (lonlat[beyond, 0] + 180) % 360 - 180
+        return lonlat
+
+    def gsd_m(self, width: int, height: int) -> float | None:
+        """Return metres on the ground per pixel at the centre of a `width` x `height` image; None if off the Earth.
+
+        This is the square root of a pixel's area on the WGS 84 ellipsoid, which holds for degrees, feet, rotated grids
+        and Mercator alike. Where a projection's own pixel size is within 1 % of it (UTM and its like), that round
+        number is returned.
+        """
+        x, y = width / 2, height / 2
+        lonlat = self.to_lonlat(np.array([[x, y], [x + 1, y], [x, y + 1]]))
+        across, down = lonlat[1:] - lonlat[0]
+        latitude = math.radians(lonlat[0, 1])
+        curve = 1 - _WGS84_E2 * math.sin(latitude) ** 2
+        per_degree = np.radians([math.cos(latitude), (1 - _WGS84_E2) / curve]) * _WGS84_A / math.sqrt(curve)
+        across[0], down[0] = (across[0] + 180) % 360 - 180, (down[0] + 180) % 360 - 180
+        gsd_m = math.sqrt(abs(np.linalg.det(np.stack([across, down]) * per_degree)))
+        if not (math.isfinite(gsd_m) and gsd_m > 0):
+            return None
+        if self.transform is not None and self.crs.is_projected:
+            nominal_m = math.sqrt(abs(self.transform.determinant)) * self.crs.linear_units_factor[1]
+            if abs(nominal_m / gsd_m - 1) < 0.01:
+                return nominal_m
+        return gsd_m
+
+
+def _counter_clockwise(ring: np.ndarray) -> list[list[float]]:
+    x, y = ring.T
+    if np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) < 0:
+        ring = ring[::-1]
+    return np.concatenate([ring, ring[:1]]).tolist()
+
+
+def _west_of(ring: np.ndarray, longitude: float) -> np.ndarray:
+    """Return the part of a convex `(N, 2)` ring that lies west of a meridian."""
+    kept: list[np.ndarray] = []
+    for a, b in zip(ring, np.roll(ring, -1, 0), strict=True):
+        if a[0] <= longitude:
+            kept.append(a)
+        if (a[0] < longitude) != (b[0] < longitude) and a[0] != longitude and b[0] != longitude:
+            kept.append(a + (b - a) * (longitude - a[0]) / (b[0] - a[0]))
+    return np.array(kept)
+
+
+def feature(ring: np.ndarray, properties: dict[str, Any]) -> dict[str, Any]:
+    """Return a GeoJSON Feature of one convex outline.
+
+    Args:
+        ring: `(N, 2)` longitude and latitude in degrees, not closed, either direction. An outline that spans more than
+            half the globe is taken to cross the antimeridian and is cut there into two polygons (RFC 7946, 3.1.9). One
+            with a corner off the Earth (NaN) has no geometry, which the standard allows.
+        properties: What JSON can hold.
+    """
+    return {"type": "Feature", "geometry": _geometry(np.asarray(ring, np.float64)), "properties": properties}
+
+
+def _geometry(ring: np.ndarray) -> dict[str, Any] | None:
+    if not np.isfinite(ring).all():
+        return None
+    if np.ptp(ring[:, 0]) <= 180:
+        return {"type": "Polygon", "coordinates": [_counter_clockwise(ring)]}
+    turn = np.array([360.0, 0.0])
+    mirror = np.array([-1.0, 1.0])
+    unwrapped = np.where(ring[:, :1] < 0, ring + turn, ring)
+    west = _west_of(unwrapped, 180)
+    east = _west_of(unwrapped * mirror, -180) * mirror - turn
+    parts = [[_counter_clockwise(part)] for part in (west, east) if len(part) >= 3]
+    return {"type": "MultiPolygon", "coordinates": parts}
+
+
+def write_geojson(path: Path, features: Iterable[dict[str, Any]]) -> None:
+    """Write a FeatureCollection in longitude and latitude to `path`, whole or not at all.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    text = json.dumps({"type": "FeatureCollection", "features": list(features)}, allow_nan=False)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"{path} cannot be written: {error.strerror}.") from error

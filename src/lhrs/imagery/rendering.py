@@ -1,0 +1,98 @@
+"""Which bands of a raster to show, and how their values become eight bits."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+SENTINEL2_WHITE = 3000
+"""Reflectance x 10,000 shown as white in Sentinel-2 views, as in the EuroSAT RGB pictures."""
+_SENTINEL2_MIN_BANDS = 10
+_CLASS_CODES = 16
+"""A gray eight-bit band with only values below this holds class codes or a mask: as is, it would be black."""
+FILL_VALUES = (-9999, -32767, -32768, -99999)
+"""Written for "no data" by so many tools that signed data is taken to mean it, even when a file does not declare it."""
+_FILL_MAGNITUDE = 1e30
+
+_BY_COUNT = {
+    1: ((1, 1, 1), "single band"),
+    2: ((1, 2, 1), "two bands, as radar VV, VH, VV"),
+    3: ((1, 2, 3), "three bands, as RGB"),
+    4: ((1, 2, 3), "four bands, as RGB and near infrared"),
+    5: ((3, 2, 1), "five bands, blue first"),
+    6: ((3, 2, 1), "six bands, blue first"),
+    7: ((4, 3, 2), "Landsat 8 band order"),
+    8: ((5, 3, 2), "WorldView band order"),
+    10: ((3, 2, 1), "Sentinel-2 band order without the 60 m bands"),
+    11: ((4, 3, 2), "Landsat 8 or Sentinel-2 band order"),
+    12: ((4, 3, 2), "Sentinel-2 band order"),
+    13: ((4, 3, 2), "Sentinel-2 band order"),
+}
+_COLOURS = ("red", "green", "blue")
+# Sentinel-2 and Landsat 8/9 number red, green and blue alike: B4, B3, B2.
+_NAME_PATTERNS = (
+    [rf"^{colour}$" for colour in _COLOURS],
+    [rf"(?:^|[^a-z0-9])b0?{number}$" for number in (4, 3, 2)],
+    [rf"^(?!.*(?:edge|coast)).*(?<![a-z]){colour}(?![a-z])" for colour in _COLOURS],
+)
+
+
+def choose_bands(colours: Sequence[str], names: Sequence[str | None]) -> tuple[list[int], str]:
+    """Return the 1-based bands to show as red, green and blue, and what the choice rests on.
+
+    Args:
+        colours: Declared meaning of each band: "red", "green", "blue", "gray", "alpha", "undefined", ...
+        names: Free text name of each band, or None.
+    """
+    if all(colour in colours for colour in _COLOURS):
+        return [colours.index(colour) + 1 for colour in _COLOURS], "declared colours"
+    lower = [(name or "").strip().lower() for name in names]
+    for patterns in _NAME_PATTERNS:
+        found = [next((i for i, name in enumerate(lower, 1) if re.search(p, name)), 0) for p in patterns]
+        if all(found):
+            return found, "band names"
+    data_bands = [i for i, colour in enumerate(colours, 1) if colour != "alpha"] or [1]
+    positions, reason = _BY_COUNT.get(len(data_bands), ((1, 2, 3), "first three bands"))
+    return [data_bands[p - 1] for p in positions], reason
+
+
+def data_mask(values: np.ndarray) -> np.ndarray:
+    """Return bool, the shape of `values`: False at NaN, infinity and usual fill values a file forgot to declare."""
+    if values.dtype.kind not in "if":
+        return np.ones(values.shape, bool)
+    mask = ~np.isin(values, FILL_VALUES)
+    if values.dtype.kind == "f":
+        mask &= np.abs(values) < _FILL_MAGNITUDE  # also False for NaN
+    return mask
+
+
+def _linear(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    inside: np.ndarray = np.nan_to_num(np.clip(values, low, high), nan=low)
+    return ((inside - low) * (255 / (high - low))).round().astype(np.uint8)
+
+
+def _stretch(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    known = values[mask]
+    low, high = np.percentile(known, (2, 98)) if known.size else (0, 0)
+    if not high > low and known.size:  # nearly all the same value: show what differs
+        low, high = known.min(), known.max()
+    return _linear(values, float(low), float(high)) if high > low else np.full(values.shape, 128, np.uint8)
+
+
+def to_uint8(values: np.ndarray, mask: np.ndarray, num_bands: int) -> tuple[np.ndarray, str]:
+    """Return the bands as uint8 of the same shape, and the scaling in words.
+
+    Args:
+        values: `(B, H, W)` of any real type, the bands to be shown.
+        mask: bool `(B, H, W)`, True where a band has data.
+        num_bands: Bands in the file; ten or more of 16-bit integers are taken for Sentinel-2 reflectance.
+    """
+    if values.dtype == np.uint8:
+        top = int(values.max(where=mask, initial=0))
+        if len(values) == 1 and 0 < top < _CLASS_CODES:
+            return _linear(values, 0, top), f"class codes 0-{top} spread over black to white"
+        return values, "uint8 as is"
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 2 and num_bands >= _SENTINEL2_MIN_BANDS:
+        return _linear(values, 0, SENTINEL2_WHITE), f"Sentinel-2 reflectance 0-{SENTINEL2_WHITE}"
+    scaled = np.stack([_stretch(band, known) for band, known in zip(values, mask, strict=True)])
+    return scaled, "2-98 percentile of each band"

@@ -1,0 +1,150 @@
+"""The bridge: learned queries read several encoder levels and hand the language model a few image tokens.
+
+One class for LHRS-Bot (arXiv:2402.02544) and LHRS-Bot-Nova (arXiv:2411.09301); `LHRSBridgeConfig` holds the difference.
+Levels never see each other: all of them run as one sequence under a block mask, so there is no loop over levels and one
+feed-forward call.
+
+Shapes: B images, L levels, N_l tokens of level l, N = sum of N_l, Q = all queries, C bridge width, D language width,
+E experts, K experts per token, T = B * Q.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lhrs.models.configuration import LHRSBridgeConfig
+from lhrs.models.moe import MixtureOfExperts, RouterReport
+
+
+@dataclass
+class BridgeOutput:
+    """Image tokens and what the routers did."""
+
+    tokens: Tensor
+    """`(B, Q, D)`."""
+    router: RouterReport | None
+    """None for dense bridges."""
+
+
+class Bridge(nn.Module):
+    """Map tapped encoder levels to image tokens of the language model's width."""
+
+    def __init__(self, config: LHRSBridgeConfig, language_size: int) -> None:
+        super().__init__()
+        self.config = config
+        width = config.hidden_size
+        self.query = nn.Parameter(torch.empty(1, config.num_tokens, width))
+        sizes = config.level_sizes or [width] * len(config.queries)
+        self.in_proj = nn.ModuleList(nn.Identity() if s == width else nn.Linear(s, width) for s in sizes)
+        eps = config.layer_norm_eps
+        norm = (lambda: nn.LayerNorm(width, eps=eps)) if config.outer_norms else nn.Identity
+        self.query_norm, self.key_norm, self.out_norm = norm(), norm(), norm()
+        self.layers = nn.ModuleList(BridgeBlock(config) for _ in range(config.num_layers))
+        self.out_proj = nn.Linear(width, language_size)
+
+    def forward(self, levels: list[Tensor], grids: list[tuple[int, int]]) -> BridgeOutput:
+        """Return image tokens.
+
+        Args:
+            levels: one `(B, N_l, C_l)` per level, row-major over its grid.
+            grids: (rows, columns) of each level.
+
+        Raises:
+            ValueError: the number of levels differs from the configuration.
+        """
+        if len(levels) != len(self.config.queries):
+            raise ValueError(f"the bridge reads {len(self.config.queries)} levels, got {len(levels)}")
+        image = torch.cat([proj(x) for proj, x in zip(self.in_proj, levels, strict=True)], dim=1)
+        image = self.key_norm(image)
+        query = self.query_norm(self.query).expand(len(image), -1, -1).to(image.dtype)
+        keys, values = image, image
+        if self.config.key_positions == "sincos2d":
+            keys = image + torch.cat([sincos2d(g, self.config.hidden_size, image) for g in grids])
+        sizes = [x.shape[1] for x in levels]
+        if self.config.keys_include_queries:
+            keys = values = torch.cat([query, image], dim=1)
+        mask = level_mask(self.config.queries, sizes, self.config.keys_include_queries, image.device)
+        reports, x = [], query
+        for layer in self.layers:
+            x, report = layer(x, keys, values, mask)
+            reports.append(report)
+        router = RouterReport.merge(reports) if self.config.num_experts > 1 else None
+        return BridgeOutput(self.out_proj(self.out_norm(x)), router)
+
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """Initialise the queries (linear layers and norms are initialised by the owning model)."""
+        if self.config.query_init == "normal":
+            nn.init.trunc_normal_(self.query, std=self.config.initializer_range)
+            return
+        points = []
+        for count in self.config.queries:
+            side = round(count**0.5)
+            if side * side != count:
+                raise ValueError(f"query_init 'grid' needs square numbers of queries, got {count}")
+            points.append(sincos2d((side, side), self.config.hidden_size, self.query))
+        self.query.copy_(torch.cat(points)[None])
+        for layer in self.layers:
+            layer.k_proj.weight.copy_(layer.q_proj.weight)
+
+
+class BridgeBlock(nn.Module):
+    """Pre-norm cross-attention, then a feed-forward; keys and values share one LayerNorm."""
+
+    def __init__(self, config: LHRSBridgeConfig) -> None:
+        super().__init__()
+        width, eps = config.hidden_size, config.layer_norm_eps
+        self.num_heads = config.num_heads
+        self.query_norm, self.key_norm, self.mlp_norm = (nn.LayerNorm(width, eps=eps) for _ in range(3))
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(width, width) for _ in range(4))
+        inner = round(width * config.mlp_ratio)
+        self.mlp = MixtureOfExperts(config, inner) if config.num_experts > 1 else FeedForward(width, inner)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, RouterReport | None]:
+        """Map queries `(B, Q, C)` and keys/values `(B, N, C)` under a boolean mask `(Q, N)` to `(B, Q, C)`."""
+        k = self.key_norm(keys)
+        v = k if values is keys else self.key_norm(values)
+        q, k, v = self.q_proj(self.query_norm(x)), self.k_proj(k), self.v_proj(v)
+        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
+        x = x + self.o_proj(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+        y = self.mlp(self.mlp_norm(x))
+        y, report = y if isinstance(y, tuple) else (y, None)
+        return x + y, report
+
+
+class FeedForward(nn.Module):
+    """Linear, exact GELU, linear."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(width, inner), nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x)))
+
+
+def level_mask(queries: list[int], sizes: list[int], with_queries: bool, device: torch.device) -> Tensor | None:
+    """Return the boolean `(Q, keys)` mask that lets each query see only its own level (True = may look)."""
+    if len(queries) == 1:
+        return None
+    count = lambda numbers: torch.arange(len(numbers), device=device).repeat_interleave(torch.tensor(numbers, device=device))  # noqa: E731
+    of_query, of_key = count(queries), count(sizes)
+    if with_queries:
+        of_key = torch.cat([of_query, of_key])
+    return of_query[:, None] == of_key[None]
+
+
+def sincos2d(grid: tuple[int, int], width: int, like: Tensor) -> Tensor:
+    """Return fixed positions `(rows * columns, width)`: the first half of the channels encodes the column, the second the row.
+
+    Per axis half the channels are sines, half cosines, with frequencies 10000^(-i / (width / 4)).
+    """
+    rows, columns = grid
+    omega = 1.0 / 10000 ** (torch.arange(width // 4, device=like.device, dtype=torch.float64) / (width / 4))
+    axis = lambda n: (torch.arange(n, device=like.device, dtype=torch.float64)[:, None] * omega)  # noqa: E731
+    enc = [torch.cat([a.sin(), a.cos()], dim=1) for a in (axis(columns), axis(rows))]
+    column = enc[0][None].expand(rows, -1, -1)
+    row = enc[1][:, None].expand(-1, columns, -1)
+    return torch.cat([column, row], dim=-1).flatten(0, 1).to(like.dtype)

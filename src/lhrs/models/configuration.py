@@ -1,0 +1,136 @@
+"""Configuration of the LHRS family: a vision encoder, a bridge and a language model."""
+
+from typing import Any
+
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+KEY_POSITIONS = ("none", "sincos2d")
+EXPERT_STYLES = ("gelu", "nova_linear")
+QUERY_INITS = ("normal", "grid")
+
+
+class LHRSBridgeConfig(PreTrainedConfig):
+    """Sizes and switches of the bridge; LHRS-Bot and LHRS-Bot-Nova are two settings of it.
+
+    Args:
+        queries: learned queries per tapped encoder level, shallow to deep; their sum is the number of image tokens.
+        hidden_size: width of the bridge.
+        level_sizes: width of each tapped level; None means `hidden_size` (no input projection).
+        num_layers: cross-attention blocks, shared by all levels.
+        num_heads: attention heads.
+        mlp_ratio: feed-forward width over `hidden_size`.
+        keys_include_queries: the initial queries join the keys and values (LHRS-Bot).
+        key_positions: "none", or "sincos2d" added to the keys only (Nova).
+        outer_norms: LayerNorm on queries, image tokens and output outside the blocks (Nova).
+        num_experts: feed-forward experts per block; 1 is a plain feed-forward.
+        top_k: experts that each token visits.
+        expert_style: "gelu", or "nova_linear": the released Nova experts, which lack an activation and are routed by a
+            tanh gate with training noise. For imported checkpoints only.
+        balance_weight: weight of the load-balancing loss (arXiv:2101.03961); ignored by dense bridges.
+        query_init: "normal" (std 0.02), or "grid": queries start at the sincos position of a square grid of points and keys
+            are projected like queries, so that each query begins by reading its own place. Queries per level must be squares.
+        layer_norm_eps: epsilon of every LayerNorm.
+        initializer_range: standard deviation of linear weights at initialisation.
+    """
+
+    model_type = "lhrs_bridge"
+
+    def __init__(
+        self,
+        queries: tuple[int, ...] | list[int] = (64, 48, 32),
+        hidden_size: int = 1024,
+        level_sizes: list[int] | None = None,
+        num_layers: int = 6,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        keys_include_queries: bool = False,
+        key_positions: str = "none",
+        outer_norms: bool = False,
+        num_experts: int = 1,
+        top_k: int = 2,
+        expert_style: str = "gelu",
+        balance_weight: float = 0.01,
+        query_init: str = "normal",
+        layer_norm_eps: float = 1e-5,
+        initializer_range: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
+        if hidden_size % num_heads:
+            raise ValueError(f"bridge hidden_size {hidden_size} is not divisible by num_heads {num_heads}")
+        if num_experts > 1 and not 1 <= top_k <= num_experts:
+            raise ValueError(f"top_k must be between 1 and num_experts={num_experts}, got {top_k}")
+        for name, value, known in (
+            ("key_positions", key_positions, KEY_POSITIONS),
+            ("expert_style", expert_style, EXPERT_STYLES),
+            ("query_init", query_init, QUERY_INITS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        if level_sizes is not None and len(level_sizes) != len(queries):
+            raise ValueError(f"level_sizes has {len(level_sizes)} entries for {len(queries)} levels")
+        self.queries = list(queries)
+        self.hidden_size = hidden_size
+        self.level_sizes = list(level_sizes) if level_sizes is not None else None
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.mlp_ratio = mlp_ratio
+        self.keys_include_queries = keys_include_queries
+        self.key_positions = key_positions
+        self.outer_norms = outer_norms
+        self.num_experts = num_experts
+        self.top_k = top_k
+        self.expert_style = expert_style
+        self.balance_weight = balance_weight
+        self.query_init = query_init
+        self.layer_norm_eps = layer_norm_eps
+        self.initializer_range = initializer_range
+        super().__init__(**kwargs)
+
+    @property
+    def num_tokens(self) -> int:
+        """Image tokens that the language model sees per image."""
+        return sum(self.queries)
+
+
+class LHRSConfig(PreTrainedConfig):
+    """Configuration of `LHRSForConditionalGeneration`.
+
+    Args:
+        vision_config: any transformers vision encoder, or `timm_wrapper` for any timm model.
+        text_config: any causal language model of transformers.
+        bridge_config: see `LHRSBridgeConfig`.
+        levels: indices of the tapped encoder levels, shallow to deep. For transformers encoders an index into
+            `hidden_states` (0 is the embedding output), for timm an index into `forward_intermediates`.
+        image_token_id: id of the placeholder token, repeated once per image token.
+    """
+
+    model_type = "lhrs"
+    sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig, "bridge_config": LHRSBridgeConfig}
+
+    def __init__(
+        self,
+        vision_config: dict | PreTrainedConfig | None = None,
+        text_config: dict | PreTrainedConfig | None = None,
+        bridge_config: dict | LHRSBridgeConfig | None = None,
+        levels: tuple[int, ...] | list[int] = (7, 15, 22),
+        image_token_id: int = 32000,
+        **kwargs: Any,
+    ) -> None:
+        self.vision_config = _sub_config(vision_config, "clip_vision_model")
+        self.text_config = _sub_config(text_config, "llama")
+        if not isinstance(bridge_config, LHRSBridgeConfig):
+            bridge_config = LHRSBridgeConfig(**(bridge_config or {}))
+        self.bridge_config = bridge_config
+        self.levels = list(levels)
+        if len(self.levels) != len(bridge_config.queries):
+            raise ValueError(f"{len(self.levels)} levels are tapped but the bridge has {len(bridge_config.queries)}")
+        self.image_token_id = image_token_id
+        kwargs.setdefault("tie_word_embeddings", getattr(self.text_config, "tie_word_embeddings", False))
+        super().__init__(**kwargs)
+
+
+def _sub_config(config: dict | PreTrainedConfig | None, default: str) -> PreTrainedConfig:
+    if isinstance(config, dict):
+        config = dict(config)
+        return CONFIG_MAPPING[config.pop("model_type", default)].from_dict(config)
+    return config if config is not None else CONFIG_MAPPING[default]()

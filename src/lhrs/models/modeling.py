@@ -1,0 +1,226 @@
+"""LHRSForConditionalGeneration: vision encoder -> bridge -> causal language model, in transformers' own way."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageTextToText,
+    GenerationMixin,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
+
+from lhrs.models.bridge import Bridge, BridgeOutput
+from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
+from lhrs.models.encoder import read_levels
+from lhrs.models.moe import Experts
+
+
+@dataclass
+class LHRSOutput(ModelOutput):
+    """Output of `LHRSForConditionalGeneration`.
+
+    loss: language loss plus `balance_weight` times the balance loss; logits `(B, T, V)`; expert_usage `(E,)` shares.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+    balance_loss: Tensor | None = None
+    expert_usage: Tensor | None = None
+
+
+@dataclass
+class LHRSModelOutput(BaseModelOutputWithPast):
+    """Hidden states of the language model plus what the bridge's routers did."""
+
+    balance_loss: Tensor | None = None
+    expert_usage: Tensor | None = None
+
+
+@dataclass
+class LHRSImageFeatures(BaseModelOutputWithPooling):
+    """`pooler_output` holds the image tokens `(B, Q, D)`; `last_hidden_state` the levels concatenated on tokens."""
+
+    bridge: BridgeOutput | None = None
+
+
+class LHRSPreTrainedModel(PreTrainedModel):
+    """Shared plumbing."""
+
+    config_class = LHRSConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    _no_split_modules = ["BridgeBlock"]
+    _skip_keys_device_placement = ["past_key_values"]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, Bridge):
+            module.init_weights()
+        elif isinstance(module, Experts):
+            for weight in (module.up_weight, module.down_weight):
+                nn.init.trunc_normal_(weight, std=self.config.bridge_config.initializer_range)
+        else:
+            super()._init_weights(module)
+
+
+class LHRSModel(LHRSPreTrainedModel):
+    """The model without its language head."""
+
+    def __init__(self, config: LHRSConfig) -> None:
+        super().__init__(config)
+        self.vision_tower = AutoModel.from_config(config.vision_config)
+        self.bridge = Bridge(config.bridge_config, config.text_config.hidden_size)
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> LHRSImageFeatures:
+        """Return image tokens of `(images, 3, H, W)` pixels in `pooler_output` `(images, Q, D)`."""
+        levels, grids = read_levels(self.vision_tower, pixel_values.to(self.vision_tower.dtype), self.config.levels)
+        bridged = self.bridge([x.to(self.bridge.query.dtype) for x in levels], grids)
+        same = len({x.shape[-1] for x in levels}) == 1
+        return LHRSImageFeatures(
+            last_hidden_state=torch.cat(levels, dim=1) if same else levels[-1],
+            pooler_output=bridged.tokens,
+            bridge=bridged,
+        )
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> LHRSModelOutput:
+        """Scatter image tokens over the placeholders of `input_ids` and run the language model.
+
+        Args:
+            input_ids: `(B, T)`; every image takes `num_tokens` consecutive placeholder ids, images in reading order.
+            pixel_values: `(images, 3, H, W)`, all images of the batch in the order of their placeholders; None for text only.
+
+        Raises:
+            ValueError: placeholders and images do not match.
+        """
+        kwargs.pop("return_dict", None)
+        router = None
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        if pixel_values is not None:
+            features = self.get_image_features(pixel_values)
+            router = features.bridge.router if features.bridge is not None else None
+            image = features.pooler_output.flatten(0, 1).to(inputs_embeds.dtype).to(inputs_embeds.device)
+            at = self._placeholders(input_ids, inputs_embeds)
+            if not torch.compiler.is_compiling() and int(at.sum()) != len(image):
+                raise ValueError(
+                    f"the prompt holds {int(at.sum())} image placeholders but the images need {len(image)} "
+                    f"({self.config.bridge_config.num_tokens} each); let the processor expand them"
+                )
+            inputs_embeds = inputs_embeds.masked_scatter(at.unsqueeze(-1), image)
+        out = self.language_model(
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        return LHRSModelOutput(
+            last_hidden_state=out.last_hidden_state,
+            past_key_values=out.past_key_values,
+            hidden_states=out.hidden_states,
+            attentions=out.attentions,
+            balance_loss=router.balance_loss if router else None,
+            expert_usage=router.usage if router else None,
+        )
+
+    def _placeholders(self, input_ids: Tensor | None, inputs_embeds: Tensor) -> Tensor:
+        if input_ids is not None:
+            return input_ids == self.config.image_token_id
+        token = torch.tensor(self.config.image_token_id, device=inputs_embeds.device)
+        return (inputs_embeds == self.get_input_embeddings()(token)).all(-1)
+
+
+class LHRSForConditionalGeneration(LHRSPreTrainedModel, GenerationMixin):
+    """Vision encoder, bridge and language model with its head; `generate`, PEFT and `pipeline` work as usual."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+
+    def __init__(self, config: LHRSConfig) -> None:
+        super().__init__(config)
+        self.model = LHRSModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> LHRSImageFeatures:
+        """See `LHRSModel.get_image_features`."""
+        return self.model.get_image_features(pixel_values, **kwargs)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> LHRSOutput:
+        """Return logits, and the loss where `labels` (`(B, T)`, -100 ignored) are given."""
+        loss_kwargs = {k: kwargs.pop(k) for k in ("num_items_in_batch",) if k in kwargs}
+        out = self.model(
+            input_ids, pixel_values, attention_mask, position_ids, past_key_values, inputs_embeds, **kwargs
+        )
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(out.last_hidden_state[:, keep])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **loss_kwargs
+            )
+            if out.balance_loss is not None:
+                loss = loss + self.config.bridge_config.balance_weight * out.balance_loss.to(loss)
+        return LHRSOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=out.past_key_values,
+            hidden_states=out.hidden_states,
+            attentions=out.attentions,
+            balance_loss=out.balance_loss,
+            expert_usage=out.expert_usage,
+        )
+
+
+AutoConfig.register("lhrs_bridge", LHRSBridgeConfig)
+AutoConfig.register("lhrs", LHRSConfig)
+AutoModel.register(LHRSConfig, LHRSModel)
+AutoModelForImageTextToText.register(LHRSConfig, LHRSForConditionalGeneration)

@@ -1,0 +1,109 @@
+"""Mixture of experts for the bridge's feed-forward, with balance loss, usage metric and upcycling from a dense one.
+
+Upcycling (arXiv:2212.05055) copies the dense feed-forward into every expert; the chosen weights sum to one, so the mixture
+computes exactly what the dense layer did until the router learns. The released Nova experts ("nova_linear") have no
+activation, so theirs did not.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lhrs.models.configuration import LHRSBridgeConfig
+
+
+@dataclass
+class RouterReport:
+    """What routers did on one batch."""
+
+    balance_loss: Tensor
+    """Scalar; 1.0 when tokens spread evenly, `num_experts` when all go to one (Switch, arXiv:2101.03961)."""
+    usage: Tensor
+    """`(E,)` share of the token slots that each expert received; sums to one."""
+
+    @staticmethod
+    def merge(reports: "list[RouterReport | None]") -> "RouterReport":
+        """Average over layers."""
+        kept = [r for r in reports if r is not None]
+        return RouterReport(
+            torch.stack([r.balance_loss for r in kept]).mean(), torch.stack([r.usage for r in kept]).mean(0)
+        )
+
+
+class Experts(nn.Module):
+    """Feed-forwards stacked in single tensors: `up` `(E, inner, C)`, `down` `(E, C, inner)`."""
+
+    def __init__(self, num: int, width: int, inner: int, activation: bool) -> None:
+        super().__init__()
+        self.up_weight, self.up_bias = nn.Parameter(torch.empty(num, inner, width)), nn.Parameter(torch.zeros(num, inner))
+        self.down_weight, self.down_bias = nn.Parameter(torch.empty(num, width, inner)), nn.Parameter(torch.zeros(num, width))
+        self.activation = activation
+
+    def forward(self, e: int, x: Tensor) -> Tensor:
+        """Run expert `e` on `(tokens, C)`."""
+        h = F.linear(x, self.up_weight[e], self.up_bias[e])
+        return F.linear(F.gelu(h) if self.activation else h, self.down_weight[e], self.down_bias[e])
+
+
+class NovaGate(nn.Module):
+    """Nova's router: two linear maps with tanh between, and learned Gaussian noise while training."""
+
+    def __init__(self, width: int, num: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(width, num, bias=False), nn.Linear(num, num, bias=False)
+        self.noise = nn.Linear(width, num, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.second(self.first(x).tanh())
+        if self.training:
+            logits = logits + torch.randn_like(logits) * (F.softplus(self.noise(x)) + 0.01)
+        return logits
+
+
+class MixtureOfExperts(nn.Module):
+    """Send each token to its `top_k` experts and sum their outputs with weights that add up to one."""
+
+    def __init__(self, config: LHRSBridgeConfig, inner: int) -> None:
+        super().__init__()
+        nova = config.expert_style == "nova_linear"
+        width = config.hidden_size
+        self.top_k, self.num_experts = config.top_k, config.num_experts
+        self.router = NovaGate(width, config.num_experts) if nova else nn.Linear(width, config.num_experts, bias=False)
+        self.experts = Experts(config.num_experts, width, inner, activation=not nova)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, RouterReport]:
+        """Map `(B, Q, C)` to the same shape plus a report."""
+        x_TC = x.flatten(0, -2)  # noqa: N806
+        logits_TE = self.router(x_TC).float()  # noqa: N806
+        top, chosen = logits_TE.topk(self.top_k, dim=-1)
+        weight = top.softmax(-1).to(x.dtype)
+        out = torch.zeros_like(x_TC)
+        for e in range(self.num_experts):
+            token, slot = (chosen == e).nonzero(as_tuple=True)
+            out = out.index_add(0, token, (self.experts(e, x_TC[token]) * weight[token, slot, None]).to(out.dtype))
+        usage = F.one_hot(chosen, self.num_experts).float().mean((0, 1))
+        balance = self.num_experts * (usage * logits_TE.softmax(-1).mean(0)).sum()
+        return out.view_as(x), RouterReport(balance, usage.detach())
+
+
+@torch.no_grad()
+def upcycle(dense: nn.Module, mixture: nn.Module) -> None:
+    """Copy a dense `Bridge` into one with experts, in place; the two compute the same until the router learns.
+
+    Raises:
+        ValueError: the mixture has linear experts, which cannot reproduce a dense feed-forward.
+    """
+    if mixture.config.expert_style != "gelu":
+        raise ValueError("linear experts cannot take over a dense feed-forward; use expert_style 'gelu'")
+    source, target = dict(dense.state_dict()), mixture.state_dict()
+    for i in range(len(mixture.layers)):
+        for part in ("up", "down"):
+            for kind in ("weight", "bias"):
+                value = source.pop(f"layers.{i}.mlp.{part}.{kind}")
+                target[f"layers.{i}.mlp.experts.{part}_{kind}"].copy_(value.expand_as(target[f"layers.{i}.mlp.experts.{part}_{kind}"]))
+    missing, unexpected = mixture.load_state_dict(source, strict=False)
+    rest = [k for k in missing if ".mlp." not in k]
+    if rest or unexpected:
+        raise ValueError(f"the bridges differ: missing {rest[:3]}, unexpected {unexpected[:3]}")

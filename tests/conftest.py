@@ -1,0 +1,13 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real remote-sensing data beside the repository, which is not part of it."""
+    folder = Path(os.environ.get("LHRS_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"needs real data: {folder} is absent (set LHRS_SHARED_DATA)")
+    return folder
