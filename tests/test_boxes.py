@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhrs import boxes as B  # noqa: N812
+from lhrs import boxes as B
 from lhrs.boxes import format_boxes, iou, nms, parse_boxes
 
 SIZE = (800, 400)

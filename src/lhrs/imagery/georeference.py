@@ -34,7 +34,6 @@ class Georeference:
         """Return float64 `(N, 2)` longitude and latitude (WGS 84 degrees) of `(N, 2)` xy pixels; NaN off the Earth."""
         import rasterio
         from rasterio.transform import GCPTransformer
-        from rasterio.warp import transform as warp
 
         x, y = np.asarray(points, np.float64).reshape(-1, 2).T
         if not len(x):
@@ -46,8 +45,7 @@ class Georeference:
             else:
                 with GCPTransformer(self.gcps) as transformer:
                     east, north = transformer.xy(y, x, offset="ul")
-            lonlat = np.stack(warp(self.crs, "EPSG:4326", np.asarray(east), np.asarray(north))[:2], 1)
-        lonlat[~np.isfinite(lonlat).all(1)] = np.nan
+            lonlat = _to_wgs84(self.crs, np.stack([east, north], 1))
         beyond = np.abs(lonlat[:, 0]) > 180  # grids that count longitude from 0 to 360
         lonlat[beyond, 0] = (lonlat[beyond, 0] + 180) % 360 - 180
         return lonlat
@@ -61,19 +59,35 @@ class Georeference:
         """
         x, y = width / 2, height / 2
         lonlat = self.to_lonlat(np.array([[x, y], [x + 1, y], [x, y + 1]]))
+        if not np.isfinite(lonlat).all():
+            return None
         across, down = lonlat[1:] - lonlat[0]
         latitude = math.radians(lonlat[0, 1])
         curve = 1 - _WGS84_E2 * math.sin(latitude) ** 2
         per_degree = np.radians([math.cos(latitude), (1 - _WGS84_E2) / curve]) * _WGS84_A / math.sqrt(curve)
         across[0], down[0] = (across[0] + 180) % 360 - 180, (down[0] + 180) % 360 - 180
         gsd_m = math.sqrt(abs(np.linalg.det(np.stack([across, down]) * per_degree)))
-        if not (math.isfinite(gsd_m) and gsd_m > 0):
+        if not gsd_m:
             return None
         if self.transform is not None and self.crs.is_projected:
             nominal_m = math.sqrt(abs(self.transform.determinant)) * self.crs.linear_units_factor[1]
             if abs(nominal_m / gsd_m - 1) < 0.01:
                 return nominal_m
         return gsd_m
+
+
+def _to_wgs84(crs: "CRS", points: np.ndarray) -> np.ndarray:
+    from rasterio._err import CPLE_BaseError  # what `transform` raises has no public name
+    from rasterio.warp import transform
+
+    try:
+        lonlat = np.stack(transform(crs, "EPSG:4326", *points.T)[:2], 1)
+    except CPLE_BaseError:
+        # One point off the Earth fails them all: find the others one by one.
+        if len(points) == 1:
+            return np.full((1, 2), np.nan)
+        return np.concatenate([_to_wgs84(crs, point) for point in points[:, None]])
+    return np.where(np.isfinite(lonlat).all(1, keepdims=True), lonlat, np.nan)
 
 
 def _counter_clockwise(ring: np.ndarray) -> list[list[float]]:

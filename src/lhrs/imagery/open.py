@@ -10,6 +10,7 @@ import numpy as np
 
 from lhrs.errors import DataError
 from lhrs.imagery.image import OpenedImage, View, reduced_size
+from lhrs.imagery.quiet import ignored
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -103,7 +104,9 @@ def _open_picture(path: Path, max_side: int | None) -> OpenedImage:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with ignored(Image.DecompressionBombWarning):  # half the size of what is refused, and honest as a rule
+            image = Image.open(path)
+        with image:
             return _read_picture(path, image, max_side)
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000

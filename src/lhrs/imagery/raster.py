@@ -1,8 +1,5 @@
 """Any raster that GDAL knows, read at the size it is looked at: overviews are used, big files are never read whole."""
 
-import logging
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,28 +7,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from lhrs.errors import DataError
 from lhrs.imagery.georeference import Georeference
 from lhrs.imagery.image import OpenedImage, View, reduced_size
+from lhrs.imagery.quiet import ignored
 from lhrs.imagery.rendering import choose_bands, data_mask, to_uint8
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 _MAX_DECODED = 2_000_000_000
-"""Pixels of one band that may be decoded to look at an image: about a minute for compressed data."""
+"""Pixels of one band that may be decoded to look at an image: some 15 seconds a band of compressed data."""
 _MAX_RETURNED = 2**28
-_log = logging.getLogger(__name__)
-_warnings_lock = threading.Lock()
 
 
 def read_raster(path: Path, max_side: int | None) -> OpenedImage:
     """Open a raster with at most `max_side` pixels on the longer side; see `lhrs.imagery.open.open_image`."""
-    # The environment routes GDAL's messages to the `rasterio` loggers for as long as the file is in use.
-    with rasterio.Env(), _opened(path) as dataset:
+    # The environment routes GDAL's messages to the `rasterio` loggers for as long as the file is in use, and turns them
+    # into errors; those of its own decoding threads would escape to stderr, and a cut JPEG 2000 would pass for whole.
+    with rasterio.Env(GDAL_NUM_THREADS="1"), _opened(path) as dataset:
         size = reduced_size(dataset.width, dataset.height, max_side)
         _check_effort(path, dataset, size)
         try:
@@ -40,7 +37,7 @@ def read_raster(path: Path, max_side: int | None) -> OpenedImage:
             raise DataError(f"{path}: the file is damaged, its pixels cannot be read ({_reason(error)}).") from error
         if not mask.any():
             raise DataError(f"{path} holds no valid pixel: everything is nodata, masked or NaN.")
-        georeference, gsd_m = _locate(path, dataset)
+        georeference, gsd_m = _locate(dataset)
         pixels[~mask] = 0
         return OpenedImage(pixels, float(mask.mean()), dataset.width, dataset.height, view, gsd_m, georeference)
 
@@ -48,9 +45,7 @@ def read_raster(path: Path, max_side: int | None) -> OpenedImage:
 @contextmanager
 def _opened(path: Path) -> "Iterator[DatasetReader]":
     try:
-        # The list of warning filters belongs to the process; the lock keeps our own threads from mixing theirs up.
-        with _warnings_lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with ignored(NotGeoreferencedWarning):
             dataset = rasterio.open(path)
     except RasterioError as error:
         raise DataError(f"{path} is not an image or raster that can be read ({_reason(error)}).") from error
@@ -73,7 +68,7 @@ def _check_effort(path: Path, dataset: "DatasetReader", size: tuple[int, int]) -
     if size[0] * size[1] > _MAX_RETURNED:
         raise DataError(f"{path}: {dataset.width} x {dataset.height} pixels do not fit in memory; set max_side.")
     ratio = max(dataset.width / size[0], dataset.height / size[1])
-    factor = max((f for f in dataset.overviews(1) if f <= ratio), default=1)
+    factor = max((f for f in dataset.overviews(1) if f <= ratio), default=1)  # the overview that GDAL will read
     if dataset.width * dataset.height / factor**2 > _MAX_DECODED:
         raise DataError(
             f"{path}: {dataset.width} x {dataset.height} pixels without overviews take too long to read; "
@@ -93,8 +88,7 @@ def _render(dataset: "DatasetReader", size: tuple[int, int]) -> tuple[np.ndarray
     values = dataset.read(read, out_shape=shape, resampling=Resampling.nearest if is_complex else Resampling.average)
     if is_complex:
         values = np.abs(values)
-    mask = dataset.read_masks(read, out_shape=shape) > 0
-    mask &= data_mask(values)
+    mask = _read_mask(dataset, read, shape) & data_mask(values)
     scaled, scaling = to_uint8(values, mask, dataset.count)
     pixels = np.stack([scaled[read.index(band)] for band in bands], -1)
     return pixels, mask.any(0), View(bands, f"amplitude, {scaling}" if is_complex else scaling, chosen_by)
@@ -106,12 +100,23 @@ def _render_palette(dataset: "DatasetReader", size: tuple[int, int]) -> tuple[np
     for code, rgba in dataset.colormap(1).items():
         table[code] = rgba
     rgba = table[codes]
-    mask = (dataset.read_masks(1, out_shape=size[::-1]) > 0) & (rgba[..., 3] > 0)
+    mask = _read_mask(dataset, [1], (1, *codes.shape))[0] & (rgba[..., 3] > 0)
     return rgba[..., :3].copy(), mask, View([1, 1, 1], "colour table", "single band")
 
 
-def _locate(path: Path, dataset: "DatasetReader") -> tuple[Georeference | None, float | None]:
-    """Return where the raster lies and its metres per pixel; None, None if that is unknown."""
+def _read_mask(dataset: "DatasetReader", bands: list[int], shape: tuple[int, ...]) -> np.ndarray:
+    """Return bool `(B, H, W)`, False at nodata, transparent and masked pixels."""
+    if all(MaskFlags.all_valid in dataset.mask_flag_enums[band - 1] for band in bands):
+        mask = np.ones(shape, bool)  # GDAL would fill a mask of the full image to answer this
+    else:
+        mask = dataset.read_masks(bands, out_shape=shape) > 0
+    if ColorInterp.alpha in dataset.colorinterp:  # GDAL by itself heeds alpha only in images of two or four bands
+        mask &= dataset.read(dataset.colorinterp.index(ColorInterp.alpha) + 1, out_shape=shape[1:]) > 0
+    return mask
+
+
+def _locate(dataset: "DatasetReader") -> tuple[Georeference | None, float | None]:
+    """Return where the raster lies and its metres per pixel; None, None if that is unknown or not on the Earth."""
     gcps, gcps_crs = dataset.gcps
     if dataset.crs and not dataset.transform.is_identity:
         georeference = Georeference(dataset.crs, dataset.transform)
@@ -119,9 +124,6 @@ def _locate(path: Path, dataset: "DatasetReader") -> tuple[Georeference | None, 
         georeference = Georeference(gcps_crs, gcps=tuple(gcps))
     else:
         return None, None
-    try:
-        return georeference, georeference.gsd_m(dataset.width, dataset.height)
-    except (RasterioError, rasterio.errors.CRSError) as error:
-        # Another planet, a local grid: a picture all the same, only without longitude and latitude.
-        _log.info("%s: no longitude and latitude (%s)", path, _reason(error))
-        return None, None
+    gsd_m = georeference.gsd_m(dataset.width, dataset.height)
+    # Another planet or a local grid: a picture all the same, only without longitude and latitude.
+    return (None, None) if gsd_m is None else (georeference, gsd_m)

@@ -1,0 +1,1 @@
+"""Ask images questions: tasks over a small runtime protocol, with confidence and familiarity."""

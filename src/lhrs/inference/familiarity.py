@@ -1,0 +1,48 @@
+"""Flag images unlike anything the model was trained on, by Mahalanobis distance in the encoder's feature space.
+
+Softmax confidence cannot do this (a net is sure of itself on noise); the distance of pooled features to the closest
+training class, measured with the shared covariance, can (arXiv:1807.03888).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """Class means and the whitening that turns distances into Mahalanobis distances."""
+
+    means: np.ndarray
+    """float32 `(K, r)`, whitened."""
+    whitening: np.ndarray
+    """float32 `(C, r)`."""
+    threshold: float
+    """Distances above it are unfamiliar; the 99th percentile over held-back training images."""
+
+    @staticmethod
+    def fit(features: np.ndarray, groups: np.ndarray, held_back: np.ndarray) -> "Familiarity":
+        """Fit on `(N, C)` features with group ids `(N,)`; `held_back` `(M, C)` sets the threshold."""
+        names = np.unique(groups)
+        means = np.stack([features[groups == g].mean(0) for g in names])
+        centred = features - means[np.searchsorted(names, groups)]
+        covariance = centred.T @ centred / len(features)
+        values, vectors = np.linalg.eigh(covariance + 1e-3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance)))
+        whitening = (vectors / np.sqrt(values)).astype(np.float32)
+        found = Familiarity((means @ whitening).astype(np.float32), whitening, 0.0)
+        return Familiarity(found.means, whitening, float(np.quantile([found.distance(f) for f in held_back], 0.99)))
+
+    def distance(self, features: np.ndarray) -> float:
+        """Return the Mahalanobis distance of `(C,)` features to the closest class."""
+        return float(np.sqrt(((self.means - features @ self.whitening) ** 2).sum(1).min()))
+
+    def save(self, path: Path) -> None:
+        """Write a `.npz` without pickled content."""
+        np.savez(path, means=self.means, whitening=self.whitening.astype(np.float16), threshold=np.float32(self.threshold))
+
+    @staticmethod
+    def load(path: Path) -> "Familiarity":
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as data:
+            return Familiarity(data["means"], data["whitening"].astype(np.float32), float(data["threshold"]))

@@ -1,0 +1,81 @@
+"""The folder is the registry: a component's name is its file's name.
+
+`find("lhrs.data.datasets", "rsvqa", Dataset)` imports `lhrs/data/datasets/rsvqa.py` and returns the one subclass of
+`Dataset` defined there. Adding a component is adding a file; there is no table to edit, and `names` imports nothing.
+Other packages join in with an entry point whose group is the folder's dotted name; theirs wins over a file of that name.
+"""
+
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import TypeVar
+
+from lhrs.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def names(package: str) -> list[str]:
+    """Return the sorted names of the modules and entry points in `package`, importing none of them.
+
+    A module whose name begins with an underscore is no component.
+    """
+    local = (module.name for module in iter_modules(import_module(package).__path__) if not module.name.startswith("_"))
+    return sorted({*local, *(point.name for point in entry_points(group=package))})
+
+
+def find(package: str, name: str, base: type[T]) -> type[T]:
+    """Return the component called `name`: the subclass of `base` in that module, or what the entry point names.
+
+    Raises:
+        ConfigError: There is no such name, or its module holds no `base`.
+        TypeError: Its module defines several.
+    """
+    known = names(package)
+    if name not in known:
+        nearest = get_close_matches(name, known, n=1)
+        raise ConfigError(
+            f"no {_kind(package)} is called {name!r}."
+            + (f" Did you mean {nearest[0]!r}?" if nearest else "")
+            + f" Known: {', '.join(known) or 'none'}."
+        )
+    component = _load(package, name, base)
+    if component is None:
+        raise ConfigError(f"{name!r} in {package} is no {_kind(package)}: it defines no {base.__name__}.")
+    return component
+
+
+def components(package: str, base: type[T]) -> dict[str, type[T]]:
+    """Import everything in `package` and return name -> component; modules that define no `base` are passed over.
+
+    Raises:
+        TypeError: A module defines several.
+    """
+    loaded = {name: _load(package, name, base) for name in names(package)}
+    return {name: component for name, component in loaded.items() if component is not None}
+
+
+def _load(package: str, name: str, base: type[T]) -> type[T] | None:
+    for point in entry_points(group=package):
+        if point.name == name:
+            return point.load()
+    module = import_module(f"{package}.{name}")
+    found = _defined(module, base)
+    if len(found) > 1:
+        several = ", ".join(component.__name__ for component in found)
+        raise TypeError(f"{module.__name__} must define one public {base.__name__}, not {len(found)}: {several}")
+    return found[0] if found else None
+
+
+def _defined(module: ModuleType, base: type[T]) -> list[type[T]]:
+    """Return the public subclasses of `base` that `module` defines itself, not those it imports."""
+    classes = [value for value in vars(module).values() if isinstance(value, type)]
+    own = [c for c in classes if c.__module__ == module.__name__ and not c.__name__.startswith("_")]
+    return [c for c in own if issubclass(c, base)]
+
+
+def _kind(package: str) -> str:
+    """Return what the package's components are, in the singular: `lhrs.data.datasets` holds datasets."""
+    return package.rpartition(".")[2].removesuffix("s")
