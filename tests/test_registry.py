@@ -58,7 +58,7 @@ def test_a_module_without_a_component_is_passed_over(zoo):
     zoo("cat", "class Cat(Animal): pass\n")
     package = zoo("food", "def feed(): pass\n")
     assert list(registry.components(package, Animal)) == ["cat"]
-    with pytest.raises(ConfigError, match="'food' in .* is no animal: it defines no Animal"):
+    with pytest.raises(ConfigError, match=r"'food' in .* is no animal: it defines no Animal"):
         registry.find(package, "food", Animal)
 
 

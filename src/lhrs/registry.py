@@ -2,7 +2,7 @@
 
 `find("lhrs.data.datasets", "rsvqa", Dataset)` imports `lhrs/data/datasets/rsvqa.py` and returns the one subclass of
 `Dataset` defined there. Adding a component is adding a file; there is no table to edit, and `names` imports nothing.
-Other packages join in with an entry point whose group is the folder's dotted name; theirs wins over a file of that name.
+Other packages join in with an entry point whose group is the folder's dotted name; theirs wins over a file.
 """
 
 from difflib import get_close_matches

@@ -1,0 +1,1 @@
+"""Readers of conversation data: one file each, one `lhrs.data.dataset.Dataset` in it."""

@@ -1,0 +1,155 @@
+"""`lhrs data`: look at conversation data, and find what is wrong with it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lhrs.data.lint import Finding
+    from lhrs.schema import Sample
+
+app = typer.Typer(
+    help="Look at conversation data, and find what is wrong with it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Reader = Annotated[str | None, typer.Option(help="How to read it; by default the only reader that fits the path.")]
+Split = Annotated[str | None, typer.Option(help="Only this split.")]
+_NUM_SHOWN = 3
+_NUM_COUNTED = 50
+_NUM_PER_CODE = 10
+
+
+@app.command()
+def show(
+    name_or_path: Annotated[str, typer.Argument(help="Data to read, or the name of a reader to learn its layout.")],
+    reader: Reader = None,
+    split: Split = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N samples.")] = None,
+) -> None:
+    """Count samples by split, task, class, licence and box, and print the first ones."""
+    from lhrs import registry
+    from lhrs.data.dataset import READERS, find_reader, open_dataset
+
+    if not Path(name_or_path).exists() and reader is None and name_or_path in registry.names(READERS):
+        found = find_reader(name_or_path)
+        summary = (found.__doc__ or "").strip().splitlines()[0]
+        typer.echo(
+            f"{name_or_path}: {summary}\nreads    {found.layout}\nlicence  {found.licence}\nsee      {found.homepage}"
+        )
+        return
+    dataset = open_dataset(name_or_path, reader, split)
+    num_samples = min(len(dataset), limit or len(dataset))
+    counts = _Summary()
+    with _progress("reading", num_samples) as advance:
+        for index in range(num_samples):
+            counts.add(dataset[index])
+            advance()
+    for line in counts.lines():
+        typer.echo(line)
+    for sample in dataset[: min(num_samples, _NUM_SHOWN)]:
+        typer.echo("")
+        for line in _describe(sample):
+            typer.echo(line)
+
+
+@app.command("lint")
+def check(
+    path: Annotated[Path, typer.Argument(help="Data to read.")],
+    reader: Reader = None,
+    split: Split = None,
+    images: Annotated[bool, typer.Option(help="Decode every image.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one finding per line as JSON.")] = False,
+) -> None:
+    """Find mistakes: boxes in another convention, broken images, empty answers, duplicates, leaks between splits.
+
+    Exits with 1 if there are errors, with 0 if there are warnings or nothing.
+    """
+    from lhrs.data.dataset import open_dataset
+    from lhrs.data.lint import lint
+
+    dataset = open_dataset(path, reader, split)
+    with _progress("checking", len(dataset)) as advance:
+        findings = lint(dataset, images, advance)
+    for line in (finding.model_dump_json() for finding in findings) if as_json else _report(findings):
+        typer.echo(line)
+    num_errors = sum(finding.severity == "error" for finding in findings)
+    typer.echo(f"samples: {len(dataset):,}, errors: {num_errors:,}, warnings: {len(findings) - num_errors:,}", err=True)
+    if num_errors:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on stderr, gone when done; gives what moves it by one."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+class _Summary:
+    """Counts samples one by one."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Counter[str]] = {key: Counter() for key in ("split", "licence", "task", "class", "box")}
+        self._images: set[str] = set()
+        self._num_samples = self._num_turns = self._num_with_boxes = 0
+
+    def add(self, sample: "Sample") -> None:
+        boxes = [*sample.boxes, *(box for turn in sample.turns for box in turn.boxes)]
+        self._num_samples += 1
+        self._num_turns += len(sample.turns)
+        self._num_with_boxes += bool(boxes)
+        self._images.update(sample.images)
+        self._counts["split"][sample.split or "none"] += 1
+        self._counts["licence"][sample.licence] += 1
+        self._counts["task"].update([sample.task] if sample.task else [])
+        self._counts["class"].update(sample.labels)
+        self._counts["box"].update(box.label for box in boxes)
+
+    def lines(self) -> Iterator[str]:
+        mean_turns = self._num_turns / max(1, self._num_samples)
+        yield f"samples    {self._num_samples:,} with {len(self._images):,} images; {mean_turns:.1f} turns on average"
+        yield f"boxes      {self._counts['box'].total():,} in {self._num_with_boxes:,} samples"
+        for what, counter in self._counts.items():
+            for i, (value, count) in enumerate(counter.most_common(_NUM_COUNTED)):
+                yield f"{what if not i else '':10} {count:>9,}  {value}"
+            if len(counter) > _NUM_COUNTED:
+                yield f"{'':20}  and {len(counter) - _NUM_COUNTED:,} more"
+
+
+def _describe(sample: "Sample") -> Iterator[str]:
+    yield sample.id
+    yield from (f"  image: {image}" for image in sample.images)
+    if sample.labels:
+        yield f"  class: {', '.join(sample.labels)}"
+    for box in sample.boxes[:_NUM_SHOWN]:
+        yield f"  box: {box.label} [{', '.join(f'{value:.1f}' for value in box.xyxy)}]{' (crowd)' if box.crowd else ''}"
+    if len(sample.boxes) > _NUM_SHOWN:
+        yield f"  and {len(sample.boxes) - _NUM_SHOWN} more boxes"
+    yield from (f"  {turn.role}: {turn.text}" for turn in sample.turns)
+
+
+def _report(findings: "Sequence[Finding]") -> Iterator[str]:
+    """Yield a line per finding, what concerns everything first, and of each code the first few."""
+    so_far: Counter[str] = Counter()
+    for finding in sorted(findings, key=lambda finding: finding.sample is not None):
+        so_far[finding.code] += 1
+        if so_far[finding.code] <= _NUM_PER_CODE:
+            subject = f"{finding.sample}: " if finding.sample else ""
+            yield f"{finding.severity:8} {finding.code:22} {subject}{finding.message}"
+    for code, count in so_far.items():
+        if count > _NUM_PER_CODE:
+            yield f"and {count - _NUM_PER_CODE:,} more {code}; --json prints all"

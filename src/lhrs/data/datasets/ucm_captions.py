@@ -1,0 +1,73 @@
+"""UC Merced with captions and questions: `index.jsonl` beside the class folders.
+
+Images: Yang and Newsam, 2010. Captions: Qu et al., 2016 (UCM-captions). Questions: Zheng et al., 2021 (RSIVQA).
+"""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lhrs.data.dataset import CAPTION_QUESTION, Dataset, first_row, keep_split, question_and_answer, read_json_lines
+from lhrs.errors import DataError
+from lhrs.schema import Sample
+
+
+class _Row(NamedTuple):
+    file: str
+    label: str
+    split: str
+    key: str
+    """Which caption or question of the image this is."""
+    question: str
+    answer: str
+
+
+class UCMCaptions(Dataset):
+    """One sample per caption and per question, each with the scene class as label.
+
+    Most images repeat a caption word for word; repeats are left out.
+    """
+
+    homepage = "http://weegee.vision.ucmerced.edu/datasets/landuse.html"
+    licence = "images public domain; captions and questions unstated"
+    layout = "a folder with index.jsonl (file, label, split, captions, qa) and the class folders"
+
+    def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
+        super().__init__(root, split)
+        path = self.root / "index.jsonl"
+        rows = [row for where, record in read_json_lines(path) for row in _rows(record, where)]
+        self._rows = keep_split(rows, [row.split for row in rows], split, path)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, index: int) -> Sample:
+        row = self._rows[index]
+        return Sample(
+            id=f"ucm-captions/{os.path.splitext(row.file)[0]}/{row.key}",
+            images=[str(self.root / row.file)],
+            turns=question_and_answer(row.question, row.answer),
+            labels=[row.label],
+            source="ucm-captions",
+            licence=self.licence,
+            split=row.split,
+            attribution="UC Merced Land Use (Yang and Newsam, 2010), UCM-captions (Qu et al., 2016), RSIVQA",
+            task=row.key.partition("-")[0],
+        )
+
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        return {"file", "label", "split", "captions", "qa"} <= first_row(root / "index.jsonl").keys()
+
+
+def _rows(record: dict[str, Any], where: str) -> list[_Row]:
+    try:
+        image = record["file"], record["label"], record["split"]
+        captions = [(f"caption-{i}", CAPTION_QUESTION, text) for i, text in enumerate(record["captions"])]
+        questions = [(f"question-{i}", pair["q"], pair["a"]) for i, pair in enumerate(record["qa"])]
+        unlike: dict[tuple[str, str], str] = {}
+        for key, question, answer in captions + questions:
+            unlike.setdefault((question, answer), key)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{where}: not a row of UCM-captions, {error!r}.") from None
+    return [_Row(*image, key, question, answer) for (question, answer), key in unlike.items()]

@@ -1,0 +1,311 @@
+"""Finds what is wrong with conversation data before a model learns it.
+
+Mistakes of a whole source, such as boxes in another convention, are told once; they are judged statistically, by which
+reading of the numbers fits the images. Everything else is told per sample.
+"""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict
+
+from lhrs.boxes import Size, xywh_to_xyxy, xyxy_to_xywh
+from lhrs.errors import DataError
+from lhrs.imagery import open_image
+from lhrs.schema import IMAGE_PLACEHOLDER, Box, Sample
+
+CODES = {
+    "unreadable": "the sample does not fit the schema",
+    "duplicate-id": "two samples of a source have the same id",
+    "duplicate": "two samples have the same images and the same turns",
+    "split-leak": "the same image is in two splits",
+    "role-order": "turns do not alternate from user to assistant",
+    "empty-answer": "an assistant turn says nothing",
+    "placeholders": "the texts have another number of <image> than the sample has images",
+    "missing-image": "an image file does not exist",
+    "broken-image": "an image cannot be decoded to its end",
+    "boxes-xywh": "a source's boxes are x, y, width, height, not xyxy",
+    "boxes-converted-twice": "a source's boxes were xyxy already when they were converted from x, y, width, height",
+    "boxes-swapped": "a source's boxes are y, x, y, x",
+    "boxes-scale": "a source's boxes are 0-1, 0-100 or 0-1000, not pixels",
+    "boxes-unfit": "many of a source's boxes leave their images, and no convention explains it",
+    "box-reversed": "x2 < x1 or y2 < y1",
+    "box-empty": "a box has an area of less than one pixel",
+    "box-outside": "a box leaves the image; a warning up to 5 % of the side, an error beyond",
+}
+"""What is looked for."""
+
+
+class Finding(BaseModel):
+    """Something wrong with a sample, or with a whole source."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    """One of `CODES`."""
+    severity: Literal["error", "warning"]
+    sample: str | None
+    """Id of the sample; None for a whole source or a sample that cannot be read."""
+    message: str
+
+
+def lint(
+    samples: Sequence[Sample], check_images: bool = True, advance: Callable[[], object] | None = None
+) -> list[Finding]:
+    """Return what is wrong with the samples: sample by sample, then what concerns boxes.
+
+    Args:
+        samples: Read once, in order; one that raises DataError is a finding.
+        check_images: Decode every image. Without, no file is touched: images are told apart by path, and boxes cannot
+            be compared with the size of their image.
+        advance: Called after each sample.
+    """
+    findings: list[Finding] = []
+    images, repeats, boxes = _Images(check_images), _Repeats(), _Boxes()
+    for index in range(len(samples)):
+        try:
+            sample = samples[index]
+        except DataError as error:
+            findings.append(Finding(code="unreadable", severity="error", sample=None, message=str(error)))
+        else:
+            findings += _check_turns(sample)
+            findings += images.check(sample)
+            findings += repeats.check(sample, [images.digest(path) for path in sample.images])
+            boxes.add(sample, images.size(sample.images[0]) if sample.images else None)
+        if advance is not None:
+            advance()
+    return findings + list(boxes.check())
+
+
+def _error(code: str, sample: Sample, message: str) -> Finding:
+    return Finding(code=code, severity="error", sample=sample.id, message=message)
+
+
+def _check_turns(sample: Sample) -> Iterator[Finding]:
+    roles = [turn.role for turn in sample.turns]
+    spoken = roles[1:] if roles[:1] == ["system"] else roles
+    expected = [("user", "assistant")[i % 2] for i in range(len(spoken))]
+    if spoken != expected:
+        yield _error("role-order", sample, f"turns are {', '.join(roles)}; expected user and assistant in turn.")
+    for number, turn in enumerate(sample.turns, 1):
+        if turn.role == "assistant" and not turn.text.strip():
+            yield _error("empty-answer", sample, f"turn {number} of {len(roles)}, the assistant's, is empty.")
+    asked = sum(turn.text.count(IMAGE_PLACEHOLDER) for turn in sample.turns if turn.role == "user")
+    elsewhere = sum(turn.text.count(IMAGE_PLACEHOLDER) for turn in sample.turns if turn.role != "user")
+    if elsewhere:
+        yield _error("placeholders", sample, f"{elsewhere} {IMAGE_PLACEHOLDER} in what the user does not say.")
+    elif asked and asked != len(sample.images):
+        yield _error("placeholders", sample, f"{asked} {IMAGE_PLACEHOLDER} for {len(sample.images)} images.")
+
+
+class _Images:
+    """Opens every file once; knows its content hash and its size."""
+
+    def __init__(self, check: bool) -> None:
+        self._check = check
+        self._seen: dict[str, tuple[bytes | None, Size | None]] = {}
+
+    def check(self, sample: Sample) -> Iterator[Finding]:
+        """Look at the sample's images; a bad file is told for the first sample that uses it."""
+        for path in dict.fromkeys(sample.images):
+            if not self._check or path in self._seen:
+                continue
+            self._seen[path] = (None, None)
+            if not os.path.isfile(path):
+                yield _error("missing-image", sample, f"{path} does not exist.")
+                continue
+            try:
+                with open(path, "rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").digest()
+                self._seen[path] = (digest, None)
+                self._seen[path] = (digest, _decode(path))
+            except (DataError, OSError) as error:
+                yield _error("broken-image", sample, str(error))
+
+    def digest(self, path: str) -> bytes:
+        """Return what tells the image's content from others: its hash, or its path if it was not read."""
+        return self._seen.get(path, (None, None))[0] or path.encode()
+
+    def size(self, path: str) -> Size | None:
+        return self._seen.get(path, (None, None))[1]
+
+
+def _decode(path: str) -> Size:
+    """Decode all of an image and return its (width, height).
+
+    Raises:
+        DataError: It is broken or cut off.
+    """
+    opened = open_image(path)
+    try:
+        with Image.open(path) as picture:
+            picture.verify()  # the checksums of PNG, which decoding passes over
+    except UnidentifiedImageError:
+        pass  # a raster that only GDAL knows
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: the picture is damaged ({' '.join(str(error).split())}).") from error
+    return opened.width, opened.height
+
+
+class _Repeats:
+    """Remembers ids, images and conversations."""
+
+    def __init__(self) -> None:
+        self._ids: set[tuple[str, str]] = set()
+        self._conversations: dict[bytes, str] = {}
+        self._splits: dict[bytes, dict[str, str]] = defaultdict(dict)
+
+    def check(self, sample: Sample, digests: list[bytes]) -> Iterator[Finding]:
+        if (sample.source, sample.id) in self._ids:
+            yield _error("duplicate-id", sample, f"{sample.source} has another sample with this id.")
+        self._ids.add((sample.source, sample.id))
+        said = [(turn.role, turn.text) for turn in sample.turns]
+        key = hashlib.sha256(repr((digests, said)).encode()).digest()
+        first = self._conversations.setdefault(key, sample.id)
+        if first != sample.id:
+            message = f"same images and turns as {first}."
+            yield Finding(code="duplicate", severity="warning", sample=sample.id, message=message)
+        for path, digest in zip(sample.images, digests, strict=True):
+            splits = self._splits[digest]
+            if sample.split is not None and sample.split not in splits:
+                splits[sample.split] = sample.id
+                if len(splits) > 1:
+                    other, of = next(iter(splits.items()))
+                    yield _error("split-leak", sample, f"{path} is in {sample.split}, and in {other} as {of}.")
+
+
+_TOLERANCE_PX = 1.0
+"""What rounding and half-pixel conventions may put a box outside its image."""
+_SLOP = 0.05
+"""Share of the image's side up to which an overshoot is no more than careless."""
+_FEW = 3
+"""Boxes that it takes to accuse a whole source."""
+_FITTING = 0.98
+"""Share of boxes that a right reading makes fit."""
+_MANY = 0.1
+"""Share of boxes outside their images that is no matter of single samples any more."""
+_IMPROBABLE = 1e-6
+"""Chance of boxes as they are, if they were pixels, below which they are not."""
+
+
+def _swap_axes(boxes: np.ndarray) -> np.ndarray:
+    return boxes[:, [1, 0, 3, 2]]
+
+
+_READINGS: tuple[tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
+    ("boxes-xywh", "x, y, width, height", xywh_to_xyxy),
+    ("boxes-swapped", "y1, x1, y2, x2", _swap_axes),
+    ("boxes-converted-twice", "xyxy that was converted from x, y, width, height without being so", xyxy_to_xywh),
+)
+
+
+class _Boxes:
+    """Collects all boxes with the sizes of their images, then judges each source as a whole."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[tuple[Sample, Box, Size | None]]] = defaultdict(list)
+
+    def add(self, sample: Sample, size: Size | None) -> None:
+        for box in [*sample.boxes, *(box for turn in sample.turns for box in turn.boxes)]:
+            self._rows[sample.source].append((sample, box, size))
+
+    def check(self) -> Iterator[Finding]:
+        for source, rows in self._rows.items():
+            boxes = np.array([box.xyxy for _, box, _ in rows], np.float64)
+            sizes = np.array([size or (np.nan, np.nan) for *_, size in rows], np.float64)
+            whole = _judge(boxes, sizes, np.array([sample.images[0] if sample.images else "" for sample, *_ in rows]))
+            if whole is not None:
+                code, message = whole
+                yield Finding(code=code, severity="error", sample=None, message=f"{source}: {message}")
+            else:
+                yield from _check_each(rows, boxes, sizes)
+
+
+def _judge(boxes: np.ndarray, sizes: np.ndarray, images: np.ndarray) -> tuple[str, str] | None:
+    """Return code and message of the convention in which all boxes of a source were meant, or None for xyxy pixels.
+
+    Args:
+        boxes: float64 `(N, 4)` as given.
+        sizes: float64 `(N, 2)` width, height of each box's image; NaN where unknown.
+        images: str `(N,)`, each box's image.
+    """
+    if 0 < np.abs(boxes).max() <= 1 + _SLOP:
+        return "boxes-scale", f"no coordinate of {len(boxes):,} boxes is above 1: they are 0-1, not pixels."
+    known = np.isfinite(sizes[:, 0])
+    boxes, sizes, images = boxes[known], sizes[known], images[known]
+    if not len(boxes):
+        return None
+    given = _fits(boxes, sizes)
+    for code, meaning, convert in _READINGS:
+        read = _fits(convert(boxes), sizes)
+        # Right boxes read in a wrong way leave the image in great numbers, so few of them acquit the source.
+        won, lost = (read & ~given).sum(), (given & ~read).sum()
+        if won >= max(_FEW, 20 * lost) and read.mean() >= _FITTING:
+            misfits = f"{(~given).sum():,} of {len(boxes):,} boxes do not fit their image as xyxy"
+            return code, f"{misfits}; as {meaning}, {read.mean():.0%} do."
+    leaves = (_overshoot_px(boxes, sizes) > _SLOP * sizes).any(1)
+    unfit = f"{leaves.mean():.0%} of {len(boxes):,} boxes leave their image"
+    for scale in (100, 1000):
+        if boxes.min() >= 0 and scale / 2 <= boxes.max() <= scale * 1.01:
+            read = _fits(boxes / scale * np.tile(sizes, 2), sizes)
+            if leaves.mean() >= _MANY and read.mean() >= _FITTING:
+                return "boxes-scale", f"{unfit}, none leaves 0-{scale}; or the images are smaller than when annotated."
+            if _chance_below(scale, sizes, images) < _IMPROBABLE:
+                return "boxes-scale", f"all {len(boxes):,} boxes are within 0-{scale}, however large their images are."
+    if leaves.mean() >= _MANY and leaves.sum() >= 3 * _FEW:
+        reach = (boxes[:, 2:] / sizes).max()
+        return "boxes-unfit", f"{unfit}, the worst reaches {reach:.1f} times its side; were the images resized?"
+    return None
+
+
+def _fits(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return bool `(N,)`: has area and is inside its image."""
+    is_inside = np.all(_overshoot_px(boxes, sizes) <= _TOLERANCE_PX, axis=1)
+    return is_inside & np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+
+
+def _overshoot_px(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return float64 `(N, 2)`, how far each box is outside its image in x and y; negative inside."""
+    low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
+    return np.maximum(-low, high - sizes)
+
+
+def _chance_below(limit: float, sizes: np.ndarray, images: np.ndarray) -> float:
+    """Return the chance that one box per image, anywhere on it, ends within the first `limit` pixels of both sides."""
+    _, first = np.unique(images, return_index=True)
+    return float(np.minimum(1, limit / sizes[first]).prod())
+
+
+def _check_each(
+    rows: Sequence[tuple[Sample, Box, Size | None]], boxes: np.ndarray, sizes: np.ndarray
+) -> Iterator[Finding]:
+    """Yield one finding per sample and code."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    is_reversed = np.any(sides < 0, axis=1)
+    is_empty = ~is_reversed & (sides.prod(1) < 1)
+    overshoot_px = _overshoot_px(boxes, sizes)  # NaN where the size is unknown: no comparison holds
+    is_outside = ~is_reversed & np.any(overshoot_px > _TOLERANCE_PX, axis=1)
+    is_careless = ~np.any(overshoot_px > _SLOP * sizes, axis=1)
+    hints = {
+        "box-reversed": (_fits(xywh_to_xyxy(boxes), sizes), "fits as x, y, width, height"),
+        "box-empty": ((boxes.max(1) > 0) & (boxes.max(1) <= 1), "fits as 0-1"),
+        "box-outside": (_fits(_swap_axes(boxes), sizes), "fits as y1, x1, y2, x2"),
+    }
+    for code, wrong in (("box-reversed", is_reversed), ("box-empty", is_empty), ("box-outside", is_outside)):
+        by_sample: dict[int, list[int]] = defaultdict(list)
+        for i in np.flatnonzero(wrong).tolist():
+            by_sample[id(rows[i][0])].append(i)
+        for indices in by_sample.values():
+            sample, box, size = rows[indices[0]]
+            fits, reading = hints[code]
+            hint = f", {reading}" if fits[indices].all() else ""
+            place = f" of an image of {size[0]} x {size[1]}" if size else ""
+            count = "1 box" if len(indices) == 1 else f"{len(indices)} boxes"
+            message = f"{count}{place}, first {box.label!r} {[round(v, 2) for v in box.xyxy]}{hint}."
+            is_warning = code == "box-outside" and is_careless[indices].all()
+            yield Finding(code=code, severity="warning" if is_warning else "error", sample=sample.id, message=message)

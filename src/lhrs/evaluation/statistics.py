@@ -1,0 +1,34 @@
+"""Small statistics for score tables: confidence intervals and AUROC; numpy only."""
+
+import numpy as np
+
+
+def wilson(hits: int, total: int) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a proportion."""
+    if not total:
+        return 0.0, 1.0
+    z, p = 1.959964, hits / total
+    centre = (p + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * np.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
+    return float(centre - half), float(centre + half)
+
+
+def bootstrap(values: np.ndarray, seed: int = 0, rounds: int = 2000) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of the mean."""
+    values = np.asarray(values, float)
+    picks = np.random.default_rng(seed).integers(len(values), size=(rounds, len(values)))
+    low, high = np.quantile(values[picks].mean(1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def auroc(negatives: np.ndarray, positives: np.ndarray) -> float:
+    """Return the chance that a positive scores above a negative; ties count half."""
+    values = np.concatenate([negatives, positives])
+    order = values.argsort(kind="stable")
+    ranks = np.empty(len(values))
+    ranks[order] = np.arange(1, len(values) + 1)
+    for value in np.unique(values):
+        same = values == value
+        ranks[same] = ranks[same].mean()
+    above = ranks[len(negatives) :].sum() - len(positives) * (len(positives) + 1) / 2
+    return float(above / (len(negatives) * len(positives)))
