@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "instruct": BASE | {"imagery"},
     "data": BASE | {"imagery", "instruct"},
     "models": BASE,
-    "training": BASE | {"imagery", "instruct", "data", "models"},
+    "training": BASE | {"imagery", "instruct", "data", "models", "inference"},  # familiarity is fitted where it ships
     "inference": BASE | {"imagery", "models"},  # models only in runtimes/torch, checked below
     "evaluation": BASE | {"imagery", "instruct", "data", "inference"},
     "cli": BASE | {"imagery", "instruct", "data", "models", "training", "inference", "evaluation"},

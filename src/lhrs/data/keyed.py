@@ -16,7 +16,8 @@ Key = tuple[int, int]
 class KeyedSampler(Sampler[Key]):
     """Yield `(epoch, index)` keys: a fresh permutation each epoch, the same on every process.
 
-    accelerate calls `set_epoch`; the epoch travels inside the key because dataset state does not reach persistent workers.
+    accelerate calls `set_epoch`; the epoch travels inside the key because dataset state does not reach persistent
+    workers.
     """
 
     def __init__(self, size: int, seed: int) -> None:

@@ -1,8 +1,8 @@
 """Rows for the embedded model: one image, then many questions about it that cannot see each other.
 
-An encoder pass and the image tokens cost more than a short question, so all questions of an image share them: every segment
-attends to the image prefix and to itself, and its positions continue the prefix. What the model learns is exactly what it
-would learn from one question a row (tested), several times faster.
+An encoder pass and the image tokens cost more than a short question, so all questions of an image share them: every
+segment attends to the image prefix and to itself, and its positions continue the prefix. What the model learns is
+exactly what it would learn from one question a row (tested), several times faster.
 """
 
 from dataclasses import dataclass
@@ -64,9 +64,16 @@ class QuestionRows(Dataset):
     """
 
     def __init__(
-        self, sources: list[Source], tokenizer: Any, num_image_tokens: int, phases: list[Phase], size: int, text_tokens: int,
-        rows_per_epoch: int, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        sources: list[Source],
+        tokenizer: Any,
+        num_image_tokens: int,
+        phases: list[Phase],
+        size: int,
+        text_tokens: int,
+        rows_per_epoch: int,
+        seed: int,
+    ) -> None:
         self.sources, self.tokenizer, self.phases, self.size = sources, tokenizer, phases, size
         self.text_tokens, self.rows, self.seed = text_tokens, rows_per_epoch, seed
         ids = tokenizer.convert_tokens_to_ids
@@ -87,7 +94,7 @@ class QuestionRows(Dataset):
         source = Source(**{**vars(source), "mosaic": phase.mosaic if source.labels else 0.0})
         canvas = draw_canvas(source, int(rng.integers(len(source.images))), self.size, rng)
         segments = self.questions(canvas_facts(canvas, source, self.size), phase, rng)
-        return {"pixels": jitter(canvas.pixels, rng), **pack(self.prefix, segments)}
+        return {"pixels": jitter(canvas.pixels, rng, source.jitter), **pack(self.prefix, segments)}
 
     def questions(self, facts: ImageFacts, phase: Phase, rng: np.random.Generator) -> list[tuple[list[int], list[int]]]:
         """Return (question ids, answer ids) pairs that fit the budget."""
@@ -113,7 +120,13 @@ def pack(prefix: list[int], segments: list[tuple[list[int], list[int]]]) -> dict
     Returns `input_ids`, `labels` (already shifted: `labels[t]` is what position t should predict, -100 elsewhere),
     `weights` (float, each answer's sum to its weight), `segment` (0 is the prefix) and `position_ids`, all `(T,)`.
     """
-    ids, labels, weights, segment, position = list(prefix), [IGNORE] * len(prefix), [0.0] * len(prefix), [0] * len(prefix), list(range(len(prefix)))  # fmt: skip
+    ids, labels, weights, segment, position = (
+        list(prefix),
+        [IGNORE] * len(prefix),
+        [0.0] * len(prefix),
+        [0] * len(prefix),
+        list(range(len(prefix))),
+    )
     for n, (question, answer) in enumerate(segments, start=1):
         tokens = question + answer[:-1]
         ids += tokens

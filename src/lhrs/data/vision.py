@@ -1,12 +1,13 @@
 """Images, classes, land-cover masks and building boxes as augmented tensors for supervised vision pretraining.
 
-Every source is held in memory as uint8 and cut to one square canvas per draw. Shapes: S canvas side in pixels, G = S / 8
-cells a side of the dense targets. Boxes are xyxy in canvas pixels.
+Every source is held in memory as uint8 and cut to one square canvas per draw. Shapes: S canvas side in pixels, G = S
+/ 8 cells a side of the dense targets. Boxes are xyxy in canvas pixels.
 """
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lhrs.data.datasets.osm_sites import Site, read_sites
-from lhrs.errors import DataError
 from lhrs.data.keyed import Key, sample_rng
+from lhrs.errors import DataError
 
 STRIDE = 8
 """Canvas pixels per cell of the dense targets."""
@@ -43,6 +44,8 @@ class Source:
     classes: list[str] = field(default_factory=list)
     """Class names as the set spells them, in label order."""
     repeat: int = 1
+    jitter: float = 1.0
+    """Strength of the brightness and colour jitter; weak for sets whose classes differ mainly in colour."""
 
     @property
     def num_classes(self) -> int:
@@ -72,30 +75,25 @@ def _load(path: Path, size: int | None = None) -> Tensor:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-def folder_source(name: str, root: Path, crop: tuple[float, float], mosaic: float, repeat: int) -> Source:
+def folder_source(name: str, root: Path, **settings: Any) -> Source:
     """Read `root/<class>/<image>` with class names sorted."""
     classes = sorted(p.name for p in root.iterdir() if p.is_dir())
     files = [(f, i) for i, c in enumerate(classes) for f in sorted((root / c).iterdir())]
     if not files:
         raise DataError(f"{root} has no <class>/<image> files.")
-    return Source(
-        name, [_load(f) for f, _ in files], [i for _, i in files], crop=crop, mosaic=mosaic,
-        classes=classes, repeat=repeat,
-    )  # fmt: skip
+    return Source(name, [_load(f) for f, _ in files], [i for _, i in files], classes=classes, **settings)
 
 
-def ucmerced_source(name: str, root: Path, crop: tuple[float, float], mosaic: float, repeat: int) -> Source:
+def ucmerced_source(name: str, root: Path, **settings: Any) -> Source:
     """Read the images that `index.jsonl` marks as train; its captions and questions are not used."""
     rows = [json.loads(line) for line in (root / "index.jsonl").read_text().splitlines()]
     classes = sorted({r["label"] for r in rows})
     rows = [r for r in rows if r["split"] == "train"]
-    return Source(
-        name, [_load(root / r["file"], 256) for r in rows], [classes.index(r["label"]) for r in rows], crop=crop,
-        mosaic=mosaic, classes=classes, repeat=repeat,
-    )  # fmt: skip
+    images = [_load(root / r["file"], 256) for r in rows]
+    return Source(name, images, [classes.index(r["label"]) for r in rows], classes=classes, **settings)
 
 
-def mask_source(name: str, root: Path, tiles: list[str], crop: tuple[float, float], repeat: int) -> Source:
+def mask_source(name: str, root: Path, tiles: list[str], **settings: Any) -> Source:
     """Read `root/<tile>/*.jpg` with palette masks `*_mask.png` beside them."""
     classes = json.loads((root / "classes.json").read_text())
     images, masks = [], []
@@ -103,13 +101,14 @@ def mask_source(name: str, root: Path, tiles: list[str], crop: tuple[float, floa
         images.append(_load(path))
         with Image.open(path.with_name(path.stem + "_mask.png")) as mask:
             masks.append(torch.from_numpy(np.array(mask)))
-    return Source(name, images, masks=masks, crop=crop, classes=classes, repeat=repeat)
+    return Source(name, images, masks=masks, classes=classes, **settings)
 
 
-def site_source(name: str, sites: list[Site], crop: tuple[float, float], repeat: int) -> Source:
+def site_source(name: str, sites: list[Site], **settings: Any) -> Source:
     """Turn image + OSM building sites into a source of boxes."""
     images = [_load(s.image) for s in sites]
-    return Source(name, images, boxes=[torch.tensor(s.boxes).reshape(-1, 4) for s in sites], crop=crop, repeat=repeat)
+    boxes = [torch.tensor(s.boxes).reshape(-1, 4) for s in sites]
+    return Source(name, images, boxes=boxes, **settings)
 
 
 def load_sources(settings: list[dict], root: Path) -> list[Source]:
@@ -118,13 +117,14 @@ def load_sources(settings: list[dict], root: Path) -> list[Source]:
     for entry in settings:
         entry = dict(entry)
         kind, path = entry.pop("kind"), root / entry.pop("path")
-        entry = {"crop": (0.6, 1.0), "repeat": 1, **entry}
+        if "crop" in entry:
+            entry["crop"] = tuple(entry["crop"])
         if not path.exists():
             raise DataError(f"{path} does not exist; the run file names it as source {entry['name']!r}.")
         if kind == "folder":
-            out.append(folder_source(root=path, **{"mosaic": 0.0, **entry}))
+            out.append(folder_source(root=path, **entry))
         elif kind == "ucmerced":
-            out.append(ucmerced_source(root=path, **{"mosaic": 0.0, **entry}))
+            out.append(ucmerced_source(root=path, **entry))
         elif kind == "masks":
             out.append(mask_source(root=path, **entry))
         elif kind == "sites":
@@ -138,14 +138,16 @@ def load_sources(settings: list[dict], root: Path) -> list[Source]:
 class VisionDataset(Dataset):
     """Random canvases with targets, drawn by `(epoch, index)` keys.
 
-    A batch is a dict: `pixels` uint8 `(B, 3, S, S)`, `source` `(B,)`, `label` `(B,)`, `classmap` `(B, G, G)` for mosaics,
-    `cover` `(B, C, G, G)` land-cover shares (all zero where unlabelled), `heat` `(B, G, G)` building centres,
-    `size` `(B, 4, G, G)` centre offset and log size in cells, `has_boxes` `(B,)`.
+    A batch is a dict: `pixels` uint8 `(B, 3, S, S)`, `source` `(B,)`, `label` `(B,)`, `classmap` `(B, G, G)` for
+    mosaics, `cover` `(B, C, G, G)` land-cover shares (all zero where unlabelled), `heat` `(B, G, G)` building
+    centres, `size` `(B, 4, G, G)` centre offset and log size in cells, `has_boxes` `(B,)`.
     """
 
     def __init__(self, sources: list[Source], size: int, seed: int) -> None:
         self.sources, self.size, self.seed = sources, size, seed
-        self.index = [(s, i) for s, src in enumerate(sources) for _ in range(src.repeat) for i in range(len(src.images))]
+        self.index = [
+            (s, i) for s, src in enumerate(sources) for _ in range(src.repeat) for i in range(len(src.images))
+        ]
         covers = [s.num_classes - 1 for s in sources if s.masks]
         self.num_covers = max(covers, default=1)
 
@@ -163,7 +165,7 @@ class VisionDataset(Dataset):
             "classmap": torch.full((g, g), IGNORE) if canvas.classmap is None else canvas.classmap,
             "cover": torch.zeros(self.num_covers, g, g) if canvas.cover is None else canvas.cover,
             "heat": torch.zeros(g, g), "size": torch.zeros(4, g, g), "has_boxes": torch.tensor(bool(source.boxes)),
-            "pixels": jitter(canvas.pixels, rng),
+            "pixels": jitter(canvas.pixels, rng, source.jitter),
         }  # fmt: skip
         if canvas.boxes is not None:
             item["heat"], item["size"] = centre_targets(canvas.boxes, g)
@@ -248,18 +250,20 @@ def centre_targets(boxes: Tensor, g: int) -> tuple[Tensor, Tensor]:
         x0, y0, x1, y1 = (boxes[n] / STRIDE).tolist()
         cx, cy, w, h = (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0
         sigma_x, sigma_y = max(w / 6, 0.4), max(h / 6, 0.4)
-        heat = torch.maximum(heat, torch.exp(-((xs - cx) ** 2) / (2 * sigma_x**2) - ((ys - cy) ** 2) / (2 * sigma_y**2)))
+        heat = torch.maximum(
+            heat, torch.exp(-((xs - cx) ** 2) / (2 * sigma_x**2) - ((ys - cy) ** 2) / (2 * sigma_y**2))
+        )
         row, col = min(int(cy), g - 1), min(int(cx), g - 1)
         heat[row, col] = 1.0
         size[:, row, col] = torch.tensor([cx - col, cy - row, np.log(max(w, 0.1)), np.log(max(h, 0.1))])
     return heat, size
 
 
-def jitter(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+def jitter(pixels: Tensor, rng: np.random.Generator, strength: float = 1.0) -> Tensor:
     """Vary brightness, contrast, colour balance and sharpness mildly, as sensors and seasons do."""
     x = pixels.float()
-    gain = rng.uniform(0.8, 1.25) * rng.uniform(0.94, 1.06, size=3)
-    bias = rng.uniform(-16, 16)
+    gain = 1 + strength * (rng.uniform(0.8, 1.25) * rng.uniform(0.94, 1.06, size=3) - 1)
+    bias = strength * rng.uniform(-16, 16)
     mean = x.mean()
     x = (x - mean) * torch.tensor(gain, dtype=torch.float32)[:, None, None] + mean + bias
     if rng.random() < 0.1:

@@ -1,8 +1,8 @@
 """Score the embedded model on held-out images: `python -m lhrs.evaluation.nano --data DIR --out results/lhrs-nano`.
 
-Every question is asked through the public `Assistant`, greedily, with its default prompts. Beside each score stand what a
-constant answer and the model without the right image reach. Answers are compared exactly after a declared normalisation:
-lower case, no spaces, underscores, hyphens or final full stop.
+Every question is asked through the public `Assistant`, greedily, with its default prompts. Beside each score stand
+what a constant answer and the model without the right image reach. Answers are compared exactly after a declared
+normalisation: lower case, no spaces, underscores, hyphens or final full stop.
 """
 
 import argparse
@@ -65,7 +65,9 @@ class Scorer:
         listed = [json.loads(line) for line in (data / "ucmerced/index.jsonl").read_text().splitlines()]
         self.ucmerced = [(data / "ucmerced" / r["file"], r["label"]) for r in listed if r["split"] == "val"]
         if limit:
-            self.eurosat, self.ucmerced = ([s[i] for i in rng.permutation(len(s))[:limit]] for s in (self.eurosat, self.ucmerced))
+            self.eurosat, self.ucmerced = (
+                [s[i] for i in rng.permutation(len(s))[:limit]] for s in (self.eurosat, self.ucmerced)
+            )
 
     def ask(self, items: Sequence[tuple[Path | np.ndarray, str]], blind: bool = False) -> list[str]:
         """Ask one question per image; `blind` asks without any image."""
@@ -92,12 +94,26 @@ class Scorer:
             majority = max(right.count(r) for r in set(right)) / len(right)
             answers = [a.answer for a in self.assistant.classify_all([p for p, _ in items])]
             self.details[f"{name} class"] = list(zip(right, answers, strict=True))
-            self.proportion(f"{name}: class, free text", [normal(a) == normal(r) for a, r in zip(answers, right, strict=True)], target, majority=majority)  # fmt: skip
+            self.proportion(
+                f"{name}: class, free text",
+                [normal(a) == normal(r) for a, r in zip(answers, right, strict=True)],
+                target,
+                majority=majority,
+            )
             labels = sorted({label for _, label in items})
             answers = [a.answer for a in self.assistant.classify_all([p for p, _ in items], labels)]
-            self.proportion(f"{name}: class, labels given", [a == label for a, (_, label) in zip(answers, items, strict=True)], majority=majority)  # fmt: skip
+            self.proportion(
+                f"{name}: class, labels given",
+                [a == label for a, (_, label) in zip(answers, items, strict=True)],
+                majority=majority,
+            )
             answers = [a.answer for a in self.assistant.caption_all([p for p, _ in items])]
-            self.proportion(f"{name}: caption names the class", [normal(r) in normal(a) for a, r in zip(answers, right, strict=True)], ">= 0.88" if name == "eurosat" else "", majority=majority)  # fmt: skip
+            self.proportion(
+                f"{name}: caption names the class",
+                [normal(r) in normal(a) for a, r in zip(answers, right, strict=True)],
+                ">= 0.88" if name == "eurosat" else "",
+                majority=majority,
+            )
 
     def choices(self) -> None:
         """Four lettered options, right answer position drawn at random."""
@@ -130,18 +146,25 @@ class Scorer:
                     right.append("yes" if n % 2 == 0 else "no")
                 base = {"constant": max(right.count("yes"), right.count("no")) / len(right)}
                 if split == "default":
-                    base["blind"] = float(np.mean([a == b for a, b in zip(self.ask(asked, blind=True), right, strict=True)]))
+                    base["blind"] = float(
+                        np.mean([a == b for a, b in zip(self.ask(asked, blind=True), right, strict=True)])
+                    )
                     others = [asked[i][0] for i in rng.permutation(len(asked))]
                     shuffled = [(o, q) for o, (_, q) in zip(others, asked, strict=True)]
                     base["shuffled"] = float(np.mean([a == b for a, b in zip(self.ask(shuffled), right, strict=True)]))
                 hits = [a == b for a, b in zip(self.ask(asked), right, strict=True)]
-                self.proportion(f"{name}: presence, {split} wording", hits, target if split == "default" else "", **base)
+                self.proportion(
+                    f"{name}: presence, {split} wording", hits, target if split == "default" else "", **base
+                )
 
     def wording(self) -> None:
         """Free-text class under phrasings that training never saw."""
         draw = Draw(np.random.default_rng(SEED), self.banks, "held_out")
         asked = [(path, draw.phrase("scene")) for path, _ in self.eurosat]
-        hits = [normal(a) == normal(self.banks.name("eurosat", label)) for a, (_, label) in zip(self.ask(asked), self.eurosat, strict=True)]  # fmt: skip
+        hits = [
+            normal(a) == normal(self.banks.name("eurosat", label))
+            for a, (_, label) in zip(self.ask(asked), self.eurosat, strict=True)
+        ]
         self.proportion("eurosat: class, unseen wording", hits)
 
     def buildings(self) -> None:
@@ -156,8 +179,18 @@ class Scorer:
         errors = abs(counted(self.ask([(p, question) for p, _ in held])) - truth)
         blind = abs(counted(self.ask([(p, question) for p, _ in held], blind=True)) - truth).mean()
         low, high = bootstrap(errors)
-        self.rows.append(Row("buildings: count", "mean absolute error", len(held), float(errors.mean()), low, high,
-                             {"constant": float(abs(truth - median).mean()), "blind": float(blind)}, "< baselines"))  # fmt: skip
+        self.rows.append(
+            Row(
+                "buildings: count",
+                "mean absolute error",
+                len(held),
+                float(errors.mean()),
+                low,
+                high,
+                {"constant": float(abs(truth - median).mean()), "blind": float(blind)},
+                "< baselines",
+            )
+        )
         self._grounding(held, seen)
 
     def _grounding(self, held: list, seen: list) -> None:
@@ -193,7 +226,10 @@ class Scorer:
     def abstention(self) -> None:
         """Questions nobody can answer from above, and answerable ones that must not be refused."""
         rng = np.random.default_rng(SEED)
-        questions = [self.banks.unanswerable["held_out"][i] for i in rng.permutation(len(self.banks.unanswerable["held_out"]))[:50]]
+        questions = [
+            self.banks.unanswerable["held_out"][i]
+            for i in rng.permutation(len(self.banks.unanswerable["held_out"]))[:50]
+        ]
         pool = [*self.eurosat, *self.ucmerced]
         asked = [(pool[int(rng.integers(len(pool)))][0], q) for q in questions for _ in range(4)]
         refused = [a == ABSTAIN for a in self.ask(asked)]
@@ -207,7 +243,9 @@ class Scorer:
             kind = draw.pick(["scene", "caption", "presence", "is_class"])
             text = draw.phrase(kind).replace("{a_thing}", thing.a_thing).replace("{things}", thing.things)
             answerable.append((path, text.replace("{thing}", self.banks.name(name, label))))
-        self.proportion("abstains on answerable (unseen wording)", [a == ABSTAIN for a in self.ask(answerable)], "<= 0.03")
+        self.proportion(
+            "abstains on answerable (unseen wording)", [a == ABSTAIN for a in self.ask(answerable)], "<= 0.03"
+        )
 
     def familiarity(self, strange: dict[str, list[np.ndarray]]) -> None:
         """AUROC of the familiarity distance: held-out images against each kind of strange image."""
@@ -223,8 +261,16 @@ class Scorer:
         score = float(np.mean(list(each.values())))
         self.rows.append(Row("unfamiliar images, AUROC (mean of kinds)", "AUROC", sum(map(len, parts.values())), score,
                              float("nan"), float("nan"), each, ">= 0.90"))  # fmt: skip
-        self.rows.append(Row("familiar images wrongly flagged", "share", len(inside), float((inside > runtime.threshold).mean()),
-                             *wilson(int((inside > runtime.threshold).sum()), len(inside)), {}))  # fmt: skip
+        self.rows.append(
+            Row(
+                "familiar images wrongly flagged",
+                "share",
+                len(inside),
+                float((inside > runtime.threshold).mean()),
+                *wilson(int((inside > runtime.threshold).sum()), len(inside)),
+                {},
+            )
+        )
 
 
 def _windows(sites: list[Site]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -290,7 +336,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "scores.md").write_text(table(scorer.rows) + "\n")
     (options.out / "scores.json").write_text(json.dumps([asdict(r) for r in scorer.rows], indent=1) + "\n")
-    confusion = {name: [f"{r} -> {a}" for r, a in pairs if normal(r) != normal(a)] for name, pairs in scorer.details.items()}
+    confusion = {
+        name: [f"{r} -> {a}" for r, a in pairs if normal(r) != normal(a)] for name, pairs in scorer.details.items()
+    }
     (options.out / "class_errors.json").write_text(json.dumps(confusion, indent=1) + "\n")
 
 

@@ -1,7 +1,7 @@
 """Images unlike anything the embedded model was trained on, for measuring whether it notices.
 
-Noise, flat colours, gradients and rendered text are made here; photographs come from scikit-image and scikit-learn where they
-are installed; other sensors from radar, elevation and class-code rasters of the data folder.
+Noise, flat colours, gradients and rendered text are made here; photographs come from scikit-image and scikit-learn
+where they are installed; other sensors from radar, elevation and class-code rasters of the data folder.
 """
 
 from pathlib import Path
@@ -12,11 +12,51 @@ from PIL import Image, ImageDraw
 from lhrs.errors import DataError
 from lhrs.imagery.open import open_image
 
-_WORDS = "the quick report of annual results shows that total revenue grew while costs fell in most regions of the market".split()
+_WORDS = [
+    "the",
+    "quick",
+    "report",
+    "of",
+    "annual",
+    "results",
+    "shows",
+    "that",
+    "total",
+    "revenue",
+    "grew",
+    "while",
+    "costs",
+    "fell",
+    "in",
+    "most",
+    "regions",
+    "of",
+    "the",
+    "market",
+]
 _PHOTOS = (
-    "astronaut", "coffee", "chelsea", "rocket", "camera", "coins", "horse", "page", "text", "clock", "brick", "grass", "gravel",
-    "cat", "hubble_deep_field", "immunohistochemistry", "retina", "colorwheel", "logo", "moon", "cell",
-)  # fmt: skip
+    "astronaut",
+    "coffee",
+    "chelsea",
+    "rocket",
+    "camera",
+    "coins",
+    "horse",
+    "page",
+    "text",
+    "clock",
+    "brick",
+    "grass",
+    "gravel",
+    "cat",
+    "hubble_deep_field",
+    "immunohistochemistry",
+    "retina",
+    "colorwheel",
+    "logo",
+    "moon",
+    "cell",
+)
 
 
 def strange_images(data: Path, seed: int = 0) -> dict[str, list[np.ndarray]]:

@@ -64,7 +64,9 @@ class Assistant:
         """Count things."""
         return next(self.count_all([image], thing))
 
-    def ask_all(self, images: Iterable[ImageInput], question: str, options: Sequence[str] | None = None) -> Iterator[Answer]:
+    def ask_all(
+        self, images: Iterable[ImageInput], question: str, options: Sequence[str] | None = None
+    ) -> Iterator[Answer]:
         """Answer the same question about many images, in order."""
         if not question.strip():
             raise ConfigError("the question is empty: say what you want to know.")
@@ -134,7 +136,9 @@ def find_boxes(reply: Reply, image: OpenedImage, label: str, style: str) -> list
         return []
     scores = [reply.mean_probability] * len(found)
     if style == "loc64":
-        places = [p for t, p in zip(reply.token_texts, reply.probabilities, strict=False) if t.strip().startswith("<loc_")]
+        places = [
+            p for t, p in zip(reply.token_texts, reply.probabilities, strict=False) if t.strip().startswith("<loc_")
+        ]
         if len(places) == 4 * len(found):
             scores = [float(np.prod(places[4 * i : 4 * i + 4]) ** 0.25) for i in range(len(found))]
     boxes = []

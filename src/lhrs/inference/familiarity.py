@@ -28,7 +28,9 @@ class Familiarity:
         means = np.stack([features[groups == g].mean(0) for g in names])
         centred = features - means[np.searchsorted(names, groups)]
         covariance = centred.T @ centred / len(features)
-        values, vectors = np.linalg.eigh(covariance + 1e-3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance)))
+        values, vectors = np.linalg.eigh(
+            covariance + 1e-3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        )
         whitening = (vectors / np.sqrt(values)).astype(np.float32)
         found = Familiarity((means @ whitening).astype(np.float32), whitening, 0.0)
         return Familiarity(found.means, whitening, float(np.quantile([found.distance(f) for f in held_back], 0.99)))
@@ -39,7 +41,9 @@ class Familiarity:
 
     def save(self, path: Path) -> None:
         """Write a `.npz` without pickled content."""
-        np.savez(path, means=self.means, whitening=self.whitening.astype(np.float16), threshold=np.float32(self.threshold))
+        np.savez(
+            path, means=self.means, whitening=self.whitening.astype(np.float16), threshold=np.float32(self.threshold)
+        )
 
     @staticmethod
     def load(path: Path) -> "Familiarity":

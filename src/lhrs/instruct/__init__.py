@@ -1,0 +1,1 @@
+"""Turn what is known about an image into questions and answers."""

@@ -1,7 +1,8 @@
 """Turn image facts into questions and answers for the embedded model.
 
-Each task is one function `(facts, draw) -> (question, answer) | None`; None means that the facts do not support it. Answers
-are lower case. Options, regions, nouns and phrasings are drawn from the banks, so two draws seldom look alike.
+Each task is one function `(facts, draw) -> (question, answer) | None`; None means that the facts do not support it.
+Answers are lower case. Options, regions, nouns and phrasings are drawn from the banks, so two draws seldom look
+alike.
 """
 
 from collections.abc import Callable
@@ -22,18 +23,54 @@ MAX_BOXES = 24
 _KIN = [
     {"Forest", "forest"},
     {"River", "river", "SeaLake", "beach", "harbor", "water"},
-    {"Residential", "denseresidential", "mediumresidential", "sparseresidential", "mobilehomepark", "buildings", "building"},
-    {"AnnualCrop", "PermanentCrop", "Pasture", "agricultural", "HerbaceousVegetation", "chaparral", "golfcourse",
-     "vegetation", "land", "baseballdiamond", "beach"},
+    {
+        "Residential",
+        "denseresidential",
+        "mediumresidential",
+        "sparseresidential",
+        "mobilehomepark",
+        "buildings",
+        "building",
+    },
+    {
+        "AnnualCrop",
+        "PermanentCrop",
+        "Pasture",
+        "agricultural",
+        "HerbaceousVegetation",
+        "chaparral",
+        "golfcourse",
+        "vegetation",
+        "land",
+        "baseballdiamond",
+        "beach",
+    },
     {"Highway", "freeway", "overpass", "intersection", "runway", "airplane", "road", "parkinglot"},
-    {"Industrial", "buildings", "storagetanks", "parkinglot", "harbor", "mobilehomepark", "building", "denseresidential"},
-]  # fmt: skip
+    {
+        "Industrial",
+        "buildings",
+        "storagetanks",
+        "parkinglot",
+        "harbor",
+        "mobilehomepark",
+        "building",
+        "denseresidential",
+    },
+]
 
-# UC Merced classes whose objects are surely absent where another class is labelled; houses, roads or trees are not such.
+# UC Merced classes whose objects are surely absent where another class is labelled; houses or roads are not such.
 _UNMISTAKABLE = (
-    "airplane", "baseballdiamond", "beach", "golfcourse", "harbor", "mobilehomepark", "runway", "storagetanks", "tenniscourt",
+    "airplane",
+    "baseballdiamond",
+    "beach",
+    "golfcourse",
+    "harbor",
+    "mobilehomepark",
+    "runway",
+    "storagetanks",
+    "tenniscourt",
     "overpass",
-)  # fmt: skip
+)
 
 
 @dataclass
@@ -276,7 +313,13 @@ def referring(facts: ImageFacts, draw: Draw) -> tuple[str, np.ndarray] | None:
         candidates += [(f"the largest {word}", b[order[0]]), (f"the biggest {word}", b[order[0]])]
     if len(b) == 1:
         candidates.append((f"the {word}", b[0]))
-    corners = {"top left": (0, 0), "top right": (1, 0), "bottom left": (0, 1), "bottom right": (1, 1), "centre": (0.5, 0.5)}
+    corners = {
+        "top left": (0, 0),
+        "top right": (1, 0),
+        "bottom left": (0, 1),
+        "bottom right": (1, 1),
+        "centre": (0.5, 0.5),
+    }
     for name, corner in corners.items():
         distance = np.linalg.norm(centre - np.array(corner), axis=1)
         near = distance.argsort()
@@ -308,8 +351,22 @@ def abstain(facts: ImageFacts, draw: Draw) -> QA:
 
 TASKS: dict[str, Callable[[ImageFacts, Draw], QA | None]] = {
     f.__name__: f
-    for f in (scene, scene_options, choice, presence, is_class, caption, region, where, dominant, count, ground, ground_one, abstain)
-}  # fmt: skip
+    for f in (
+        scene,
+        scene_options,
+        choice,
+        presence,
+        is_class,
+        caption,
+        region,
+        where,
+        dominant,
+        count,
+        ground,
+        ground_one,
+        abstain,
+    )
+}
 
 
 def reading_order(boxes: np.ndarray) -> np.ndarray:

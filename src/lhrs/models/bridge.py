@@ -102,7 +102,9 @@ class BridgeBlock(nn.Module):
         inner = round(width * config.mlp_ratio)
         self.mlp = MixtureOfExperts(config, inner) if config.num_experts > 1 else FeedForward(width, inner)
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, RouterReport | None]:
+    def forward(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, RouterReport | None]:
         """Map queries `(B, Q, C)` and keys/values `(B, N, C)` under a boolean mask `(Q, N)` to `(B, Q, C)`."""
         k = self.key_norm(keys)
         v = k if values is keys else self.key_norm(values)
@@ -129,7 +131,9 @@ def level_mask(queries: list[int], sizes: list[int], with_queries: bool, device:
     """Return the boolean `(Q, keys)` mask that lets each query see only its own level (True = may look)."""
     if len(queries) == 1:
         return None
-    count = lambda numbers: torch.arange(len(numbers), device=device).repeat_interleave(torch.tensor(numbers, device=device))  # noqa: E731
+    count = lambda numbers: torch.arange(len(numbers), device=device).repeat_interleave(
+        torch.tensor(numbers, device=device)
+    )  # noqa: E731
     of_query, of_key = count(queries), count(sizes)
     if with_queries:
         of_key = torch.cat([of_query, of_key])
@@ -143,7 +147,7 @@ def sincos2d(grid: tuple[int, int], width: int, like: Tensor) -> Tensor:
     """
     rows, columns = grid
     omega = 1.0 / 10000 ** (torch.arange(width // 4, device=like.device, dtype=torch.float64) / (width / 4))
-    axis = lambda n: (torch.arange(n, device=like.device, dtype=torch.float64)[:, None] * omega)  # noqa: E731
+    axis = lambda n: torch.arange(n, device=like.device, dtype=torch.float64)[:, None] * omega  # noqa: E731
     enc = [torch.cat([a.sin(), a.cos()], dim=1) for a in (axis(columns), axis(rows))]
     column = enc[0][None].expand(rows, -1, -1)
     row = enc[1][:, None].expand(-1, columns, -1)

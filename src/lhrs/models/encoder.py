@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 
 
-def read_levels(encoder: nn.Module, pixel_values: Tensor, levels: list[int]) -> tuple[list[Tensor], list[tuple[int, int]]]:
+def read_levels(
+    encoder: nn.Module, pixel_values: Tensor, levels: list[int]
+) -> tuple[list[Tensor], list[tuple[int, int]]]:
     """Return the tapped levels, each `(B, N_l, C_l)` row-major, and their (rows, columns).
 
     Class and register tokens are dropped. transformers encoders are read from `hidden_states` (0 = embeddings), which are

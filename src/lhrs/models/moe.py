@@ -37,8 +37,14 @@ class Experts(nn.Module):
 
     def __init__(self, num: int, width: int, inner: int, activation: bool) -> None:
         super().__init__()
-        self.up_weight, self.up_bias = nn.Parameter(torch.empty(num, inner, width)), nn.Parameter(torch.zeros(num, inner))
-        self.down_weight, self.down_bias = nn.Parameter(torch.empty(num, width, inner)), nn.Parameter(torch.zeros(num, width))
+        self.up_weight, self.up_bias = (
+            nn.Parameter(torch.empty(num, inner, width)),
+            nn.Parameter(torch.zeros(num, inner)),
+        )
+        self.down_weight, self.down_bias = (
+            nn.Parameter(torch.empty(num, width, inner)),
+            nn.Parameter(torch.zeros(num, width)),
+        )
         self.activation = activation
 
     def forward(self, e: int, x: Tensor) -> Tensor:
@@ -102,7 +108,9 @@ def upcycle(dense: nn.Module, mixture: nn.Module) -> None:
         for part in ("up", "down"):
             for kind in ("weight", "bias"):
                 value = source.pop(f"layers.{i}.mlp.{part}.{kind}")
-                target[f"layers.{i}.mlp.experts.{part}_{kind}"].copy_(value.expand_as(target[f"layers.{i}.mlp.experts.{part}_{kind}"]))
+                target[f"layers.{i}.mlp.experts.{part}_{kind}"].copy_(
+                    value.expand_as(target[f"layers.{i}.mlp.experts.{part}_{kind}"])
+                )
     missing, unexpected = mixture.load_state_dict(source, strict=False)
     rest = [k for k in missing if ".mlp." not in k]
     if rest or unexpected:

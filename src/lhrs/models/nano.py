@@ -29,7 +29,8 @@ CHAT_TEMPLATE = (
     "<answer>{% generation %}{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}{{ c.text }}"
     "{% endfor %}{% endif %}<eos>{% endgeneration %}"
     "{% else %}<user>{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}"
-    "{% if c.type == 'image' %}<image>{% endif %}{% endfor %}{% for c in m.content %}{% if c.type == 'text' %}{{ c.text }}"
+    "{% if c.type == 'image' %}<image>{% endif %}{% endfor %}"
+    "{% for c in m.content %}{% if c.type == 'text' %}{{ c.text }}"
     "{% endif %}{% endfor %}{% endif %}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<answer>{% endif %}"
 )
@@ -99,7 +100,11 @@ def build_nano(tokenizer: PreTrainedTokenizerFast, **text: Any) -> tuple[LHRSFor
     config = LHRSConfig(TimmWrapperConfig(**ENCODER), language, bridge, levels=LEVELS, image_token_id=ids("<image>"))
     model = LHRSForConditionalGeneration(config)
     model.generation_config.update(
-        bos_token_id=ids("<bos>"), eos_token_id=ids("<eos>"), pad_token_id=ids("<pad>"), do_sample=False, max_new_tokens=112
+        bos_token_id=ids("<bos>"),
+        eos_token_id=ids("<eos>"),
+        pad_token_id=ids("<pad>"),
+        do_sample=False,
+        max_new_tokens=112,
     )
     image_processor = SiglipImageProcessorPil(
         size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}, resample=PILImageResampling.BILINEAR

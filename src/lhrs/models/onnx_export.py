@@ -1,8 +1,9 @@
 """Export the embedded model to ONNX for the torch-free path.
 
-Two graphs: `vision.onnx` (pixels -> image tokens, pooled features) and `language.onnx` (tokens + cache -> next-token logits
-+ cache), which serves prefill and decoding alike because the cache may be empty. Neither holds weights: their initializers
-point into the `model.safetensors` beside them, so both paths run the very same numbers and the package carries them once.
+Two graphs: `vision.onnx` (pixels -> image tokens, pooled features) and `language.onnx` (tokens + cache -> next-token
+logits + cache), which serves prefill and decoding alike because the cache may be empty. Neither holds weights: their
+initializers point into the `model.safetensors` beside them, so both paths run the very same numbers and the package
+carries them once.
 """
 
 from pathlib import Path
@@ -36,9 +37,9 @@ class VisionGraph(nn.Module):
 class LanguageGraph(nn.Module):
     """A Llama forward with an explicit cache.
 
-    `input_ids (B, T)`, `image_embeds (M, D)` (all image tokens of the batch in reading order), `attention_mask (B, P + T)`,
-    `position_ids (B, T)`, `past (layers, 2, B, H, P, d)` -> `logits (B, V)` of the last position, `present` like `past`
-    with P + T. Written out because the library's forward carries a cache object, which graphs cannot.
+    `input_ids (B, T)`, `image_embeds (M, D)` (all image tokens of the batch in reading order), `attention_mask (B, P
+    + T)`, `position_ids (B, T)`, `past (layers, 2, B, H, P, d)` -> `logits (B, V)` of the last position, `present`
+    like `past` with P + T. Written out because the library's forward carries a cache object, which graphs cannot.
     """
 
     def __init__(self, model: LHRSForConditionalGeneration) -> None:
@@ -96,7 +97,11 @@ def export_onnx(model: LHRSForConditionalGeneration, folder: Path) -> None:
     if not weights.exists():
         raise CheckpointError(f"{weights} is missing: save the model there before exporting it.")
     model = model.eval().float()
-    size = model.config.vision_config.model_args.get("image_size", 128) if hasattr(model.config.vision_config, "model_args") else 128
+    size = (
+        model.config.vision_config.model_args.get("image_size", 128)
+        if hasattr(model.config.vision_config, "model_args")
+        else 128
+    )
     text = model.config.text_config
     head = text.hidden_size // text.num_attention_heads
     batch, images, length, past, total = (torch.export.Dim(n) for n in ("batch", "images", "length", "past", "total"))
@@ -113,10 +118,19 @@ def export_onnx(model: LHRSForConditionalGeneration, folder: Path) -> None:
                 ["logits", "present"], shapes, folder / "language.onnx", weights)  # fmt: skip
 
 
-def _export(module: nn.Module, args: tuple, inputs: list[str], outputs: list[str], shapes: tuple, path: Path, weights: Path) -> None:
+def _export(
+    module: nn.Module, args: tuple, inputs: list[str], outputs: list[str], shapes: tuple, path: Path, weights: Path
+) -> None:
     dynamic = tuple({k: torch.export.Dim.DYNAMIC for k in s} for s in shapes)
     program = torch.onnx.export(
-        module.eval(), args, dynamo=True, input_names=inputs, output_names=outputs, dynamic_shapes=dynamic, optimize=False, verbose=False
+        module.eval(),
+        args,
+        dynamo=True,
+        input_names=inputs,
+        output_names=outputs,
+        dynamic_shapes=dynamic,
+        optimize=False,
+        verbose=False,
     )
     graph = program.model_proto
     share_weights(graph, weights)
@@ -176,7 +190,11 @@ def _read(weights: Path) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, in
     import json
 
     table = json.loads(raw[8 : 8 + header])
-    spans = {k: (8 + header + v["data_offsets"][0], v["data_offsets"][1] - v["data_offsets"][0]) for k, v in table.items() if k != "__metadata__"}  # fmt: skip
+    spans = {
+        k: (8 + header + v["data_offsets"][0], v["data_offsets"][1] - v["data_offsets"][0])
+        for k, v in table.items()
+        if k != "__metadata__"
+    }
     return tensors, spans
 
 

@@ -1,7 +1,7 @@
 """transformers' Trainer, set up once for every kind of training in lhrs.
 
-Order and randomness come from (seed, position) only (`lhrs.data.keyed`), so a run that was killed and resumed ends with the
-same weights as one that was not.
+Order and randomness come from (seed, position) only (`lhrs.data.keyed`), so a run that was killed and resumed ends
+with the same weights as one that was not.
 """
 
 from torch.utils.data import Sampler
@@ -13,7 +13,9 @@ from lhrs.data.keyed import KeyedSampler, seed_step
 class StepSeed(TrainerCallback):
     """Seed torch before every optimizer step, so that dropout and router noise depend on (seed, step) alone."""
 
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         seed_step(args.seed, state.global_step)
 
 

@@ -1,12 +1,22 @@
 """Language stages of the embedded model: packed question rows, answers weighed one by one."""
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lhrs.data.vision import Source, draw_canvas
+from lhrs.inference.familiarity import Familiarity
 from lhrs.instruct.banks import Banks
 from lhrs.instruct.questions import LETTERS
 from lhrs.models.modeling import LHRSForConditionalGeneration
+from lhrs.models.nano import IMAGE_SIZE
+from lhrs.models.onnx_export import export_onnx
+from lhrs.models.processing import LHRSProcessor
 from lhrs.training.vision import normalise
 
 
@@ -17,6 +27,8 @@ class QuestionLoss(nn.Module):
         super().__init__()
         self.model, self.train_vision = model, train_vision
         model.model.vision_tower.requires_grad_(train_vision)
+        # the output layer is the input embedding; a checkpoint that named both would be refused by safetensors
+        self.register_state_dict_post_hook(lambda _, state, prefix, __: state.pop(f"{prefix}model.lm_head.weight", None))
 
     def train(self, mode: bool = True) -> "QuestionLoss":
         super().train(mode)
@@ -24,7 +36,15 @@ class QuestionLoss(nn.Module):
             self.model.model.vision_tower.eval()
         return self
 
-    def forward(self, pixels: Tensor, input_ids: Tensor, labels: Tensor, weights: Tensor, position_ids: Tensor, attention_mask: Tensor) -> dict:
+    def forward(
+        self,
+        pixels: Tensor,
+        input_ids: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        position_ids: Tensor,
+        attention_mask: Tensor,
+    ) -> dict:
         """Return `{"loss"}`: cross-entropy per answer, each answer weighing once; logits only where an answer is."""
         hidden = self.model.model(
             input_ids=input_ids, pixel_values=normalise(pixels), attention_mask=attention_mask,
@@ -42,7 +62,11 @@ def tokenizer_texts(banks: Banks) -> list[str]:
         texts += lists["train"]
     for block in banks.classes.values():
         for entry in block.values():
-            texts += [*[entry[k] for k in ("name", "a_thing", "thing", "things")], *entry.get("scene_synonyms", []), *entry.get("captions", [])] * 8  # fmt: skip
+            texts += [
+                *[entry[k] for k in ("name", "a_thing", "thing", "things")],
+                *entry.get("scene_synonyms", []),
+                *entry.get("captions", []),
+            ] * 8
     for nouns in (banks.absent, banks.building_words):
         texts += [t for n in nouns for t in (n.a_thing, n.thing, n.things)] * 4
     for entry in banks.attributes.values():
@@ -51,5 +75,60 @@ def tokenizer_texts(banks: Banks) -> list[str]:
     texts += banks.unanswerable["train"]
     texts += [str(i) for i in range(100)] * 40 + [f" {i}" for i in range(100)] * 40
     texts += [w for letter in LETTERS for w in (f"{letter}.", f"({letter})", letter, f"\n{letter}.")] * 20
-    texts += ["yes", "no", "i can't tell from this image.", "an aerial image with 3 buildings.", "an aerial image of mostly land with some road and building."] * 50  # fmt: skip
+    texts += [
+        "yes",
+        "no",
+        "i can't tell from this image.",
+        "an aerial image with 3 buildings.",
+        "an aerial image of mostly land with some road and building.",
+    ] * 50
     return [t.replace("{", " ").replace("}", " ") for t in texts]
+
+
+@torch.no_grad()
+def package(
+    model: LHRSForConditionalGeneration, processor: LHRSProcessor, sources: list[Source], folder: Path, seed: int
+) -> None:
+    """Write the embedded model: fp16 weights shared by both paths, ONNX graphs, and the familiarity detector.
+
+    Matrices are rounded to half precision before anything is exported or measured, so that what is tested is what
+    ships; norms and batch statistics stay in single precision.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model = model.float().eval()
+    state = {k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    stored = {k: (v.half() if v.ndim >= 2 else v).contiguous() for k, v in state.items()}
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()}, strict=False)
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    model.config.architectures, model.config.box_style = [type(model).__name__], "loc64"
+    model.config.dtype = torch.float32
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    fit_familiarity(model, sources, seed).save(folder / "familiarity.npz")
+    export_onnx(model, folder)
+
+
+def fit_familiarity(
+    model: LHRSForConditionalGeneration, sources: list[Source], seed: int, per_group: int = 250
+) -> Familiarity:
+    """Fit the detector on training images as users would give them: whole images, and windows of large ones."""
+    features, groups = [], []
+    for s, source in enumerate(sources):
+        rng = np.random.default_rng([seed, s])
+        by_label: dict[int, list[int]] = {}
+        for i in range(len(source.images)):
+            by_label.setdefault(source.labels[i] if source.labels else 0, []).append(i)
+        for label, members in by_label.items():
+            picks = [members[int(j)] for j in rng.permutation(len(members))[:per_group]]
+            if not source.labels:
+                picks = (picks * per_group)[:per_group]
+            plain = replace(source, mosaic=0.0, crop=source.crop if source.masks else (0.75, 1.0))
+            pixels = torch.stack([draw_canvas(plain, i, IMAGE_SIZE, rng).pixels for i in picks])
+            for batch in pixels.split(64):
+                deepest = model.get_image_features(normalise(batch)).last_hidden_state
+                features.append(deepest.mean(1).numpy())
+                groups += [s * 1000 + label] * len(batch)
+    x, g = np.concatenate(features), np.array(groups)
+    held = np.random.default_rng(seed).random(len(x)) < 0.15
+    return Familiarity.fit(x[~held], g[~held], x[held])

@@ -1,9 +1,9 @@
 """Stage 0 of the embedded model: teach the vision encoder on labels before any language is involved.
 
-Joint training from scratch wastes vision compute; an encoder that already separates classes, land cover and buildings lets
-the language side learn in minutes. One encoder, three kinds of supervision, all heads thrown away afterwards:
-scene classes from pooled features, class and land-cover maps and CenterNet-style building boxes (arXiv:1904.07850) from a
-fused stride-8 map.
+Joint training from scratch wastes vision compute; an encoder that already separates classes, land cover and buildings
+lets the language side learn in minutes. One encoder, three kinds of supervision, all heads thrown away afterwards:
+scene classes from pooled features, class and land-cover maps and CenterNet-style building boxes (arXiv:1904.07850)
+from a fused stride-8 map.
 """
 
 import torch
@@ -16,7 +16,9 @@ from lhrs.data.vision import IGNORE, Source
 class VisionPretraining(nn.Module):
     """Encoder with throw-away heads; `forward` takes a batch of VisionDataset and returns `{"loss", ...}`."""
 
-    def __init__(self, encoder: nn.Module, sources: list[Source], num_covers: int, label_smoothing: float, cutmix: float) -> None:
+    def __init__(
+        self, encoder: nn.Module, sources: list[Source], num_covers: int, label_smoothing: float, cutmix: float
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.label_smoothing, self.cutmix = label_smoothing, cutmix
@@ -24,8 +26,12 @@ class VisionPretraining(nn.Module):
         dense = 128
         self.lateral = nn.ModuleList(nn.Conv2d(w, dense, 1) for w in widths)
         self.fuse = nn.Sequential(nn.BatchNorm2d(dense), nn.ReLU(), nn.Conv2d(dense, dense, 3, padding=1), nn.ReLU())
-        self.class_heads = nn.ModuleDict({str(i): nn.Linear(widths[-1], s.num_classes) for i, s in enumerate(sources) if s.labels})
-        self.map_heads = nn.ModuleDict({str(i): nn.Conv2d(dense, s.num_classes, 1) for i, s in enumerate(sources) if s.mosaic})
+        self.class_heads = nn.ModuleDict(
+            {str(i): nn.Linear(widths[-1], s.num_classes) for i, s in enumerate(sources) if s.labels}
+        )
+        self.map_heads = nn.ModuleDict(
+            {str(i): nn.Conv2d(dense, s.num_classes, 1) for i, s in enumerate(sources) if s.mosaic}
+        )
         self.cover_head = nn.Conv2d(dense, num_covers, 1)
         self.box_head = nn.Conv2d(dense, 5, 1)
         nn.init.constant_(self.box_head.bias, 0.0)
@@ -40,7 +46,17 @@ class VisionPretraining(nn.Module):
             fused = fused + F.interpolate(conv(level), fused.shape[-2:], mode="nearest")
         return levels, levels[-1].mean((2, 3)), self.fuse(fused)
 
-    def forward(self, pixels: Tensor, source: Tensor, label: Tensor, classmap: Tensor, cover: Tensor, heat: Tensor, size: Tensor, has_boxes: Tensor) -> dict:
+    def forward(
+        self,
+        pixels: Tensor,
+        source: Tensor,
+        label: Tensor,
+        classmap: Tensor,
+        cover: Tensor,
+        heat: Tensor,
+        size: Tensor,
+        has_boxes: Tensor,
+    ) -> dict:
         """Return the summed loss and its parts."""
         mate, share = None, 1.0
         if self.training and torch.rand(()) < self.cutmix:
@@ -54,7 +70,9 @@ class VisionPretraining(nn.Module):
                 logits = head(pooled[rows]).float()
                 ce = F.cross_entropy(logits, label[rows], label_smoothing=self.label_smoothing, reduction="none")
                 if mate is not None:
-                    other = F.cross_entropy(logits, label[mate[rows]], label_smoothing=self.label_smoothing, reduction="none")
+                    other = F.cross_entropy(
+                        logits, label[mate[rows]], label_smoothing=self.label_smoothing, reduction="none"
+                    )
                     ce = share * ce + (1 - share) * other
                 loss["class"] = loss["class"] + ce.sum() / len(source)
                 hits.append((logits.argmax(-1) == label[rows]).float().sum())
@@ -66,7 +84,12 @@ class VisionPretraining(nn.Module):
                 loss["map"] = loss["map"] + ce * len(rows) / len(source)
         loss["cover"] = _cover_loss(self.cover_head(fused).float(), cover, len(source))
         loss["heat"], loss["size"] = _box_loss(self.box_head(fused).float(), heat, size, has_boxes)
-        return {"loss": sum(loss.values()), **{k: v.detach() for k, v in loss.items()}, "hits": sum(hits), "seen": sum(seen)}
+        return {
+            "loss": sum(loss.values()),
+            **{k: v.detach() for k, v in loss.items()},
+            "hits": sum(hits),
+            "seen": sum(seen),
+        }
 
 
 def normalise(pixels: Tensor) -> Tensor:

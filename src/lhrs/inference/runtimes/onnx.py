@@ -105,12 +105,16 @@ class OnnxRuntime:
         positions = np.tile(np.arange(ids.shape[1]), (len(ids), 1))
         return self._run(ids, embeds, np.ones_like(ids), positions, empty)[1]
 
-    def _run(self, ids: np.ndarray, embeds: np.ndarray, mask: np.ndarray, positions: np.ndarray, past: np.ndarray) -> list[np.ndarray]:
+    def _run(
+        self, ids: np.ndarray, embeds: np.ndarray, mask: np.ndarray, positions: np.ndarray, past: np.ndarray
+    ) -> list[np.ndarray]:
         feed = {"input_ids": ids, "image_embeds": embeds, "attention_mask": mask, "position_ids": positions}
         feed = {k: v if v.dtype == np.float32 else v.astype(np.int64) for k, v in feed.items()}
         return self._language.run(None, {**feed, "past": past})
 
-    def _decode(self, requests: list[Request], cache: np.ndarray, prefix: int, features: list[np.ndarray | None]) -> list[Reply]:
+    def _decode(
+        self, requests: list[Request], cache: np.ndarray, prefix: int, features: list[np.ndarray | None]
+    ) -> list[Reply]:
         questions = [[*self._encode(r.question), self._answer] for r in requests]
         longest = max(map(len, questions))
         ids = np.array([[self._pad] * (longest - len(q)) + q for q in questions])
