@@ -27,8 +27,7 @@ class QuestionLoss(nn.Module):
         super().__init__()
         self.model, self.train_vision = model, train_vision
         model.model.vision_tower.requires_grad_(train_vision)
-        # the output layer is the input embedding; a checkpoint that named both would be refused by safetensors
-        self.register_state_dict_post_hook(lambda _, state, prefix, __: state.pop(f"{prefix}model.lm_head.weight", None))
+        self.register_state_dict_post_hook(_drop_tied)
 
     def train(self, mode: bool = True) -> "QuestionLoss":
         super().train(mode)
@@ -53,6 +52,11 @@ class QuestionLoss(nn.Module):
         at = weights > 0
         ce = F.cross_entropy(self.model.lm_head(hidden[at]).float(), labels[at], reduction="none")
         return {"loss": (ce * weights[at]).sum() / weights[at].sum(), "per_token": ce.detach(), "labels": labels[at]}
+
+
+def _drop_tied(module: nn.Module, state: dict, prefix: str, _: dict) -> None:
+    """Leave out the output layer, which is the input embedding; safetensors refuses to store one tensor twice."""
+    state.pop(f"{prefix}model.lm_head.weight", None)
 
 
 def tokenizer_texts(banks: Banks) -> list[str]:
