@@ -9,7 +9,7 @@ import pytest
 
 SRC = Path(__file__).parents[2] / "src/lhrs"
 FILES = sorted(p for p in SRC.rglob("*.py") if p.parent != SRC or p.name != "__init__.py")
-BASE = {"errors", "registry", "config", "schema", "boxes"}
+BASE = {"errors", "files", "registry", "config", "schema", "boxes"}
 MAY_IMPORT = {
     **{name: BASE for name in BASE},
     "imagery": BASE,

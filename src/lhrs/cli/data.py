@@ -1,12 +1,13 @@
 """`lhrs data`: look at conversation data, and find what is wrong with it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lhrs.cli.terminal import progress
 
 if TYPE_CHECKING:
     from lhrs.data.lint import Finding
@@ -48,7 +49,7 @@ def show(
     dataset = open_dataset(name_or_path, reader, split)
     num_samples = min(len(dataset), limit or len(dataset))
     counts = _Summary()
-    with _progress("reading", num_samples) as advance:
+    with progress("reading", num_samples) as advance:
         for index in range(num_samples):
             counts.add(dataset[index])
             advance()
@@ -76,7 +77,7 @@ def check(
     from lhrs.data.lint import lint
 
     dataset = open_dataset(path, reader, split)
-    with _progress("checking", len(dataset)) as advance:
+    with progress("checking", len(dataset)) as advance:
         findings = lint(dataset, images, advance)
     for line in (finding.model_dump_json() for finding in findings) if as_json else _report(findings):
         typer.echo(line)
@@ -84,19 +85,6 @@ def check(
     typer.echo(f"samples: {len(dataset):,}, errors: {num_errors:,}, warnings: {len(findings) - num_errors:,}", err=True)
     if num_errors:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on stderr, gone when done; gives what moves it by one."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
 
 
 class _Summary:

@@ -68,8 +68,8 @@ class Canvas:
 
 
 def _load(path: Path, size: int | None = None) -> Tensor:
-    with Image.open(path) as image:
-        image = image.convert("RGB")
+    with Image.open(path) as file:
+        image = file.convert("RGB")
         if size and image.size != (size, size):
             image = image.resize((size, size), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
@@ -245,8 +245,8 @@ def centre_targets(boxes: Tensor, g: int) -> tuple[Tensor, Tensor]:
     """Return a Gaussian centre map `(g, g)` and `(4, g, g)` of (dx, dy, log w, log h) in cells at the centres."""
     heat, size = torch.zeros(g, g), torch.zeros(4, g, g)
     ys, xs = torch.meshgrid(torch.arange(g) + 0.5, torch.arange(g) + 0.5, indexing="ij")
-    order = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).argsort(descending=True) if len(boxes) else []
-    for n in order:  # small boxes last, so that they win a shared cell
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    for n in area.argsort(descending=True):  # small boxes last, so that they win a shared cell
         x0, y0, x1, y1 = (boxes[n] / STRIDE).tolist()
         cx, cy, w, h = (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0
         sigma_x, sigma_y = max(w / 6, 0.4), max(h / 6, 0.4)

@@ -91,12 +91,12 @@ def _photos() -> list[np.ndarray]:
     found: list[np.ndarray] = []
     try:
         from skimage import data as skimage_data
-    except ImportError:
-        skimage_data = None
-    if skimage_data is not None:
+
         folder = Path(skimage_data.__file__).parent
         for path in sorted(p for p in folder.iterdir() if p.suffix in {".png", ".jpg"} and p.stem in _PHOTOS):
             found += _crops(open_image(path).pixels)
+    except ImportError:
+        pass
     try:
         from sklearn.datasets import load_sample_images
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lhrs.errors import DataError
+from lhrs.files import write_file
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -141,10 +140,4 @@ def write_geojson(path: Path, features: Iterable[dict[str, Any]]) -> None:
         DataError: The file cannot be written.
     """
     text = json.dumps({"type": "FeatureCollection", "features": list(features)}, allow_nan=False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"{path} cannot be written: {error.strerror}.") from error
+    write_file(path, text + "\n")

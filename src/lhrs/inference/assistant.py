@@ -1,12 +1,13 @@
 """The five things one asks of an image: ask, caption, classify, ground, count.
 
-Images go in as files (any picture or raster), arrays or PIL images; `Answer` records come out in the same order, with boxes in
-pixels of the file and, where it is georeferenced, as lon/lat polygons.
+Images go in as files (any picture or raster), arrays or PIL images; `Answer` records come out in the same order, with
+boxes in pixels of the file and, where it is georeferenced, as lon/lat polygons.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from lhrs.boxes import parse_boxes
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.image import OpenedImage, View
 from lhrs.imagery.open import open_image
-from lhrs.inference.runtime import Reply, Request, Runtime
+from lhrs.inference.runtime import Reply, Request, Runtime, Sampling
 from lhrs.schema import Answer, AnswerBox, AnswerView
 
 ImageInput = Any
 """A path, a uint8 array `(H, W, 3)`, or a PIL image."""
+OnError = Callable[[DataError], None]
 
 CAPTION = "describe the image in one sentence."
 CLASSIFY = "which of these best describes the image: {options}?"
@@ -39,10 +41,13 @@ class Assistant:
 
     Args:
         runtime: how the model runs; see `lhrs.load`.
+        temperature: 0 takes the likeliest answer; above 0 answers are drawn at random from `seed` and the position of
+            the image, whatever the batch.
+        seed: used when `temperature` is above 0.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, runtime: Runtime, temperature: float = 0.0, seed: int = 0) -> None:
+        self.runtime, self.temperature, self.seed = runtime, temperature, seed
 
     def ask(self, image: ImageInput, question: str, options: Sequence[str] | None = None) -> Answer:
         """Answer one question about one image; with `options` the answer is exactly one of them."""
@@ -65,68 +70,138 @@ class Assistant:
         return next(self.count_all([image], thing))
 
     def ask_all(
-        self, images: Iterable[ImageInput], question: str, options: Sequence[str] | None = None
+        self,
+        images: Iterable[ImageInput],
+        question: str,
+        options: Sequence[str] | None = None,
+        on_error: OnError | None = None,
     ) -> Iterator[Answer]:
-        """Answer the same question about many images, in order."""
+        """Answer the same question about many images, in order.
+
+        Args:
+            images: read while the model works, a batch ahead.
+            question: what to ask of each.
+            options: when given, every answer is exactly one of them.
+            on_error: receives images that cannot be read, which are then left out; without it they raise DataError.
+        """
         if not question.strip():
             raise ConfigError("the question is empty: say what you want to know.")
-        return self._run(images, question, _with_options(question, options), options)
+        return self._run(images, _Task(question, _with_options(question, options), options), on_error)
 
-    def caption_all(self, images: Iterable[ImageInput]) -> Iterator[Answer]:
-        """See `caption`."""
-        return self._run(images, CAPTION, CAPTION, long=True)
+    def caption_all(self, images: Iterable[ImageInput], on_error: OnError | None = None) -> Iterator[Answer]:
+        """See `caption` and `ask_all`."""
+        return self._run(images, _Task(CAPTION, CAPTION, long=True), on_error)
 
-    def classify_all(self, images: Iterable[ImageInput], labels: Sequence[str] | None = None) -> Iterator[Answer]:
-        """See `classify`."""
-        if labels is None:
-            return self._run(images, SCENE, SCENE)
-        return self._run(images, SCENE, CLASSIFY.replace("{options}", ", ".join(_plain(labels))), labels)
+    def classify_all(
+        self, images: Iterable[ImageInput], labels: Sequence[str] | None = None, on_error: OnError | None = None
+    ) -> Iterator[Answer]:
+        """See `classify` and `ask_all`."""
+        prompt = SCENE if labels is None else CLASSIFY.replace("{options}", ", ".join(_plain(labels)))
+        return self._run(images, _Task(SCENE, prompt, labels), on_error)
 
-    def ground_all(self, images: Iterable[ImageInput], expression: str) -> Iterator[Answer]:
-        """See `ground`."""
+    def ground_all(
+        self, images: Iterable[ImageInput], expression: str, on_error: OnError | None = None
+    ) -> Iterator[Answer]:
+        """See `ground` and `ask_all`."""
         question = GROUND.replace("{expression}", expression.strip() or "the buildings")
-        return self._run(images, question, question, label=_noun(expression), long=True)
+        return self._run(images, _Task(question, question, label=_noun(expression), long=True), on_error)
 
-    def count_all(self, images: Iterable[ImageInput], thing: str = "buildings") -> Iterator[Answer]:
-        """See `count`."""
+    def count_all(
+        self, images: Iterable[ImageInput], thing: str = "buildings", on_error: OnError | None = None
+    ) -> Iterator[Answer]:
+        """See `count` and `ask_all`."""
         question = COUNT.replace("{thing}", thing)
-        return self._run(images, question, question)
+        return self._run(images, _Task(question, question), on_error)
 
-    def _run(
-        self, images: Iterable[ImageInput], asked: str, prompt: str, options: Sequence[str] | None = None, *, label: str = "object",
-        long: bool = False,
-    ) -> Iterator[Answer]:  # fmt: skip
-        plain = tuple(_plain(options)) if options is not None else None
-        if plain is not None:
-            _check_options(options, plain)
-        prompt = _SPECIAL.sub(" ", prompt)
-        source = iter(images)
+    def chat(self, image: OpenedImage | None, name: str = "") -> "Chat":
+        """Start a conversation about one image, or about none."""
+        return Chat(self, image, name)
+
+    def _run(self, images: Iterable[ImageInput], task: "_Task", on_error: OnError | None) -> Iterator[Answer]:
+        source, number = iter(images), 0
         with ThreadPoolExecutor(2) as pool:
-            pending = pool.submit(_read, list(islice(source, BATCH)))
-            while opened := pending.result():
-                pending = pool.submit(_read, list(islice(source, BATCH)))
-                replies = self.runtime.generate([Request(o.pixels, prompt, plain) for _, o in opened])
+            pending = pool.submit(_read, list(islice(source, BATCH)), on_error)
+            while batch := pending.result():
+                pending = pool.submit(_read, list(islice(source, BATCH)), on_error)
+                opened = [(name, image) for name, image in batch if image is not None]
+                replies = self.runtime.generate(
+                    [self._request(image, task, number + n) for n, (_, image) in enumerate(opened)]
+                )
+                number += len(batch)
                 for (name, image), reply in zip(opened, replies, strict=True):
-                    yield self._answer(name, image, asked, reply, options, plain, label, long)
+                    yield self.answer(name, image, task, reply)
 
-    def _answer(
-        self, name: str, image: OpenedImage, asked: str, reply: Reply, options: Sequence[str] | None,
-        plain: tuple[str, ...] | None, label: str, long: bool,
-    ) -> Answer:  # fmt: skip
+    def _request(self, image: OpenedImage | None, task: "_Task", index: int) -> Request:
+        sampling = Sampling(self.temperature, self.seed, index) if self.temperature > 0 else None
+        pixels = None if image is None else image.pixels
+        return Request(pixels, task.prompt, task.plain, sampling=sampling, history=task.history)
+
+    def answer(self, name: str, image: OpenedImage | None, task: "_Task", reply: Reply) -> Answer:
+        """Turn a reply of the model into the record that users get."""
+        plain, options = task.plain, task.options
         text = options[plain.index(reply.text)] if options is not None and plain is not None else polish(reply.text)
-        boxes = find_boxes(reply, image, label, self.runtime.box_style)
+        boxes = [] if image is None else find_boxes(reply, image, task.label, self.runtime.box_style)
         if boxes and options is None:
             text = f"{len(boxes)} box{'es' if len(boxes) > 1 else ''}"
         return Answer(
             image=name,
-            question=asked,
+            question=task.question,
             answer=text,
-            confidence=reply.mean_probability if long or boxes else reply.sequence_probability,
+            confidence=reply.mean_probability if task.long or boxes else reply.sequence_probability,
             boxes=boxes,
-            view=AnswerView(bands=image.view.bands, scaling=image.view.scaling),
+            view=AnswerView(
+                bands=image.view.bands if image else [], scaling=image.view.scaling if image else "no image"
+            ),
             model=self.runtime.name,
             unfamiliar=self.runtime.unfamiliar(reply.features),
         )
+
+
+@dataclass
+class _Task:
+    """What is asked of every image of a run."""
+
+    question: str
+    """As the user put it."""
+    prompt: str
+    """As the model hears it."""
+    options: Sequence[str] | None = None
+    label: str = "object"
+    """Name of the things in boxes."""
+    long: bool = False
+    """The answer is a sentence or a list: confidence is the mean over tokens, not their product."""
+    history: tuple[tuple[str, str], ...] = ()
+    plain: tuple[str, ...] | None = None
+    """Options as the model spells them."""
+
+    def __post_init__(self) -> None:
+        self.prompt = _SPECIAL.sub(" ", self.prompt)
+        if self.options is not None:
+            self.plain = tuple(_plain(self.options))
+            _check_options(self.options, self.plain)
+
+
+class Chat:
+    """A conversation about one image.
+
+    Args:
+        assistant: who answers.
+        image: what it is about; None for text only.
+        name: how answers name the image.
+    """
+
+    def __init__(self, assistant: Assistant, image: OpenedImage | None, name: str) -> None:
+        self.assistant, self.image, self.name = assistant, image, name
+        self.answers: list[Answer] = []
+
+    def ask(self, question: str, on_text: Callable[[str], None] | None = None) -> Answer:
+        """Answer the next question; `on_text` receives the raw pieces of the answer as they come."""
+        history = tuple((a.question, a.answer) for a in self.answers)
+        task = _Task(question, question, label="building", history=history)
+        request = self.assistant._request(self.image, task, len(self.answers))
+        reply = self.assistant.runtime.generate([request], on_text)[0]
+        self.answers.append(self.assistant.answer(self.name, self.image, task, reply))
+        return self.answers[-1]
 
 
 def find_boxes(reply: Reply, image: OpenedImage, label: str, style: str) -> list[AnswerBox]:
@@ -183,11 +258,21 @@ def _noun(expression: str) -> str:
     return re.sub(r"^\s*(?:the|all|every|each|a|an)\s+", "", expression.strip(), flags=re.IGNORECASE) or "object"
 
 
-def _read(images: list[ImageInput]) -> list[tuple[str, OpenedImage]]:
-    return [_open(image) for image in images]
+def _read(images: list[ImageInput], on_error: OnError | None) -> list[tuple[str, OpenedImage | None]]:
+    found: list[tuple[str, OpenedImage | None]] = []
+    for image in images:
+        try:
+            found.append(open_input(image))
+        except DataError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            found.append((str(image), None))
+    return found
 
 
-def _open(image: ImageInput) -> tuple[str, OpenedImage]:
+def open_input(image: ImageInput) -> tuple[str, OpenedImage]:
+    """Return the name and the pixels of a path, an array or a PIL image."""
     if isinstance(image, str | Path):
         return str(image), open_image(image, _MAX_SIDE)
     pixels = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)

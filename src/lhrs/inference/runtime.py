@@ -1,10 +1,24 @@
 """What the tasks need from a model, however it runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Random choice of tokens that depends on nothing but these numbers and the step."""
+
+    temperature: float
+    seed: int
+    index: int = 0
+    """Position of the request among all requests of a run."""
+
+    def noise(self, step: int, vocabulary: int) -> np.ndarray:
+        """Return Gumbel noise `(vocabulary,)`; the argmax of logits / temperature + noise is a fair draw."""
+        return np.random.default_rng([self.seed, self.index, step]).gumbel(size=vocabulary) * self.temperature
 
 
 @dataclass(frozen=True)
@@ -17,6 +31,10 @@ class Request:
     options: tuple[str, ...] | None = None
     """When given, the answer is exactly one of these texts."""
     max_new_tokens: int = 112
+    sampling: Sampling | None = None
+    """How to draw tokens; None takes the likeliest."""
+    history: tuple[tuple[str, str], ...] = ()
+    """Earlier (question, answer) pairs about the same image, for models that were trained on conversations."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +69,22 @@ class Runtime(Protocol):
     box_style: str
     """Text form of boxes (`lhrs.boxes`)."""
 
-    def generate(self, requests: Sequence[Request]) -> list[Reply]:
-        """Answer requests greedily, in order; the same answers whatever the batch."""
+    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
+        """Answer requests in order; the same answers whatever the batch.
+
+        `on_text` receives the pieces of the answer as they come; for a single request.
+        """
+        ...
+
+    def distance(self, pixels: np.ndarray) -> float | None:
+        """Return how far an image is from everything the model was trained on; None where it cannot tell."""
         ...
 
     def unfamiliar(self, features: np.ndarray | None) -> bool:
         """Tell whether an image looks unlike everything the model was trained on; False where it cannot tell."""
+        ...
+
+    @property
+    def threshold(self) -> float | None:
+        """Distances above it are unfamiliar."""
         ...

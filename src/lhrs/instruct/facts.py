@@ -46,9 +46,10 @@ class ImageFacts:
 
     def labelled(self) -> float:
         """Return the labelled share of the image."""
-        return float(self.cover.sum(0).mean())
+        return float(self._window(None).sum(0).mean())
 
     def _window(self, region: str | None) -> np.ndarray:
+        assert self.cover is not None  # asked only of images with a map
         if region is None:
             return self.cover
         x0, y0, x1, y1 = REGIONS[region]

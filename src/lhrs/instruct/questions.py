@@ -121,10 +121,12 @@ def _options(facts: ImageFacts, draw: Draw, count: int) -> tuple[list[str], str]
             if k not in kin
         ]
     synonyms = draw.chance(0.4)
+    assert facts.scene is not None  # callers ask for options of a known class only
     right = _label(draw, facts.vocabulary, facts.scene, synonyms)
     texts = [right]
     for i in draw.rng.permutation(len(keys)):
-        text = _label(draw, *keys[i], synonyms)
+        vocabulary, key = keys[i]
+        text = _label(draw, vocabulary, key, synonyms)
         if text not in texts:
             texts.append(text)
         if len(texts) == count:

@@ -8,12 +8,17 @@ Shapes: B images, L levels, N_l tokens of level l, N = sum of N_l, Q = all queri
 E experts, K experts per token, T = B * Q.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from lhrs.errors import ConfigError
 from lhrs.models.configuration import LHRSBridgeConfig
 from lhrs.models.moe import MixtureOfExperts, RouterReport
 
@@ -73,24 +78,18 @@ class Bridge(nn.Module):
         router = RouterReport.merge(reports) if self.config.num_experts > 1 else None
         return BridgeOutput(self.out_proj(self.out_norm(x)), router)
 
-    @torch.no_grad()
     def init_weights(self) -> None:
         """Initialise the queries (linear layers and norms are initialised by the owning model)."""
         if self.config.query_init == "normal":
-            nn.init.trunc_normal_(self.query, std=self.config.initializer_range)
+            init.trunc_normal_(self.query, std=self.config.initializer_range)
             return
-        points = []
-        for count in self.config.queries:
-            side = round(count**0.5)
-            if side * side != count:
-                raise ValueError(f"query_init 'grid' needs square numbers of queries, got {count}")
-            points.append(sincos2d((side, side), self.config.hidden_size, self.query))
-        self.query.copy_(torch.cat(points)[None])
-        for layer in self.layers:
-            layer.k_proj.weight.copy_(layer.q_proj.weight)
+        sides = [round(count**0.5) for count in self.config.queries]
+        init.copy_(self.query, torch.cat([sincos2d((n, n), self.config.hidden_size, self.query) for n in sides])[None])
+        for layer in cast(Iterable[BridgeBlock], self.layers):
+            init.copy_(layer.k_proj.weight, layer.q_proj.weight)
 
 
-class BridgeBlock(nn.Module):
+class BridgeBlock(GradientCheckpointingLayer):
     """Pre-norm cross-attention, then a feed-forward; keys and values share one LayerNorm."""
 
     def __init__(self, config: LHRSBridgeConfig) -> None:
@@ -131,24 +130,50 @@ def level_mask(queries: list[int], sizes: list[int], with_queries: bool, device:
     """Return the boolean `(Q, keys)` mask that lets each query see only its own level (True = may look)."""
     if len(queries) == 1:
         return None
-    count = lambda numbers: torch.arange(len(numbers), device=device).repeat_interleave(
-        torch.tensor(numbers, device=device)
-    )  # noqa: E731
-    of_query, of_key = count(queries), count(sizes)
+    of_query, of_key = _level_of_each(queries, device), _level_of_each(sizes, device)
     if with_queries:
         of_key = torch.cat([of_query, of_key])
     return of_query[:, None] == of_key[None]
 
 
-def sincos2d(grid: tuple[int, int], width: int, like: Tensor) -> Tensor:
-    """Return fixed positions `(rows * columns, width)`: the first half of the channels encodes the column, the second the row.
+def _level_of_each(counts: list[int], device: torch.device) -> Tensor:
+    return torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))
 
-    Per axis half the channels are sines, half cosines, with frequencies 10000^(-i / (width / 4)).
+
+def sincos2d(grid: tuple[int, int], width: int, like: Tensor) -> Tensor:
+    """Return fixed positions `(rows * columns, width)` with the dtype and device of `like`.
+
+    The first half of the channels encodes the column, the second the row. Per axis half the channels are sines, half
+    cosines, with frequencies 10000^(-i / (width / 4)).
     """
     rows, columns = grid
-    omega = 1.0 / 10000 ** (torch.arange(width // 4, device=like.device, dtype=torch.float64) / (width / 4))
-    axis = lambda n: torch.arange(n, device=like.device, dtype=torch.float64)[:, None] * omega  # noqa: E731
-    enc = [torch.cat([a.sin(), a.cos()], dim=1) for a in (axis(columns), axis(rows))]
-    column = enc[0][None].expand(rows, -1, -1)
-    row = enc[1][:, None].expand(-1, columns, -1)
-    return torch.cat([column, row], dim=-1).flatten(0, 1).to(like.dtype)
+    index = torch.arange(max(columns, rows, width // 4), device=like.device, dtype=torch.float64)
+    omega = 1.0 / 10000 ** (index[: width // 4] / (width / 4))
+    angles = [index[:n, None] * omega for n in (columns, rows)]
+    column, row = (torch.cat([a.sin(), a.cos()], dim=1) for a in angles)
+    both = [column[None].expand(rows, -1, -1), row[:, None].expand(-1, columns, -1)]
+    return torch.cat(both, dim=-1).flatten(0, 1).to(like.dtype)
+
+
+@torch.no_grad()
+def upcycle(dense: Bridge, mixture: Bridge) -> None:
+    """Copy a dense bridge into one with experts, in place; both compute the same until the router learns.
+
+    Upcycling (arXiv:2212.05055) copies the feed-forward into every expert; the weights of a token's experts sum to one.
+
+    Raises:
+        ConfigError: the mixture's experts are linear and so cannot reproduce a feed-forward, or the bridges differ in
+            more than their experts.
+    """
+    if mixture.config.expert_style != "gelu":
+        raise ConfigError("linear experts cannot take over a dense feed-forward; use expert_style 'gelu'")
+    state = dense.state_dict()
+    for name in [name for name in state if ".mlp." in name]:
+        block, part, kind = name.rsplit(".", 2)
+        value = state.pop(name)
+        state[f"{block}.experts.{part}_{kind}"] = value.expand(mixture.config.num_experts, *value.shape)
+    routers = {name: value for name, value in mixture.state_dict().items() if ".mlp.router." in name}
+    try:
+        mixture.load_state_dict(state | routers)
+    except RuntimeError as error:
+        raise ConfigError(f"the bridges differ in more than their experts: {' '.join(str(error).split())}") from error

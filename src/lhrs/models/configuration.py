@@ -4,6 +4,8 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
+from lhrs.errors import ConfigError
+
 KEY_POSITIONS = ("none", "sincos2d")
 EXPERT_STYLES = ("gelu", "nova_linear")
 QUERY_INITS = ("normal", "grid")
@@ -27,10 +29,14 @@ class LHRSBridgeConfig(PreTrainedConfig):
         expert_style: "gelu", or "nova_linear": the released Nova experts, which lack an activation and are routed by a
             tanh gate with training noise. For imported checkpoints only.
         balance_weight: weight of the load-balancing loss (arXiv:2101.03961); ignored by dense bridges.
-        query_init: "normal" (std 0.02), or "grid": queries start at the sincos position of a square grid of points and keys
-            are projected like queries, so that each query begins by reading its own place. Queries per level must be squares.
+        query_init: "normal" (std 0.02), or "grid": queries start at the sincos position of a square grid of points and
+            keys are projected like queries, so that each query begins by reading its own place. Queries per level must
+            be squares.
         layer_norm_eps: epsilon of every LayerNorm.
-        initializer_range: standard deviation of linear weights at initialisation.
+        initializer_range: standard deviation of queries and experts at initialisation.
+
+    Raises:
+        ConfigError: the numbers contradict each other.
     """
 
     model_type = "lhrs_bridge"
@@ -56,18 +62,20 @@ class LHRSBridgeConfig(PreTrainedConfig):
         **kwargs: Any,
     ) -> None:
         if hidden_size % num_heads:
-            raise ValueError(f"bridge hidden_size {hidden_size} is not divisible by num_heads {num_heads}")
+            raise ConfigError(f"bridge hidden_size {hidden_size} is not divisible by num_heads {num_heads}")
         if num_experts > 1 and not 1 <= top_k <= num_experts:
-            raise ValueError(f"top_k must be between 1 and num_experts={num_experts}, got {top_k}")
+            raise ConfigError(f"top_k must be between 1 and num_experts={num_experts}, got {top_k}")
+        if any(round(count**0.5) ** 2 != count for count in queries) and query_init == "grid":
+            raise ConfigError(f"query_init 'grid' needs square numbers of queries, got {list(queries)}")
         for name, value, known in (
             ("key_positions", key_positions, KEY_POSITIONS),
             ("expert_style", expert_style, EXPERT_STYLES),
             ("query_init", query_init, QUERY_INITS),
         ):
             if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+                raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
         if level_sizes is not None and len(level_sizes) != len(queries):
-            raise ValueError(f"level_sizes has {len(level_sizes)} entries for {len(queries)} levels")
+            raise ConfigError(f"level_sizes has {len(level_sizes)} entries for {len(queries)} levels")
         self.queries = list(queries)
         self.hidden_size = hidden_size
         self.level_sizes = list(level_sizes) if level_sizes is not None else None
@@ -102,6 +110,9 @@ class LHRSConfig(PreTrainedConfig):
         levels: indices of the tapped encoder levels, shallow to deep. For transformers encoders an index into
             `hidden_states` (0 is the embedding output), for timm an index into `forward_intermediates`.
         image_token_id: id of the placeholder token, repeated once per image token.
+
+    Raises:
+        ConfigError: the tapped levels and the bridge's disagree, or a part's type is unknown to transformers.
     """
 
     model_type = "lhrs"
@@ -123,7 +134,7 @@ class LHRSConfig(PreTrainedConfig):
         self.bridge_config = bridge_config
         self.levels = list(levels)
         if len(self.levels) != len(bridge_config.queries):
-            raise ValueError(f"{len(self.levels)} levels are tapped but the bridge has {len(bridge_config.queries)}")
+            raise ConfigError(f"{len(self.levels)} levels are tapped but the bridge has {len(bridge_config.queries)}")
         self.image_token_id = image_token_id
         kwargs.setdefault("tie_word_embeddings", getattr(self.text_config, "tie_word_embeddings", False))
         super().__init__(**kwargs)
@@ -132,5 +143,10 @@ class LHRSConfig(PreTrainedConfig):
 def _sub_config(config: dict | PreTrainedConfig | None, default: str) -> PreTrainedConfig:
     if isinstance(config, dict):
         config = dict(config)
-        return CONFIG_MAPPING[config.pop("model_type", default)].from_dict(config)
+        kind = config.pop("model_type", default)
+        if kind not in CONFIG_MAPPING:
+            raise ConfigError(
+                f"this version of transformers does not know the model type {kind!r}; update transformers"
+            )
+        return CONFIG_MAPPING[kind].from_dict(config)
     return config if config is not None else CONFIG_MAPPING[default]()

@@ -1,44 +1,62 @@
 """Read several levels of any transformers or timm vision encoder as token sequences with their grids."""
 
-import torch
+from typing import Any, cast
+
 from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+TAIL = ("post_layernorm", "layernorm", "norm", "fc_norm", "head_norm", "pooler", "head")
+"""Where encoders keep the final norm and the pooling that come after the last level."""
 
 
 def read_levels(
-    encoder: nn.Module, pixel_values: Tensor, levels: list[int]
+    encoder: PreTrainedModel, pixel_values: Tensor, levels: list[int]
 ) -> tuple[list[Tensor], list[tuple[int, int]]]:
     """Return the tapped levels, each `(B, N_l, C_l)` row-major, and their (rows, columns).
 
-    Class and register tokens are dropped. transformers encoders are read from `hidden_states` (0 = embeddings), which are
-    taken before any final LayerNorm; timm models through `forward_intermediates`.
+    Class and register tokens are dropped. transformers encoders are read from `hidden_states` (0 = embeddings), timm
+    models through `forward_intermediates`.
 
     Args:
-        encoder: a transformers vision model, or `TimmWrapperModel`.
+        encoder: a transformers vision model, or `TimmWrapperModel`, after `drop_tail`.
         pixel_values: `(B, 3, H, W)` normalised.
         levels: indices, shallow to deep.
+
+    Raises:
+        ValueError: the encoder's tokens are not a grid of patches.
     """
     if encoder.config.model_type == "timm_wrapper":
         hidden = encoder(pixel_values, output_hidden_states=list(levels), do_pooling=False).hidden_states
         return [h.flatten(2).transpose(1, 2) for h in hidden], [(h.shape[-2], h.shape[-1]) for h in hidden]
-    out = encoder(pixel_values, output_hidden_states=True)
-    patch = encoder.config.patch_size
+    hidden = encoder(pixel_values, output_hidden_states=True).hidden_states
+    patch = cast(int, encoder.config.patch_size)
     grid = (pixel_values.shape[-2] // patch, pixel_values.shape[-1] // patch)
-    tokens = [out.hidden_states[i] for i in levels]
-    prefix = tokens[0].shape[1] - grid[0] * grid[1]
+    prefix = hidden[0].shape[1] - grid[0] * grid[1]
     if prefix < 0:
-        raise ValueError(f"{type(encoder).__name__} gave {tokens[0].shape[1]} tokens for a grid of {grid}")
-    return [t[:, prefix:] for t in tokens], [grid] * len(tokens)
+        raise ValueError(f"{type(encoder).__name__} gave {hidden[0].shape[1]} tokens for a grid of {grid}")
+    return [hidden[i][:, prefix:] for i in levels], [grid] * len(levels)
 
 
-def drop_unused_head(encoder: nn.Module) -> None:
-    """Remove pooling heads whose output nobody reads, so that they take no memory and get no gradient."""
-    for name in ("head", "post_layernorm", "pooler", "layernorm"):
-        if isinstance(getattr(encoder, name, None), torch.nn.Module):
-            setattr(encoder, name, _Pass())
+def level_widths(encoder: PreTrainedModel, levels: list[int]) -> list[int]:
+    """Return the channels of each tapped level."""
+    if encoder.config.model_type == "timm_wrapper":
+        info = cast(Any, encoder.timm_model).feature_info
+        return [info[i]["num_chs"] for i in levels]
+    return [cast(int, encoder.config.hidden_size)] * len(levels)
 
 
-class _Pass(nn.Module):
-    """Identity that accepts whatever a pooling head accepts."""
+def keep_layers(config: PreTrainedConfig, levels: list[int]) -> None:
+    """Shorten a transformers encoder to the layers that are read; what lies deeper would run for nothing."""
+    if config.model_type != "timm_wrapper":
+        config.num_hidden_layers = min(config.num_hidden_layers, max(levels))
 
-    def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
-        return x
+
+def drop_tail(encoder: PreTrainedModel) -> None:
+    """Remove the final norm and pooling, whose output nobody reads.
+
+    They would take memory, and distributed training stops at parameters that get no gradient.
+    """
+    module = encoder.timm_model if encoder.config.model_type == "timm_wrapper" else encoder
+    for name in TAIL:
+        if isinstance(getattr(module, name, None), nn.Module):
+            setattr(module, name, nn.Identity())

@@ -1,22 +1,18 @@
 """LHRSForConditionalGeneration: vision encoder -> bridge -> causal language model, in transformers' own way."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForImageTextToText,
-    GenerationMixin,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
 
-from lhrs.models.bridge import Bridge, BridgeOutput
+from lhrs.errors import ConfigError
+from lhrs.models.bridge import Bridge, BridgeOutput, upcycle
 from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
-from lhrs.models.encoder import read_levels
+from lhrs.models.encoder import drop_tail, read_levels
 from lhrs.models.moe import Experts
 
 
@@ -56,12 +52,12 @@ class LHRSPreTrainedModel(PreTrainedModel):
 
     config_class = LHRSConfig
     base_model_prefix = "model"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
-    _no_split_modules = ["BridgeBlock"]
+    _no_split_modules = ["Bridge"]
     _skip_keys_device_placement = ["past_key_values"]
 
     @torch.no_grad()
@@ -70,7 +66,9 @@ class LHRSPreTrainedModel(PreTrainedModel):
             module.init_weights()
         elif isinstance(module, Experts):
             for weight in (module.up_weight, module.down_weight):
-                nn.init.trunc_normal_(weight, std=self.config.bridge_config.initializer_range)
+                init.trunc_normal_(weight, std=self.config.bridge_config.initializer_range)
+            for bias in (module.up_bias, module.down_bias):
+                init.zeros_(bias)
         else:
             super()._init_weights(module)
 
@@ -81,6 +79,7 @@ class LHRSModel(LHRSPreTrainedModel):
     def __init__(self, config: LHRSConfig) -> None:
         super().__init__(config)
         self.vision_tower = AutoModel.from_config(config.vision_config)
+        drop_tail(self.vision_tower)
         self.bridge = Bridge(config.bridge_config, config.text_config.hidden_size)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
@@ -116,7 +115,7 @@ class LHRSModel(LHRSPreTrainedModel):
 
         Args:
             input_ids: `(B, T)`; every image takes `num_tokens` consecutive placeholder ids, images in reading order.
-            pixel_values: `(images, 3, H, W)`, all images of the batch in the order of their placeholders; None for text only.
+            pixel_values: `(images, 3, H, W)`, all images of the batch in the order of their placeholders; None for text.
 
         Raises:
             ValueError: placeholders and images do not match.
@@ -128,7 +127,7 @@ class LHRSModel(LHRSPreTrainedModel):
         if pixel_values is not None:
             features = self.get_image_features(pixel_values)
             router = features.bridge.router if features.bridge is not None else None
-            image = features.pooler_output.flatten(0, 1).to(inputs_embeds.dtype).to(inputs_embeds.device)
+            image = cast(Tensor, features.pooler_output).flatten(0, 1).to(inputs_embeds.device, inputs_embeds.dtype)
             at = self._placeholders(input_ids, inputs_embeds)
             if not torch.compiler.is_compiling() and int(at.sum()) != len(image):
                 raise ValueError(
@@ -162,12 +161,13 @@ class LHRSModel(LHRSPreTrainedModel):
 class LHRSForConditionalGeneration(LHRSPreTrainedModel, GenerationMixin):
     """Vision encoder, bridge and language model with its head; `generate`, PEFT and `pipeline` work as usual."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
-
     def __init__(self, config: LHRSConfig) -> None:
         super().__init__(config)
         self.model = LHRSModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        # Language models name their embedding differently.
+        embedding = next(name for name, module in self.named_modules() if module is self.get_input_embeddings())
+        self._tied_weights_keys = {"lm_head.weight": f"{embedding}.weight"}  # type: ignore[assignment]
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -208,7 +208,8 @@ class LHRSForConditionalGeneration(LHRSPreTrainedModel, GenerationMixin):
                 logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **loss_kwargs
             )
             if out.balance_loss is not None:
-                loss = loss + self.config.bridge_config.balance_weight * out.balance_loss.to(loss)
+                weight = self.config.bridge_config.balance_weight * _share_of_step(labels, **loss_kwargs)
+                loss = loss + weight * out.balance_loss.to(loss)
         return LHRSOutput(
             loss=loss,
             logits=logits,
@@ -218,6 +219,44 @@ class LHRSForConditionalGeneration(LHRSPreTrainedModel, GenerationMixin):
             balance_loss=out.balance_loss,
             expert_usage=out.expert_usage,
         )
+
+    def upcycle_bridge(self, num_experts: int = 4, top_k: int = 2, balance_weight: float = 0.01) -> None:
+        """Give the dense bridge experts, in place; the model computes the same until the routers learn.
+
+        Raises:
+            ConfigError: the bridge has experts already, or the numbers contradict each other.
+        """
+        old = self.config.bridge_config
+        if old.num_experts > 1:
+            raise ConfigError(f"the bridge has {old.num_experts} experts already; only a dense one can be upcycled")
+        sizes = {"num_experts": num_experts, "top_k": top_k, "balance_weight": balance_weight}
+        config = LHRSBridgeConfig(**{**old.to_dict(), **sizes})
+        bridge = Bridge(config, self.config.text_config.hidden_size).to(self.model.bridge.query)
+        bridge.apply(self._init_weights)
+        upcycle(self.model.bridge, bridge)
+        self.model.bridge = bridge.train(self.training)
+        self.config.bridge_config = self.model.config.bridge_config = config
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **kwargs: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Repeat each prompt with its own images: a prompt may hold any number of them."""
+        pixel_values = kwargs.pop("pixel_values", None)
+        if pixel_values is not None and expand_size > 1:
+            placeholders = (input_ids == self.config.image_token_id).sum(1)
+            counts = (placeholders // self.config.bridge_config.num_tokens).tolist()
+            of_prompt = torch.arange(len(pixel_values), device=pixel_values.device).split(counts)
+            pixel_values = pixel_values[torch.cat([index.repeat(expand_size) for index in of_prompt])]
+        expand: Any = super()._expand_inputs_for_generation
+        input_ids, kwargs = expand(expand_size, is_encoder_decoder, input_ids, **kwargs)
+        return input_ids, kwargs if pixel_values is None else {**kwargs, "pixel_values": pixel_values}
+
+
+def _share_of_step(labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor | float:
+    """Return this batch's part of the optimizer step, so that accumulation does not multiply the balance loss."""
+    if num_items_in_batch is None:
+        return 1.0
+    return (labels[:, 1:] != -100).sum() / num_items_in_batch
 
 
 AutoConfig.register("lhrs_bridge", LHRSBridgeConfig)

@@ -1,8 +1,6 @@
-"""Mixture of experts for the bridge's feed-forward, with balance loss, usage metric and upcycling from a dense one.
+"""Mixture of experts for the bridge's feed-forward, with balance loss and usage metric.
 
-Upcycling (arXiv:2212.05055) copies the dense feed-forward into every expert; the chosen weights sum to one, so the mixture
-computes exactly what the dense layer did until the router learns. The released Nova experts ("nova_linear") have no
-activation, so theirs did not.
+Shapes: B images, Q queries, C bridge width, T = B * Q tokens, E experts.
 """
 
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ class RouterReport:
 
     @staticmethod
     def merge(reports: "list[RouterReport | None]") -> "RouterReport":
-        """Average over layers."""
+        """Return the average over layers; dense layers report None and do not count."""
         kept = [r for r in reports if r is not None]
         return RouterReport(
             torch.stack([r.balance_loss for r in kept]).mean(), torch.stack([r.usage for r in kept]).mean(0)
@@ -37,14 +35,10 @@ class Experts(nn.Module):
 
     def __init__(self, num: int, width: int, inner: int, activation: bool) -> None:
         super().__init__()
-        self.up_weight, self.up_bias = (
-            nn.Parameter(torch.empty(num, inner, width)),
-            nn.Parameter(torch.zeros(num, inner)),
-        )
-        self.down_weight, self.down_bias = (
-            nn.Parameter(torch.empty(num, width, inner)),
-            nn.Parameter(torch.zeros(num, width)),
-        )
+        self.up_weight = nn.Parameter(torch.empty(num, inner, width))
+        self.up_bias = nn.Parameter(torch.zeros(num, inner))
+        self.down_weight = nn.Parameter(torch.empty(num, width, inner))
+        self.down_bias = nn.Parameter(torch.zeros(num, width))
         self.activation = activation
 
     def forward(self, e: int, x: Tensor) -> Tensor:
@@ -92,26 +86,3 @@ class MixtureOfExperts(nn.Module):
         usage = F.one_hot(chosen, self.num_experts).float().mean((0, 1))
         balance = self.num_experts * (usage * logits_TE.softmax(-1).mean(0)).sum()
         return out.view_as(x), RouterReport(balance, usage.detach())
-
-
-@torch.no_grad()
-def upcycle(dense: nn.Module, mixture: nn.Module) -> None:
-    """Copy a dense `Bridge` into one with experts, in place; the two compute the same until the router learns.
-
-    Raises:
-        ValueError: the mixture has linear experts, which cannot reproduce a dense feed-forward.
-    """
-    if mixture.config.expert_style != "gelu":
-        raise ValueError("linear experts cannot take over a dense feed-forward; use expert_style 'gelu'")
-    source, target = dict(dense.state_dict()), mixture.state_dict()
-    for i in range(len(mixture.layers)):
-        for part in ("up", "down"):
-            for kind in ("weight", "bias"):
-                value = source.pop(f"layers.{i}.mlp.{part}.{kind}")
-                target[f"layers.{i}.mlp.experts.{part}_{kind}"].copy_(
-                    value.expand_as(target[f"layers.{i}.mlp.experts.{part}_{kind}"])
-                )
-    missing, unexpected = mixture.load_state_dict(source, strict=False)
-    rest = [k for k in missing if ".mlp." not in k]
-    if rest or unexpected:
-        raise ValueError(f"the bridges differ: missing {rest[:3]}, unexpected {unexpected[:3]}")

@@ -1,6 +1,7 @@
 """lhrs-nano: the embedded model. A timm ResNet, the Nova-style bridge at three levels, and a small Llama."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import LlamaConfig, PreTrainedTokenizerFast, SiglipImageProcessorPil, TimmWrapperConfig
@@ -76,7 +77,7 @@ def build_nano(tokenizer: PreTrainedTokenizerFast, **text: Any) -> tuple[LHRSFor
         tokenizer: from `train_tokenizer`.
         text: overrides of the language model's sizes.
     """
-    ids = tokenizer.convert_tokens_to_ids
+    ids = cast(Callable[[str], int], tokenizer.convert_tokens_to_ids)
     sizes = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 4, **text}
     language = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -97,7 +98,8 @@ def build_nano(tokenizer: PreTrainedTokenizerFast, **text: Any) -> tuple[LHRSFor
         outer_norms=True,
         query_init="grid",
     )
-    config = LHRSConfig(TimmWrapperConfig(**ENCODER), language, bridge, levels=LEVELS, image_token_id=ids("<image>"))
+    encoder: dict[str, Any] = dict(ENCODER)
+    config = LHRSConfig(TimmWrapperConfig(**encoder), language, bridge, levels=LEVELS, image_token_id=ids("<image>"))
     model = LHRSForConditionalGeneration(config)
     model.generation_config.update(
         bos_token_id=ids("<bos>"),

@@ -7,6 +7,7 @@ carries them once.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -132,6 +133,7 @@ def _export(
         optimize=False,
         verbose=False,
     )
+    assert program is not None
     graph = program.model_proto
     share_weights(graph, weights)
     _strip(graph)
@@ -164,17 +166,18 @@ def share_weights(graph: onnx.ModelProto, weights: Path) -> None:
         if value.dtype != np.float32 or value.size < _SHARE_FROM:
             keep.append(init)
             continue
-        name, flipped = _find(value, by_shape.get(value.shape, []), tensors)
-        if name is None:
+        found, flipped = _find(value, by_shape.get(value.shape, []), tensors)
+        if found is None:
             raise CheckpointError(f"initializer {init.name} {value.shape} is not a tensor of {weights.name}.")
-        stored = tensors[name]
+        name, stored = found, tensors[found]
         if name not in shared:
             shared[name] = _external(f"stored/{name}", stored, weights.name, *offsets[name])
             if stored.dtype == np.float16:
                 nodes.append(helper.make_node("Cast", [f"stored/{name}"], [f"float/{name}"], to=TensorProto.FLOAT))
         source = f"{'float' if stored.dtype == np.float16 else 'stored'}/{name}"
         op = "Transpose" if flipped else "Identity"
-        nodes.append(helper.make_node(op, [source], [init.name], **({"perm": [1, 0]} if flipped else {})))
+        turn: dict[str, Any] = {"perm": [1, 0]} if flipped else {}
+        nodes.append(helper.make_node(op, [source], [init.name], **turn))
     del graph.graph.initializer[:]
     graph.graph.initializer.extend([*keep, *shared.values()])
     rest = list(graph.graph.node)

@@ -5,6 +5,7 @@ from typing import Any
 from transformers import AutoProcessor, ProcessorMixin
 from transformers.processing_utils import MultiModalData
 
+from lhrs.errors import ConfigError
 from lhrs.models.configuration import LHRSConfig
 
 IMAGE_TOKEN = "<image>"
@@ -18,6 +19,9 @@ class LHRSProcessor(ProcessorMixin):
         tokenizer: tokenizer of the language model; must know the placeholder `<image>` as one token.
         chat_template: Jinja template; the tokenizer's own is used when None.
         num_image_tokens: placeholders per image, equal to the bridge's `num_tokens`.
+
+    Raises:
+        ConfigError: the tokenizer has no placeholder.
     """
 
     image_processor_class = "AutoImageProcessor"
@@ -34,7 +38,7 @@ class LHRSProcessor(ProcessorMixin):
         self.image_token = IMAGE_TOKEN
         self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
         if self.image_token_id is None or self.image_token_id == tokenizer.unk_token_id:
-            raise ValueError(f"the tokenizer does not know {IMAGE_TOKEN!r}; add it as a special token first")
+            raise ConfigError(f"the tokenizer does not know {IMAGE_TOKEN!r}; add it as a special token first")
         self.num_image_tokens = num_image_tokens
         super().__init__(image_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template, **kwargs)
 

@@ -4,6 +4,9 @@ Order and randomness come from (seed, position) only (`lhrs.data.keyed`), so a r
 with the same weights as one that was not.
 """
 
+from collections.abc import Sized
+from typing import Any, cast
+
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -22,9 +25,11 @@ class StepSeed(TrainerCallback):
 class KeyedTrainer(Trainer):
     """Trainer whose dataset is asked for `(epoch, index)` keys."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.add_callback(StepSeed())
 
-    def _get_train_sampler(self, train_dataset: object = None) -> Sampler:
-        return KeyedSampler(len(train_dataset or self.train_dataset), self.args.seed)
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
+        return KeyedSampler(
+            len(train_dataset if train_dataset is not None else cast(Sized, self.train_dataset)), self.args.seed
+        )

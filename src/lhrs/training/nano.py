@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -130,7 +131,7 @@ def fit_familiarity(
             plain = replace(source, mosaic=0.0, crop=source.crop if source.masks else (0.75, 1.0))
             pixels = torch.stack([draw_canvas(plain, i, IMAGE_SIZE, rng).pixels for i in picks])
             for batch in pixels.split(64):
-                deepest = model.get_image_features(normalise(batch)).last_hidden_state
+                deepest = cast(Tensor, model.get_image_features(normalise(batch)).last_hidden_state)
                 features.append(deepest.mean(1).numpy())
                 groups += [s * 1000 + label] * len(batch)
     x, g = np.concatenate(features), np.array(groups)

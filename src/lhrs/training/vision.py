@@ -6,6 +6,8 @@ scene classes from pooled features, class and land-cover maps and CenterNet-styl
 from a fused stride-8 map.
 """
 
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ class VisionPretraining(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.label_smoothing, self.cutmix = label_smoothing, cutmix
-        widths = encoder.feature_info.channels()
+        widths: list[int] = cast(Any, encoder.feature_info).channels()
         dense = 128
         self.lateral = nn.ModuleList(nn.Conv2d(w, dense, 1) for w in widths)
         self.fuse = nn.Sequential(nn.BatchNorm2d(dense), nn.ReLU(), nn.Conv2d(dense, dense, 3, padding=1), nn.ReLU())
@@ -34,9 +36,8 @@ class VisionPretraining(nn.Module):
         )
         self.cover_head = nn.Conv2d(dense, num_covers, 1)
         self.box_head = nn.Conv2d(dense, 5, 1)
-        nn.init.constant_(self.box_head.bias, 0.0)
-        with torch.no_grad():
-            self.box_head.bias[0] = -3.0  # few cells hold a centre; start there
+        with torch.no_grad():  # few cells hold a centre; start there
+            cast(Tensor, self.box_head.bias).copy_(torch.tensor([-3.0, 0.0, 0.0, 0.0, 0.0]))
 
     def features(self, pixels: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """Return levels, pooled deepest level and the fused stride-8 map of uint8 `pixels` `(B, 3, S, S)`."""

@@ -1,13 +1,14 @@
 """The embedded model without torch: onnxruntime, tokenizers and numpy.
 
-An image is encoded once and its tokens are run through the language model once; every question about it continues from that
-cache. Questions of a batch are padded on the left behind the shared prefix and masked there, so a batch answers exactly as
-single questions do.
+An image is encoded once and its tokens are run through the language model once; every question about it continues
+from that cache. Questions of a batch are padded on the left behind the shared prefix and masked there, so a batch
+answers exactly as single questions do.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -45,11 +46,12 @@ class OnnxRuntime:
         text = config["text_config"]
         heads = text["num_key_value_heads"]
         self._cache_shape = (text["num_hidden_layers"], 2, heads, text["hidden_size"] // text["num_attention_heads"])
-        ids = self._tokenizer.token_to_id
+        ids = cast(Callable[[str], int], self._tokenizer.token_to_id)
         self._eos, self._pad, self._answer = ids("<eos>"), ids("<pad>"), ids("<answer>")
         count = sum(config["bridge_config"]["queries"])
         self._with_image = [ids("<bos>"), ids("<user>"), *[ids("<image>")] * count]
         self._without_image = [ids("<bos>"), ids("<user>")]
+        self._last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         familiarity = folder / "familiarity.npz"
         self._familiarity = Familiarity.load(familiarity) if familiarity.exists() else None
 
@@ -59,8 +61,19 @@ class OnnxRuntime:
             return False
         return self._familiarity.distance(features) > self._familiarity.threshold
 
-    def generate(self, requests: Sequence[Request]) -> list[Reply]:
-        """See `Runtime.generate`."""
+    def distance(self, pixels: np.ndarray) -> float | None:
+        """See `Runtime.distance`."""
+        if self._familiarity is None:
+            return None
+        return self._familiarity.distance(self._vision.run(None, {"pixel_values": self.prepare(pixels)[None]})[1][0])
+
+    @property
+    def threshold(self) -> float | None:
+        """See `Runtime.threshold`."""
+        return None if self._familiarity is None else self._familiarity.threshold
+
+    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
+        """See `Runtime.generate`. The model knows single questions: the history of a request is not read."""
         replies: dict[int, Reply] = {}
         order = sorted(range(len(requests)), key=lambda i: (requests[i].pixels is None, i))
         for start in range(0, len(order), _REQUESTS_PER_BATCH):
@@ -68,7 +81,7 @@ class OnnxRuntime:
             for has_image in (True, False):
                 rows = [i for i in chunk if (requests[i].pixels is not None) == has_image]
                 if rows:
-                    found = self._answer_batch([requests[i] for i in rows], has_image)
+                    found = self._answer_batch([requests[i] for i in rows], has_image, on_text)
                     replies.update(zip(rows, found, strict=True))
         return [replies[i] for i in range(len(requests))]
 
@@ -81,22 +94,31 @@ class OnnxRuntime:
             image = image.resize(self._size, Image.Resampling.BILINEAR)
         return (np.asarray(image, np.float32).transpose(2, 0, 1) / 255.0 - 0.5) / 0.5
 
-    def _answer_batch(self, requests: list[Request], has_image: bool) -> list[Reply]:
-        prefix = self._with_image if has_image else self._without_image
-        features: list[np.ndarray | None] = [None] * len(requests)
-        if has_image:
-            distinct = list({id(r.pixels): r.pixels for r in requests}.items())
-            place = {key: n for n, (key, _) in enumerate(distinct)}
-            embeds, pooled = self._vision.run(None, {"pixel_values": np.stack([self.prepare(p) for _, p in distinct])})
-            cache = self._prefill_prefix(np.tile(prefix, (len(distinct), 1)), embeds.reshape(-1, embeds.shape[-1]))
-            at = [place[id(r.pixels)] for r in requests]
-            cache, features = cache[:, :, at], [pooled[n] for n in at]
-        else:
+    def _answer_batch(
+        self, requests: list[Request], has_image: bool, on_text: Callable[[str], None] | None
+    ) -> list[Reply]:
+        if not has_image:
+            prefix = self._without_image
             cache = self._prefill_prefix(np.tile(prefix, (len(requests), 1)), self._no_image())
-        return self._decode(requests, cache, len(prefix), features)
+            return self._decode(requests, cache, len(prefix), [None] * len(requests), on_text)
+        distinct = {id(r.pixels): r.pixels for r in requests if r.pixels is not None}
+        place = {key: n for n, key in enumerate(distinct)}
+        cache, pooled = self._read_images(list(distinct.values()))
+        at = [place[id(r.pixels)] for r in requests]
+        return self._decode(requests, cache[:, :, at], len(self._with_image), [pooled[n] for n in at], on_text)
+
+    def _read_images(self, images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the cache after the image prefix and the pooled features; the last single image is remembered."""
+        if len(images) == 1 and self._last is not None and self._last[0] is images[0]:
+            return self._last[1], self._last[2]
+        embeds, pooled = self._vision.run(None, {"pixel_values": np.stack([self.prepare(p) for p in images])})
+        prefix = np.tile(self._with_image, (len(images), 1))
+        cache = self._prefill_prefix(prefix, embeds.reshape(-1, embeds.shape[-1]))
+        self._last = (images[0], cache, pooled) if len(images) == 1 else None
+        return cache, pooled
 
     def _no_image(self) -> np.ndarray:
-        layers, _, heads, size = self._cache_shape
+        _, _, heads, size = self._cache_shape
         return np.zeros((1, heads * size), np.float32)
 
     def _prefill_prefix(self, ids: np.ndarray, embeds: np.ndarray) -> np.ndarray:
@@ -113,7 +135,12 @@ class OnnxRuntime:
         return self._language.run(None, {**feed, "past": past})
 
     def _decode(
-        self, requests: list[Request], cache: np.ndarray, prefix: int, features: list[np.ndarray | None]
+        self,
+        requests: list[Request],
+        cache: np.ndarray,
+        prefix: int,
+        features: Sequence[np.ndarray | None],
+        on_text: Callable[[str], None] | None,
     ) -> list[Reply]:
         questions = [[*self._encode(r.question), self._answer] for r in requests]
         longest = max(map(len, questions))
@@ -121,12 +148,17 @@ class OnnxRuntime:
         asked = np.array([[0] * (longest - len(q)) + [1] * len(q) for q in questions])
         mask = np.concatenate([np.ones((len(ids), prefix), np.int64), asked], 1)
         positions = prefix + np.maximum(asked.cumsum(1) - 1, 0)
-        writers = [_Writer(self._trie(r), r.max_new_tokens, self._eos) for r in requests]
+        writers = [_Writer(r, self._trie(r), self._eos) for r in requests]
+        shown = ""
         rows = np.arange(len(requests))
         while True:
             logits, cache = self._run(ids, self._no_image(), mask, positions, cache)
             for n, row in enumerate(rows):
                 writers[row].step(logits[n])
+            if on_text is not None:
+                text = self._decode_tokens(writers[0].tokens)
+                on_text(text[len(shown) :])
+                shown = text
             keep = np.array([not writers[row].done for row in rows])
             if not keep.any():
                 break
@@ -145,16 +177,18 @@ class OnnxRuntime:
         return Trie([[*self._encode(o), self._eos] for o in request.options])
 
     def _reply(self, writer: "_Writer", features: np.ndarray | None) -> Reply:
-        tokens = [t for t in writer.tokens if t != self._eos]
-        decode = lambda t: self._tokenizer.decode(t, skip_special_tokens=False)  # noqa: E731
-        return Reply(decode(tokens), tuple(decode([t]) for t in tokens), tuple(writer.probabilities), features)
+        pieces = tuple(self._decode_tokens([t]) for t in writer.tokens if t != self._eos)
+        return Reply(self._decode_tokens(writer.tokens), pieces, tuple(writer.probabilities), features)
+
+    def _decode_tokens(self, tokens: list[int]) -> str:
+        return self._tokenizer.decode([t for t in tokens if t != self._eos], skip_special_tokens=False)
 
 
 class _Writer:
     """The answer of one request as it grows."""
 
-    def __init__(self, trie: Trie | None, limit: int, eos: int) -> None:
-        self.trie, self.limit, self.eos = trie, limit, eos
+    def __init__(self, request: Request, trie: Trie | None, eos: int) -> None:
+        self.trie, self.limit, self.eos, self.sampling = trie, request.max_new_tokens, eos, request.sampling
         self.tokens: list[int] = []
         self.probabilities: list[float] = []
         self.done = False
@@ -164,6 +198,9 @@ class _Writer:
         allowed = None if self.trie is None else list(self.trie.walk(self.tokens))
         scores = logits if allowed is None else logits[allowed]
         exp = np.exp(scores - scores.max())
+        if self.sampling is not None:
+            noise = self.sampling.noise(len(self.tokens), len(logits))
+            scores = scores + (noise if allowed is None else noise[allowed])
         best = int(scores.argmax())
         self.tokens.append(best if allowed is None else allowed[best])
         self.probabilities.append(float(exp[best] / exp.sum()))

@@ -1,0 +1,5 @@
+"""`python -m lhrs`."""
+
+from lhrs.cli import main
+
+main()

@@ -1,0 +1,96 @@
+"""`lhrs chat`: talk about an image, question after question."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lhrs.cli.ask import Device, Model, Seed, Temperature, _load, _text
+from lhrs.cli.terminal import complain, note
+from lhrs.errors import ConfigError, LHRSError
+
+if TYPE_CHECKING:
+    from lhrs.inference.assistant import Assistant, Chat
+
+_HELP = "/image PATH: another image.  /save FILE: the conversation as JSON lines.  /help.  /quit"
+
+
+def chat(
+    image: Annotated[Path | None, typer.Argument(help="What to talk about; /image takes another.")] = None,
+    model: Model = None,
+    device: Device = None,
+    temperature: Temperature = 0.0,
+    seed: Seed = 0,
+) -> None:
+    """Talk about an image. Type a question, or /image PATH, /save FILE, /help, /quit."""
+    assistant = _load(model, device, temperature, seed)()
+    talk = _start(assistant, image)
+    if sys.stdin.isatty():
+        import readline  # noqa: F401 (arrow keys and history in input())
+
+        note(_HELP)
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "").strip()
+        except EOFError:
+            return
+        if line in {"/quit", "/exit"}:
+            return
+        try:
+            talk = _do(line, talk, assistant)
+        except LHRSError as error:
+            complain(error)  # a slip does not end a conversation
+
+
+def _do(line: str, talk: "Chat", assistant: "Assistant") -> "Chat":
+    """Carry out one line."""
+    command, _, rest = line.partition(" ")
+    if not line:
+        return talk
+    if command == "/help":
+        note(_HELP)
+    elif command == "/image":
+        return _start(assistant, Path(_needed(rest, "/image PATH")))
+    elif command == "/save":
+        from lhrs.files import write_file
+
+        path = Path(_needed(rest, "/save FILE"))
+        write_file(path, "".join(answer.model_dump_json() + "\n" for answer in talk.answers))
+        note(f"{path}: {len(talk.answers)} answers")
+    elif command.startswith("/"):
+        raise ConfigError(f"there is no command {command}. {_HELP}")
+    else:
+        _speak(talk, line)
+    return talk
+
+
+def _speak(talk: "Chat", question: str) -> None:
+    """Print the answer as it comes; what cannot be shown raw (boxes) is printed when complete."""
+    shown: list[str] = []
+
+    def show(piece: str) -> None:
+        shown.append(piece)
+        if "<" not in "".join(shown):
+            print(piece, end="", flush=True)
+
+    answer = talk.ask(question, show)
+    print(_text(answer, many=False) if "<" in "".join(shown) else "", flush=True)
+    if answer.unfamiliar and len(talk.answers) == 1:
+        note("  This image is unlike everything the model was trained on: do not rely on the answers.")
+
+
+def _start(assistant: "Assistant", path: Path | None) -> "Chat":
+    if path is None:
+        return assistant.chat(None, "")
+    from lhrs.imagery.open import open_image
+
+    opened = open_image(path)
+    note(f"{path}: bands {','.join(map(str, opened.view.bands))}, {opened.view.scaling}")
+    return assistant.chat(opened, str(path))
+
+
+def _needed(text: str, usage: str) -> str:
+    if not text.strip():
+        raise ConfigError(f"usage: {usage}")
+    return text.strip()

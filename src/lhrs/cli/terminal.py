@@ -1,0 +1,33 @@
+"""What every command shares: progress on stderr, one line per error."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+FAILED = 2
+"""Exit code when something the user gave is wrong."""
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on stderr, gone when done; gives what moves it by one."""
+    if not sys.stderr.isatty() or total < 2:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+def complain(error: object) -> None:
+    """Print an error as one line on stderr."""
+    print("lhrs: " + " ".join(str(error).split()), file=sys.stderr)
+
+
+def note(text: str) -> None:
+    """Print a remark on stderr."""
+    print(text, file=sys.stderr)

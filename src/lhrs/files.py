@@ -1,0 +1,22 @@
+"""Files that are written whole or not at all."""
+
+import os
+from pathlib import Path
+
+from lhrs.errors import DataError
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write `content` to a temporary name beside `path` and rename it; text as UTF-8.
+
+    Raises:
+        DataError: the file cannot be written; nothing is left behind.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"{path} cannot be written: {error.strerror}.") from error

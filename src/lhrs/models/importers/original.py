@@ -1,0 +1,202 @@
+"""Read the checkpoints that the original LHRS-Bot and LHRS-Bot-Nova publish: `FINAL.pt` with `TextLoRA/` beside it.
+
+`FINAL.pt` holds the encoder (`rgb_ckpt`) and the bridge (`other_ckpt["rgb_pooler"]`); the language model is the base
+model from the hub plus the LoRA adapter in `TextLoRA/`, which is merged here: W + scale * B A.
+"""
+
+import json
+import math
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lhrs.errors import CheckpointError
+from lhrs.models.configuration import LHRSBridgeConfig
+from lhrs.models.encoder import TAIL
+from lhrs.models.modeling import LHRSForConditionalGeneration
+
+State = dict[str, Tensor]
+
+BRIDGE_NAMES = {
+    "layernorm_query": "query_norm",
+    "layernorm_kv": "key_norm",
+    "layernorm_post": "out_norm",
+    "ln_1_kv": "key_norm",
+    "ln_1": "query_norm",
+    "ln_2": "mlp_norm",
+    "attn.out_proj": "o_proj",
+    "mlp.c_fc": "mlp.up",
+    "mlp.c_proj": "mlp.down",
+    "mlp.gate.gate_network.0": "mlp.router.first",
+    "mlp.gate.gate_network.2": "mlp.router.second",
+    "mlp.gate.weight_noise": "mlp.router.noise",
+}
+EXPERT_NAME = re.compile(r"(layers\.\d+\.mlp)\.calculator\.experts\.(weight|bias)_(up|down)\.(\d+)")
+LORA_NAME = re.compile(r"base_model\.model\.model\.(layers\..+)\.lora_(A|B)\.weight")
+
+
+def load_original(model: LHRSForConditionalGeneration, path: Path) -> None:
+    """Fill encoder and bridge from `FINAL.pt` and merge the adapter beside it, in place.
+
+    Args:
+        model: has the base language model's weights already, and the checkpoint's sizes.
+        path: `FINAL.pt`; a stage-1 checkpoint has no `TextLoRA/` beside it.
+
+    Raises:
+        CheckpointError: a file is unreadable, or its tensors do not fit the model.
+    """
+    vision, bridge = read_final(path)
+    tower = model.model.vision_tower
+    _fill(tower, encoder_state(vision, tower.config.num_hidden_layers), f"{path}: encoder")
+    _fill(model.model.bridge, bridge_state(bridge, model.config.bridge_config), f"{path}: bridge")
+    if (adapter := path.parent / "TextLoRA").is_dir():
+        merge_lora(model.model.language_model, adapter)
+
+
+def read_final(path: Path) -> tuple[State, State]:
+    """Return the encoder's and the bridge's tensors under their original names.
+
+    Raises:
+        CheckpointError: the file is missing, broken, holds more than tensors, or is something else.
+    """
+    saved = _torch_load(path)
+    saved = saved.get("model", saved)  # runs without DeepSpeed nest everything once more
+    try:
+        return saved["rgb_ckpt"], saved["other_ckpt"]["rgb_pooler"]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not an LHRS-Bot checkpoint: it lacks {error}") from error
+
+
+def encoder_state(original: State, num_layers: int) -> State:
+    """Return the encoder's tensors under transformers' names, without the pooling and the layers that nobody reads."""
+    state: State = {}
+    for name, value in original.items():
+        name = name.removeprefix("encoder.vision_model.")
+        layer = re.match(r"encoder\.layers\.(\d+)\.", name)
+        unread = name.split(".")[0] in TAIL or (layer and int(layer[1]) >= num_layers)
+        if not unread and name != "embeddings.position_ids":
+            state[name] = value
+    return state
+
+
+def bridge_state(original: State, config: LHRSBridgeConfig) -> State:
+    """Return the bridge's tensors under our names; attention is split in three, experts are stacked.
+
+    Raises:
+        CheckpointError: an expert is missing.
+    """
+    state: State = {}
+    experts: dict[str, dict[int, Tensor]] = {}
+    for name, value in original.items():
+        if expert := EXPERT_NAME.fullmatch(name):
+            block, kind, part, index = expert.groups()
+            # the original multiplies by the down matrix without transposing it
+            value = value.T if (kind, part) == ("weight", "down") else value
+            experts.setdefault(f"{block}.experts.{part}_{kind}", {})[int(index)] = value
+        elif ".attn.in_proj_" in name:
+            block, kind = name.split(".attn.in_proj_")
+            for part, third in zip("qkv", value.chunk(3), strict=True):
+                state[f"{block}.{part}_proj.{kind}"] = third
+        else:
+            state[_rename(name)] = value
+    for name, stack in experts.items():
+        if sorted(stack) != list(range(config.num_experts)):
+            raise CheckpointError(
+                f"{name}: the bridge has {config.num_experts} experts, the checkpoint {sorted(stack)}"
+            )
+        state[name] = torch.stack([stack[i] for i in range(config.num_experts)])
+    return state
+
+
+def _rename(name: str) -> str:
+    block, rest = re.fullmatch(r"(layers\.\d+\.)?(.*)", name).groups("")  # type: ignore[union-attr]
+    part, _, kind = rest.rpartition(".")
+    return f"{block}{BRIDGE_NAMES.get(part, part)}.{kind}" if part else name
+
+
+def merge_lora(language_model: nn.Module, folder: Path) -> None:
+    """Add a PEFT adapter of the original layout to the decoder's matrices, in place.
+
+    Rank and scale come from `adapter_config.json`. Embeddings that PEFT stored along are left alone: they were never
+    trained.
+
+    Raises:
+        CheckpointError: the adapter is unreadable, of another kind than plain LoRA, incomplete, or does not fit.
+    """
+    config = _adapter_config(folder)
+    scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
+    pairs: dict[str, State] = {}
+    for name, value in _adapter_weights(folder).items():
+        if match := LORA_NAME.fullmatch(name):
+            pairs.setdefault(f"{match[1]}.weight", {})[match[2]] = value.float()
+        elif "lora_" in name:
+            raise CheckpointError(f"{folder}: {name} is no matrix of the decoder")
+    if not pairs:
+        raise CheckpointError(f"{folder}: the adapter holds no LoRA matrices")
+    weights = dict(language_model.named_parameters())
+    for name, pair in pairs.items():
+        if pair.keys() != {"A", "B"} or name not in weights:
+            raise CheckpointError(
+                f"{folder}: {name} needs lora_A, lora_B and a matrix of that name in the language model"
+            )
+        weight, a, b = weights[name].data, pair["A"], pair["B"]
+        if (b.shape[0], a.shape[1]) != tuple(weight.shape) or a.shape[0] != b.shape[1]:
+            raise CheckpointError(
+                f"{folder}: {name} is {tuple(weight.shape)}, the adapter's is {(b.shape[0], a.shape[1])}; "
+                "is this the base model it was trained on?"
+            )
+        weight.copy_(weight.float() + scale * (b @ a).to(weight.device))
+
+
+def _adapter_config(folder: Path) -> dict[str, Any]:
+    path = folder / "adapter_config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is missing or broken: {error}") from error
+    if not isinstance(config, dict) or not config.get("r") or "lora_alpha" not in config:
+        raise CheckpointError(f"{path} is not the configuration of a LoRA adapter: it needs r and lora_alpha")
+    for option in ("use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern"):
+        if config.get(option):
+            raise CheckpointError(f"{path}: {option} is set, which the original models do not use")
+    return config
+
+
+def _adapter_weights(folder: Path) -> State:
+    path = folder / "adapter_model.safetensors"
+    if not path.exists():
+        return _torch_load(folder / "adapter_model.bin")
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is broken: {error}") from error
+
+
+def _torch_load(path: Path) -> dict[str, Any]:
+    try:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} is broken or holds more than tensors: {str(error).splitlines()[0]}") from error
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{path} holds a {type(saved).__name__}, not a table of tensors")
+    return saved
+
+
+def _fill(module: nn.Module, state: State, where: str) -> None:
+    """Load exactly: every tensor of the module, none besides, all shapes equal."""
+    own = module.state_dict()
+    for problem, names in (("lacks", own.keys() - state.keys()), ("has unexpected", state.keys() - own.keys())):
+        if names:
+            raise CheckpointError(f"{where} {problem} {len(names)} tensors, such as {min(names)}")
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            raise CheckpointError(f"{where}: {name} is {tuple(value.shape)}, the model's is {tuple(own[name].shape)}")
+    module.load_state_dict(state)

@@ -1,0 +1,205 @@
+"""The named models of the family, and how to join a pretrained encoder and language model by a fresh bridge."""
+
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import (
+    AddedToken,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from lhrs.errors import CheckpointError, ConfigError
+from lhrs.models.bridge import Bridge
+from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
+from lhrs.models.encoder import drop_tail, keep_layers, level_widths
+from lhrs.models.modeling import LHRSForConditionalGeneration
+from lhrs.models.processing import IMAGE_TOKEN, LHRSProcessor
+
+NANO = "lhrs-nano"
+"""The embedded model: trained, whole, and carried by the package."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model by its parts."""
+
+    encoder: str
+    """Hub id or folder of the vision encoder."""
+    language_model: str
+    """Hub id or folder of the causal language model."""
+    levels: tuple[int, ...]
+    """Encoder levels that the bridge reads, see `LHRSConfig`."""
+    bridge: dict[str, Any]
+    """Settings of `LHRSBridgeConfig`."""
+    chat: str
+    """Name of the chat template in `resources/chat`."""
+    stop: tuple[str, ...] = field(default=())
+    """Tokens that end an answer, besides those of the language model."""
+
+
+PRESETS = {
+    # arXiv:2402.02544: 144 image tokens of a frozen encoder
+    "lhrs-bot-7b": Preset(
+        encoder="openai/clip-vit-large-patch14",
+        language_model="meta-llama/Llama-2-7b-chat-hf",
+        levels=(7, 15, 22),
+        bridge={"queries": [64, 48, 32], "hidden_size": 1024, "num_heads": 16, "keys_include_queries": True},
+        chat="llava_llama_2",
+    ),
+    # arXiv:2411.09301: 272 image tokens; stage 1 trains this dense bridge, `upcycle_bridge` adds experts for 2 and 3
+    "lhrs-bot-nova-8b": Preset(
+        encoder="google/siglip-so400m-patch14-384",
+        language_model="meta-llama/Meta-Llama-3-8B-Instruct",
+        levels=(9, 18, 26),
+        bridge={
+            "queries": [112, 96, 64],
+            "hidden_size": 1152,
+            "num_heads": 8,
+            "key_positions": "sincos2d",
+            "outer_norms": True,
+        },
+        chat="llama3",
+        stop=("<|eot_id|>",),
+    ),
+}
+
+
+def get_preset(name: str) -> Preset:
+    """Return a preset.
+
+    Raises:
+        ConfigError: no preset has that name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def nano_folder() -> Path:
+    """Return the folder of the embedded model, ready for `from_pretrained`.
+
+    Raises:
+        CheckpointError: this build of the package does not carry it.
+    """
+    folder = Path(str(files("lhrs") / "resources" / NANO))
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"this build of lhrs does not carry {NANO}: {folder} is missing; reinstall lhrs")
+    return folder
+
+
+def chat_template(name: str) -> str:
+    """Return the Jinja chat template `llava_llama_2`, `llama3` or `plain` (captions only, no roles).
+
+    Raises:
+        ConfigError: no template has that name.
+    """
+    folder = files("lhrs") / "resources" / "chat"
+    known = sorted(p.name.removesuffix(".jinja") for p in folder.iterdir() if p.name.endswith(".jinja"))
+    if name not in known:
+        raise ConfigError(f"unknown chat template {name!r}; known: {', '.join(known)}")
+    return (folder / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+def build_bridge(preset: str | Preset, **changes: Any) -> LHRSBridgeConfig:
+    """Return the bridge's configuration of a preset, for example with `num_experts=4`."""
+    preset = get_preset(preset) if isinstance(preset, str) else preset
+    return LHRSBridgeConfig(**{**preset.bridge, **changes})
+
+
+def build_model(
+    preset: str | Preset,
+    *,
+    encoder: str | Path | None = None,
+    language_model: str | Path | None = None,
+    dtype: torch.dtype = torch.float32,
+    **bridge: Any,
+) -> tuple[LHRSForConditionalGeneration, LHRSProcessor]:
+    """Join a pretrained encoder and language model by a bridge with random weights; training starts from this.
+
+    Args:
+        preset: a name of `PRESETS`, or parts of your own.
+        encoder: another hub id or folder (transformers or timm) than the preset's.
+        language_model: another hub id or folder than the preset's.
+        dtype: of all weights.
+        bridge: changes to the preset's bridge.
+
+    Raises:
+        CheckpointError: a part lacks weights, or lacks the tapped levels.
+        ConfigError: the preset or the bridge is wrong.
+    """
+    preset = get_preset(preset) if isinstance(preset, str) else preset
+    levels = list(preset.levels)
+    encoder = str(encoder or preset.encoder)
+    vision = _load_encoder(encoder, levels, dtype)
+    language, tokenizer = _load_language(str(language_model or preset.language_model), preset, dtype)
+    widths = level_widths(vision, levels)
+    bridge_config = build_bridge(preset, **{"level_sizes": widths, **bridge})
+    image_token_id = cast(int, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
+    config = LHRSConfig(vision.config, language.config, bridge_config, levels, image_token_id, dtype=dtype)
+    with torch.device("meta"):  # all of it is replaced: no time for random numbers
+        model = LHRSForConditionalGeneration(config)
+    model.model.vision_tower = vision
+    model.model.language_model = language.base_model
+    model.lm_head = language.get_output_embeddings()
+    model.model.bridge = Bridge(bridge_config, config.text_config.hidden_size).to(dtype)
+    model.model.bridge.apply(model._init_weights)
+    model.generation_config = _generation(language, tokenizer, preset)
+    image_processor = AutoImageProcessor.from_pretrained(encoder)
+    return model, LHRSProcessor(image_processor, tokenizer, num_image_tokens=bridge_config.num_tokens)
+
+
+def _load_encoder(source: str, levels: list[int], dtype: torch.dtype) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(source)
+    config = getattr(config, "vision_config", config)  # encoders are often published with their text tower
+    depth = getattr(config, "num_hidden_layers", None)
+    if depth is not None and max(levels) > depth:
+        raise CheckpointError(f"{source} has {depth} layers; level {max(levels)} cannot be tapped")
+    keep_layers(config, levels)
+    encoder = _load(AutoModel, source, dtype, config=config)
+    drop_tail(encoder)
+    return encoder
+
+
+def _load_language(source: str, preset: Preset, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
+    tokenizer.chat_template = chat_template(preset.chat)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    model = _load(AutoModelForCausalLM, source, dtype)
+    if len(tokenizer) > len(cast(Tensor, model.get_input_embeddings().weight)):
+        # New rows become the mean of the old ones, so the placeholder's logit never is the largest.
+        model.resize_token_embeddings(len(tokenizer))
+    return model, tokenizer
+
+
+def _load(auto: Any, source: str, dtype: torch.dtype, **kwargs: Any) -> PreTrainedModel:
+    model, info = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **kwargs)
+    if missing := sorted(info["missing_keys"]):
+        raise CheckpointError(f"{source} lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]}")
+    return model
+
+
+def _generation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, preset: Preset) -> GenerationConfig:
+    """Greedy, as both papers evaluate; the language models' own defaults sample."""
+    eos = model.generation_config.eos_token_id
+    stop = [eos] if isinstance(eos, int) else list(eos or [tokenizer.eos_token_id])
+    stop += [tokenizer.convert_tokens_to_ids(token) for token in preset.stop if token in tokenizer.get_vocab()]
+    return GenerationConfig(
+        do_sample=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=list(dict.fromkeys(stop)),
+        pad_token_id=tokenizer.pad_token_id,
+    )
