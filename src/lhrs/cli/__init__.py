@@ -1,13 +1,11 @@
 """The `lhrs` command: thin files, one a command; heavy imports inside functions."""
 
-import os
 import sys
 from importlib import import_module
 from typing import Any
 
-import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 _COMMANDS = {
     "ask": ("ask", "Ask a question about images."),
@@ -19,20 +17,25 @@ _COMMANDS = {
     "data": ("data", "Look at conversation data, and find what is wrong with it."),
     "train": ("train", "Train a model as a run file says."),
 }
+_EXTRA_OF = {
+    **dict.fromkeys(("torch", "torchvision", "transformers", "accelerate", "peft", "timm", "safetensors"), "torch"),
+    **dict.fromkeys(("tensorboard", "onnx", "onnxscript"), "train"),
+    **dict.fromkeys(("pyarrow", "shapely"), "data"),
+}
 
 
 class _Lazy(TyperGroup):
     """Imports a command's file when it is called, so that `--help` stays fast."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # typer carries its own copy of click: its types are private
         if cmd_name not in _COMMANDS:
             return None
         file, summary = _COMMANDS[cmd_name]
         if "--help" in sys.argv[1:2] or len(sys.argv) == 1:  # the overview needs names only
-            return click.Command(cmd_name, short_help=summary, help=summary)
+            return TyperCommand(cmd_name, short_help=summary, help=summary)
         module = import_module(f"lhrs.cli.{file}")
         if hasattr(module, "app"):
             return typer.main.get_command(module.app)
@@ -67,16 +70,20 @@ def main() -> None:
     from lhrs.errors import LHRSError
 
     try:
-        app()
+        sys.exit(app(prog_name="lhrs", standalone_mode=False))
+    except typer.TyperException as error:
+        message, where = error.format_message(), getattr(getattr(error, "ctx", None), "command_path", "lhrs")
+        if message.startswith("Usage:"):  # a group of commands without one of them
+            print(message, file=sys.stderr)
+        else:
+            complain(f"{message} See: {where} --help")
     except LHRSError as error:
         complain(error)
-        sys.exit(FAILED)
-    except KeyboardInterrupt:
-        complain("interrupted.")
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has seen enough
-        _close_stdout()
-
-
-def _close_stdout() -> Any:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRA_OF:
+            raise
+        complain(f"this needs {missing}, which is not installed: pip install 'lhrs[{_EXTRA_OF[missing]}]'")
+    except typer.Abort:
+        complain("aborted.")
+    sys.exit(FAILED)

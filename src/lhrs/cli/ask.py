@@ -1,6 +1,7 @@
 """`lhrs ask`, `caption`, `classify`, `ground` and `count`: one question about any number of images."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -96,11 +97,9 @@ def ground(
     seed: Seed = 0,
 ) -> None:
     """Find things and give their boxes, in pixels and on the map."""
-    if out is not None and out.suffix.lower() not in {".geojson", ".json", ".png"}:
-        raise ConfigError(f"--out {out}: the name must end in .geojson or .png.")
-    if out is not None and not out.resolve().parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}.")
     images, expression = _split(words, "what to find")
+    if out is not None:
+        _check_out(out, images)
     asking: Asking = lambda a, paths, failed: a.ground_all(paths, expression, failed)  # noqa: E731
     write = None if out is None else lambda answers: _write_boxes(out, answers)
     _answer(images, asking, _load(model, device, temperature, seed), as_json, write)
@@ -170,6 +169,21 @@ def _remark(answer: "Answer") -> str:
     return text
 
 
+def _check_out(out: Path, images: list[Path]) -> None:
+    """Refuse what could not be written before a question is asked."""
+    from lhrs.imagery.open import list_images
+
+    paths = list_images(images)
+    if out.suffix.lower() not in {".geojson", ".json", ".png"}:
+        raise ConfigError(f"--out {out}: the name must end in .geojson or .png.")
+    if not out.resolve().parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}.")
+    if out.resolve() in {path.resolve() for path in paths}:
+        raise ConfigError(f"--out {out} is one of the images; write to another name.")
+    if out.suffix.lower() == ".png" and len(paths) > 1:
+        raise ConfigError(f"--out {out}: one picture shows one image, and {len(paths)} were given; use .geojson.")
+
+
 def _write_boxes(out: Path, answers: list["Answer"]) -> None:
     if out.suffix.lower() == ".png":
         _write_picture(out, answers)
@@ -200,8 +214,6 @@ def _write_picture(out: Path, answers: list["Answer"]) -> None:
     from lhrs.imagery.draw import draw_boxes
     from lhrs.imagery.open import open_image
 
-    if len(answers) > 1:
-        raise ConfigError(f"--out {out}: one picture shows one image, and {len(answers)} were given; use .geojson.")
     image = open_image(answers[0].image)
     height, width = image.pixels.shape[:2]
     scale = np.array([width / image.width, height / image.height] * 2)
@@ -222,7 +234,7 @@ def _split(words: list[str], what: str) -> tuple[list[Path], str]:
 def _is_path(word: str) -> bool:
     from lhrs.imagery.open import IMAGE_SUFFIXES
 
-    return Path(word).suffix.lower() in IMAGE_SUFFIXES or (len(word) < 255 and Path(word).exists())
+    return Path(word).suffix.lower() in IMAGE_SUFFIXES or os.path.exists(word)  # says no to what no path can be
 
 
 def _list(text: str, flag: str) -> list[str]:

@@ -51,11 +51,11 @@ def _do(line: str, talk: "Chat", assistant: "Assistant") -> "Chat":
     if command == "/help":
         note(_HELP)
     elif command == "/image":
-        return _start(assistant, Path(_needed(rest, "/image PATH")))
+        return _start(assistant, _path(rest, "/image PATH"))
     elif command == "/save":
         from lhrs.files import write_file
 
-        path = Path(_needed(rest, "/save FILE"))
+        path = _path(rest, "/save FILE")
         write_file(path, "".join(answer.model_dump_json() + "\n" for answer in talk.answers))
         note(f"{path}: {len(talk.answers)} answers")
     elif command.startswith("/"):
@@ -66,16 +66,21 @@ def _do(line: str, talk: "Chat", assistant: "Assistant") -> "Chat":
 
 
 def _speak(talk: "Chat", question: str) -> None:
-    """Print the answer as it comes; what cannot be shown raw (boxes) is printed when complete."""
-    shown: list[str] = []
+    """Print the answer as it comes, up to the first tag; boxes are printed when all are there, in pixels."""
+    shown = raw = ""
 
     def show(piece: str) -> None:
-        shown.append(piece)
-        if "<" not in "".join(shown):
-            print(piece, end="", flush=True)
+        nonlocal shown, raw
+        raw += piece
+        ready = raw.partition("<")[0]
+        print(ready[len(shown) :], end="", flush=True)
+        shown = ready
 
     answer = talk.ask(question, show)
-    print(_text(answer, many=False) if "<" in "".join(shown) else "", flush=True)
+    if answer.boxes or shown != raw:
+        print(("\n" if shown else "") + _text(answer, many=False), flush=True)
+    else:
+        print(flush=True)
     if answer.unfamiliar and len(talk.answers) == 1:
         note("  This image is unlike everything the model was trained on: do not rely on the answers.")
 
@@ -83,14 +88,14 @@ def _speak(talk: "Chat", question: str) -> None:
 def _start(assistant: "Assistant", path: Path | None) -> "Chat":
     if path is None:
         return assistant.chat(None, "")
-    from lhrs.imagery.open import open_image
+    from lhrs.inference.assistant import open_input
 
-    opened = open_image(path)
+    name, opened = open_input(path)
     note(f"{path}: bands {','.join(map(str, opened.view.bands))}, {opened.view.scaling}")
-    return assistant.chat(opened, str(path))
+    return assistant.chat(opened, name)
 
 
-def _needed(text: str, usage: str) -> str:
+def _path(text: str, usage: str) -> Path:
     if not text.strip():
         raise ConfigError(f"usage: {usage}")
-    return text.strip()
+    return Path(text.strip()).expanduser()

@@ -1,0 +1,1 @@
+"""Conversation data: readers, checks, and what training reads."""

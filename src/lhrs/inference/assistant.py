@@ -4,6 +4,7 @@ Images go in as files (any picture or raster), arrays or PIL images; `Answer` re
 boxes in pixels of the file and, where it is georeferenced, as lon/lat polygons.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -123,12 +124,10 @@ class Assistant:
             pending = pool.submit(_read, list(islice(source, BATCH)), on_error)
             while batch := pending.result():
                 pending = pool.submit(_read, list(islice(source, BATCH)), on_error)
-                opened = [(name, image) for name, image in batch if image is not None]
-                replies = self.runtime.generate(
-                    [self._request(image, task, number + n) for n, (_, image) in enumerate(opened)]
-                )
+                opened = [(n, name, image) for n, (name, image) in enumerate(batch, number) if image is not None]
+                replies = self.runtime.generate([self._request(image, task, n) for n, _, image in opened])
                 number += len(batch)
-                for (name, image), reply in zip(opened, replies, strict=True):
+                for (_, name, image), reply in zip(opened, replies, strict=True):
                     yield self.answer(name, image, task, reply)
 
     def _request(self, image: OpenedImage | None, task: "_Task", index: int) -> Request:
@@ -139,7 +138,7 @@ class Assistant:
     def answer(self, name: str, image: OpenedImage | None, task: "_Task", reply: Reply) -> Answer:
         """Turn a reply of the model into the record that users get."""
         plain, options = task.plain, task.options
-        text = options[plain.index(reply.text)] if options is not None and plain is not None else polish(reply.text)
+        text = polish(reply.text) if options is None or plain is None else options[plain.index(reply.text)]
         boxes = [] if image is None else find_boxes(reply, image, task.label, self.runtime.box_style)
         if boxes and options is None:
             text = f"{len(boxes)} box{'es' if len(boxes) > 1 else ''}"
@@ -193,13 +192,14 @@ class Chat:
     def __init__(self, assistant: Assistant, image: OpenedImage | None, name: str) -> None:
         self.assistant, self.image, self.name = assistant, image, name
         self.answers: list[Answer] = []
+        self._said: list[tuple[str, str]] = []
 
     def ask(self, question: str, on_text: Callable[[str], None] | None = None) -> Answer:
         """Answer the next question; `on_text` receives the raw pieces of the answer as they come."""
-        history = tuple((a.question, a.answer) for a in self.answers)
-        task = _Task(question, question, label="building", history=history)
+        task = _Task(question, question, history=tuple(self._said))
         request = self.assistant._request(self.image, task, len(self.answers))
         reply = self.assistant.runtime.generate([request], on_text)[0]
+        self._said.append((task.prompt, reply.text))
         self.answers.append(self.assistant.answer(self.name, self.image, task, reply))
         return self.answers[-1]
 
@@ -274,8 +274,10 @@ def _read(images: list[ImageInput], on_error: OnError | None) -> list[tuple[str,
 def open_input(image: ImageInput) -> tuple[str, OpenedImage]:
     """Return the name and the pixels of a path, an array or a PIL image."""
     if isinstance(image, str | Path):
-        return str(image), open_image(image, _MAX_SIDE)
-    pixels = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
+        opened = open_image(image, _MAX_SIDE)
+        return os.fsencode(image).decode(errors="replace"), opened
+    # A copy: runtimes remember the image they saw last, and a caller may draw into an array again.
+    pixels = np.array(image.convert("RGB") if hasattr(image, "convert") else image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise DataError(f"an image array must be uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}.")
     height, width = pixels.shape[:2]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lhrs.errors import ConfigError, MissingExtraError
+from lhrs.errors import CheckpointError, ConfigError, MissingExtraError
 from lhrs.inference.assistant import Assistant
 
 EMBEDDED = "lhrs-nano"
@@ -14,22 +14,24 @@ def load(model: str | Path | None = None, device: str | None = None) -> Assistan
     """Load a model.
 
     Args:
-        model: None or "lhrs-nano" for the embedded one; a folder written by `save_pretrained`; or a hub id
-            (`organisation/name`) of an LHRS model.
+        model: None or "lhrs-nano" for the embedded one; a folder written by `save_pretrained` or exported to ONNX; or a
+            hub id (`organisation/name`) of an LHRS model.
         device: "cpu", "cuda", "cuda:1", "mps"; None takes the GPU where there is one. The embedded model runs on
             onnxruntime unless a device other than the CPU is named.
 
     Raises:
-        ConfigError: there is no such model.
+        ConfigError: there is no such model or device.
         CheckpointError: the folder does not hold a model that fits.
         MissingExtraError: the model needs torch and it is not installed.
     """
     name = str(model) if model is not None else EMBEDDED
-    folder = _EMBEDDED_FOLDER if name == EMBEDDED and not Path(name).is_dir() else Path(name)
+    folder = _EMBEDDED_FOLDER if name == EMBEDDED else Path(name)
     if device in (None, "cpu") and (folder / "language.onnx").exists():
         from lhrs.inference.runtimes.onnx import OnnxRuntime
 
         return Assistant(OnnxRuntime(folder))
+    if folder.is_dir() and not (folder / "config.json").exists():
+        raise CheckpointError(f"{folder} holds no model: there is no config.json in it.")
     if not folder.is_dir() and (name.count("/") != 1 or name.startswith((".", "/"))):
         raise ConfigError(f"there is no model {name!r}: give a folder, a hub id like organisation/name, or {EMBEDDED}.")
     try:

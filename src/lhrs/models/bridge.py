@@ -73,9 +73,10 @@ class Bridge(nn.Module):
         mask = level_mask(self.config.queries, sizes, self.config.keys_include_queries, image.device)
         reports, x = [], query
         for layer in self.layers:
-            x, report = layer(x, keys, values, mask)
-            reports.append(report)
-        router = RouterReport.merge(reports) if self.config.num_experts > 1 else None
+            x, *report = layer(x, keys, values, mask)
+            if report:
+                reports.append(RouterReport(*report))
+        router = RouterReport.mean(reports) if reports else None
         return BridgeOutput(self.out_proj(self.out_norm(x)), router)
 
     def init_weights(self) -> None:
@@ -101,18 +102,21 @@ class BridgeBlock(GradientCheckpointingLayer):
         inner = round(width * config.mlp_ratio)
         self.mlp = MixtureOfExperts(config, inner) if config.num_experts > 1 else FeedForward(width, inner)
 
-    def forward(
-        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, RouterReport | None]:
-        """Map queries `(B, Q, C)` and keys/values `(B, N, C)` under a boolean mask `(Q, N)` to `(B, Q, C)`."""
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+        """Map queries `(B, Q, C)` and keys/values `(B, N, C)` under a boolean mask `(Q, N)` to `(B, Q, C)`.
+
+        With experts the router's balance loss and usage follow, as bare tensors: gradient checkpointing looks for
+        tensors among the outputs, not inside them.
+        """
         k = self.key_norm(keys)
         v = k if values is keys else self.key_norm(values)
         q, k, v = self.q_proj(self.query_norm(x)), self.k_proj(k), self.v_proj(v)
         q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
         x = x + self.o_proj(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
-        y = self.mlp(self.mlp_norm(x))
-        y, report = y if isinstance(y, tuple) else (y, None)
-        return x + y, report
+        if isinstance(self.mlp, FeedForward):
+            return (x + self.mlp(self.mlp_norm(x)),)
+        y, report = self.mlp(self.mlp_norm(x))
+        return x + y, report.balance_loss, report.usage
 
 
 class FeedForward(nn.Module):

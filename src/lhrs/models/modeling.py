@@ -115,7 +115,7 @@ class LHRSModel(LHRSPreTrainedModel):
 
         Args:
             input_ids: `(B, T)`; every image takes `num_tokens` consecutive placeholder ids, images in reading order.
-            pixel_values: `(images, 3, H, W)`, all images of the batch in the order of their placeholders; None for text.
+            pixel_values: `(images, 3, H, W)`, the images of the whole batch in the order of their placeholders.
 
         Raises:
             ValueError: placeholders and images do not match.
@@ -230,7 +230,7 @@ class LHRSForConditionalGeneration(LHRSPreTrainedModel, GenerationMixin):
         if old.num_experts > 1:
             raise ConfigError(f"the bridge has {old.num_experts} experts already; only a dense one can be upcycled")
         sizes = {"num_experts": num_experts, "top_k": top_k, "balance_weight": balance_weight}
-        config = LHRSBridgeConfig(**{**old.to_dict(), **sizes})
+        config = LHRSBridgeConfig.from_dict({**old.to_dict(), **sizes})
         bridge = Bridge(config, self.config.text_config.hidden_size).to(self.model.bridge.query)
         bridge.apply(self._init_weights)
         upcycle(self.model.bridge, bridge)

@@ -22,11 +22,10 @@ class RouterReport:
     """`(E,)` share of the token slots that each expert received; sums to one."""
 
     @staticmethod
-    def merge(reports: "list[RouterReport | None]") -> "RouterReport":
-        """Return the average over layers; dense layers report None and do not count."""
-        kept = [r for r in reports if r is not None]
+    def mean(reports: "list[RouterReport]") -> "RouterReport":
+        """Return the average over layers."""
         return RouterReport(
-            torch.stack([r.balance_loss for r in kept]).mean(), torch.stack([r.usage for r in kept]).mean(0)
+            torch.stack([r.balance_loss for r in reports]).mean(), torch.stack([r.usage for r in reports]).mean(0)
         )
 
 

@@ -156,7 +156,7 @@ def build_model(
     model.model.bridge.apply(model._init_weights)
     model.generation_config = _generation(language, tokenizer, preset)
     image_processor = AutoImageProcessor.from_pretrained(encoder)
-    return model, LHRSProcessor(image_processor, tokenizer, num_image_tokens=bridge_config.num_tokens)
+    return model.eval(), LHRSProcessor(image_processor, tokenizer, num_image_tokens=bridge_config.num_tokens)
 
 
 def _load_encoder(source: str, levels: list[int], dtype: torch.dtype) -> PreTrainedModel:

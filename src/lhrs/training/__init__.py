@@ -1,0 +1,1 @@
+"""Training of vision encoders and of multimodal models."""

@@ -11,31 +11,46 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
 
-from lhrs.errors import CheckpointError
-from lhrs.inference.decoding import Trie
+from lhrs.errors import CheckpointError, ConfigError
+from lhrs.inference.decoding import Stream, Trie
 from lhrs.inference.familiarity import Familiarity
 from lhrs.inference.runtime import Reply, Request
 
-_IMAGES_PER_BATCH = 32
 _REQUESTS_PER_BATCH = 32
+_FILES = (
+    *("vision.onnx", "language.onnx", "model.safetensors"),
+    *("tokenizer.json", "config.json", "processor_config.json"),
+)
 
 
 class OnnxRuntime:
-    """Run a folder written by `lhrs.models.onnx_export`."""
+    """Run a folder written by `lhrs.models.onnx_export`.
 
-    def __init__(self, folder: Path, name: str | None = None, threads: int = 0) -> None:
-        import onnxruntime
-        from tokenizers import Tokenizer
+    Args:
+        folder: the exported model.
 
-        for needed in ("vision.onnx", "language.onnx", "model.safetensors", "tokenizer.json", "config.json"):
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        for needed in _FILES:
             if not (folder / needed).exists():
                 raise CheckpointError(f"{folder} has no {needed}: it is not an exported lhrs model.")
-        self.name = name or folder.name
-        self.box_style = "loc64"
+        self.name, self.box_style = folder.resolve().name, "loc64"
+        try:
+            self._read(folder)
+        except Exception as error:  # what onnxruntime and tokenizers raise for damaged files has no narrower base
+            reason = " ".join(str(error).split())[:300]
+            raise CheckpointError(f"{folder} holds a damaged model: {reason}") from error
+        self._last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    def _read(self, folder: Path) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = threads
         cpu = ["CPUExecutionProvider"]
         self._vision = onnxruntime.InferenceSession(folder / "vision.onnx", options, providers=cpu)
         self._language = onnxruntime.InferenceSession(folder / "language.onnx", options, providers=cpu)
@@ -44,14 +59,13 @@ class OnnxRuntime:
         images = json.loads((folder / "processor_config.json").read_text())["image_processor"]["size"]
         self._size = (images["width"], images["height"])
         text = config["text_config"]
-        heads = text["num_key_value_heads"]
+        heads, self._longest = text["num_key_value_heads"], text["max_position_embeddings"]
         self._cache_shape = (text["num_hidden_layers"], 2, heads, text["hidden_size"] // text["num_attention_heads"])
         ids = cast(Callable[[str], int], self._tokenizer.token_to_id)
         self._eos, self._pad, self._answer = ids("<eos>"), ids("<pad>"), ids("<answer>")
         count = sum(config["bridge_config"]["queries"])
         self._with_image = [ids("<bos>"), ids("<user>"), *[ids("<image>")] * count]
         self._without_image = [ids("<bos>"), ids("<user>")]
-        self._last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         familiarity = folder / "familiarity.npz"
         self._familiarity = Familiarity.load(familiarity) if familiarity.exists() else None
 
@@ -143,30 +157,37 @@ class OnnxRuntime:
         on_text: Callable[[str], None] | None,
     ) -> list[Reply]:
         questions = [[*self._encode(r.question), self._answer] for r in requests]
+        self._check_length(max(questions, key=len), prefix)
         longest = max(map(len, questions))
         ids = np.array([[self._pad] * (longest - len(q)) + q for q in questions])
         asked = np.array([[0] * (longest - len(q)) + [1] * len(q) for q in questions])
         mask = np.concatenate([np.ones((len(ids), prefix), np.int64), asked], 1)
         positions = prefix + np.maximum(asked.cumsum(1) - 1, 0)
         writers = [_Writer(r, self._trie(r), self._eos) for r in requests]
-        shown = ""
+        stream = None if on_text is None else Stream(on_text)
         rows = np.arange(len(requests))
         while True:
             logits, cache = self._run(ids, self._no_image(), mask, positions, cache)
             for n, row in enumerate(rows):
                 writers[row].step(logits[n])
-            if on_text is not None:
-                text = self._decode_tokens(writers[0].tokens)
-                on_text(text[len(shown) :])
-                shown = text
+            if stream is not None:
+                stream.show(self._decode_tokens(writers[0].tokens), writers[0].done)
             keep = np.array([not writers[row].done for row in rows])
             if not keep.any():
                 break
-            rows = rows[keep]
-            cache, mask, positions = cache[:, :, keep], mask[keep], positions[keep, -1:] + 1
+            if not keep.all():
+                rows, cache, mask, positions = rows[keep], cache[:, :, keep], mask[keep], positions[keep]
+            positions = positions[:, -1:] + 1
             ids = np.array([[writers[row].tokens[-1]] for row in rows])
             mask = np.concatenate([mask, np.ones((len(rows), 1), np.int64)], 1)
         return [self._reply(w, f) for w, f in zip(writers, features, strict=True)]
+
+    def _check_length(self, question: list[int], prefix: int) -> None:
+        if prefix + len(question) > self._longest:
+            raise ConfigError(
+                f"the question with its options has {len(question)} tokens; "
+                f"{self.name} reads at most {self._longest - prefix}: ask a shorter one."
+            )
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -174,11 +195,13 @@ class OnnxRuntime:
     def _trie(self, request: Request) -> Trie | None:
         if request.options is None:
             return None
-        return Trie([[*self._encode(o), self._eos] for o in request.options])
+        return Trie(request.options, self._encode, self._eos)
 
     def _reply(self, writer: "_Writer", features: np.ndarray | None) -> Reply:
-        pieces = tuple(self._decode_tokens([t]) for t in writer.tokens if t != self._eos)
-        return Reply(self._decode_tokens(writer.tokens), pieces, tuple(writer.probabilities), features)
+        tokens = [t for t in writer.tokens if t != self._eos]
+        text = self._decode_tokens(tokens) if writer.trie is None else writer.trie.option(tokens)
+        pieces = tuple(self._decode_tokens([t]) for t in tokens)
+        return Reply(text, pieces, tuple(writer.probabilities), features)
 
     def _decode_tokens(self, tokens: list[int]) -> str:
         return self._tokenizer.decode([t for t in tokens if t != self._eos], skip_special_tokens=False)
@@ -188,7 +211,8 @@ class _Writer:
     """The answer of one request as it grows."""
 
     def __init__(self, request: Request, trie: Trie | None, eos: int) -> None:
-        self.trie, self.limit, self.eos, self.sampling = trie, request.max_new_tokens, eos, request.sampling
+        self.trie, self.eos, self.sampling = trie, eos, request.sampling
+        self.limit = request.max_new_tokens if trie is None else trie.depth
         self.tokens: list[int] = []
         self.probabilities: list[float] = []
         self.done = False

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from safetensors import SafetensorError
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
-from lhrs.errors import CheckpointError
-from lhrs.inference.decoding import Trie
+from lhrs.errors import CheckpointError, ConfigError
+from lhrs.inference.decoding import Stream, Trie
 from lhrs.inference.familiarity import Familiarity
 from lhrs.inference.runtime import Reply, Request
 from lhrs.models.modeling import LHRSForConditionalGeneration
@@ -27,22 +29,27 @@ class TorchRuntime:
         device: torch device; None takes the GPU where there is one.
 
     Raises:
-        CheckpointError: it does not load.
+        ConfigError: there is no such device.
+        CheckpointError: the model does not load, or cannot hold a conversation.
     """
 
     def __init__(self, model: str, device: str | None = None) -> None:
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        where = _device(device)
         try:
             self._processor = LHRSProcessor.from_pretrained(model)
             self._model: Any = LHRSForConditionalGeneration.from_pretrained(model, dtype="auto").to(where).eval()
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(f"{model} does not load as an LHRS model: {reason}") from error
-        self.name = Path(model).name if Path(model).is_dir() else model
+        self.name = Path(model).resolve().name if Path(model).is_dir() else model
         self.box_style = getattr(self._model.config, "box_style", None) or "unit"
         self._tokenizer = self._processor.tokenizer
         self._tokenizer.padding_side = "left"
-        stop = self._model.generation_config.eos_token_id
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        stop = self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id
+        if stop is None or self._processor.chat_template is None:
+            raise CheckpointError(f"{model} has no {'end token' if stop is None else 'chat template'}.")
         self._eos: list[int] = stop if isinstance(stop, list) else [stop]
         familiarity = Path(model) / "familiarity.npz"
         self._familiarity = Familiarity.load(familiarity) if familiarity.exists() else None
@@ -72,7 +79,7 @@ class TorchRuntime:
 
     @torch.inference_mode()
     def _answer_batch(self, requests: list[Request], on_text: Callable[[str], None] | None) -> list[Reply]:
-        images = [r.pixels for r in requests if r.pixels is not None]
+        images = [Image.fromarray(r.pixels) for r in requests if r.pixels is not None]
         texts = [
             self._processor.apply_chat_template(_messages(r), tokenize=False, add_generation_prompt=True)
             for r in requests
@@ -81,11 +88,11 @@ class TorchRuntime:
             text=texts, images=images or None, padding=True, add_special_tokens=False, return_tensors="pt"
         ).to(self._model.device, self._model.dtype)
         choose = _Choose([self._trie(r) for r in requests], requests, self._eos)
-        streamer = None if on_text is None or len(requests) > 1 else _Pieces(self._decode, on_text)
+        streamer = None if on_text is None or len(requests) > 1 else _Pieces(self._decode, Stream(on_text))
         done = self._model.generate(
             **inputs,
             generation_config=GenerationConfig(
-                max_new_tokens=max(r.max_new_tokens for r in requests),
+                max_new_tokens=max(choose.limits),
                 do_sample=False,
                 eos_token_id=self._eos,
                 pad_token_id=self._tokenizer.pad_token_id,
@@ -98,14 +105,15 @@ class TorchRuntime:
         new = done.sequences[:, inputs["input_ids"].shape[1] :].tolist()
         logits = torch.stack(done.logits, 1).float().cpu().numpy()
         return [
-            self._reply(new[n], logits[n], choose.tries[n], self._features(r.pixels)) for n, r in enumerate(requests)
+            self._reply(new[n][: choose.limits[n]], logits[n], choose.tries[n], self._features(r.pixels))
+            for n, r in enumerate(requests)
         ]
 
     def _trie(self, request: Request) -> Trie | None:
         if request.options is None:
             return None
         encode = lambda text: self._tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
-        return Trie([[*encode(option), self._eos[0]] for option in request.options])
+        return Trie(request.options, encode, self._eos[0])
 
     def _reply(self, tokens: list[int], logits: np.ndarray, trie: Trie | None, features: np.ndarray | None) -> Reply:
         kept: list[int] = []
@@ -117,7 +125,8 @@ class TorchRuntime:
             if token in self._eos:
                 break
             kept.append(token)
-        return Reply(self._decode(kept), tuple(self._decode([t]) for t in kept), tuple(probabilities), features)
+        text = self._decode(kept) if trie is None else trie.option(kept)
+        return Reply(text, tuple(self._decode([t]) for t in kept), tuple(probabilities), features)
 
     def _decode(self, tokens: list[int]) -> str:
         return self._tokenizer.decode([t for t in tokens if t not in self._eos], skip_special_tokens=False)
@@ -126,7 +135,7 @@ class TorchRuntime:
     def _features(self, pixels: np.ndarray | None) -> np.ndarray | None:
         if pixels is None or self._familiarity is None:
             return None
-        values = self._processor.image_processor(images=pixels, return_tensors="pt")["pixel_values"]
+        values = self._processor.image_processor(images=Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
         found = self._model.get_image_features(values.to(self._model.device, self._model.dtype))
         return found.last_hidden_state.mean(1)[0].float().cpu().numpy()
 
@@ -136,6 +145,7 @@ class _Choose(LogitsProcessor):
 
     def __init__(self, tries: list[Trie | None], requests: list[Request], eos: list[int]) -> None:
         self.tries, self.requests, self.eos = tries, requests, eos
+        self.limits = [r.max_new_tokens if t is None else t.depth for t, r in zip(tries, requests, strict=True)]
         self.start: int | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -144,9 +154,10 @@ class _Choose(LogitsProcessor):
             tokens = input_ids[n, self.start :].tolist()
             if any(t in self.eos for t in tokens):
                 continue
-            if len(tokens) >= request.max_new_tokens:
-                scores[n, self.eos[0]] = torch.inf
-            elif request.sampling is not None:
+            if len(tokens) >= self.limits[n]:
+                scores[n, self.eos[0]] = torch.inf  # this row is over, others of the batch go on
+                continue
+            if request.sampling is not None:
                 noise = request.sampling.noise(len(tokens), scores.shape[1])
                 scores[n] += torch.from_numpy(noise).to(scores.device, scores.dtype)
             if trie is not None:
@@ -159,22 +170,29 @@ class _Choose(LogitsProcessor):
 class _Pieces(BaseStreamer):
     """Hand on text as tokens come; the first call holds the prompt."""
 
-    def __init__(self, decode: Callable[[list[int]], str], on_text: Callable[[str], None]) -> None:
-        self.decode, self.on_text = decode, on_text
+    def __init__(self, decode: Callable[[list[int]], str], stream: Stream) -> None:
+        self.decode, self.stream = decode, stream
         self.tokens: list[int] | None = None
-        self.shown = ""
 
     def put(self, value: torch.Tensor) -> None:
         if self.tokens is None:
             self.tokens = []
             return
         self.tokens += value.flatten().tolist()
-        text = self.decode(self.tokens)
-        self.on_text(text[len(self.shown) :])
-        self.shown = text
+        self.stream.show(self.decode(self.tokens), complete=False)
 
     def end(self) -> None:
-        pass
+        self.stream.show(self.decode(self.tokens or []), complete=True)
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # a torch built without CUDA asserts
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"device {name!r} cannot be used: {reason}") from error
+    return device
 
 
 def _messages(request: Request) -> list[dict]:

@@ -1,0 +1,116 @@
+"""What becomes of a model's reply: labels, boxes on the map, numbering. The replies are written here."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from lhrs.errors import ConfigError, DataError
+from lhrs.inference.assistant import BATCH, Assistant, open_input, polish
+from lhrs.inference.runtime import Reply, Request
+
+
+class Parrot:
+    """A runtime whose reply is given; it remembers what it was asked."""
+
+    name, box_style, threshold = "parrot", "loc64", None
+
+    def __init__(self, text: str = "a reply", probabilities: tuple[float, ...] = (0.5, 0.5)) -> None:
+        self.text, self.probabilities = text, probabilities
+        self.asked: list[Request] = []
+
+    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
+        self.asked += requests
+        texts = [r.options[-1] if r.options else self.text for r in requests]
+        pieces = tuple(f"<{p}" for p in self.text.split("<")[1:])
+        return [Reply(text, pieces, self.probabilities) for text in texts]
+
+    def distance(self, pixels: np.ndarray) -> None:
+        return None
+
+    def unfamiliar(self, features: np.ndarray | None) -> bool:
+        return False
+
+
+GRAY = np.full((64, 64, 3), 128, np.uint8)
+
+
+@pytest.fixture
+def tile(tmp_path):
+    """A GeoTIFF of 100 x 50 pixels of 10 m in UTM zone 33 north."""
+    path = tmp_path / "tile.tif"
+    profile = dict(driver="GTiff", width=100, height=50, count=3, dtype="uint8", crs="EPSG:32633")
+    with rasterio.open(path, "w", transform=from_origin(500000, 5_400_000, 10, 10), **profile) as out:
+        out.write(np.full((3, 50, 100), 90, np.uint8))
+    return path
+
+
+def test_labels_are_asked_as_words_and_given_back_as_they_came():
+    runtime = Parrot()
+    answer = Assistant(runtime).classify(GRAY, ["AnnualCrop", "sea_lake", "SeaLakeShore"])
+    assert runtime.asked[0].options == ("annual crop", "sea lake", "sea lake shore")
+    assert answer.answer == "SeaLakeShore"
+
+
+@pytest.mark.parametrize("labels", [["a"], ["a", " "], ["SeaLake", "sea_lake"]])
+def test_labels_without_a_choice_are_refused(labels):
+    with pytest.raises(ConfigError):
+        Assistant(Parrot()).classify(GRAY, labels)
+
+
+def test_boxes_are_pixels_of_the_file_and_lie_on_the_map(tile):
+    text = "<loc_0><loc_0><loc_31><loc_63><loc_10><loc_10><loc_10><loc_10>"
+    found = Assistant(Parrot(text, (0.9,) * 4 + (0.4,) * 4 + (1.0,))).ground(tile, "all the ships")
+    whole, dot = found.boxes
+    assert whole.xyxy == pytest.approx((0.5 / 64 * 100, 0.5 / 64 * 50, 31.5 / 64 * 100, 63.5 / 64 * 50), abs=1e-3)
+    assert whole.label == "ships" and found.answer == "2 boxes"
+    assert (whole.confidence, dot.confidence) == pytest.approx((0.9, 0.4))
+    lon, lat = np.array(whole.lonlat).T
+    assert lon.min() == pytest.approx(15.0, abs=1e-3) and lon.max() == pytest.approx(15.0067, abs=1e-3)
+    assert 48.74 < lat.min() < lat.max() < 48.76
+
+
+def test_a_picture_has_boxes_without_a_place():
+    found = Assistant(Parrot("<loc_0><loc_0><loc_31><loc_63>")).ground(GRAY, "the ships")
+    assert found.boxes[0].lonlat is None and found.boxes[0].label == "ships"
+
+
+def test_order_and_numbers_hold_across_batches_and_broken_images(tmp_path):
+    runtime, errors = Parrot(), []
+    images = [GRAY] * 3 + [tmp_path / "missing.png"] + [GRAY] * BATCH
+    answers = list(Assistant(runtime, temperature=1.0, seed=5).ask_all(images, "what?", on_error=errors.append))
+    assert len(answers) == len(images) - 1 and len(errors) == 1 and "missing.png" in str(errors[0])
+    indices = [r.sampling.index for r in runtime.asked if r.sampling]
+    assert indices == [n for n in range(len(images)) if n != 3]
+
+
+def test_without_a_place_for_errors_they_are_raised(tmp_path):
+    with pytest.raises(DataError, match=r"missing\.png"):
+        list(Assistant(Parrot()).ask_all([GRAY, tmp_path / "missing.png"], "what?"))
+
+
+def test_a_conversation_passes_on_what_the_model_said():
+    runtime = Parrot("<loc_0><loc_0><loc_31><loc_63>")
+    talk = Assistant(runtime).chat(open_input(GRAY)[1], "gray")
+    assert talk.ask("where is it?").answer == "1 box"
+    talk.ask("and now?")
+    assert runtime.asked[1].history == (("where is it?", "<loc_0><loc_0><loc_31><loc_63>"),)
+    assert runtime.asked[1].pixels is runtime.asked[0].pixels
+
+
+def test_empty_questions_are_refused():
+    with pytest.raises(ConfigError, match="empty"):
+        Assistant(Parrot()).ask(GRAY, "  ")
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((3, 4, 4), np.uint8)])
+def test_arrays_must_be_pictures(array):
+    with pytest.raises(DataError, match="uint8"):
+        Assistant(Parrot()).ask(array, "what?")
+
+
+def test_answers_are_written_as_people_write():
+    assert polish("i can't tell from this image.") == "I can't tell from this image."
+    assert (polish(" a "), polish("river"), polish("12")) == ("A", "river", "12")
