@@ -76,7 +76,7 @@ def main() -> None:
         if message.startswith("Usage:"):  # a group of commands without one of them
             print(message, file=sys.stderr)
         else:
-            complain(f"{message} See: {where} --help")
+            complain(f"{message.rstrip('.')}. See: {where} --help")
     except LHRSError as error:
         complain(error)
     except ModuleNotFoundError as error:

@@ -247,7 +247,7 @@ class LHRSForConditionalGeneration(LHRSPreTrainedModel, GenerationMixin):
             counts = (placeholders // self.config.bridge_config.num_tokens).tolist()
             of_prompt = torch.arange(len(pixel_values), device=pixel_values.device).split(counts)
             pixel_values = pixel_values[torch.cat([index.repeat(expand_size) for index in of_prompt])]
-        expand: Any = super()._expand_inputs_for_generation
+        expand = cast(Any, super())._expand_inputs_for_generation
         input_ids, kwargs = expand(expand_size, is_encoder_decoder, input_ids, **kwargs)
         return input_ids, kwargs if pixel_values is None else {**kwargs, "pixel_values": pixel_values}
 

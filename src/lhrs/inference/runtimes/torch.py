@@ -37,7 +37,8 @@ class TorchRuntime:
         where = _device(device)
         try:
             self._processor = LHRSProcessor.from_pretrained(model)
-            self._model: Any = LHRSForConditionalGeneration.from_pretrained(model, dtype="auto").to(where).eval()
+            loaded: Any = LHRSForConditionalGeneration.from_pretrained(model, dtype="auto")
+            self._model = loaded.to(where).eval()
         except (OSError, ValueError, TypeError, AttributeError, KeyError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(f"{model} does not load as an LHRS model: {reason}") from error
