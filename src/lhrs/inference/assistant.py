@@ -206,7 +206,8 @@ class Chat:
 
 def find_boxes(reply: Reply, image: OpenedImage, label: str, style: str) -> list[AnswerBox]:
     """Read the boxes of a reply as pixels of the image, each with the mean probability of its tokens."""
-    found = parse_boxes(reply.text, (image.width, image.height), style).boxes
+    size = (image.width, image.height)
+    found = _widened(parse_boxes(reply.text, size, style).boxes, size, style)
     if not len(found):
         return []
     scores = [reply.mean_probability] * len(found)
@@ -222,6 +223,15 @@ def find_boxes(reply: Reply, image: OpenedImage, label: str, style: str) -> list
         lonlat = None if ring is None or np.isnan(ring).any() else [tuple(p) for p in ring.tolist()]
         boxes.append(AnswerBox(label=label, xyxy=(x0, y0, x1, y1), lonlat=lonlat, confidence=score))
     return boxes
+
+
+def _widened(boxes: np.ndarray, size_wh: tuple[int, int], style: str) -> np.ndarray:
+    """Give boxes whose corners share a location token the extent of that token's cell."""
+    if style != "loc64" or not len(boxes):
+        return boxes
+    half = np.array(size_wh) / 128
+    flat = boxes[:, 2:] <= boxes[:, :2]
+    return np.concatenate([boxes[:, :2] - half * flat, boxes[:, 2:] + half * flat], 1)
 
 
 def polish(text: str) -> str:
@@ -255,7 +265,7 @@ def _with_options(question: str, options: Sequence[str] | None) -> str:
 
 
 def _noun(expression: str) -> str:
-    return re.sub(r"^\s*(?:the|all|every|each|a|an)\s+", "", expression.strip(), flags=re.IGNORECASE) or "object"
+    return re.sub(r"^\s*(?:(?:the|all|every|each|a|an)\s+)+", "", expression.strip(), flags=re.IGNORECASE) or "object"
 
 
 def _read(images: list[ImageInput], on_error: OnError | None) -> list[tuple[str, OpenedImage | None]]:
