@@ -69,7 +69,7 @@ def test_boxes_are_pixels_of_the_file_and_lie_on_the_map(tile):
     assert (whole.confidence, dot.confidence) == pytest.approx((0.9, 0.4))
     lon, lat = np.array(whole.lonlat).T
     assert lon.min() == pytest.approx(15.0, abs=1e-3) and lon.max() == pytest.approx(15.0067, abs=1e-3)
-    assert 48.74 < lat.min() < lat.max() < 48.76
+    assert lat.min() == pytest.approx(48.7485, abs=2e-4) and lat.max() == pytest.approx(48.7530, abs=2e-4)
 
 
 def test_a_picture_has_boxes_without_a_place():

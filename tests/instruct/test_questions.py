@@ -136,3 +136,9 @@ def test_held_out_phrasings_are_never_trained():
     for name, bank in BANKS.questions.items():
         assert not set(bank["train"]) & set(bank["held_out"]), name
     assert not set(BANKS.unanswerable["train"]) & set(BANKS.unanswerable["held_out"])
+
+
+def test_the_letter_looked_up_stands_before_the_name():
+    for draw in draws(60):
+        question, letter = TASKS["lookup"](eurosat("River"), draw)
+        assert any(mark in question for mark in (f"{letter}. ", f"({letter}) ", f"{letter}) ", f"{letter}: "))

@@ -84,6 +84,10 @@ class Draw:
     def pick(self, items: list[Any]) -> Any:
         return items[int(self.rng.integers(len(items)))]
 
+    def pick_some(self, items: list[Any], count: int) -> list[Any]:
+        """Return distinct items in random order."""
+        return [items[int(i)] for i in self.rng.permutation(len(items))[:count]]
+
     def phrase(self, task: str) -> str:
         return self.pick(self.banks.questions[task][self.split])
 
@@ -156,11 +160,33 @@ def choice(facts: ImageFacts, draw: Draw) -> QA | None:
     if facts.scene is None:
         return None
     texts, right = _options(facts, draw, 4 if draw.chance(0.6) else int(draw.rng.integers(2, 7)))
-    mark = draw.pick(["{}. ", "{}) ", "({}) ", "{}: "])
-    glue = "\n" if draw.chance(0.75) else " "
-    lines = glue.join(mark.format(LETTERS[i]) + t for i, t in enumerate(texts))
+    lines = _lettered(texts, draw)
     question = draw.phrase("choice").replace("{options}", lines).replace("{question}", draw.phrase("scene"))
     return question, LETTERS[texts.index(right)]
+
+
+_LOOKUPS = (
+    "which letter stands for {name}?\n{options}",
+    "{options}\nwhich letter is {name}?",
+    "find {name} in the list.\n{options}\nanswer with the letter.",
+    "letter of {name}?\n{options}",
+)
+
+
+def lookup(facts: ImageFacts, draw: Draw) -> QA:
+    """Which letter a named option has: the half of multiple choice that needs no image, and forms first."""
+    vocabulary = draw.pick(["eurosat", "ucmerced"])
+    keys = draw.pick_some(list(draw.banks.classes[vocabulary]), int(draw.rng.integers(2, 7)))
+    names = [draw.banks.name(vocabulary, k) for k in keys]
+    at = int(draw.rng.integers(len(names)))
+    lines = _lettered(names, draw)
+    return draw.pick(list(_LOOKUPS)).replace("{name}", names[at]).replace("{options}", lines), LETTERS[at]
+
+
+def _lettered(texts: list[str], draw: Draw) -> str:
+    mark = draw.pick(["{}. ", "{}) ", "({}) ", "{}: "])
+    glue = "\n" if draw.chance(0.75) else " "
+    return glue.join(mark.format(LETTERS[i]) + t for i, t in enumerate(texts))
 
 
 def _yes_no(draw: Draw, thing: Noun) -> str:
@@ -357,6 +383,7 @@ TASKS: dict[str, Callable[[ImageFacts, Draw], QA | None]] = {
         scene,
         scene_options,
         choice,
+        lookup,
         presence,
         is_class,
         caption,
