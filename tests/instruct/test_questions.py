@@ -5,8 +5,10 @@ import pytest
 
 from lhrs.boxes import parse_boxes
 from lhrs.instruct.banks import ABSTAIN, load_banks
+from lhrs.instruct.buildings import referring
+from lhrs.instruct.draw import Draw, dress
 from lhrs.instruct.facts import ImageFacts
-from lhrs.instruct.questions import LETTERS, TASKS, Draw, dress, referring
+from lhrs.instruct.questions import LETTERS, TASKS
 
 BANKS = load_banks()
 

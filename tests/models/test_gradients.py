@@ -25,6 +25,17 @@ def test_every_weight_learns(make_model, inputs, encoder):
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.parametrize("reentrant", [None, False, True])
+def test_the_balance_loss_reaches_every_router(make_model, inputs, reentrant):
+    model = make_model(num_experts=4).train()
+    if reentrant is not None:
+        model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        model.enable_input_require_grads()
+    model(**inputs).balance_loss.backward()
+    for layer in model.model.bridge.layers:
+        assert layer.mlp.router.weight.grad.abs().max() > 0
+
+
 def test_nova_s_noise_learns_too(make_model, inputs):
     model = make_model(style="nova", num_experts=4, expert_style="nova_linear").train()
     step(model, inputs)

@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 from lhrs.data.keyed import Key, sample_rng
 from lhrs.data.vision import Canvas, Source, draw_canvas, jitter
 from lhrs.instruct.banks import load_banks
+from lhrs.instruct.draw import Draw, dress
 from lhrs.instruct.facts import ImageFacts
-from lhrs.instruct.questions import TASKS, Draw, dress
+from lhrs.instruct.questions import TASKS
 
 IGNORE = -100
 _WEIGHT_TOKENS = 8

@@ -20,8 +20,9 @@ from lhrs.evaluation.statistics import auroc, bootstrap, wilson
 from lhrs.inference.assistant import Assistant
 from lhrs.inference.runtime import Request
 from lhrs.instruct.banks import ABSTAIN, load_banks
+from lhrs.instruct.buildings import referring
+from lhrs.instruct.draw import Draw
 from lhrs.instruct.facts import ImageFacts
-from lhrs.instruct.questions import Draw, referring
 
 HELD_OUT_COLUMNS = [386693, 386694]
 """Tile columns of Banepa that training never sees."""

@@ -6,18 +6,13 @@ alike.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from lhrs.boxes import format_boxes
-from lhrs.instruct.banks import ABSTAIN, Banks, Noun, noun
+from lhrs.instruct.banks import ABSTAIN, Noun, noun
+from lhrs.instruct.buildings import count, ground, ground_one
+from lhrs.instruct.draw import QA, Draw
 from lhrs.instruct.facts import QUADRANTS, REGIONS, ImageFacts
 
 LETTERS = "abcdefghij"
-MAX_BOXES = 24
-"""Images with more buildings are not asked for boxes: the answer would not fit."""
 
 # Classes that could describe the same image; never offered against each other as wrong options across data sets.
 _KIN = [
@@ -71,31 +66,6 @@ _UNMISTAKABLE = (
     "tenniscourt",
     "overpass",
 )
-
-
-@dataclass
-class Draw:
-    """One draw's randomness and the phrasings it may use ("train" or "held_out")."""
-
-    rng: np.random.Generator
-    banks: Banks
-    split: str = "train"
-
-    def pick(self, items: list[Any]) -> Any:
-        return items[int(self.rng.integers(len(items)))]
-
-    def pick_some(self, items: list[Any], count: int) -> list[Any]:
-        """Return distinct items in random order."""
-        return [items[int(i)] for i in self.rng.permutation(len(items))[:count]]
-
-    def phrase(self, task: str) -> str:
-        return self.pick(self.banks.questions[task][self.split])
-
-    def chance(self, p: float) -> bool:
-        return bool(self.rng.random() < p)
-
-
-QA = tuple[str, str]
 
 
 def scene(facts: ImageFacts, draw: Draw) -> QA | None:
@@ -298,66 +268,6 @@ def dominant(facts: ImageFacts, draw: Draw) -> QA | None:
     return None if key is None else (draw.phrase("dominant"), draw.banks.name("dubai", key))
 
 
-def count(facts: ImageFacts, draw: Draw) -> QA | None:
-    """Number of buildings; where single buildings cannot be seen (10 m scenes), that it cannot be told."""
-    word = draw.pick(draw.banks.building_words)
-    question = draw.phrase("count").replace("{things}", word.things).replace("{thing}", word.thing)
-    if facts.vocabulary == "eurosat" and facts.scene is not None:
-        return question, ABSTAIN
-    if facts.buildings is None or len(facts.buildings) > 99 or not len(facts.buildings):
-        return None
-    return question, str(len(facts.buildings))
-
-
-def ground(facts: ImageFacts, draw: Draw) -> QA | None:
-    """Boxes of all buildings in reading order."""
-    if facts.buildings is None or not 1 <= len(facts.buildings) <= MAX_BOXES:
-        return None
-    word = draw.pick(draw.banks.building_words)
-    question = draw.phrase("ground").replace("{things}", word.things).replace("{thing}", word.thing)
-    return question, boxes_text(reading_order(facts.buildings))
-
-
-def ground_one(facts: ImageFacts, draw: Draw) -> QA | None:
-    """The box of one building that an expression singles out."""
-    found = referring(facts, draw)
-    if found is None:
-        return None
-    expression, box = found
-    return draw.phrase("ground_one").replace("{expression}", expression), boxes_text(box[None])
-
-
-def referring(facts: ImageFacts, draw: Draw) -> tuple[str, np.ndarray] | None:
-    """Return an expression that fits exactly one building clearly, and its box; None when there is none."""
-    if facts.buildings is None or not len(facts.buildings):
-        return None
-    b = facts.buildings
-    word = draw.pick(draw.banks.building_words).thing
-    centre = (b[:, :2] + b[:, 2:]) / 2
-    area = (b[:, 2:] - b[:, :2]).prod(1)
-    candidates: list[tuple[str, np.ndarray]] = []
-    order = area.argsort()[::-1]
-    if len(b) == 1 or area[order[0]] > 1.2 * area[order[1]]:
-        candidates += [(f"the largest {word}", b[order[0]]), (f"the biggest {word}", b[order[0]])]
-    if len(b) == 1:
-        candidates.append((f"the {word}", b[0]))
-    corners = {
-        "top left": (0, 0),
-        "top right": (1, 0),
-        "bottom left": (0, 1),
-        "bottom right": (1, 1),
-        "centre": (0.5, 0.5),
-    }
-    for name, corner in corners.items():
-        distance = np.linalg.norm(centre - np.array(corner), axis=1)
-        near = distance.argsort()
-        if len(b) > 1 and distance[near[0]] < 0.45 and distance[near[1]] - distance[near[0]] > 0.06:
-            spot = draw.pick([name, *draw.banks.regions.get(name, [])]) if name != "centre" else "centre"
-            candidates.append((f"the {word} nearest the {spot}", b[near[0]]))
-            candidates.append((f"the {word} in the {spot}", b[near[0]]))
-    return draw.pick(candidates) if candidates else None
-
-
 def abstain(facts: ImageFacts, draw: Draw) -> QA:
     """A question that no overhead image answers, or that the model was never taught."""
     bank = draw.banks.unanswerable
@@ -396,29 +306,3 @@ TASKS: dict[str, Callable[[ImageFacts, Draw], QA | None]] = {
         abstain,
     )
 }
-
-
-def reading_order(boxes: np.ndarray) -> np.ndarray:
-    """Sort boxes in rows of an eighth of the image, then left to right."""
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return boxes[np.lexsort((centre[:, 0], np.floor(centre[:, 1] * 8)))]
-
-
-def boxes_text(boxes: np.ndarray) -> str:
-    """Write unit boxes as location tokens."""
-    return format_boxes(boxes, (1, 1), "loc64")
-
-
-_OPENERS = ("please, ", "question: ", "tell me: ", "hi, ", "quick question: ", "looking at this image, ")
-_CLOSERS = (" please.", " answer briefly.", " short answer please.", " thanks.")
-
-
-def dress(question: str, draw: Draw) -> str:
-    """Vary punctuation and politeness, as people do."""
-    if draw.chance(0.12):
-        question = question.rstrip("?. ")
-    if draw.chance(0.06):
-        question = draw.pick(list(_OPENERS)) + question
-    if draw.chance(0.06):
-        question = question + draw.pick(list(_CLOSERS))
-    return question

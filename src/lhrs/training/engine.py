@@ -4,32 +4,155 @@ Order and randomness come from (seed, position) only (`lhrs.data.keyed`), so a r
 with the same weights as one that was not.
 """
 
-from collections.abc import Sized
+import json
+import os
+from collections.abc import Iterator, Sized
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import torch
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch.utils.tensorboard import SummaryWriter
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback
 
-from lhrs.data.keyed import KeyedSampler, seed_step
+from lhrs.data.keyed import Key, KeyedSampler, seed_step
+from lhrs.errors import CheckpointError, ConfigError
+from lhrs.training.callbacks import ShowProgress
+from lhrs.training.run import Run
+
+_CHECKPOINTS_KEPT = 2
+"""One more than needed, in case the newest was being written when the run was killed."""
 
 
 class StepSeed(TrainerCallback):
-    """Seed torch before every optimizer step, so that dropout and router noise depend on (seed, step) alone."""
+    """Seed torch before every optimizer step, so that dropout and router noise depend on (seed, step) alone.
+
+    Processes draw different noise; the first one draws what a single process would.
+    """
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        seed_step(args.seed, state.global_step)
+        seed_step(args.seed + 1_000_003 * args.process_index, state.global_step)
+
+
+class WeightedKeyedSampler(KeyedSampler):
+    """Draw without replacement, likelier items earlier (Efraimidis and Spirakis 2006); a pure function of the epoch."""
+
+    def __init__(self, weights: np.ndarray, seed: int) -> None:
+        super().__init__(len(weights), seed)
+        self.weights = weights
+
+    def __iter__(self) -> Iterator[Key]:
+        waits = np.random.default_rng([self.seed, self.epoch]).exponential(size=self.size) / self.weights
+        return ((self.epoch, int(i)) for i in np.argsort(waits, kind="stable"))
 
 
 class KeyedTrainer(Trainer):
-    """Trainer whose dataset is asked for `(epoch, index)` keys."""
+    """Trainer whose dataset is asked for `(epoch, index)` keys; a dataset may carry `weights`, one per item."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.add_callback(StepSeed())
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
-        return KeyedSampler(
-            len(train_dataset if train_dataset is not None else cast(Sized, self.train_dataset)), self.args.seed
-        )
+        dataset = train_dataset if train_dataset is not None else self.train_dataset
+        weights = getattr(dataset, "weights", None)
+        if weights is None or (weights == weights[0]).all():
+            return KeyedSampler(len(cast(Sized, dataset)), self.args.seed)
+        return WeightedKeyedSampler(weights, self.args.seed)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Refuse a checkpoint without all that is trained; frozen weights are not in it and come from elsewhere."""
+        trained = {name for name, p in cast(Any, self.model).named_parameters() if p.requires_grad}
+        wrong = sorted(trained & set(load_result.missing_keys)) + sorted(load_result.unexpected_keys)
+        if wrong:
+            raise CheckpointError(
+                f"the checkpoint in {self.args.output_dir} is of another run ({wrong[0]}); choose another `out`."
+            )
+
+
+def training_arguments(run: Run, batch_size: int, micro_batch_size: int | None, **settings: Any) -> TrainingArguments:
+    """Return the arguments that all kinds of training share.
+
+    Args:
+        run: the run.
+        batch_size: samples per optimizer step over all processes.
+        micro_batch_size: samples that a process takes at once; None takes its whole share.
+        settings: further arguments; they win.
+
+    Raises:
+        ConfigError: the batch does not divide into processes and micro-batches.
+    """
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    share, rest = divmod(batch_size, processes)
+    if rest or not share:
+        raise ConfigError(f"fit.batch_size {batch_size} does not divide among {processes} processes.")
+    micro = micro_batch_size or share
+    if share % micro:
+        raise ConfigError(f"a process's {share} samples per step do not divide into fit.micro_batch_size {micro}.")
+    common: dict[str, Any] = {
+        "output_dir": str(run.out),
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": share // micro,
+        "logging_steps": run.log_every,
+        "logging_first_step": True,
+        "save_steps": run.save_every,
+        "save_total_limit": _CHECKPOINTS_KEPT,
+        "seed": run.seed,
+        "use_cpu": run.cpu,
+        "bf16": run.bf16,
+        "dataloader_num_workers": run.workers,
+        "dataloader_drop_last": True,  # a short last batch would be filled up differently on several processes
+        "remove_unused_columns": False,
+        "report_to": "none",  # TensorBoard is added by `fit`
+        "disable_tqdm": True,
+    }
+    try:
+        return TrainingArguments(**{**common, **settings})
+    except ValueError as error:  # such as bf16 on a GPU that cannot
+        raise ConfigError(f"these settings do not go together here: {' '.join(str(error).split())}") from error
+
+
+def fit(trainer: KeyedTrainer) -> SummaryWriter | None:
+    """Train to the end, from the newest complete checkpoint in the output folder if there is one.
+
+    Raises:
+        ConfigError: there is less data than one batch.
+        CheckpointError: the checkpoint is of another run.
+    """
+    args = trainer.args
+    num_samples = len(cast(Sized, trainer.train_dataset))
+    per_epoch_step = args.per_device_train_batch_size * args.world_size
+    if num_samples < per_epoch_step:
+        raise ConfigError(f"the data has {num_samples} samples, fewer than one batch of {per_epoch_step}.")
+    trainer.remove_callback(PrinterCallback)
+    writer = None
+    if trainer.is_world_process_zero():
+        writer = SummaryWriter(str(Path(str(args.output_dir)) / "tensorboard"))
+        trainer.add_callback(TensorBoardCallback(writer))
+        trainer.add_callback(ShowProgress())
+    checkpoint = newest_checkpoint(Path(str(args.output_dir)))
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return writer
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint that was written to its end, or None.
+
+    The Trainer writes its state last, so a checkpoint whose state reads as JSON is whole.
+    """
+    found = [(int(p.name.split("-")[1]), p) for p in folder.glob("checkpoint-*") if p.name.split("-")[1].isdecimal()]
+    return next((path for _, path in sorted(found, reverse=True) if _is_complete(path)), None)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return True

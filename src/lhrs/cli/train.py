@@ -1,0 +1,24 @@
+"""`lhrs train`: carry out a run file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    run: Annotated[Path, typer.Argument(metavar="RUN.yaml", help="Run file, such as those in recipes/.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Other values than the file's: fit.lr=1e-5 data.0.path=my.jsonl"),
+    ] = None,
+) -> None:
+    """Train a model as a run file says.
+
+    A run that was stopped goes on from its newest checkpoint when the same command is given again, and ends with the
+    same weights. On several GPUs: torchrun --nproc-per-node 8 -m lhrs train RUN.yaml
+    """
+    from lhrs.training.run import load_run
+    from lhrs.training.run import train as carry_out
+
+    carry_out(load_run(run, overrides or ()))

@@ -1,0 +1,171 @@
+"""Conversations to token ids and labels. This is the only place that decides what a model learns: the answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from lhrs.data.keyed import Key
+from lhrs.errors import ConfigError, DataError
+from lhrs.imagery.open import open_image
+from lhrs.schema import IMAGE_PLACEHOLDER, Sample
+
+IGNORE = -100
+"""Label of positions that are not learned."""
+_MAX_SIDE = 1024
+"""Longer image sides are read reduced; every encoder looks at less. Inference reads the same."""
+
+
+@dataclass(frozen=True)
+class ChatEncoder:
+    """Turns samples into model inputs with a processor and a chat template.
+
+    The template marks answers with `{% generation %}`; tokens that begin inside such a block are learned, no others.
+    """
+
+    processor: Any
+    """An `LHRSProcessor`, whose tokenizer knows offsets ("fast")."""
+    template: str | None = None
+    """Jinja text; None takes the processor's own."""
+    system_prompt: str | None = None
+    """Put before conversations that have none."""
+    max_tokens: int = 4096
+    """Longer rows lose their end."""
+
+    def __post_init__(self) -> None:
+        if "generation" not in (self._template or ""):
+            raise ConfigError("the chat template does not mark answers with {% generation %}, so none can be learned.")
+        if not self.processor.tokenizer.is_fast:
+            raise ConfigError("the tokenizer cannot tell where its tokens lie in the text; choose its fast version.")
+
+    @property
+    def _template(self) -> str | None:
+        return self.template or self.processor.chat_template
+
+    def encode(self, sample: Sample) -> dict[str, Tensor]:
+        """Return `input_ids` and `labels` int64 `(T,)`, and `pixel_values` `(images, 3, H, W)` if there are images.
+
+        `labels` equals `input_ids` where an answer (with the token that ends it) stands, and is -100 elsewhere.
+
+        Raises:
+            DataError: nothing in the sample can be learned, images and placeholders disagree, or an image is broken.
+        """
+        text, answers = self._render(sample, self._messages(sample), len(sample.images))
+        ids, starts = self._tokenize(text)
+        learned = np.zeros(len(ids), bool)
+        for start, end in answers:
+            learned |= (starts >= start) & (starts < end)
+        if self.processor.image_token_id in ids[self.max_tokens :]:
+            raise DataError(f"sample {sample.id!r}: max_tokens={self.max_tokens} is too small for its images.")
+        ids, learned = ids[: self.max_tokens], learned[: self.max_tokens]
+        if not learned.any():
+            why = f"within max_tokens={self.max_tokens}" if answers else "(no assistant turn)"
+            raise DataError(f"sample {sample.id!r} of {sample.source} has no answer to learn {why}.")
+        labels = np.where(learned, ids, IGNORE)
+        return {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels), **self._pixels(sample.images)}
+
+    def prompt(self, sample: Sample) -> dict[str, Tensor]:
+        """Return what comes before the first answer, as a batch of one for `generate`.
+
+        Raises:
+            DataError: see `encode`.
+        """
+        messages = self._messages(sample)
+        roles = [message["role"] for message in messages]
+        before = messages[: roles.index("assistant")] if "assistant" in roles else messages
+        num_images = sum(part["type"] == "image" for message in before for part in message["content"])
+        text, _ = self._render(sample, before, num_images, add_generation_prompt=True)
+        ids = torch.from_numpy(self._tokenize(text)[0])[None]
+        pixels = self._pixels(sample.images[:num_images])
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **pixels}
+
+    def _messages(self, sample: Sample) -> list[dict[str, Any]]:
+        """Return turns as the templates take them, each image in the turn that names it, else in the first question."""
+        turns = sample.turns
+        named = [turn.text.count(IMAGE_PLACEHOLDER) if turn.role == "user" else 0 for turn in turns]
+        users = [n for n, turn in enumerate(turns) if turn.role == "user"]
+        if not any(named) and sample.images:
+            if not users:
+                raise DataError(f"sample {sample.id!r} has images but no user turn to show them in.")
+            named[users[0]] = len(sample.images)
+        messages = []
+        if self.system_prompt and not any(turn.role == "system" for turn in turns):
+            messages.append({"role": "system", "content": [{"type": "text", "text": self.system_prompt}]})
+        for turn, count in zip(turns, named, strict=True):
+            text = turn.text
+            if turn.role == "user":
+                text = "\n".join(piece.strip() for piece in text.split(IMAGE_PLACEHOLDER) if piece.strip())
+            content = [{"type": "image"}] * count + [{"type": "text", "text": text}]
+            messages.append({"role": turn.role, "content": content})
+        return messages
+
+    def _render(
+        self, sample: Sample, messages: list[dict[str, Any]], num_images: int, add_generation_prompt: bool = False
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """Return the text with every placeholder repeated once per image token, and where the answers lie in it."""
+        rendered = render_jinja_template(
+            [messages],
+            chat_template=self._template,
+            return_assistant_tokens_mask=True,
+            add_generation_prompt=add_generation_prompt,
+            **self.processor.tokenizer.special_tokens_map,
+        )
+        texts, spans = cast(tuple[list[str], list[list[tuple[int, int]]]], rendered)
+        pieces = texts[0].split(self.processor.image_token)
+        if len(pieces) - 1 != num_images:
+            raise DataError(
+                f"sample {sample.id!r} of {sample.source} has {num_images} images but its conversation has "
+                f"{len(pieces) - 1} places for them ({self.processor.image_token})."
+            )
+        expanded = self.processor.image_token * self.processor.num_image_tokens
+        grown = len(expanded) - len(self.processor.image_token)
+        ends = np.cumsum([len(piece) + len(self.processor.image_token) for piece in pieces[:-1]])
+
+        def moved(at: int) -> int:
+            return at + grown * int((ends <= at).sum())
+
+        answers = np.array(spans[0], np.int64).reshape(-1, 2).tolist()
+        return expanded.join(pieces), [(moved(start), moved(end)) for start, end in answers]
+
+    def _tokenize(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids and the character at which each begins; the template has written all special tokens itself."""
+        encoded = self.processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        starts = [start for start, _ in encoded["offset_mapping"]]
+        return np.array(encoded["input_ids"], np.int64), np.array(starts, np.int64)
+
+    def _pixels(self, paths: Sequence[str]) -> dict[str, Tensor]:
+        if not paths:
+            return {}
+        images = [open_image(path, _MAX_SIDE).pixels for path in paths]
+        return {"pixel_values": self.processor.image_processor(images=images, return_tensors="pt")["pixel_values"]}
+
+
+class ChatDataset(Dataset):
+    """Samples of several sources, one after the other, asked for by `(epoch, index)` keys.
+
+    Args:
+        sources: readers of `lhrs.data.datasets`, or any sequences of samples.
+        weights: one per source; see `lhrs.training.engine.KeyedTrainer`.
+        encoder: makes rows.
+    """
+
+    def __init__(self, sources: list[Sequence[Sample]], weights: list[float], encoder: ChatEncoder) -> None:
+        self.sources, self.encoder = sources, encoder
+        self.ends = np.cumsum([len(source) for source in sources])
+        self.weights = np.repeat(np.array(weights, np.float64), [len(source) for source in sources])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def sample(self, index: int) -> Sample:
+        """Return a sample of all sources, counted from 0."""
+        source = int(np.searchsorted(self.ends, index, side="right"))
+        return self.sources[source][index - (int(self.ends[source - 1]) if source else 0)]
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor]:
+        return self.encoder.encode(self.sample(key[1]))

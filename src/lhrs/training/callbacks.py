@@ -1,0 +1,140 @@
+"""What a person sees of a run while it goes: a progress bar, and answers of the model."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from lhrs.data.chat import ChatDataset
+from lhrs.files import write_file
+from lhrs.models.modeling import LHRSForConditionalGeneration
+
+
+class ShowProgress(TrainerCallback):
+    """A bar on stderr with the last loss; where stderr is no terminal, a line whenever something is logged."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        if state.global_step:
+            print(f"going on from step {state.global_step} of {state.max_steps}", file=sys.stderr)
+        if sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True))
+            self._task = self._bar.add_task("training", total=state.max_steps, completed=state.global_step)
+            self._bar.start()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: object,
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return
+        if self._bar is not None:
+            self._bar.update(self._task, description=f"loss {float(logs['loss']):.4f}")
+            return
+        numbers = " ".join(f"{name}={float(value):.4g}" for name, value in logs.items())
+        print(f"step {state.global_step}/{state.max_steps} {numbers}", file=sys.stderr)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class WriteSamples(TrainerCallback):
+    """Ask the model the first samples of the data every few steps.
+
+    Answers go to `samples.jsonl` and to TensorBoard. Decoding is greedy, so it draws nothing from torch's generator and
+    a run with samples learns the same as one without.
+
+    Args:
+        model: the model inside whatever wraps it.
+        data: where the samples come from.
+        out: the run's folder.
+        every: optimizer steps.
+        num: samples.
+        max_new_tokens: tokens of an answer.
+    """
+
+    def __init__(
+        self,
+        model: LHRSForConditionalGeneration,
+        data: ChatDataset,
+        out: Path,
+        every: int,
+        num: int,
+        max_new_tokens: int,
+    ) -> None:
+        self._model, self._data, self._path = model, data, out / "samples.jsonl"
+        self._every, self._num, self._max_new_tokens = every, min(num, len(data)), max_new_tokens
+        self._writer: SummaryWriter | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        self._writer = SummaryWriter(str(self._path.parent / "tensorboard"), filename_suffix=".samples")
+        if self._path.exists():  # what a killed run wrote after its last checkpoint will be written again
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step]
+            write_file(self._path, "".join(kept))
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        due = state.global_step % self._every == 0 or state.global_step == state.max_steps
+        if not due or not state.is_world_process_zero:
+            return
+        training = {module: module.training for module in self._model.modules()}
+        self._model.eval()
+        rows = [self._ask(index, state.global_step) for index in range(self._num)]
+        for module, mode in training.items():
+            module.training = mode
+        with self._path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        for row in rows:
+            text = f"{row['question']}\n\n**{row['answer']}**\n\nexpected: {row['expected']}"
+            cast(SummaryWriter, self._writer).add_text(f"samples/{row['id']}", text, state.global_step)
+        cast(SummaryWriter, self._writer).flush()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    @torch.no_grad()
+    def _ask(self, index: int, step: int) -> dict[str, Any]:
+        sample = self._data.sample(index)
+        encoder = self._data.encoder
+        inputs = {name: value.to(self._model.device) for name, value in encoder.prompt(sample).items()}
+        generate = cast(Any, self._model).generate
+        done = generate(**inputs, do_sample=False, max_new_tokens=self._max_new_tokens)
+        ids = done[0, inputs["input_ids"].shape[1] :]
+        turns = {role: next((t.text for t in sample.turns if t.role == role), "") for role in ("user", "assistant")}
+        answer = encoder.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        expected = turns["assistant"]
+        return {"step": step, "id": sample.id, "question": turns["user"], "answer": answer, "expected": expected}

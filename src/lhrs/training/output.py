@@ -1,0 +1,157 @@
+"""The folder of a run: what is in it, whether it is finished, and how the result gets there.
+
+`run.yaml` (every setting), `run.json` (what the run is, and whether it is finished), `checkpoint-*`, `tensorboard/`,
+`samples.jsonl`, and at the end the result. Everything is written under a temporary name and renamed.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lhrs.config import save
+from lhrs.errors import ConfigError, DataError
+from lhrs.files import write_file
+from lhrs.training.run import ExpertsConfig, LoraConfig, ModelConfig, Run
+
+MAY_CHANGE = {"out", "workers", "log_every", "save_every", "threads"}
+"""Settings that may differ when a stopped run is resumed: they do not change what is learned, beyond rounding."""
+
+
+class Record(BaseModel):
+    """What `run.json` says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str
+    finished: bool = False
+    system: str | None = None
+    stage: int | None = None
+    model: ModelConfig | None = None
+    """What stage 1 began with; `learned.safetensors` holds what has changed since."""
+    learned: list[str] = []
+    """Parts in `learned.safetensors`."""
+    lora: LoraConfig | None = None
+    experts: ExpertsConfig | None = None
+
+
+def is_main_process() -> bool:
+    """Tell whether this process writes; of several processes one does."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def open_run(run: Run, record: Record) -> bool:
+    """Make the run's folder, or go on in it; return False if the run is finished already.
+
+    Raises:
+        ConfigError: the folder holds another run.
+    """
+    settings = run.model_dump(mode="json")
+    previous = run.out / "run.yaml"
+    if previous.exists():
+        from lhrs.training.run import load_run
+
+        before = load_run(previous).model_dump(mode="json")
+        changed = [k for k in settings if k not in MAY_CHANGE and before.get(k) != settings[k]]
+        if changed:
+            raise ConfigError(
+                f"{run.out} holds a run with another {changed[0]!r}; choose another `out`, or remove that folder."
+            )
+        if (run.out / "run.json").exists() and read_record(run.out).finished:
+            return False
+    if is_main_process():
+        run.out.mkdir(parents=True, exist_ok=True)
+        write_file(run.out / "run.json", record.model_dump_json(indent=2) + "\n")
+        save(run, previous)
+    return True
+
+
+def read_record(folder: Path) -> Record:
+    """Read `run.json`.
+
+    Raises:
+        ConfigError: there is none, or it is none of ours.
+    """
+    path = folder / "run.json"
+    try:
+        return Record.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"{folder} is no folder of a run: {path.name} is missing.") from None
+    except (OSError, ValueError, ValidationError) as error:
+        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}.") from error
+
+
+def finished_record(folder: Path, kind: str) -> Record:
+    """Read the record of a finished run of one kind.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    record = read_record(folder)
+    if record.kind != kind:
+        raise ConfigError(f"{folder} holds a {record.kind!r} run, a {kind!r} run is needed.")
+    if not record.finished:
+        raise ConfigError(f"{folder} is not finished; run its `lhrs train` command again to the end.")
+    return record
+
+
+def mark_finished(folder: Path, record: Record) -> None:
+    """Say in `run.json` that the result is there."""
+    write_file(folder / "run.json", record.model_copy(update={"finished": True}).model_dump_json(indent=2) + "\n")
+
+
+def save_tensors(state: dict[str, Tensor], path: Path) -> None:
+    """Write tensors to a safetensors file."""
+    part = path.with_name(f".{path.name}.part")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part)
+    part.replace(path)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        DataError: it is missing or broken.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `path` at the end, in place of what was there."""
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    yield part
+    shutil.rmtree(path, ignore_errors=True)
+    part.replace(path)
+
+
+def wait_for_all() -> None:
+    """Wait until every process is here; with one process, do nothing."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def absolute(model: ModelConfig) -> ModelConfig:
+    """Make local folders absolute, so that a later stage finds them from anywhere."""
+    found: dict[str, Any] = {
+        name: os.path.abspath(value)
+        for name in ("encoder", "language_model", "folder")
+        if (value := getattr(model, name)) and Path(value).exists()
+    }
+    return model.model_copy(update=found)

@@ -1,0 +1,381 @@
+"""Run files of `lhrs train`: what a YAML may say, by its `kind`. No torch here, so that mistakes show at once."""
+
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from lhrs.config import Config, load
+from lhrs.errors import MissingExtraError
+from lhrs.training.defaults import STAGES
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Part = Literal["vision_tower", "bridge", "language_model", "lora"]
+
+
+class Run(Config):
+    """What every kind of training has."""
+
+    out: Path
+    """Folder of the run: the resolved run file, checkpoints, TensorBoard, and at the end the result."""
+    seed: NonNegativeInt = 0
+    """Initial weights, data order, augmentation and dropout follow from it."""
+    log_every: PositiveInt = 50
+    save_every: PositiveInt = 500
+    """Optimizer steps between checkpoints; a run that was stopped goes on from the newest."""
+    workers: NonNegativeInt = 0
+    """Processes that read data; the result does not depend on it."""
+    threads: PositiveInt | None = None
+    """CPU threads of torch; None leaves it to torch. Sums round differently on another number."""
+    cpu: bool = False
+    bf16: bool = False
+    """Compute in bfloat16; trained weights stay in float32."""
+
+
+class FolderSource(Config):
+    """`<class>/<image>` folders; see `lhrs.data.vision.Source` for the common settings."""
+
+    kind: Literal["folder"]
+    name: str
+    path: str
+    crop: tuple[float, float] = (0.6, 1.0)
+    mosaic: Share = 0.0
+    repeat: PositiveInt = 1
+    jitter: NonNegativeFloat = 1.0
+
+
+class UCMercedSource(FolderSource):
+    """UC Merced with an `index.jsonl` that names label and split of each image."""
+
+    kind: Literal["ucmerced"]  # type: ignore[assignment]
+
+
+class MaskSource(Config):
+    """Tiles with land-cover masks."""
+
+    kind: Literal["masks"]
+    name: str
+    path: str
+    tiles: list[str]
+    crop: tuple[float, float] = (0.6, 1.0)
+    repeat: PositiveInt = 1
+    jitter: NonNegativeFloat = 1.0
+
+
+class SiteSource(Config):
+    """Tiles with OpenStreetMap buildings."""
+
+    kind: Literal["sites"]
+    name: str
+    path: str
+    labels: str
+    """GeoJSON of the buildings, from `path` on."""
+    hold_out: list[int] = []
+    """Tile columns that are kept for evaluation."""
+    crop: tuple[float, float] = (0.6, 1.0)
+    repeat: PositiveInt = 1
+    jitter: NonNegativeFloat = 1.0
+
+
+class Sources(Config):
+    """Labelled images of the embedded model."""
+
+    root: Path
+    """Folder that the sources' paths begin at, itself from the working directory on."""
+    sources: list[Annotated[FolderSource | UCMercedSource | MaskSource | SiteSource, Field(discriminator="kind")]]
+
+
+class VisionFit(Config):
+    """How the encoder of the embedded model is trained."""
+
+    epochs: PositiveFloat
+    lr: PositiveFloat
+    batch_size: PositiveInt = 128
+    warmup_steps: NonNegativeInt = 100
+    weight_decay: NonNegativeFloat = 0.05
+    max_grad_norm: PositiveFloat = 5.0
+    beta2: Share = 0.98
+
+
+class VisionRun(Run):
+    """Teach the encoder of the embedded model on labels."""
+
+    kind: Literal["vision"]
+    data: Sources
+    fit: VisionFit
+    start: Path | None = None
+    """Folder of an earlier vision run, whose encoder and heads to go on with."""
+    canvas: PositiveInt = 128
+    """Side in pixels of a training image."""
+    label_smoothing: Share = 0.1
+    cutmix: Share = 0.3
+    """Chance that a batch is mixed."""
+
+
+class PhaseConfig(Config):
+    """See `lhrs.data.questions.Phase`."""
+
+    until_epoch: PositiveInt
+    tasks: dict[str, NonNegativeFloat]
+    sources: dict[str, NonNegativeFloat]
+    mosaic: Share = 0.0
+
+
+class QuestionsFit(Config):
+    """How the embedded model learns to answer."""
+
+    epochs: PositiveFloat
+    lr: PositiveFloat
+    min_lr_rate: Share = 0.02
+    """The cosine ends at this share of the peak."""
+    vision_lr_rate: Share = 0.1
+    """Learning rate of the encoder as a share of the others', if it is trained."""
+    batch_size: PositiveInt = 32
+    warmup_steps: NonNegativeInt = 150
+    weight_decay: NonNegativeFloat = 0.05
+    max_grad_norm: PositiveFloat = 1.0
+    beta2: Share = 0.98
+
+
+class QuestionsRun(Run):
+    """Teach the embedded model to answer questions made from labels, and package it."""
+
+    kind: Literal["questions"]
+    data: Sources
+    fit: QuestionsFit
+    phases: list[PhaseConfig] = Field(min_length=1)
+    vision: Path | None = None
+    """Folder of the vision run whose encoder to begin with."""
+    start: Path | None = None
+    """Folder of an earlier questions run, whose weights to go on with."""
+    train_vision: bool = False
+    vocab_size: PositiveInt = 3000
+    text_tokens: PositiveInt = 210
+    """Tokens of questions and answers in a row."""
+    rows_per_epoch: PositiveInt = 1600
+
+    @model_validator(mode="after")
+    def _has_an_encoder(self) -> "QuestionsRun":
+        if (self.vision is None) == (self.start is None):
+            raise ValueError("give either `vision` (a vision run) or `start` (an earlier questions run)")
+        known = {source.name for source in self.data.sources}
+        for phase in self.phases:
+            if unknown := sorted(phase.sources.keys() - known):
+                raise ValueError(f"a phase draws from {unknown[0]!r}, which is no source; known: {sorted(known)}")
+        return self
+
+
+class ModelConfig(Config):
+    """What stage 1 begins with: the parts of a preset, some of them exchanged, or a whole model folder."""
+
+    preset: str | None = None
+    """Name in `lhrs.models.presets`; None is the system's own."""
+    encoder: str | None = None
+    """Hub id or folder of another vision encoder."""
+    language_model: str | None = None
+    """Hub id or folder of another language model."""
+    levels: list[int] | None = None
+    """Encoder levels that the bridge reads, for another encoder."""
+    bridge: dict[str, Any] = {}
+    """Changes to the preset's bridge, see `LHRSBridgeConfig`."""
+    chat: str | None = None
+    """Chat template of the finished model, for another language model."""
+    folder: str | None = None
+    """Hub id or folder of a whole LHRS model, instead of parts."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of the frozen parts and of the finished model."""
+
+    @model_validator(mode="after")
+    def _is_parts_or_whole(self) -> "ModelConfig":
+        if self.folder and (given := self.model_fields_set - {"folder", "dtype"}):
+            raise ValueError(f"a whole model (`folder`) has its parts already; remove {sorted(given)[0]!r}")
+        return self
+
+
+class DataConfig(Config):
+    """Conversation data, in any format that `lhrs data show` reads."""
+
+    path: Path
+    reader: str | None = None
+    split: str | None = None
+    name: str | None = None
+    """For overrides on the command line."""
+    weight: PositiveFloat = 1.0
+    """Likelier samples come earlier in an epoch; tells only where `fit.steps` ends before the epoch does."""
+
+
+class CurriculumFit(Config):
+    """Optimizer, schedule and length: linear warm-up times a cosine over the whole run."""
+
+    lr: PositiveFloat
+    vision_lr: PositiveFloat | None = None
+    """Of the encoder, if it is trained; None is `lr`."""
+    min_lr: NonNegativeFloat
+    """Where every cosine ends."""
+    warmup_steps: NonNegativeInt
+    warmup_start: Share
+    """The warm-up begins at this share of the cosine's value."""
+    optimizer: Literal["adamw", "adan"]
+    betas: list[Share]
+    eps: PositiveFloat
+    weight_decay: NonNegativeFloat
+    """Of matrices; biases, norms and queries have none."""
+    max_grad_norm: PositiveFloat
+    batch_size: PositiveInt
+    """Samples per optimizer step over all processes."""
+    micro_batch_size: PositiveInt | None = None
+    """Samples that one process takes at once; None takes its whole share of the batch."""
+    epochs: PositiveFloat | None = None
+    steps: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> "CurriculumFit":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either `epochs` or `steps`")
+        if len(self.betas) != (2 if self.optimizer == "adamw" else 3):
+            raise ValueError(f"{self.optimizer} takes {2 if self.optimizer == 'adamw' else 3} betas")
+        return self
+
+
+class LoraConfig(Config):
+    """Low-rank updates of every linear layer of the language model (arXiv:2106.09685)."""
+
+    rank: PositiveInt
+    alpha: PositiveFloat
+    dropout: Share
+
+
+class ExpertsConfig(Config):
+    """Experts that a dense bridge gets in stage 2."""
+
+    num: Annotated[int, Field(ge=2)]
+    top_k: PositiveInt
+    balance_weight: NonNegativeFloat
+
+
+class SamplesConfig(Config):
+    """Answers written while training, to be looked at."""
+
+    every: PositiveInt = 500
+    num: NonNegativeInt = 4
+    """The first samples of the data are asked."""
+    max_new_tokens: PositiveInt = 64
+
+
+class CurriculumRun(Run):
+    """One stage of LHRS-Bot or LHRS-Bot-Nova; what is left out has the value of `lhrs.training.defaults`."""
+
+    kind: Literal["curriculum"]
+    system: Literal["lhrs-bot", "lhrs-bot-nova"]
+    stage: Literal[1, 2, 3]
+    start: Path | None = None
+    """Folder of the finished stage before; stages 2 and 3 need it."""
+    model: ModelConfig | None = None
+    """What stage 1 begins with; None is the system's preset. Later stages go on with the model of `start`."""
+    data: list[DataConfig] = Field(min_length=1)
+    train: list[Part] = Field(min_length=1)
+    """The parts that learn; everything else is frozen."""
+    fit: CurriculumFit
+    template: str | None
+    """Chat template while training; None is that of the model."""
+    system_prompt: str | None = None
+    """Put before conversations that have none."""
+    max_tokens: PositiveInt = 4096
+    """Longer samples are cut, image tokens counted."""
+    lora: LoraConfig | None = None
+    experts: ExpertsConfig | None = None
+    samples: SamplesConfig = SamplesConfig()
+    gradient_checkpointing: bool
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        known: dict[Any, dict[str, Any]] = dict(STAGES)
+        defaults = known.get((values.get("system"), values.get("stage"))) if isinstance(values, dict) else None
+        if not defaults:
+            return values  # refused below, with the reason
+        fit = values.get("fit") or {}
+        if not isinstance(fit, dict):
+            return values
+        from_paper = dict(defaults["fit"])
+        if "steps" in fit or "epochs" in fit:
+            from_paper = {k: v for k, v in from_paper.items() if k not in ("steps", "epochs")}
+        if fit.get("optimizer", from_paper["optimizer"]) != from_paper["optimizer"]:
+            del from_paper["betas"]  # of another optimizer
+        return {**defaults, **values, "fit": {**from_paper, **fit}}
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "CurriculumRun":
+        if "lora" in self.train and self.lora is None:
+            raise ValueError("`train` names lora, but there are no `lora` settings")
+        if "lora" in self.train and "language_model" in self.train:
+            raise ValueError("`train` names both lora and language_model; LoRA is for a frozen language model")
+        if self.stage == 1 and self.experts is not None:
+            raise ValueError("stage 1 trains a dense bridge; experts come with stage 2")
+        if self.stage == 1 and self.start is not None:
+            raise ValueError("stage 1 begins with `model`, not with the result of another stage (`start`)")
+        if self.stage > 1 and self.model is not None:
+            raise ValueError(f"stage {self.stage} goes on with the model of `start`; remove `model`")
+        return self
+
+
+AnyRun = VisionRun | QuestionsRun | CurriculumRun
+_KINDS: dict[str, type[VisionRun] | type[QuestionsRun] | type[CurriculumRun]] = {
+    "vision": VisionRun,
+    "questions": QuestionsRun,
+    "curriculum": CurriculumRun,
+}
+_NEEDED = ("torch", "transformers", "accelerate", "peft", "timm", "safetensors", "tensorboard")
+
+
+class _Kind(BaseModel):
+    """The one key that tells what the others may be."""
+
+    model_config = ConfigDict(extra="ignore")
+    kind: Literal["vision", "questions", "curriculum"]
+
+
+def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> AnyRun:
+    """Read a run file; see `lhrs.config.load` for overrides.
+
+    Raises:
+        ConfigError: something in it is missing or wrong; one line says where and what would be right.
+    """
+    return load(_KINDS[load(_Kind, path, overrides).kind], path, overrides)
+
+
+def train(run: AnyRun) -> None:
+    """Carry a run out, from its newest checkpoint if it was stopped.
+
+    Raises:
+        ConfigError: the run contradicts itself, an earlier stage, or what its folder holds already.
+        DataError: data is missing or broken.
+        CheckpointError: weights do not fit.
+        MissingExtraError: a library for training is not installed.
+    """
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise MissingExtraError(f"training needs {', '.join(missing)}: pip install 'lhrs[train]'")
+    if isinstance(run, CurriculumRun):
+        from lhrs.training.curriculum import train_stage
+
+        train_stage(run)
+    elif isinstance(run, VisionRun):
+        from lhrs.training.embedded import train_vision
+
+        train_vision(run)
+    else:
+        from lhrs.training.embedded import train_questions
+
+        train_questions(run)

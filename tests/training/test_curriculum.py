@@ -1,0 +1,172 @@
+"""The three stages: what learns, what is handed on, what is refused, and what a person sees."""
+
+import json
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.training.tiny import losses, stage_settings, write_run
+
+from lhrs.errors import ConfigError
+from lhrs.models import LHRSForConditionalGeneration, LHRSProcessor
+from lhrs.training.curriculum import build_stage, require_stage_before
+from lhrs.training.output import read_record
+from lhrs.training.run import CurriculumRun, load_run, train
+from lhrs.training.trainable import count_parameters, part_of
+
+DECLARED = {
+    ("lhrs-bot", 1): {"bridge"},
+    ("lhrs-bot", 2): {"bridge", "lora"},
+    ("lhrs-bot", 3): {"lora"},
+    ("lhrs-bot-nova", 1): {"vision_tower", "bridge"},
+    ("lhrs-bot-nova", 2): {"bridge", "lora"},
+    ("lhrs-bot-nova", 3): {"bridge", "lora"},
+}
+
+
+def settings_of(tmp_path, *args, **changes) -> CurriculumRun:
+    settings = stage_settings(*args, **{"out": str(tmp_path / "run"), **changes})
+    run = load_run(write_run(tmp_path / "run.yaml", settings))
+    assert isinstance(run, CurriculumRun)
+    return run
+
+
+def chain(tmp_path, data, parts, system, steps=1):
+    """Run the three stages one after the other; yield each run, and its model as it begins."""
+    start = None
+    for stage in (1, 2, 3):
+        folder = tmp_path / str(stage)
+        folder.mkdir()
+        begin = {"model": parts} if stage == 1 else {"start": str(start)}
+        run = settings_of(folder, stage, data, system=system, **begin)
+        run = run.model_copy(update={"fit": run.fit.model_copy(update={"steps": steps})})
+        yield run, build_stage(run, require_stage_before(run)).module
+        train(run)
+        start = run.out
+
+
+@pytest.mark.parametrize("system", ["lhrs-bot", "lhrs-bot-nova"])
+def test_each_stage_changes_exactly_what_it_declares(tmp_path, data, parts, system, capsys):
+    for run, module in chain(tmp_path, data, parts, system):
+        declared = DECLARED[system, run.stage]
+        assert set(run.train) == declared
+        learns = {name for name, p in module.named_parameters() if p.requires_grad}
+        assert learns == {name for name, _ in module.named_parameters() if part_of(name) in declared}
+        before = {name: value.clone() for name, value in module.model.state_dict().items()}
+        train(run)
+        after = load_file(run.out / "learned.safetensors")
+        changed = {part_of(n) for n, v in after.items() if not torch.equal(v, before[n.removeprefix("model.")])}
+        assert changed == declared
+        table = re.findall(r"│ (\w+) +│ +([\d,]+) │ +([\w,]+)", capsys.readouterr().err)
+        total, trainable = count_parameters(module.model)
+        shown = {part: (f"{total[part]:,}", f"{trainable[part]:,}" if trainable[part] else "frozen") for part in total}
+        assert {part: (count, trained) for part, count, trained in table if part != "all"} == shown
+
+
+def test_frozen_parts_stay_in_evaluation_mode(tmp_path, data, parts):
+    run = settings_of(tmp_path, 1, data, model=parts)
+    module = build_stage(run, None).module.train()
+    assert module.model.model.bridge.training
+    assert not module.model.model.vision_tower.training and not module.model.model.language_model.training
+
+
+def test_a_stage_goes_on_where_the_one_before_ended(tmp_path, data, stage1, stage2):
+    run = settings_of(tmp_path, 3, data, start=str(stage2))
+    state = build_stage(run, require_stage_before(run)).module.state_dict()
+    learned = load_file(stage2 / "learned.safetensors")
+    assert state.keys() == learned.keys()  # LoRA goes on, it is no new one
+    assert all(torch.equal(state[name], learned[name]) for name in learned)
+    assert {part_of(name) for name in learned} == {"bridge", "lora"}
+
+
+def test_experts_begin_as_the_dense_bridge(tmp_path, data, parts):
+    runs = chain(tmp_path, data, parts, "lhrs-bot-nova")
+    next(runs)
+    run, module = next(runs)
+    assert module.model.config.bridge_config.num_experts == 4
+    dense = LHRSForConditionalGeneration.from_pretrained(run.start / "model").eval()
+    pixels = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        expected, got = (m.get_image_features(pixels).pooler_output for m in (dense, module.model.eval()))
+    torch.testing.assert_close(got, expected)
+
+
+@torch.no_grad()
+def test_the_finished_model_is_the_trained_one_with_its_lora_merged(stage2, data, tmp_path):
+    run = settings_of(tmp_path, 3, data, start=str(stage2))
+    stage = build_stage(run, require_stage_before(run))
+    merged = LHRSForConditionalGeneration.from_pretrained(stage2 / "model").eval()
+    assert not [name for name, _ in merged.named_parameters() if "lora" in name]
+    LHRSProcessor.from_pretrained(stage2 / "model")
+    ids = torch.tensor([[1, 40, 50, 60]])
+    adapted = stage.module.model.eval()(input_ids=ids).logits
+    torch.testing.assert_close(merged(input_ids=ids).logits, adapted, rtol=1e-4, atol=1e-4)
+
+
+def test_later_stages_refuse_to_begin_without_the_one_before(tmp_path, data, parts, stage1, stage2):
+    def refusal(stage, **changes) -> str:
+        with pytest.raises(ConfigError) as error:
+            train(settings_of(tmp_path, stage, data, **changes))
+        assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+        return str(error.value)
+
+    assert "stage 2 of lhrs-bot goes on from the result of stage 1: give the folder" in refusal(2)
+    assert "run.json is missing" in refusal(2, start=str(tmp_path / "nothing"))
+    assert "holds stage 1 of lhrs-bot" in refusal(3, start=str(stage1))
+    assert "holds stage 1 of lhrs-bot." in refusal(2, start=str(stage1), system="lhrs-bot-nova")
+    assert "lora.rank is 4" in refusal(3, start=str(stage2), lora={"rank": 4, "alpha": 4, "dropout": 0})
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    record = read_record(stage1).model_copy(update={"finished": False})
+    (unfinished / "run.json").write_text(record.model_dump_json())
+    assert "is not finished" in refusal(2, start=str(unfinished))
+    assert "remove `model`" in refusal(2, start=str(stage1), model=parts)
+
+
+def test_a_finished_run_is_not_run_again_and_its_folder_not_given_to_another(stage1, data, parts, tmp_path):
+    before = (stage1 / "run.json").stat().st_mtime_ns
+    run = load_run(stage1 / "run.yaml")
+    train(run)
+    assert (stage1 / "run.json").stat().st_mtime_ns == before
+    with pytest.raises(ConfigError, match="another 'seed'"):
+        train(run.model_copy(update={"seed": 1}))
+
+
+def test_answers_and_curves_can_be_watched(stage1):
+    rows = [json.loads(line) for line in (stage1 / "samples.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["id"]) for row in rows] == [(3, "0"), (3, "1"), (6, "0"), (6, "1")]
+    assert rows[1]["question"] == "what is 1?" and rows[1]["expected"].startswith("field")
+    seen = {"scalars": set(), "tensors": set()}
+    for file in (stage1 / "tensorboard").glob("events.*"):
+        found = EventAccumulator(str(file)).Reload().Tags()
+        for kind, tags in seen.items():
+            tags.update(found[kind])
+    assert {"train/loss", "train/grad_norm", "train/learning_rate"} <= seen["scalars"]
+    assert "samples/0/text_summary" in seen["tensors"]
+
+
+def test_watching_changes_nothing(stage1, data, parts, tmp_path):
+    run = settings_of(tmp_path, 1, data, model=parts, samples={"num": 0}, log_every=5, save_every=6)
+    train(run)
+    assert (run.out / "learned.safetensors").read_bytes() == (stage1 / "learned.safetensors").read_bytes()
+
+
+def test_expert_use_is_logged(tmp_path, data, parts):
+    runs = chain(tmp_path, data, parts, "lhrs-bot-nova", steps=2)
+    next(runs)
+    run, _ = next(runs)
+    train(run)
+    state = json.loads((run.out / "checkpoint-2/trainer_state.json").read_text())
+    shares = [
+        state["log_history"][-2 if "train_runtime" in state["log_history"][-1] else -1][f"expert_{n}"] for n in range(4)
+    ]
+    assert sum(shares) == pytest.approx(1)
+
+
+def test_accumulation_does_not_change_the_losses(stage1, data, parts, tmp_path):
+    run = settings_of(tmp_path, 1, data, model=parts)
+    run = run.model_copy(update={"fit": run.fit.model_copy(update={"micro_batch_size": 1})})
+    train(run)
+    assert losses(run.out) == pytest.approx(losses(stage1), abs=1e-4)

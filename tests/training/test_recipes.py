@@ -1,0 +1,80 @@
+"""Every recipe loads, names an earlier one where it needs one, and says what its stage declares."""
+
+from pathlib import Path
+
+import pytest
+
+from lhrs.config import load, save
+from lhrs.errors import ConfigError
+from lhrs.instruct.questions import TASKS
+from lhrs.training.run import CurriculumRun, QuestionsRun, VisionRun, load_run
+
+FOLDER = Path(__file__).parents[2] / "recipes"
+RECIPES = sorted(FOLDER.glob("*.yaml"))
+NAMES = {
+    *(f"{system}-{stage}" for system in ("lhrs-bot", "lhrs-bot-nova") for stage in ("1-align", "2-instruct")),
+    *(f"{system}-3-multitask" for system in ("lhrs-bot", "lhrs-bot-nova")),
+    *("lhrs-nano-0-vision", "lhrs-nano-1-vision", "lhrs-nano-2-questions"),
+}
+
+
+def test_all_systems_and_stages_have_a_recipe():
+    assert {path.stem for path in RECIPES} == NAMES
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_a_recipe_resolves_and_its_resolved_form_says_the_same(path, tmp_path):
+    run = load_run(path)
+    assert run.out == Path("runs") / path.stem
+    save(run, tmp_path / "run.yaml")
+    assert load(type(run), tmp_path / "run.yaml") == run
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_a_recipe_begins_where_the_one_before_it_ends(path):
+    run = load_run(path)
+    begin = run.vision if isinstance(run, QuestionsRun) else run.start
+    first = path.stem in ("lhrs-bot-1-align", "lhrs-bot-nova-1-align", "lhrs-nano-0-vision")
+    assert first == (begin is None)
+    if begin is not None:
+        before = load_run(FOLDER / f"{begin.name}.yaml")
+        assert before.out == begin
+        if isinstance(run, CurriculumRun) and isinstance(before, CurriculumRun):
+            assert (before.system, before.stage) == (run.system, run.stage - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "min_lr", "batch_size", "train"),
+    [
+        ("lhrs-bot-1-align", 2e-4, 2e-5, 64, ["bridge"]),
+        ("lhrs-bot-2-instruct", 2e-4, 8e-5, 32, ["bridge", "lora"]),
+        ("lhrs-bot-3-multitask", 1e-4, 8e-5, 32, ["lora"]),
+        ("lhrs-bot-nova-1-align", 2e-4, 2e-5, 128, ["vision_tower", "bridge"]),
+        ("lhrs-bot-nova-2-instruct", 1e-4, 2e-5, 64, ["bridge", "lora"]),
+        ("lhrs-bot-nova-3-multitask", 1e-4, 2e-5, 64, ["bridge", "lora"]),
+    ],
+)
+def test_a_stage_has_the_numbers_of_its_paper(name, lr, min_lr, batch_size, train):
+    run = load_run(FOLDER / f"{name}.yaml")
+    assert isinstance(run, CurriculumRun)
+    assert (run.fit.lr, run.fit.min_lr, run.fit.batch_size, run.train) == (lr, min_lr, batch_size, train)
+    assert (run.fit.steps, run.fit.epochs) == ((1200, None) if name == "lhrs-bot-3-multitask" else (None, 1))
+    if "lora" in train:
+        assert run.lora is not None
+        assert (run.lora.rank, run.lora.alpha, run.lora.dropout) == (128, 256, 0.05)
+    assert (run.experts is not None) == (run.system == "lhrs-bot-nova" and run.stage > 1)
+
+
+def test_the_embedded_models_recipes_ask_known_tasks_about_the_same_images():
+    runs = [load_run(FOLDER / f"lhrs-nano-{n}.yaml") for n in ("0-vision", "1-vision", "2-questions")]
+    places = [[(s.name, s.path, getattr(s, "hold_out", None)) for s in run.data.sources] for run in runs]
+    assert places[0] == places[1] == places[2]
+    questions = runs[2]
+    assert isinstance(questions, QuestionsRun) and all(isinstance(run, VisionRun) for run in runs[:2])
+    assert {task for phase in questions.phases for task in phase.tasks} <= TASKS.keys()
+
+
+def test_an_override_reaches_a_recipe_and_a_wrong_one_is_told():
+    assert load_run(FOLDER / "lhrs-bot-2-instruct.yaml", ["fit.lr=1e-5", "data.rsicd.weight=2"]).fit.lr == 1e-5
+    with pytest.raises(ConfigError, match="Did you mean 'fit'"):
+        load_run(FOLDER / "lhrs-bot-2-instruct.yaml", ["fitt=1"])

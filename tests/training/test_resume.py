@@ -1,0 +1,44 @@
+"""A run that is killed and resumed ends with the same weights, bit for bit."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+from tests.training.tiny import finish, losses, stage_settings, start_lhrs, write_run
+
+from lhrs.training.engine import newest_checkpoint
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, data, stage1, stage2):
+    settings = stage_settings(2, data, start=str(stage1), out=str(tmp_path / "run"))
+    settings["fit"] |= {"steps": 12, "micro_batch_size": 2}
+    file, out = write_run(tmp_path / "run.yaml", settings), tmp_path / "run"
+    process = start_lhrs(file)
+    while newest_checkpoint(out) is None:
+        assert process.poll() is None, finish(process)
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    stopped_at = newest_checkpoint(out)
+    assert 2 <= int(stopped_at.name.split("-")[1]) < 12 and not (out / "learned.safetensors").exists()
+    # The same happens to a checkpoint that was being written when the run was killed: it is passed over.
+    broken = out / "checkpoint-11"
+    broken.mkdir()
+    (broken / "model.safetensors").write_bytes((stopped_at / "model.safetensors").read_bytes()[:100])
+
+    assert f"going on from step {stopped_at.name.split('-')[1]} of 12" in finish(start_lhrs(file))
+    assert losses(out) == losses(stage2)
+    for name in ("learned.safetensors", "model/model.safetensors"):
+        assert (out / name).read_bytes() == (stage2 / name).read_bytes(), name
+    steps = [json.loads(line)["step"] for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps) and steps.count(12) == 2
+
+
+@pytest.mark.slow
+def test_mistakes_are_one_line(tmp_path, data):
+    file = write_run(tmp_path / "run.yaml", stage_settings(2, data, out=str(tmp_path / "run")))
+    said = finish(start_lhrs(file), code=2)
+    assert said.strip().count("\n") == 0 and "goes on from the result of stage 1" in said

@@ -1,0 +1,96 @@
+"""A tiny system on disk: parts, pictures, conversations and run files that train in a second."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from tests.models.tiny import SIDE, VIT, byte_tokenizer, llama
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel, LlamaForCausalLM
+
+SRC = Path(__file__).parents[2] / "src"
+NUM_SAMPLES = 24
+
+
+def write_parts(folder: Path) -> dict[str, Any]:
+    """Write an encoder and a language model; return the `model` section that joins them."""
+    torch.manual_seed(0)
+    CLIPVisionModel(CLIPVisionConfig(**VIT, image_size=SIDE, patch_size=8)).save_pretrained(folder / "encoder")
+    size = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+    CLIPImageProcessorPil(**size).save_pretrained(folder / "encoder")
+    tokenizer = byte_tokenizer(["<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"])
+    tokenizer.save_pretrained(folder / "language")
+    LlamaForCausalLM(llama(len(tokenizer))).save_pretrained(folder / "language")
+    bridge = {"queries": [4, 3, 2], "hidden_size": 16, "num_layers": 2, "num_heads": 2}
+    parts = {"encoder": str(folder / "encoder"), "language_model": str(folder / "language")}
+    return {**parts, "levels": [1, 2, 4], "bridge": bridge, "dtype": "float32"}
+
+
+def write_data(folder: Path) -> Path:
+    """Write conversations of unequal length about pictures; some have two pictures or none."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "talk.jsonl").open("w") as file:
+        for n in range(NUM_SAMPLES):
+            Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(folder / f"{n}.png")
+            images = [f"{n}.png"] if n % 5 else []
+            if n % 7 == 1:
+                images.append("0.png")
+            turns = [{"role": "user", "text": f"what is {n}?"}, {"role": "assistant", "text": "field " * (1 + n % 4)}]
+            if n % 3 == 0:
+                turns += [{"role": "user", "text": "sure?"}, {"role": "assistant", "text": "yes"}]
+            row = {"id": str(n), "images": images, "turns": turns, "source": "made up", "licence": "CC0-1.0"}
+            file.write(json.dumps(row) + "\n")
+    return folder / "talk.jsonl"
+
+
+def stage_settings(stage: int, data: Path, **changes: Any) -> dict[str, Any]:
+    """Return the run file of a stage, small enough for a test and otherwise with the paper's values."""
+    settings: dict[str, Any] = {
+        "kind": "curriculum",
+        "system": "lhrs-bot",
+        "stage": stage,
+        "data": [{"path": str(data)}],
+        "cpu": True,
+        "bf16": False,
+        "threads": 1,
+        "log_every": 1,
+        "save_every": 2,
+        "fit": {"steps": 6, "batch_size": 4, "warmup_steps": 2, "lr": 3e-3, "min_lr": 1e-3},
+        "samples": {"every": 3, "num": 2, "max_new_tokens": 4},
+    }
+    if stage > 1:
+        settings["lora"] = {"rank": 2, "alpha": 4, "dropout": 0.1}
+    return {**settings, **changes}
+
+
+def write_run(path: Path, settings: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def start_lhrs(*arguments: object, launcher: tuple[str, ...] = ("-m", "lhrs")) -> subprocess.Popen:
+    """Start `lhrs train` in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, "train", *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    """Wait for the end and return what it said on stderr."""
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == code, stderr
+    return stderr
+
+
+def losses(out: Path) -> list[float]:
+    """Return the loss of every step of a finished run."""
+    last = max(out.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    history = json.loads((last / "trainer_state.json").read_text())["log_history"]
+    return [row["loss"] for row in history if "loss" in row]
