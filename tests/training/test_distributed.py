@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 from tests.training.tiny import finish, losses, stage_settings, start_lhrs, write_run
 
-TWO = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m", "lhrs")
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lhrs")
 
 
 @pytest.mark.slow
@@ -16,4 +16,8 @@ def test_two_processes_have_the_losses_of_one_at_the_same_global_batch(tmp_path,
     assert losses(tmp_path / "run") == pytest.approx(losses(stage1), abs=1e-4)
     one, two = (load_file(folder / "learned.safetensors") for folder in (stage1, tmp_path / "run"))
     for name in one:
+        if name.endswith(
+            "k_proj.bias"
+        ):  # attention does not depend on it, so its gradient is rounding and Adan's step noise
+            continue
         torch.testing.assert_close(two[name], one[name], atol=1e-4, rtol=1e-3, msg=name)
