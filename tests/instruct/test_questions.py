@@ -1,5 +1,7 @@
 """Generated questions say only what the labels support."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -144,3 +146,31 @@ def test_the_letter_looked_up_stands_before_the_name():
     for draw in draws(60):
         question, letter = TASKS["lookup"](eurosat("River"), draw)
         assert any(mark in question for mark in (f"{letter}. ", f"({letter}) ", f"{letter}) ", f"{letter}: "))
+
+
+@pytest.mark.parametrize("task", ["lookup_two", "lookup_three", "lookup"])
+def test_a_lookup_names_the_option_of_its_letter(task):
+    most = {"lookup_two": 2, "lookup_three": 3, "lookup": 6}[task]
+    seen = set()
+    for draw in draws(60):
+        question, letter = TASKS[task](eurosat("River"), draw)
+        seen.add(letter)
+        listed = dict(re.findall(r"(?<!\w)\(?([a-f])[.:)] (.+?)(?=\n| \(?[a-f][.:)] |$)", question))
+        asked = re.sub(r"(?<!\w)\(?([a-f])[.:)] (.+?)(?=\n| \(?[a-f][.:)] |$)", "", question)
+        assert len(listed) <= most and listed[letter] in asked, question
+    assert seen <= set(LETTERS[:most]) and len(seen) > 1
+
+
+def test_noise_never_touches_the_words_an_answer_repeats():
+    for draw in draws(300):
+        question, right = TASKS["scene_options"](eurosat("HerbaceousVegetation"), draw)
+        assert right in dress(question, draw, "scene_options")
+
+
+def test_open_questions_meet_unknown_and_missing_words():
+    original = "what is shown in this image?"
+    asked = [dress(original, draw, "scene") for draw in draws(300)]
+    words = [set(a.strip(" ?.").removesuffix(" thanks").split()) for a in asked]
+    known = set(original.strip("?").split())
+    assert 40 < sum(not known <= w for w in words) < 150  # a word was exchanged, left out or misspelt
+    assert all(len(w & known) >= len(known) - 2 for w in words)

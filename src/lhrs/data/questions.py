@@ -33,6 +33,8 @@ class Phase:
     tasks: dict[str, float]
     sources: dict[str, float]
     mosaic: float = 0.0
+    images: bool = True
+    """False leaves images out of the rows, for tasks that need none."""
 
 
 def canvas_facts(canvas: Canvas, source: Source, size: int) -> ImageFacts:
@@ -95,6 +97,8 @@ class QuestionRows(Dataset):
         source = Source(**{**vars(source), "mosaic": phase.mosaic if source.labels else 0.0})
         canvas = draw_canvas(source, int(rng.integers(len(source.images))), self.size, rng)
         segments = self.questions(canvas_facts(canvas, source, self.size), phase, rng)
+        if not phase.images:
+            return pack(self.prefix[:2], segments)
         return {"pixels": jitter(canvas.pixels, rng, source.jitter), **pack(self.prefix, segments)}
 
     def questions(self, facts: ImageFacts, phase: Phase, rng: np.random.Generator) -> list[tuple[list[int], list[int]]]:
@@ -103,10 +107,13 @@ class QuestionRows(Dataset):
         names = list(phase.tasks)
         share = np.array([phase.tasks[n] for n in names])
         for _ in range(64):
-            found = TASKS[names[int(rng.choice(len(names), p=share / share.sum()))]](facts, draw)
+            task = names[int(rng.choice(len(names), p=share / share.sum()))]
+            found = TASKS[task](facts, draw)
             if found is None:
                 continue
-            question = self.tokenizer(dress(found[0], draw), add_special_tokens=False)["input_ids"] + [self.answer]
+            question = self.tokenizer(dress(found[0], draw, task), add_special_tokens=False)["input_ids"] + [
+                self.answer
+            ]
             answer = self.tokenizer(found[1], add_special_tokens=False)["input_ids"] + [self.eos]
             if used + len(question) + len(answer) > self.text_tokens:
                 break
@@ -153,5 +160,6 @@ def collate_rows(rows: list[dict[str, Tensor]], pad_id: int) -> dict[str, Tensor
     same = segment[:, :, None] == segment[:, None, :]
     causal = torch.ones(segment.shape[1], segment.shape[1], dtype=torch.bool).tril()
     batch["attention_mask"] = ((same | (segment == 0)[:, None, :]) & causal)[:, None]
-    batch["pixels"] = torch.stack([r["pixels"] for r in rows])
+    if "pixels" in rows[0]:
+        batch["pixels"] = torch.stack([r["pixels"] for r in rows])
     return batch

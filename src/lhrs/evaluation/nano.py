@@ -70,8 +70,19 @@ class Scorer:
                 [s[i] for i in rng.permutation(len(s))[:limit]] for s in (self.eurosat, self.ucmerced)
             )
 
-    def ask(self, items: Sequence[tuple[Path | np.ndarray, str]], blind: bool = False) -> list[str]:
-        """Ask one question per image; `blind` asks without any image."""
+    def ask(
+        self,
+        items: Sequence[tuple[Path | np.ndarray, str]],
+        blind: bool = False,
+        options: tuple[str, ...] | None = None,
+    ) -> list[str]:
+        """Ask one question per image.
+
+        Args:
+            items: (image, question) pairs.
+            blind: ask without any image. Then the model rightly says that it cannot tell; `options` make it guess.
+            options: the only answers allowed.
+        """
         out: list[str] = []
         from lhrs.imagery.open import open_image
 
@@ -79,7 +90,7 @@ class Scorer:
             requests = []
             for image, question in items[start : start + 64]:
                 pixels = image if isinstance(image, np.ndarray) else open_image(image).pixels
-                requests.append(Request(None if blind else pixels, question))
+                requests.append(Request(None if blind else pixels, question, options))
             out += [r.text for r in self.assistant.runtime.generate(requests)]
         return out
 
@@ -128,7 +139,7 @@ class Scorer:
                 lines = "\n".join(f"{'abcd'[n]}. {self.banks.name(name, options[o])}" for n, o in enumerate(order))
                 asked.append((path, f"which option describes the image?\n{lines}\nanswer with the letter."))
                 letters.append("abcd"[int(np.flatnonzero(order == 0)[0])])
-            blind = np.mean([a == b for a, b in zip(self.ask(asked, blind=True), letters, strict=True)])
+            blind = np.mean([a == b for a, b in zip(self.ask(asked, True, tuple("abcd")), letters, strict=True)])
             hits = [a == b for a, b in zip(self.ask(asked), letters, strict=True)]
             self.proportion(f"{name}: multiple choice of 4", hits, target, chance=0.25, blind=float(blind))
 
@@ -148,7 +159,7 @@ class Scorer:
                 base = {"constant": max(right.count("yes"), right.count("no")) / len(right)}
                 if split == "default":
                     base["blind"] = float(
-                        np.mean([a == b for a, b in zip(self.ask(asked, blind=True), right, strict=True)])
+                        np.mean([a == b for a, b in zip(self.ask(asked, True, ("yes", "no")), right, strict=True)])
                     )
                     others = [asked[i][0] for i in rng.permutation(len(asked))]
                     shuffled = [(o, q) for o, (_, q) in zip(others, asked, strict=True)]
@@ -178,7 +189,8 @@ class Scorer:
         question = "how many buildings are there?"
         counted = lambda texts: np.array([int(t) if t.isdigit() else 0 for t in texts])  # noqa: E731
         errors = abs(counted(self.ask([(p, question) for p, _ in held])) - truth)
-        blind = abs(counted(self.ask([(p, question) for p, _ in held], blind=True)) - truth).mean()
+        numbers = tuple(str(n) for n in range(1, 100))
+        blind = abs(counted(self.ask([(p, question) for p, _ in held], True, numbers)) - truth).mean()
         low, high = bootstrap(errors)
         self.rows.append(
             Row(
@@ -212,9 +224,11 @@ class Scorer:
             return [len(b) > 0 and overlap(b[0], c[2]) >= 0.5 for b, c in zip(boxes, cases, strict=True)]
 
         asked = [(p, q) for p, q, _ in cases]
+        grey = [(np.full_like(p, 128), q) for p, q in asked]
         self.proportion("buildings: grounding acc@0.5", accuracy(self.ask(asked)), "> baselines",
                         constant=float(np.mean([overlap(constant, c[2]) >= 0.5 for c in cases])),
-                        blind=float(np.mean(accuracy(self.ask(asked, blind=True)))))  # fmt: skip
+                        blind=float(np.mean(accuracy(self.ask(asked, blind=True)))),
+                        grey=float(np.mean(accuracy(self.ask(grey)))))  # fmt: skip
         some = [(p, b) for p, b in held if 1 <= len(b) <= 24]
         matched = predicted = real = 0
         for text, (_, boxes) in zip(self.ask([(p, "locate the buildings.") for p, _ in some]), some, strict=True):

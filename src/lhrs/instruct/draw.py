@@ -37,8 +37,29 @@ _OPENERS = ("please, ", "question: ", "tell me: ", "hi, ", "quick question: ", "
 _CLOSERS = (" please.", " answer briefly.", " short answer please.", " thanks.")
 
 
-def dress(question: str, draw: Draw) -> str:
-    """Vary punctuation and politeness, as people do."""
+_OPEN = ("scene", "caption", "dominant")
+"""Tasks whose questions mean the same with a word unknown or left out."""
+_SPELLED = (*_OPEN, "presence", "is_class", "region", "where", "count", "ground")
+"""Tasks whose answers do not repeat words of the question, so that those may be misspelt."""
+_SYLLABLES = tuple("ba ce di fo gu in ke lor mi ne ol per ra ser ta un ver ex zo de ter ment ing ly".split())  # noqa: SIM905
+
+
+def dress(question: str, draw: Draw, task: str = "") -> str:
+    """Vary punctuation, politeness and spelling, as people do.
+
+    Words that were never taught stand for each other in open questions, so that a new verb alone is no reason to
+    abstain.
+    """
+    words = question.split(" ")
+    if task in _OPEN and len(words) > 2 and draw.chance(0.25):
+        at = int(draw.rng.integers(len(words)))
+        unknown = "".join(draw.pick_some(list(_SYLLABLES), int(draw.rng.integers(2, 4))))
+        words[at : at + 1] = [unknown] if draw.chance(0.6) else []
+    long_ones = [n for n, word in enumerate(words) if len(word) > 4 and word.isalpha()]
+    if task in _SPELLED and long_ones and draw.chance(0.08):
+        at = draw.pick(long_ones)
+        words[at] = _misspell(words[at], draw)
+    question = " ".join(words)
     if draw.chance(0.12):
         question = question.rstrip("?. ")
     if draw.chance(0.06):
@@ -46,3 +67,10 @@ def dress(question: str, draw: Draw) -> str:
     if draw.chance(0.06):
         question = question + draw.pick(list(_CLOSERS))
     return question
+
+
+def _misspell(word: str, draw: Draw) -> str:
+    """Swap two letters, or lose or double one; never the first."""
+    at = int(draw.rng.integers(1, len(word) - 1))
+    swapped = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    return draw.pick([swapped, word[:at] + word[at + 1 :], word[:at] + word[at] + word[at:]])

@@ -136,21 +136,48 @@ def choice(facts: ImageFacts, draw: Draw) -> QA | None:
 
 
 _LOOKUPS = (
-    "which letter stands for {name}?\n{options}",
     "{options}\nwhich letter is {name}?",
+    "which letter stands for {name}?\n{options}",
     "find {name} in the list.\n{options}\nanswer with the letter.",
     "letter of {name}?\n{options}",
 )
 
 
-def lookup(facts: ImageFacts, draw: Draw) -> QA:
-    """Which letter a named option has: the half of multiple choice that needs no image, and forms first."""
-    vocabulary = draw.pick(["eurosat", "ucmerced"])
-    keys = draw.pick_some(list(draw.banks.classes[vocabulary]), int(draw.rng.integers(2, 7)))
-    names = [draw.banks.name(vocabulary, k) for k in keys]
+def _lookup(facts: ImageFacts, draw: Draw, count: int, every_name: bool, plain: bool) -> QA:
+    """Which letter a named option has: the half of multiple choice that needs no image.
+
+    Args:
+        facts: not used.
+        draw: randomness.
+        count: options at most.
+        every_name: name classes of all sets with their synonyms, not the ten of EuroSAT alone.
+        plain: one wording and one style of letters.
+    """
+    vocabularies = ("eurosat", "ucmerced") if every_name else ("eurosat",)
+    keys = [(v, k) for v in vocabularies for k in draw.banks.classes[v]]
+    names: list[str] = []
+    for vocabulary, key in draw.pick_some(keys, int(draw.rng.integers(2, count + 1))):
+        name = _label(draw, vocabulary, key, synonyms=every_name)
+        names += [name] if name not in names else []
     at = int(draw.rng.integers(len(names)))
-    lines = _lettered(names, draw)
-    return draw.pick(list(_LOOKUPS)).replace("{name}", names[at]).replace("{options}", lines), LETTERS[at]
+    lines = "\n".join(f"{LETTERS[n]}. {name}" for n, name in enumerate(names)) if plain else _lettered(names, draw)
+    text = _LOOKUPS[0] if plain else draw.pick(list(_LOOKUPS))
+    return text.replace("{name}", names[at]).replace("{options}", lines), LETTERS[at]
+
+
+def lookup_two(facts: ImageFacts, draw: Draw) -> QA:
+    """Look up one of two options. Small models find out how only when they begin here; see the embedded recipes."""
+    return _lookup(facts, draw, 2, every_name=False, plain=True)
+
+
+def lookup_three(facts: ImageFacts, draw: Draw) -> QA:
+    """Look up one of up to three options of any set."""
+    return _lookup(facts, draw, 3, every_name=True, plain=True)
+
+
+def lookup(facts: ImageFacts, draw: Draw) -> QA:
+    """Look up one of up to six options, however they are written."""
+    return _lookup(facts, draw, 6, every_name=True, plain=False)
 
 
 def _lettered(texts: list[str], draw: Draw) -> str:
@@ -293,6 +320,8 @@ TASKS: dict[str, Callable[[ImageFacts, Draw], QA | None]] = {
         scene,
         scene_options,
         choice,
+        lookup_two,
+        lookup_three,
         lookup,
         presence,
         is_class,

@@ -38,18 +38,21 @@ class QuestionLoss(nn.Module):
 
     def forward(
         self,
-        pixels: Tensor,
         input_ids: Tensor,
         labels: Tensor,
         weights: Tensor,
         position_ids: Tensor,
         attention_mask: Tensor,
+        pixels: Tensor | None = None,
     ) -> dict:
         """Return `{"loss"}`: cross-entropy per answer, each answer weighing once; logits only where an answer is."""
         hidden = self.model.model(
-            input_ids=input_ids, pixel_values=normalise(pixels), attention_mask=attention_mask,
-            position_ids=position_ids, use_cache=False,
-        ).last_hidden_state  # fmt: skip
+            input_ids=input_ids,
+            pixel_values=None if pixels is None else normalise(pixels),
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            use_cache=False,
+        ).last_hidden_state
         at = weights > 0
         ce = F.cross_entropy(self.model.lm_head(hidden[at]).float(), labels[at], reduction="none")
         return {"loss": (ce * weights[at]).sum() / weights[at].sum(), "per_token": ce.detach(), "labels": labels[at]}

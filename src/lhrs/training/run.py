@@ -131,6 +131,7 @@ class PhaseConfig(Config):
     tasks: dict[str, NonNegativeFloat]
     sources: dict[str, NonNegativeFloat]
     mosaic: Share = 0.0
+    images: bool = True
 
 
 class QuestionsFit(Config):
@@ -157,7 +158,7 @@ class QuestionsRun(Run):
     fit: QuestionsFit
     phases: list[PhaseConfig] = Field(min_length=1)
     vision: Path | None = None
-    """Folder of the vision run whose encoder to begin with."""
+    """Folder of the vision run whose encoder to begin with, in place of that of `start` if both are given."""
     start: Path | None = None
     """Folder of an earlier questions run, whose weights to go on with."""
     train_vision: bool = False
@@ -167,9 +168,9 @@ class QuestionsRun(Run):
     rows_per_epoch: PositiveInt = 1600
 
     @model_validator(mode="after")
-    def _has_an_encoder(self) -> "QuestionsRun":
-        if (self.vision is None) == (self.start is None):
-            raise ValueError("give either `vision` (a vision run) or `start` (an earlier questions run)")
+    def _is_consistent(self) -> "QuestionsRun":
+        if self.vision is None and self.start is None:
+            raise ValueError("give `vision` (a vision run), `start` (an earlier questions run), or both")
         known = {source.name for source in self.data.sources}
         for phase in self.phases:
             if unknown := sorted(phase.sources.keys() - known):
