@@ -46,11 +46,12 @@ def test_options_hold_the_answer_exactly_once(key):
         assert answer in question
 
 
+@pytest.mark.parametrize("task", ["choice_two", "choice_four", "choice"])
 @pytest.mark.parametrize("key", sorted(BANKS.classes["ucmerced"]))
-def test_the_letter_points_at_the_class(key):
+def test_the_letter_points_at_the_class(key, task):
     names = {BANKS.name("ucmerced", key), *BANKS.classes["ucmerced"][key].get("scene_synonyms", [])}
     for draw in draws(30):
-        question, letter = TASKS["choice"](ImageFacts("ucmerced", scene=key), draw)
+        question, letter = TASKS[task](ImageFacts("ucmerced", scene=key), draw)
         start = max(question.find(mark) for mark in (f"{letter}. ", f"({letter}) ", f"{letter}) ", f"{letter}: "))
         assert start >= 0 and letter in LETTERS
         assert any(name in question[start:] for name in names), question

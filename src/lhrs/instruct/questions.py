@@ -130,9 +130,28 @@ def choice(facts: ImageFacts, draw: Draw) -> QA | None:
     if facts.scene is None:
         return None
     texts, right = _options(facts, draw, 4 if draw.chance(0.6) else int(draw.rng.integers(2, 7)))
-    lines = _lettered(texts, draw)
-    question = draw.phrase("choice").replace("{options}", lines).replace("{question}", draw.phrase("scene"))
-    return question, LETTERS[texts.index(right)]
+    question = draw.phrase("choice").replace("{question}", draw.phrase("scene"))
+    return question.replace("{options}", _lettered(texts, draw)), LETTERS[texts.index(right)]
+
+
+def choice_two(facts: ImageFacts, draw: Draw) -> QA | None:
+    """Choose between two classes of one set, always asked alike: where learning to choose begins."""
+    return _plain_choice(facts, draw, 2)
+
+
+def choice_four(facts: ImageFacts, draw: Draw) -> QA | None:
+    """Choose among three or four classes of one set, always asked alike."""
+    return _plain_choice(facts, draw, 3 + int(draw.chance(0.5)))
+
+
+def _plain_choice(facts: ImageFacts, draw: Draw, count: int) -> QA | None:
+    if facts.scene is None:
+        return None
+    others = [key for key in draw.banks.classes[facts.vocabulary] if key != facts.scene]
+    keys = draw.pick_some([facts.scene, *draw.pick_some(others, count - 1)], count)
+    lines = "\n".join(f"{LETTERS[n]}. {draw.banks.name(facts.vocabulary, key)}" for n, key in enumerate(keys))
+    question = draw.banks.questions["choice"]["train"][0].replace("{question}", "what is this?")
+    return question.replace("{options}", lines), LETTERS[keys.index(facts.scene)]
 
 
 _LOOKUPS = (
@@ -319,6 +338,8 @@ TASKS: dict[str, Callable[[ImageFacts, Draw], QA | None]] = {
     for f in (
         scene,
         scene_options,
+        choice_two,
+        choice_four,
         choice,
         lookup_two,
         lookup_three,
