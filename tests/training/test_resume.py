@@ -8,7 +8,9 @@ import time
 import pytest
 from tests.training.tiny import finish, losses, stage_settings, start_lhrs, write_run
 
+from lhrs.errors import LHRSError
 from lhrs.training.engine import newest_checkpoint
+from lhrs.training.run import load_run, train
 
 
 @pytest.mark.slow
@@ -42,3 +44,16 @@ def test_mistakes_are_one_line(tmp_path, data):
     file = write_run(tmp_path / "run.yaml", stage_settings(2, data, out=str(tmp_path / "run")))
     said = finish(start_lhrs(file), code=2)
     assert said.strip().count("\n") == 0 and "goes on from the result of stage 1" in said
+
+
+def test_a_run_that_cannot_begin_leaves_nothing_behind(tmp_path, data, parts):
+    for name, changes in {
+        "no data": {"data": [{"path": str(tmp_path / "nothing.jsonl")}]},
+        "no model": {"model": {**parts, "encoder": str(tmp_path / "nothing")}},
+    }.items():
+        out = tmp_path / name
+        run = load_run(write_run(tmp_path / "run.yaml", stage_settings(1, data, model=parts, out=str(out)) | changes))
+        with pytest.raises(LHRSError) as error:
+            train(run)
+        assert "nothing" in str(error.value) and "\n" not in str(error.value)
+        assert not out.exists()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lhrs.data.chat import ChatDataset, ChatEncoder
 from lhrs.data.collate import Collator
-from lhrs.data.dataset import open_dataset
+from lhrs.data.dataset import Dataset, open_dataset
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import build_model, chat_template, get_preset
@@ -29,6 +29,7 @@ from lhrs.training.output import (
     absolute,
     finished_record,
     is_main_process,
+    is_to_do,
     load_tensors,
     mark_finished,
     new_folder,
@@ -150,14 +151,14 @@ def train_stage(run: CurriculumRun) -> None:
         CheckpointError: weights do not fit.
     """
     before = require_stage_before(run)
-    if not open_run(run, _record(run, before)):
+    if not is_to_do(run):
         return
+    sources = _open_sources(run)
     torch.manual_seed(run.seed)
     stage = build_stage(run, before)
     if run.gradient_checkpointing:
         stage.module.model.gradient_checkpointing_enable({"use_reentrant": False})
-    print_trainable(stage.module.model)
-    dataset = _dataset(run, stage.processor)
+    dataset = _dataset(run, sources, stage.processor)
     arguments = training_arguments(
         run,
         run.fit.batch_size,
@@ -168,6 +169,8 @@ def train_stage(run: CurriculumRun) -> None:
         learning_rate=run.fit.lr,
         ddp_find_unused_parameters=False,  # `StageModel.forward` uses all of them
     )
+    open_run(run, stage.record)
+    print_trainable(stage.module.model)
     trainer = StageTrainer(
         run,
         model=stage.module,
@@ -304,13 +307,18 @@ def _load_learned(module: StageModel, start: Path) -> None:
     module.load_state_dict(found, strict=False)
 
 
-def _dataset(run: CurriculumRun, processor: LHRSProcessor) -> ChatDataset:
-    template = None if run.template is None else chat_template(run.template)
-    encoder = ChatEncoder(processor, template, run.system_prompt, run.max_tokens)
+def _open_sources(run: CurriculumRun) -> list[Dataset]:
+    """Open the data first: a wrong path shows before a large model is fetched."""
     sources = [open_dataset(source.path, source.reader, source.split) for source in run.data]
     for source, config in zip(sources, run.data, strict=True):
         if not len(source):
             raise ConfigError(f"{config.path} has no samples.")
+    return sources
+
+
+def _dataset(run: CurriculumRun, sources: list[Dataset], processor: LHRSProcessor) -> ChatDataset:
+    template = None if run.template is None else chat_template(run.template)
+    encoder = ChatEncoder(processor, template, run.system_prompt, run.max_tokens)
     return ChatDataset(list(sources), [source.weight for source in run.data], encoder)
 
 

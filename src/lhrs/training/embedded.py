@@ -21,6 +21,7 @@ from lhrs.training.output import (
     Record,
     finished_record,
     is_main_process,
+    is_to_do,
     load_tensors,
     mark_finished,
     new_folder,
@@ -93,7 +94,7 @@ def train_vision(run: VisionRun) -> None:
     """
     record = Record(kind=run.kind)
     start = None if run.start is None else _weights(run.start, "vision")
-    if not open_run(run, record):
+    if not is_to_do(run):
         return
     sources = _sources(run.data)
     dataset = VisionDataset(sources, run.canvas, run.seed)
@@ -105,6 +106,7 @@ def train_vision(run: VisionRun) -> None:
     module = VisionPretraining(encoder, sources, dataset.num_covers, run.label_smoothing, run.cutmix)
     if start is not None:
         _load(module, start, cast(Path, run.start))
+    open_run(run, record)
     print_trainable(module, lambda name: "encoder" if name.startswith("encoder.") else "heads")
     settings = run.fit
     arguments = training_arguments(
@@ -136,7 +138,7 @@ def train_questions(run: QuestionsRun) -> None:
     record = Record(kind=run.kind)
     vision = None if run.vision is None else _weights(run.vision, "vision")
     start = None if run.start is None else _weights(run.start, "questions")
-    if not open_run(run, record):
+    if not is_to_do(run):
         return
     sources = _sources(run.data)
     torch.manual_seed(run.seed)
@@ -152,6 +154,7 @@ def train_questions(run: QuestionsRun) -> None:
         sources, tokenizer, tokens, phases, IMAGE_SIZE, run.text_tokens, run.rows_per_epoch, run.seed
     )
     module = QuestionLoss(model, run.train_vision)
+    open_run(run, record)
     print_trainable(module)
     settings = run.fit
     arguments = training_arguments(

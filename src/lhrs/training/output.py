@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -48,30 +47,32 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def open_run(run: Run, record: Record) -> bool:
-    """Make the run's folder, or go on in it; return False if the run is finished already.
+def is_to_do(run: Run) -> bool:
+    """Return False if the run is finished already; write nothing.
 
     Raises:
         ConfigError: the folder holds another run.
     """
-    settings = run.model_dump(mode="json")
     previous = run.out / "run.yaml"
-    if previous.exists():
-        from lhrs.training.run import load_run
+    if not previous.exists():
+        return True
+    from lhrs.training.run import load_run
 
-        before = load_run(previous).model_dump(mode="json")
-        changed = [k for k in settings if k not in MAY_CHANGE and before.get(k) != settings[k]]
-        if changed:
-            raise ConfigError(
-                f"{run.out} holds a run with another {changed[0]!r}; choose another `out`, or remove that folder."
-            )
-        if (run.out / "run.json").exists() and read_record(run.out).finished:
-            return False
+    settings, before = run.model_dump(mode="json"), load_run(previous).model_dump(mode="json")
+    changed = [k for k in settings if k not in MAY_CHANGE and before.get(k) != settings[k]]
+    if changed:
+        raise ConfigError(
+            f"{run.out} holds a run with another {changed[0]!r}; choose another `out`, or remove that folder."
+        )
+    return not ((run.out / "run.json").exists() and read_record(run.out).finished)
+
+
+def open_run(run: Run, record: Record) -> None:
+    """Make the run's folder, or go on in it; called when model and data are known to be there."""
     if is_main_process():
         run.out.mkdir(parents=True, exist_ok=True)
         write_file(run.out / "run.json", record.model_dump_json(indent=2) + "\n")
-        save(run, previous)
-    return True
+        save(run, run.out / "run.yaml")
 
 
 def read_record(folder: Path) -> Record:
@@ -139,12 +140,6 @@ def new_folder(path: Path) -> Iterator[Path]:
     yield part
     shutil.rmtree(path, ignore_errors=True)
     part.replace(path)
-
-
-def wait_for_all() -> None:
-    """Wait until every process is here; with one process, do nothing."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
 
 
 def absolute(model: ModelConfig) -> ModelConfig:
