@@ -6,19 +6,17 @@ model from the hub plus the LoRA adapter in `TextLoRA/`, which is merged here: W
 
 import json
 import math
-import pickle
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lhrs.errors import CheckpointError
 from lhrs.models.configuration import LHRSBridgeConfig
 from lhrs.models.encoder import TAIL
+from lhrs.models.importers.files import read_table
 from lhrs.models.modeling import LHRSForConditionalGeneration
 
 State = dict[str, Tensor]
@@ -65,7 +63,7 @@ def read_final(path: Path) -> tuple[State, State]:
     Raises:
         CheckpointError: the file is missing, broken, holds more than tensors, or is something else.
     """
-    saved = _torch_load(path)
+    saved = read_table(path)
     saved = saved.get("model", saved)  # runs without DeepSpeed nest everything once more
     try:
         return saved["rgb_ckpt"], saved["other_ckpt"]["rgb_pooler"]
@@ -170,24 +168,7 @@ def _adapter_config(folder: Path) -> dict[str, Any]:
 
 def _adapter_weights(folder: Path) -> State:
     path = folder / "adapter_model.safetensors"
-    if not path.exists():
-        return _torch_load(folder / "adapter_model.bin")
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} is broken: {error}") from error
-
-
-def _torch_load(path: Path) -> dict[str, Any]:
-    try:
-        saved = torch.load(path, weights_only=True, map_location="cpu")
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is broken or holds more than tensors: {str(error).splitlines()[0]}") from error
-    if not isinstance(saved, dict):
-        raise CheckpointError(f"{path} holds a {type(saved).__name__}, not a table of tensors")
-    return saved
+    return read_table(path if path.exists() else folder / "adapter_model.bin")
 
 
 def _fill(module: nn.Module, state: State, where: str) -> None:

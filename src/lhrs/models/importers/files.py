@@ -1,0 +1,51 @@
+"""Read foreign checkpoints without ever running what is in them."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from lhrs.errors import CheckpointError
+
+
+class _Ignored:
+    """Stands for objects of training frameworks that lie beside the tensors; takes any state and does nothing."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+_BESIDE_TENSORS = ("Exploring.utils.metric.MetricStroge",)
+"""Classes that released files are known to hold. They are read as `_Ignored`; no other class is let in."""
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Return the table of tensors in a `.safetensors` or torch file.
+
+    Raises:
+        CheckpointError: the file is missing, broken, holds code, or is no table.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            return dict(load_file(path))
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{path} does not exist") from error
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path} is broken: {error}") from error
+    try:
+        stubs: list[Any] = [(_Ignored, name) for name in _BESIDE_TENSORS]
+        with torch.serialization.safe_globals(stubs):
+            saved = torch.load(path, weights_only=True, map_location="cpu")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is broken or holds more than tensors: {str(error).splitlines()[0]}") from error
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{path} holds a {type(saved).__name__}, not a table of tensors")
+    return saved
