@@ -16,6 +16,7 @@ _COMMANDS = {
     "chat": ("chat", "Talk about an image."),
     "data": ("data", "Look at conversation data, and find what is wrong with it."),
     "train": ("train", "Train a model as a run file says."),
+    "convert": ("convert", "Convert published LHRS-Bot, LHRS-Bot-Nova and CMID weights."),
 }
 _EXTRA_OF = {
     **dict.fromkeys(("torch", "torchvision", "transformers", "accelerate", "peft", "timm", "safetensors"), "torch"),

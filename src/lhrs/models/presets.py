@@ -142,7 +142,10 @@ def build_model(
     levels = list(preset.levels)
     encoder = str(encoder or preset.encoder)
     vision = _load_encoder(encoder, levels, dtype)
-    language, tokenizer = _load_language(str(language_model or preset.language_model), preset, dtype)
+    source = str(language_model or preset.language_model)
+    language, tokenizer = load_language(source, preset, dtype)
+    if tokenizer is None:
+        raise CheckpointError(f"{source} has no tokenizer")
     widths = level_widths(vision, levels)
     bridge_config = build_bridge(preset, **{"level_sizes": widths, **bridge})
     image_token_id = cast(int, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
@@ -154,7 +157,7 @@ def build_model(
     model.lm_head = language.get_output_embeddings()
     model.model.bridge = Bridge(bridge_config, config.text_config.hidden_size).to(dtype)
     model.model.bridge.apply(model._init_weights)
-    model.generation_config = _generation(language, tokenizer, preset)
+    model.generation_config = generation_settings(language, tokenizer, preset)
     image_processor = AutoImageProcessor.from_pretrained(encoder)
     return model.eval(), LHRSProcessor(image_processor, tokenizer, num_image_tokens=bridge_config.num_tokens)
 
@@ -171,14 +174,19 @@ def _load_encoder(source: str, levels: list[int], dtype: torch.dtype) -> PreTrai
     return encoder
 
 
-def _load_language(source: str, preset: Preset, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_language(
+    source: str, preset: Preset, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """Load a causal language model, and its tokenizer if it has one, made ready for images."""
+    model = _load(AutoModelForCausalLM, source, dtype)
+    if Path(source).is_dir() and not any(Path(source).glob("token*")):
+        return model, None
     tokenizer = AutoTokenizer.from_pretrained(source)
     tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
     tokenizer.chat_template = chat_template(preset.chat)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    model = _load(AutoModelForCausalLM, source, dtype)
     if len(tokenizer) > len(cast(Tensor, model.get_input_embeddings().weight)):
         # New rows become the mean of the old ones, so the placeholder's logit never is the largest.
         model.resize_token_embeddings(len(tokenizer))
@@ -192,9 +200,13 @@ def _load(auto: Any, source: str, dtype: torch.dtype, **kwargs: Any) -> PreTrain
     return model
 
 
-def _generation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, preset: Preset) -> GenerationConfig:
+def generation_settings(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, preset: Preset
+) -> GenerationConfig:
     """Greedy, as both papers evaluate; the language models' own defaults sample."""
     eos = model.generation_config.eos_token_id
+    if tokenizer is None:
+        return GenerationConfig(do_sample=False, eos_token_id=eos, pad_token_id=eos if isinstance(eos, int) else None)
     stop = [eos] if isinstance(eos, int) else list(eos or [tokenizer.eos_token_id])
     stop += [tokenizer.convert_tokens_to_ids(token) for token in preset.stop if token in tokenizer.get_vocab()]
     return GenerationConfig(

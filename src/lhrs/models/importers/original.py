@@ -21,6 +21,9 @@ from lhrs.models.modeling import LHRSForConditionalGeneration
 
 State = dict[str, Tensor]
 
+ADAPTER = "TextLoRA"
+"""Folder of the LoRA beside `FINAL.pt`."""
+
 BRIDGE_NAMES = {
     "layernorm_query": "query_norm",
     "layernorm_kv": "key_norm",
@@ -49,26 +52,33 @@ def load_original(model: LHRSForConditionalGeneration, path: Path) -> None:
     Raises:
         CheckpointError: a file is unreadable, or its tensors do not fit the model.
     """
-    vision, bridge = read_final(path)
-    tower = model.model.vision_tower
-    _fill(tower, encoder_state(vision, tower.config.num_hidden_layers), f"{path}: encoder")
-    _fill(model.model.bridge, bridge_state(bridge, model.config.bridge_config), f"{path}: bridge")
-    if (adapter := path.parent / "TextLoRA").is_dir():
+    fill(model, *split_final(read_table(path), path), path)
+    if (adapter := path.parent / ADAPTER).is_dir():
         merge_lora(model.model.language_model, adapter)
 
 
-def read_final(path: Path) -> tuple[State, State]:
-    """Return the encoder's and the bridge's tensors under their original names.
+def split_final(saved: dict[str, Any], path: Path) -> tuple[State, State]:
+    """Return the encoder's and the bridge's tensors of a `FINAL.pt`, under their original names.
 
     Raises:
-        CheckpointError: the file is missing, broken, holds more than tensors, or is something else.
+        CheckpointError: the table is something else.
     """
-    saved = read_table(path)
     saved = saved.get("model", saved)  # runs without DeepSpeed nest everything once more
     try:
         return saved["rgb_ckpt"], saved["other_ckpt"]["rgb_pooler"]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not an LHRS-Bot checkpoint: it lacks {error}") from error
+
+
+def fill(model: LHRSForConditionalGeneration, vision: State, bridge: State, path: Path) -> None:
+    """Put the tensors of `split_final` into encoder and bridge, in place.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
+    tower = model.model.vision_tower
+    _fill(tower, encoder_state(vision, tower.config.num_hidden_layers), f"{path}: encoder")
+    _fill(model.model.bridge, bridge_state(bridge, model.config.bridge_config), f"{path}: bridge")
 
 
 def encoder_state(original: State, num_layers: int) -> State:
@@ -127,10 +137,10 @@ def merge_lora(language_model: nn.Module, folder: Path) -> None:
     Raises:
         CheckpointError: the adapter is unreadable, of another kind than plain LoRA, incomplete, or does not fit.
     """
-    config = _adapter_config(folder)
+    config = adapter_config(folder)
     scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
     pairs: dict[str, State] = {}
-    for name, value in _adapter_weights(folder).items():
+    for name, value in adapter_weights(folder).items():
         if match := LORA_NAME.fullmatch(name):
             pairs.setdefault(f"{match[1]}.weight", {})[match[2]] = value.float()
         elif "lora_" in name:
@@ -152,7 +162,8 @@ def merge_lora(language_model: nn.Module, folder: Path) -> None:
         weight.copy_(weight.float() + scale * (b @ a).to(weight.device))
 
 
-def _adapter_config(folder: Path) -> dict[str, Any]:
+def adapter_config(folder: Path) -> dict[str, Any]:
+    """Return `adapter_config.json`; raise `CheckpointError` if it is no plain LoRA."""
     path = folder / "adapter_config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -166,7 +177,8 @@ def _adapter_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _adapter_weights(folder: Path) -> State:
+def adapter_weights(folder: Path) -> State:
+    """Return the adapter's tensors under the names in the file."""
     path = folder / "adapter_model.safetensors"
     return read_table(path if path.exists() else folder / "adapter_model.bin")
 
