@@ -54,6 +54,7 @@ def save(pixels: np.ndarray, path: Path) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write one text a line."""
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
