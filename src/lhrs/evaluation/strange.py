@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lhrs.errors import DataError
+from lhrs.errors import DataError, MissingExtraError
 from lhrs.imagery.open import open_image
 
 _WORDS = [
@@ -88,23 +88,16 @@ def _text(rng: np.random.Generator) -> np.ndarray:
 
 
 def _photos() -> list[np.ndarray]:
-    found: list[np.ndarray] = []
+    """Return the photographs that scikit-image and scikit-learn carry, whole and in quarters."""
     try:
         from skimage import data as skimage_data
-
-        folder = Path(skimage_data.__file__).parent
-        for path in sorted(p for p in folder.iterdir() if p.suffix in {".png", ".jpg"} and p.stem in _PHOTOS):
-            found += _crops(open_image(path).pixels)
-    except ImportError:
-        pass
-    try:
         from sklearn.datasets import load_sample_images
-
-        for image in load_sample_images().images:
-            found += _crops(np.asarray(image))
-    except ImportError:
-        pass
-    return found
+    except ImportError as error:
+        raise MissingExtraError("the photos need scikit-image and scikit-learn: pip install 'lhrs[eval]'") from error
+    folder = Path(skimage_data.__file__).parent
+    files = sorted(p for p in folder.iterdir() if p.suffix in {".png", ".jpg"} and p.stem in _PHOTOS)
+    photos = [*(open_image(path).pixels for path in files), *map(np.asarray, load_sample_images().images)]
+    return [crop for photo in photos for crop in _crops(photo)]
 
 
 def _crops(pixels: np.ndarray) -> list[np.ndarray]:
