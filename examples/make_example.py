@@ -12,7 +12,10 @@ from PIL import Image, ImageFilter
 from rasterio.transform import from_origin
 
 SIDE = 256
-GSD_M = 2.5
+GSD_M = 10.0
+"""As Sentinel-2 sees it."""
+HAZE = np.array([95, 105, 110])
+"""Colour of the air between satellite and ground."""
 
 
 def smooth_noise(rng: np.random.Generator, cells: int) -> np.ndarray:
@@ -44,6 +47,8 @@ def render(seed: int = 3) -> np.ndarray:
     water = np.clip((width - np.abs(x - centre)) / 3, 0, 1)[..., None]
     image = image * (1 - bank) + np.array([58, 78, 56]) * bank
     image = image * (1 - water) + (np.array([52, 76, 88]) + 3 * smooth_noise(rng, 30)[..., None]) * water
+    mean = image.mean((0, 1))
+    image = 0.7 * (mean + 1.3 * (image - mean)) + 0.3 * HAZE
     rendered = Image.fromarray(image.clip(0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(1.2))
     return np.asarray(rendered)
 
