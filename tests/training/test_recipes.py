@@ -14,7 +14,8 @@ RECIPES = sorted(FOLDER.glob("*.yaml"))
 NAMES = {
     *(f"{system}-{stage}" for system in ("lhrs-bot", "lhrs-bot-nova") for stage in ("1-align", "2-instruct")),
     *(f"{system}-3-multitask" for system in ("lhrs-bot", "lhrs-bot-nova")),
-    *(f"lhrs-nano-{part}" for part in ("0-vision", "1-vision", "2-questions", "3-lookup", "4-vision", "5-answers", "6-polish")),
+    *("lhrs-nano-0-vision", "lhrs-nano-1-vision", "lhrs-nano-2-questions", "lhrs-nano-3-lookup", "lhrs-nano-4-vision"),
+    *("lhrs-nano-5-answers", "lhrs-nano-6-polish"),
 }
 
 
