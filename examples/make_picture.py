@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 QUESTIONS = [
     "What is the land cover in this image?",
     "Is there a river in this image?",
-    "Is there a highway?",
+    "Is there a harbor?",
     "Who is the mayor?",
 ]
 SIDE, WIDTH, PAD = 320, 940, 24
