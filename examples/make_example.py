@@ -1,7 +1,7 @@
 """Render `examples/river.tif`: a made-up satellite view of a river between fields, as a small georeferenced GeoTIFF.
 
-No real imagery is involved, so the file may be shared freely. `python examples/make_example.py` writes the same bytes
-again.
+Haze and contrast were chosen so that the embedded model recognises the river (dev/LOG.md). No real imagery is involved,
+so the file may be shared freely. `python examples/make_example.py` writes the same bytes again.
 """
 
 from pathlib import Path
