@@ -217,6 +217,29 @@ def parse_boxes(text: str, size_wh: Size, style: str) -> ParsedBoxes:
     return ParsedBoxes(pixels, len(candidates) - len(pixels))
 
 
+def box_pattern(style: str) -> tuple[str, str]:
+    """Return regular expressions of one box as `format_boxes` writes it, and of what stands between two.
+
+    Coordinates are 0 to the style's limit; their order is not checked. For the styles that are plain text, all but
+    `loc64`.
+    """
+    form = _style(style)
+    low, high = (form.write(np.full(4, value)) for value in (0.0, 1.0))
+    limit = re.findall(_NUMBER, high)[0]
+    digits = len(limit) - 1
+    number = (
+        rf"0\.[0-9]{{{digits - 1}}}|{re.escape(limit)}" if "." in limit else rf"0|[1-9][0-9]{{0,{digits - 1}}}|{limit}"
+    )
+    return f"(?:{number})".join(re.escape(part) for part in re.split(_NUMBER, low)), re.escape(form.separator)
+
+
+def largest_coordinate(beginning: str, style: str) -> float:
+    """Return the largest coordinate of a text style that begins so: "0.4" can become 0.499, "1" can become 1000."""
+    write = _style(style).write
+    texts = [re.findall(_NUMBER, write(np.full(4, n / 1000)))[0] for n in range(1001)]
+    return max((float(text) for text in texts if text.startswith(beginning)), default=-np.inf)
+
+
 def _style(name: str) -> _Style:
     if name not in _STYLES:
         raise ValueError(f"unknown box style {name!r}; known: {', '.join(STYLES)}")

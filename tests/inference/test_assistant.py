@@ -97,7 +97,7 @@ def test_a_conversation_passes_on_what_the_model_said():
     assert talk.ask("where is it?").answer == "1 box"
     talk.ask("and now?")
     assert runtime.asked[1].history == (("where is it?", "<loc_0><loc_0><loc_31><loc_63>"),)
-    assert runtime.asked[1].pixels is runtime.asked[0].pixels
+    assert runtime.asked[1].images[0] is runtime.asked[0].images[0]
 
 
 def test_empty_questions_are_refused():

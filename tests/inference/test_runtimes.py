@@ -27,7 +27,7 @@ def mixed(images) -> list[Request]:
     options = ("river", "forest", "annual crop", "forest and river")
     return [
         Request(
-            None if n % 5 == 4 else images[n % len(images)],
+            () if n % 5 == 4 else (images[n % len(images)],) * (1 + (n == 6)),
             QUESTIONS[n % len(QUESTIONS)],
             options if n % 4 == 3 else None,
             LIMIT,
@@ -55,7 +55,7 @@ def test_torch_and_onnx_agree_token_for_token(onnx, nano, images):
         assert ours.token_texts == theirs.token_texts and ours.text == theirs.text
         assert ours.probabilities == pytest.approx(theirs.probabilities, abs=2e-3)
     assert runtime.distance(images[0]) == pytest.approx(onnx.distance(images[0]), rel=1e-3)
-    drawn = Request(images[1], QUESTIONS[3], max_new_tokens=LIMIT, sampling=Sampling(1.0, 7))
+    drawn = Request((images[1],), QUESTIONS[3], max_new_tokens=LIMIT, sampling=Sampling(1.0, 7))
     pieces: list[str] = []
     assert runtime.generate([drawn], pieces.append)[0].text == onnx.generate([drawn])[0].text == "".join(pieces)
     with pytest.raises(ConfigError, match="cannot be used"):
@@ -64,33 +64,33 @@ def test_torch_and_onnx_agree_token_for_token(onnx, nano, images):
 
 def test_options_share_all_probability(onnx, images):
     options = ("river", "forest", "annual crop")
-    reply = onnx.generate([Request(images[0], "which?", options)])[0]
+    reply = onnx.generate([Request((images[0],), "which?", options)])[0]
     assert reply.text in options and 1 / 3 <= reply.sequence_probability <= 1
 
 
 def test_an_option_comes_back_as_it_was_given_however_the_tokenizer_spells_it(onnx, images):
     options = ("half a km\u00b2", "\uff26ull km\u00b2", "an option that goes on " * 10)  # NFKC turns these into others
-    assert onnx.generate([Request(images[0], "how big?", options, max_new_tokens=4)])[0].text in options
+    assert onnx.generate([Request((images[0],), "how big?", options, max_new_tokens=4)])[0].text in options
 
 
 def test_options_that_the_model_cannot_tell_apart_are_refused(onnx, images):
     with pytest.raises(ConfigError, match=r"'km2' is the same as 'km\u00b2'"):
-        onnx.generate([Request(images[0], "which?", ("km\u00b2", "km2"))])
+        onnx.generate([Request((images[0],), "which?", ("km\u00b2", "km2"))])
 
 
 def test_a_question_longer_than_the_model_reads_is_refused(onnx, images):
     with pytest.raises(ConfigError, match="tokens"):
-        onnx.generate([Request(images[0], "why? " * 2000)])
+        onnx.generate([Request((images[0],), "why? " * 2000)])
 
 
 def test_streamed_pieces_make_the_answer(onnx, images):
     pieces: list[str] = []
-    reply = onnx.generate([Request(images[0], QUESTIONS[3], max_new_tokens=LIMIT)], pieces.append)[0]
+    reply = onnx.generate([Request((images[0],), QUESTIONS[3], max_new_tokens=LIMIT)], pieces.append)[0]
     assert "".join(pieces) == reply.text
 
 
 def test_a_remembered_image_answers_as_a_fresh_one(onnx, images):
-    ask: Callable = lambda image, question: onnx.generate([Request(image, question, max_new_tokens=LIMIT)])[0]  # noqa: E731
+    ask: Callable = lambda image, question: onnx.generate([Request((image,), question, max_new_tokens=LIMIT)])[0]  # noqa: E731
     remembered = [ask(images[0], question) for question in QUESTIONS]
     for question, first in zip(QUESTIONS, remembered, strict=True):
         ask(images[1], "is it a forest?")
@@ -103,7 +103,7 @@ def test_a_remembered_image_is_not_encoded_again(onnx, images, monkeypatch):
     prepare = onnx.prepare
     monkeypatch.setattr(onnx, "prepare", lambda pixels: encoded.append(1) or prepare(pixels))
     for question in QUESTIONS[:3]:
-        onnx.generate([Request(images[2], question, max_new_tokens=1)])
+        onnx.generate([Request((images[2],), question, max_new_tokens=1)])
     assert len(encoded) == 1
 
 
@@ -118,7 +118,7 @@ def test_a_picture_that_the_caller_changes_is_seen_anew(nano, images):
 
 def test_sampling_depends_on_seed_and_index_only(onnx, images):
     def request(seed: int, index: int) -> Request:
-        return Request(images[0], QUESTIONS[3], max_new_tokens=LIMIT, sampling=Sampling(2.0, seed, index))
+        return Request((images[0],), QUESTIONS[3], max_new_tokens=LIMIT, sampling=Sampling(2.0, seed, index))
 
     alone = onnx.generate([request(1, 3)])[0].text
     batch = onnx.generate([request(1, i) for i in range(6)])
@@ -131,7 +131,7 @@ def test_special_tokens_in_a_question_are_plain_text(nano):
 
 
 def test_probabilities_are_those_of_the_answer(onnx, images):
-    reply = onnx.generate([Request(images[0], QUESTIONS[0], max_new_tokens=LIMIT)])[0]
+    reply = onnx.generate([Request((images[0],), QUESTIONS[0], max_new_tokens=LIMIT)])[0]
     assert len(reply.probabilities) - len(reply.token_texts) in {0, 1}  # the end token has a probability, but no text
     assert all(0 < p <= 1 for p in reply.probabilities)
     assert reply.sequence_probability == pytest.approx(np.prod(reply.probabilities))

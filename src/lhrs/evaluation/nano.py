@@ -90,7 +90,7 @@ class Scorer:
             requests = []
             for image, question in items[start : start + 64]:
                 pixels = image if isinstance(image, np.ndarray) else open_image(image).pixels
-                requests.append(Request(None if blind else pixels, question, options))
+                requests.append(Request(() if blind else (pixels,), question, options))
             out += [r.text for r in self.assistant.runtime.generate(requests)]
         return out
 

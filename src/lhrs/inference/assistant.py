@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -105,14 +105,14 @@ class Assistant:
     ) -> Iterator[Answer]:
         """See `ground` and `ask_all`."""
         question = GROUND.replace("{expression}", expression.strip() or "the buildings")
-        return self._run(images, _Task(question, question, label=_noun(expression), long=True), on_error)
+        return self._run(images, _Task(question, question, label=_noun(expression), long=True, form="boxes"), on_error)
 
     def count_all(
         self, images: Iterable[ImageInput], thing: str = "buildings", on_error: OnError | None = None
     ) -> Iterator[Answer]:
         """See `count` and `ask_all`."""
         question = COUNT.replace("{thing}", thing)
-        return self._run(images, _Task(question, question), on_error)
+        return self._run(images, _Task(question, question, form="number"), on_error)
 
     def chat(self, image: OpenedImage | None, name: str = "") -> "Chat":
         """Start a conversation about one image, or about none."""
@@ -132,8 +132,8 @@ class Assistant:
 
     def _request(self, image: OpenedImage | None, task: "_Task", index: int) -> Request:
         sampling = Sampling(self.temperature, self.seed, index) if self.temperature > 0 else None
-        pixels = None if image is None else image.pixels
-        return Request(pixels, task.prompt, task.plain, sampling=sampling, history=task.history)
+        images = () if image is None else (image.pixels,)
+        return Request(images, task.prompt, task.plain, task.form, sampling=sampling, history=task.history)
 
     def answer(self, name: str, image: OpenedImage | None, task: "_Task", reply: Reply) -> Answer:
         """Turn a reply of the model into the record that users get."""
@@ -169,6 +169,8 @@ class _Task:
     """Name of the things in boxes."""
     long: bool = False
     """The answer is a sentence or a list: confidence is the mean over tokens, not their product."""
+    form: Literal["text", "number", "boxes"] = "text"
+    """See `Request.form`."""
     history: tuple[tuple[str, str], ...] = ()
     plain: tuple[str, ...] | None = None
     """Options as the model spells them."""

@@ -1,58 +1,219 @@
 """Constrained decoding, and text handed on while it grows."""
 
+import re
 from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Protocol
 
+import numpy as np
+
+from lhrs.boxes import box_pattern, largest_coordinate
 from lhrs.errors import ConfigError
 
+MAX_BOXES = 24
+"""Boxes in one constrained answer."""
 
-class Trie:
-    """The allowed answers of a request as a tree of tokens, walked one token at a time.
 
-    Args:
-        options: the allowed answers.
-        encode: text to token ids; texts it cannot tell apart are refused.
-        end: the token that ends every answer.
+class Vocabulary(Protocol):
+    """What constraints need from a model's tokenizer."""
+
+    end: tuple[int, ...]
+    """Tokens that end an answer; the first is the one to write."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of plain text."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, special tokens included."""
+        ...
+
+    @property
+    def grammars(self) -> Any:
+        """The `llguidance.LLTokenizer` of this vocabulary."""
+        ...
+
+
+class Constraint(Protocol):
+    """The answers that a request allows, walked one token at a time."""
+
+    limit: int | None
+    """Tokens of the longest answer, the end token included; None where the request says it."""
+
+    def allowed(self, tokens: Sequence[int]) -> np.ndarray:
+        """Return the tokens that may follow, never none."""
+        ...
+
+    def forced(self, tokens: Sequence[int]) -> list[int]:
+        """Return the tokens up to the end where no choice is left, else nothing."""
+        ...
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Return the answer that tokens without the end token spell; an unfinished one is cut back to a whole one."""
+        ...
+
+
+class Options:
+    """One of several texts, as a tree of tokens.
 
     Raises:
         ConfigError: two options are the same tokens, or one has none.
     """
 
-    def __init__(self, options: Sequence[str], encode: Callable[[str], Sequence[int]], end: int) -> None:
+    def __init__(self, options: Sequence[str], vocabulary: Vocabulary) -> None:
         self.root: dict[int, dict] = {}
+        self._end = vocabulary.end
         self._option: dict[tuple[int, ...], str] = {}
         for option in options:
-            tokens = tuple(encode(option))
+            tokens = tuple(vocabulary.encode(option))
             if not tokens or tokens in self._option:
                 same = f"the same as {self._option[tokens]!r}" if tokens else "no text"
                 raise ConfigError(f"option {option!r} is {same} to the model.")
             self._option[tokens] = option
             node = self.root
-            for token in (*tokens, end):
+            for token in tokens:
                 node = node.setdefault(token, {})
+            node.update({end: {} for end in self._end})
+        self.limit: int | None = 1 + max(map(len, self._option))
 
-    @property
-    def depth(self) -> int:
-        """Tokens of the longest answer, the end token included."""
-        return 1 + max(map(len, self._option))
+    def allowed(self, tokens: Sequence[int]) -> np.ndarray:
+        """See `Constraint.allowed`."""
+        return np.array(list(self._walk(tokens)))
 
-    def option(self, tokens: Sequence[int]) -> str:
-        """Return the option that a complete answer, without its end token, spells."""
+    def forced(self, tokens: Sequence[int]) -> list[int]:
+        """See `Constraint.forced`."""
+        path: list[int] = []
+        node = self._walk(tokens)
+        while len(node) == 1 and (token := next(iter(node))) not in self._end:
+            path.append(token)
+            node = node[token]
+        return [*path, self._end[0]] if set(node) == set(self._end) else []
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """See `Constraint.text`."""
         return self._option[tuple(tokens)]
 
-    def forced(self, node: dict[int, dict]) -> list[int]:
-        """Return the tokens that follow without a choice, up to the next fork or the end."""
-        path: list[int] = []
-        while len(node) == 1:
-            token, node = next(iter(node.items()))
-            path.append(token)
-        return path
-
-    def walk(self, tokens: Sequence[int]) -> dict[int, dict]:
-        """Return the node that a sequence of tokens leads to."""
+    def _walk(self, tokens: Sequence[int]) -> dict[int, dict]:
         node = self.root
         for token in tokens:
             node = node[token]
         return node
+
+
+class Pattern:
+    """Text that matches a regular expression of Rust's `regex` crate as a whole.
+
+    Raises:
+        ConfigError: the expression is wrong.
+    """
+
+    limit: int | None = None
+
+    def __init__(self, pattern: str, vocabulary: Vocabulary) -> None:
+        from llguidance import LLMatcher
+
+        self._vocabulary, self._seen = vocabulary, 0
+        self._matcher = LLMatcher(vocabulary.grammars, LLMatcher.grammar_from_regex(pattern), log_level=0)
+        if self._matcher.is_error():
+            raise ConfigError(f"pattern {pattern!r}: {self._matcher.get_error()}")
+        self._whole = re.compile(pattern)
+
+    def allowed(self, tokens: Sequence[int]) -> np.ndarray:
+        """See `Constraint.allowed`."""
+        self._matcher.consume_tokens(list(tokens[self._seen :]))
+        self._seen = len(tokens)
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        found = np.flatnonzero(np.unpackbits(bits, bitorder="little"))
+        ends = self._vocabulary.end
+        if not self._matcher.is_accepting():
+            return found
+        return np.union1d(found, ends)  # the grammar knows one end token, a model may have several
+
+    def forced(self, tokens: Sequence[int]) -> list[int]:
+        """See `Constraint.forced`."""
+        return []
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """See `Constraint.text`."""
+        for length in range(len(tokens), 0, -1):
+            if self._whole.fullmatch(text := self._vocabulary.decode(tokens[:length])):
+                return text
+        return ""
+
+
+class BoxText(Pattern):
+    """Boxes in one of the text styles of `lhrs.boxes`, each with x2 >= x1 and y2 >= y1.
+
+    The pattern cares for the form. Which numbers may still follow is looked up in the text so far: all numbers of a
+    constrained answer are coordinates, four to a box.
+    """
+
+    def __init__(self, style: str, refusal: str | None, vocabulary: Vocabulary) -> None:
+        box, joint = box_pattern(style)
+        other = f"|{re.escape(refusal)}" if refusal else ""
+        super().__init__(rf"{box}(?:{joint}{box}){{0,{MAX_BOXES - 1}}}{other}", vocabulary)
+        self._box = re.compile(rf"{box}(?:{joint}{box})*")
+        self._largest = cache(lambda beginning: largest_coordinate(beginning, style))
+
+    def allowed(self, tokens: Sequence[int]) -> np.ndarray:
+        """See `Constraint.allowed`."""
+        found, ends = super().allowed(tokens), self._vocabulary.end
+        return np.array([t for t in found if t in ends or self._ordered(self._vocabulary.decode([*tokens, int(t)]))])
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """See `Constraint.text`."""
+        whole = self._vocabulary.decode(tokens)
+        found = self._box.match(whole)
+        return found[0] if found else super().text(tokens)
+
+    def _ordered(self, text: str) -> bool:
+        numbers = re.findall(r"\d[\d.]*", text)
+        complete = len(numbers) - text[-1:].isdigit() - text.endswith(".")
+        for n in range(max(len(numbers) - 8, 0), len(numbers)):
+            upper = float(numbers[n]) if n < complete else self._largest(numbers[n])
+            if n % 4 >= 2 and upper < float(numbers[n - 2]):
+                return False
+        return True
+
+
+class Locations:
+    """Boxes as groups of four location tokens, or the model's refusal.
+
+    Args:
+        places: ids of the location tokens, in order.
+        refusal: a text that may be said instead.
+        vocabulary: of the model.
+    """
+
+    limit: int | None = 4 * MAX_BOXES + 1
+
+    def __init__(self, places: Sequence[int], refusal: str | None, vocabulary: Vocabulary) -> None:
+        self._places, self._vocabulary = np.asarray(places), vocabulary
+        self._bin = {int(token): n for n, token in enumerate(places)}
+        self._refusal = vocabulary.encode(refusal) if refusal else []
+
+    def allowed(self, tokens: Sequence[int]) -> np.ndarray:
+        """See `Constraint.allowed`."""
+        ends = list(self._vocabulary.end)
+        if tokens and tokens[0] not in self._bin:
+            return np.array(self._refusal[len(tokens) : len(tokens) + 1] or ends)
+        corner, whole = len(tokens) % 4, self._places.tolist()
+        if corner < 2:
+            other = [] if corner else ends if tokens else self._refusal[:1]
+            return np.array(whole + other)
+        return self._places[self._bin[tokens[-2]] :]
+
+    def forced(self, tokens: Sequence[int]) -> list[int]:
+        """See `Constraint.forced`."""
+        if tokens and tokens[0] not in self._bin:
+            return [*self._refusal[len(tokens) :], self._vocabulary.end[0]]
+        return []
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """See `Constraint.text`."""
+        if tokens and tokens[0] in self._bin:
+            tokens = tokens[: len(tokens) // 4 * 4]
+        return self._vocabulary.decode(tokens)
 
 
 class Stream:

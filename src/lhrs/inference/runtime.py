@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -23,18 +23,21 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One question about one image."""
+    """One question about images."""
 
-    pixels: np.ndarray | None
-    """uint8 `(H, W, 3)`, any size; None asks without an image. Requests that hold the same array share its encoding."""
+    images: tuple[np.ndarray, ...]
+    """uint8 `(H, W, 3)`, any size; none or several. Requests that hold the same array share its encoding."""
     question: str
     options: tuple[str, ...] | None = None
     """When given, the answer is exactly one of these texts."""
+    form: Literal["text", "number", "boxes"] = "text"
+    """What the answer must be; with "number" or "boxes" a model may also say that it cannot tell, if it was taught to.
+    Not together with `options`."""
     max_new_tokens: int = 112
     sampling: Sampling | None = None
     """How to draw tokens; None takes the likeliest."""
     history: tuple[tuple[str, str], ...] = ()
-    """Earlier (question, answer) pairs about the same image, for models that were trained on conversations."""
+    """Earlier (question, answer) pairs about the same images, for models that were trained on conversations."""
 
 
 @dataclass(frozen=True)

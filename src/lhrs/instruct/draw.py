@@ -48,13 +48,14 @@ def dress(question: str, draw: Draw, task: str = "") -> str:
     """Vary punctuation, politeness and spelling, as people do.
 
     Words that were never taught stand for each other in open questions, so that a new verb alone is no reason to
-    abstain.
+    abstain; and in long unanswerable ones, so that it is no reason to answer either.
     """
     words = question.split(" ")
     if task in _OPEN and len(words) > 2 and draw.chance(0.25):
         at = int(draw.rng.integers(len(words)))
-        unknown = "".join(draw.pick_some(list(_SYLLABLES), int(draw.rng.integers(2, 4))))
-        words[at : at + 1] = [unknown] if draw.chance(0.6) else []
+        words[at : at + 1] = [_unknown(draw)] if draw.chance(0.6) else []
+    if task == "abstain" and len(words) > 4 and draw.chance(0.25):
+        words[int(draw.rng.integers(len(words)))] = _unknown(draw)
     long_ones = [n for n, word in enumerate(words) if len(word) > 4 and word.isalpha()]
     if task in _SPELLED and long_ones and draw.chance(0.08):
         at = draw.pick(long_ones)
@@ -67,6 +68,11 @@ def dress(question: str, draw: Draw, task: str = "") -> str:
     if draw.chance(0.06):
         question = question + draw.pick(list(_CLOSERS))
     return question
+
+
+def _unknown(draw: Draw) -> str:
+    """Make up a word."""
+    return "".join(draw.pick_some(list(_SYLLABLES), int(draw.rng.integers(2, 4))))
 
 
 def _misspell(word: str, draw: Draw) -> str:

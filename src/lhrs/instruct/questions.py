@@ -115,6 +115,8 @@ def scene_options(facts: ImageFacts, draw: Draw) -> QA | None:
     every = len(draw.banks.classes[facts.vocabulary])
     count = every if draw.chance(0.25) else int(draw.rng.integers(2, 9))
     texts, right = _options(facts, draw, count)
+    if draw.chance(0.2):  # labels of data sets: "mobilehomepark"
+        texts, right = [t.replace(" ", "") for t in texts], right.replace(" ", "")
     style = int(draw.rng.integers(6))
     if style == 0:
         listed = ", ".join(texts[:-1]) + f" or {texts[-1]}"

@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
+from transformers import PreTrainedTokenizerFast
 
 from lhrs.data.questions import Phase, QuestionRows, collate_rows
 from lhrs.data.vision import Source, VisionDataset, load_sources
@@ -142,7 +143,7 @@ def train_questions(run: QuestionsRun) -> None:
         return
     sources = _sources(run.data)
     torch.manual_seed(run.seed)
-    tokenizer = train_tokenizer(tokenizer_texts(load_banks()), run.vocab_size)
+    tokenizer = _tokenizer(run)
     model, processor = build_nano(tokenizer)
     if start is not None:
         _load(model, start, cast(Path, run.start), absent={"lm_head.weight"})  # tied to the embedding
@@ -176,6 +177,13 @@ def train_questions(run: QuestionsRun) -> None:
         with new_folder(run.out / "model") as folder:
             package(model, processor, sources, folder, run.seed)
         mark_finished(run.out, record)
+
+
+def _tokenizer(run: QuestionsRun) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of the run to begin with: one trained anew would number its tokens otherwise."""
+    if run.start is not None:
+        return PreTrainedTokenizerFast.from_pretrained(run.start / "model", padding_side="left")
+    return train_tokenizer(tokenizer_texts(load_banks()), run.vocab_size)
 
 
 def _sources(settings: Sources) -> list[Source]:

@@ -1,24 +1,27 @@
 """Any LHRS model through torch and transformers: bigger models, GPUs, conversations."""
 
+import copy
+import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
-from transformers.generation.streamers import BaseStreamer
+from transformers import DynamicCache
 
 from lhrs.errors import CheckpointError, ConfigError
-from lhrs.inference.decoding import Stream, Trie
+from lhrs.inference.engine import Choice, Engine, Images, Prompt, positions
 from lhrs.inference.familiarity import Familiarity
 from lhrs.inference.runtime import Reply, Request
 from lhrs.models.modeling import LHRSForConditionalGeneration
-from lhrs.models.processing import LHRSProcessor
+from lhrs.models.processing import IMAGE_TOKEN, LHRSProcessor
 
 _REQUESTS_PER_BATCH = 16
+_IMAGES_PER_BATCH = 16
 
 
 class TorchRuntime:
@@ -45,13 +48,18 @@ class TorchRuntime:
         self.name = Path(model).resolve().name if Path(model).is_dir() else model
         self.box_style = getattr(self._model.config, "box_style", None) or "unit"
         self._tokenizer = self._processor.tokenizer
-        self._tokenizer.padding_side = "left"
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         stop = self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id
         if stop is None or self._processor.chat_template is None:
             raise CheckpointError(f"{model} has no {'end token' if stop is None else 'chat template'}.")
-        self._eos: list[int] = stop if isinstance(stop, list) else [stop]
+        self.end: tuple[int, ...] = tuple(stop) if isinstance(stop, list) else (stop,)
+        self.pad: int = self._tokenizer.pad_token_id
+        self.longest: int = self._model.config.text_config.max_position_embeddings
+        self.refusal: str | None = getattr(self._model.config, "refusal", None)
+        self.places: Sequence[int] = self._tokenizer.convert_tokens_to_ids([f"<loc_{n}>" for n in range(64)])
+        self._special = re.compile("|".join(map(re.escape, {*self._tokenizer.all_special_tokens, IMAGE_TOKEN})))
+        self._engine = Engine(self, _REQUESTS_PER_BATCH)
         familiarity = Path(model) / "familiarity.npz"
         self._familiarity = Familiarity.load(familiarity) if familiarity.exists() else None
 
@@ -63,8 +71,9 @@ class TorchRuntime:
 
     def distance(self, pixels: np.ndarray) -> float | None:
         """See `Runtime.distance`."""
-        features = self._features(pixels)
-        return None if features is None or self._familiarity is None else self._familiarity.distance(features)
+        if self._familiarity is None:
+            return None
+        return self._familiarity.distance(cast(np.ndarray, self.read_images([pixels]).features[0]))
 
     @property
     def threshold(self) -> float | None:
@@ -73,117 +82,106 @@ class TorchRuntime:
 
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
         """See `Runtime.generate`."""
-        replies: list[Reply] = []
-        for start in range(0, len(requests), _REQUESTS_PER_BATCH):
-            replies += self._answer_batch(list(requests[start : start + _REQUESTS_PER_BATCH]), on_text)
-        return replies
+        return self._engine.generate(requests, on_text)
+
+    def encode(self, text: str) -> list[int]:
+        """See `Vocabulary.encode`."""
+        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """See `Vocabulary.decode`."""
+        return self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+
+    @cached_property
+    def grammars(self) -> Any:
+        """See `Vocabulary.grammars`."""
+        from llguidance.hf import from_tokenizer
+
+        return from_tokenizer(self._tokenizer, n_vocab=self._model.config.text_config.vocab_size, eos_token=self.end[0])
+
+    def prompt(self, request: Request) -> Prompt:
+        """See `Backend.prompt`."""
+        messages = _messages(request, self._plain)
+        text = self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids = self.encode(text.replace(IMAGE_TOKEN, IMAGE_TOKEN * self._processor.num_image_tokens))
+        image = self._processor.image_token_id
+        last = max((n for n, token in enumerate(ids) if token == image), default=0)
+        return Prompt(tuple(ids[: last + 1]), tuple(ids[last + 1 :]))
 
     @torch.inference_mode()
-    def _answer_batch(self, requests: list[Request], on_text: Callable[[str], None] | None) -> list[Reply]:
-        images = [Image.fromarray(r.pixels) for r in requests if r.pixels is not None]
-        texts = [
-            self._processor.apply_chat_template(_messages(r), tokenize=False, add_generation_prompt=True)
-            for r in requests
-        ]
-        inputs = self._processor(
-            text=texts, images=images or None, padding=True, add_special_tokens=False, return_tensors="pt"
-        ).to(self._model.device, self._model.dtype)
-        choose = _Choose([self._trie(r) for r in requests], requests, self._eos)
-        streamer = None if on_text is None or len(requests) > 1 else _Pieces(self._decode, Stream(on_text))
-        done = self._model.generate(
-            **inputs,
-            generation_config=GenerationConfig(
-                max_new_tokens=max(choose.limits),
-                do_sample=False,
-                eos_token_id=self._eos,
-                pad_token_id=self._tokenizer.pad_token_id,
-                return_dict_in_generate=True,
-                output_logits=True,
-            ),
-            logits_processor=LogitsProcessorList([choose]),
-            streamer=streamer,
+    def read_images(self, images: Sequence[np.ndarray]) -> Images:
+        """See `Backend.read_images`."""
+        tokens: list[torch.Tensor] = []
+        pooled: list[np.ndarray] = []
+        for start in range(0, len(images), _IMAGES_PER_BATCH):
+            part = [Image.fromarray(pixels) for pixels in images[start : start + _IMAGES_PER_BATCH]]
+            pixel_values = self._processor.image_processor(images=part, return_tensors="pt")["pixel_values"]
+            found = self._model.get_image_features(pixel_values.to(self._model.device, self._model.dtype))
+            tokens += list(found.pooler_output)
+            pooled += list(found.last_hidden_state.mean(1).float().cpu().numpy())
+        return Images(tokens, list(pooled) if self._familiarity is not None else [None] * len(images))
+
+    @torch.inference_mode()
+    def start(self, ids: np.ndarray, mask: np.ndarray, images: Sequence[torch.Tensor]) -> DynamicCache:
+        """See `Backend.start`."""
+        cache = DynamicCache(config=self._model.config.text_config)
+        self._read(ids, mask, cache, images)
+        return cache
+
+    @torch.inference_mode()
+    def step(
+        self, ids: np.ndarray, mask: np.ndarray, cache: DynamicCache, choose: Callable[[], Sequence[Choice]]
+    ) -> tuple[list[int], list[float], DynamicCache]:
+        """See `Backend.step`."""
+        hidden = self._read(ids, mask, cache, ())
+        choices = choose()  # on a GPU the language model is still at work
+        logits = self._model.lm_head(hidden[:, -1]).float()
+        scores = logits
+        if any(choice.allowed is not None for choice in choices):
+            banned = torch.zeros(logits.shape, dtype=torch.bool)
+            for row, choice in enumerate(choices):
+                if choice.allowed is not None:
+                    banned[row] = True
+                    banned[row, torch.from_numpy(choice.allowed)] = False
+            scores = logits.masked_fill(banned.to(logits.device), -torch.inf)
+        probabilities = scores.softmax(-1)
+        drawn = [n for n, choice in enumerate(choices) if choice.noise is not None]
+        if drawn:
+            noise = np.stack([cast(Any, choices[n].noise)(logits.shape[1]) for n in drawn])
+            scores = scores.clone()
+            scores[drawn] += torch.from_numpy(noise).to(scores)
+        best = scores.argmax(-1, keepdim=True)
+        return best[:, 0].tolist(), probabilities.gather(1, best)[:, 0].tolist(), cache
+
+    def take(self, cache: DynamicCache, rows: np.ndarray) -> DynamicCache:
+        """See `Backend.take`."""
+        taken = copy.copy(cache)
+        taken.layers = [copy.copy(layer) for layer in cache.layers]
+        taken.batch_select_indices(torch.from_numpy(rows).to(self._model.device))
+        return taken
+
+    def _read(
+        self, ids: np.ndarray, mask: np.ndarray, cache: DynamicCache, images: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        """Run the language model over `(rows, T)` tokens behind the cache, which grows; return hidden states."""
+        on = self._model.device
+        input_ids = torch.from_numpy(ids).to(on)
+        embeds = self._model.get_input_embeddings()(input_ids)
+        if len(images):
+            at = (input_ids == self._processor.image_token_id).unsqueeze(-1)
+            embeds = embeds.masked_scatter(at, torch.cat(list(images)).to(embeds))
+        out = self._model.model.language_model(
+            inputs_embeds=embeds,
+            attention_mask=torch.from_numpy(mask).to(on),
+            position_ids=torch.from_numpy(positions(mask, ids.shape[1])).to(on),
+            past_key_values=cache,
+            use_cache=True,
         )
-        new = done.sequences[:, inputs["input_ids"].shape[1] :].tolist()
-        logits = torch.stack(done.logits, 1).float().cpu().numpy()
-        return [
-            self._reply(new[n][: choose.limits[n]], logits[n], choose.tries[n], self._features(r.pixels))
-            for n, r in enumerate(requests)
-        ]
+        return out.last_hidden_state
 
-    def _trie(self, request: Request) -> Trie | None:
-        if request.options is None:
-            return None
-        encode = lambda text: self._tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
-        return Trie(request.options, encode, self._eos[0])
-
-    def _reply(self, tokens: list[int], logits: np.ndarray, trie: Trie | None, features: np.ndarray | None) -> Reply:
-        kept: list[int] = []
-        probabilities: list[float] = []
-        for token, row in zip(tokens, logits, strict=False):
-            allowed = np.arange(len(row)) if trie is None else np.array(list(trie.walk(kept)))
-            exp = np.exp(row[allowed] - row[allowed].max())
-            probabilities.append(float(exp[allowed == token].sum() / exp.sum()))
-            if token in self._eos:
-                break
-            kept.append(token)
-        text = self._decode(kept) if trie is None else trie.option(kept)
-        return Reply(text, tuple(self._decode([t]) for t in kept), tuple(probabilities), features)
-
-    def _decode(self, tokens: list[int]) -> str:
-        return self._tokenizer.decode([t for t in tokens if t not in self._eos], skip_special_tokens=False)
-
-    @torch.inference_mode()
-    def _features(self, pixels: np.ndarray | None) -> np.ndarray | None:
-        if pixels is None or self._familiarity is None:
-            return None
-        values = self._processor.image_processor(images=Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
-        found = self._model.get_image_features(values.to(self._model.device, self._model.dtype))
-        return found.last_hidden_state.mean(1)[0].float().cpu().numpy()
-
-
-class _Choose(LogitsProcessor):
-    """Leave only allowed tokens, and add the noise of sampling, row by row."""
-
-    def __init__(self, tries: list[Trie | None], requests: list[Request], eos: list[int]) -> None:
-        self.tries, self.requests, self.eos = tries, requests, eos
-        self.limits = [r.max_new_tokens if t is None else t.depth for t, r in zip(tries, requests, strict=True)]
-        self.start: int | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.start = input_ids.shape[1] if self.start is None else self.start
-        for n, (trie, request) in enumerate(zip(self.tries, self.requests, strict=True)):
-            tokens = input_ids[n, self.start :].tolist()
-            if any(t in self.eos for t in tokens):
-                continue
-            if len(tokens) >= self.limits[n]:
-                scores[n, self.eos[0]] = torch.inf  # this row is over, others of the batch go on
-                continue
-            if request.sampling is not None:
-                noise = request.sampling.noise(len(tokens), scores.shape[1])
-                scores[n] += torch.from_numpy(noise).to(scores.device, scores.dtype)
-            if trie is not None:
-                banned = torch.ones(scores.shape[1], dtype=torch.bool, device=scores.device)
-                banned[list(trie.walk(tokens))] = False
-                scores[n, banned] = -torch.inf
-        return scores
-
-
-class _Pieces(BaseStreamer):
-    """Hand on text as tokens come; the first call holds the prompt."""
-
-    def __init__(self, decode: Callable[[list[int]], str], stream: Stream) -> None:
-        self.decode, self.stream = decode, stream
-        self.tokens: list[int] | None = None
-
-    def put(self, value: torch.Tensor) -> None:
-        if self.tokens is None:
-            self.tokens = []
-            return
-        self.tokens += value.flatten().tolist()
-        self.stream.show(self.decode(self.tokens), complete=False)
-
-    def end(self) -> None:
-        self.stream.show(self.decode(self.tokens or []), complete=True)
+    def _plain(self, text: str) -> str:
+        """Return what a user wrote without the tokens that structure a prompt."""
+        return self._special.sub(" ", text)
 
 
 def _device(name: str | None) -> torch.device:
@@ -196,14 +194,14 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
-def _messages(request: Request) -> list[dict]:
-    """Return the conversation of a request; the image belongs to its first question."""
+def _messages(request: Request, plain: Callable[[str], str]) -> list[dict]:
+    """Return the conversation of a request; the images belong to its first question."""
     turns: list[dict] = []
     for question, answer in [*request.history, (request.question, "")]:
-        content = [{"type": "text", "text": question}]
-        if not turns and request.pixels is not None:
-            content.insert(0, {"type": "image"})
+        content = [{"type": "text", "text": plain(question)}]
+        if not turns:
+            content = [*({"type": "image"} for _ in request.images), *content]
         turns += [{"role": "user", "content": content}]
         if answer:
-            turns += [{"role": "assistant", "content": [{"type": "text", "text": answer}]}]
+            turns += [{"role": "assistant", "content": [{"type": "text", "text": plain(answer)}]}]
     return turns

@@ -1,0 +1,269 @@
+"""Answers many requests at once, however the model runs.
+
+Each distinct image is encoded once, each distinct beginning of a prompt (up to its last image) is read once, and all
+questions that share it continue from its cache. Prompts of a batch are padded on the left and masked there, so a batch
+answers exactly as single questions do. Answers that are complete leave the batch.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from lhrs.errors import ConfigError
+from lhrs.inference.decoding import BoxText, Constraint, Locations, Options, Pattern, Stream, Vocabulary
+from lhrs.inference.runtime import Reply, Request
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A request in tokens."""
+
+    prefix: tuple[int, ...]
+    """Up to the last image token, or what stands before any question; may be shared by other requests."""
+    rest: tuple[int, ...]
+    """The question and what follows it; never empty."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the next token of one request is chosen."""
+
+    allowed: np.ndarray | None
+    """Tokens to choose among; None is all."""
+    noise: Callable[[int], np.ndarray] | None
+    """Size of the vocabulary to noise `(vocabulary,)` that is added to the logits."""
+
+    def pick(self, logits: np.ndarray) -> tuple[int, float]:
+        """Return the best token of `(vocabulary,)` logits and its probability among the allowed ones."""
+        scores = logits if self.allowed is None else logits[self.allowed]
+        exp = np.exp(scores - scores.max())
+        if self.noise is not None:
+            noise = self.noise(len(logits))
+            scores = scores + (noise if self.allowed is None else noise[self.allowed])
+        best = int(scores.argmax())
+        return best if self.allowed is None else int(self.allowed[best]), float(exp[best] / exp.sum())
+
+
+@dataclass(frozen=True)
+class Images:
+    """Encoded images."""
+
+    tokens: Any
+    """What the language model reads, one entry per image."""
+    features: list[np.ndarray | None]
+    """Pooled encoder features `(C,)` per image, where the model can tell familiar images from strange ones."""
+
+
+class Backend(Vocabulary, Protocol):
+    """A language model over images, step by step. Arrays are int64 unless said otherwise."""
+
+    name: str
+    box_style: str
+    pad: int
+    longest: int
+    """Tokens that the language model reads, prompt and answer together."""
+    refusal: str | None
+    """What the model says when it cannot tell; None where it was never taught to."""
+    places: Sequence[int]
+    """Ids of the location tokens of box style `loc64`, in order."""
+
+    def prompt(self, request: Request) -> Prompt:
+        """Tokenise a request, with as many placeholder tokens as its images take."""
+        ...
+
+    def read_images(self, images: Sequence[np.ndarray]) -> Images:
+        """Encode distinct images."""
+        ...
+
+    def start(self, ids: np.ndarray, mask: np.ndarray, images: Sequence[Any]) -> Any:
+        """Return the cache after `(rows, prefix)` tokens; `images` holds those of all rows in reading order."""
+        ...
+
+    def step(
+        self, ids: np.ndarray, mask: np.ndarray, cache: Any, choose: Callable[[], Sequence[Choice]]
+    ) -> tuple[list[int], list[float], Any]:
+        """Read `(rows, T)` tokens behind the cache; return the next token of each row, its probability, the cache.
+
+        `mask` is `(rows, cached + T)`. `choose` is called once, while the model may still be working.
+        """
+        ...
+
+    def take(self, cache: Any, rows: np.ndarray) -> Any:
+        """Return the cache of some rows, which may repeat; the given cache is not changed."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Beginnings:
+    """What the model has read: one or more prefixes."""
+
+    key: tuple
+    """Identities of the images of the first prefix, and its tokens."""
+    images: list[np.ndarray]
+    """Kept, because as long as they are no other image can have their identity."""
+    cache: Any
+    mask: np.ndarray
+    features: list[np.ndarray | None]
+
+
+class Engine:
+    """Answers requests through a backend.
+
+    Args:
+        backend: how the model runs.
+        batch_size: requests that are answered together.
+    """
+
+    def __init__(self, backend: Backend, batch_size: int) -> None:
+        self.backend, self.batch_size = backend, batch_size
+        self._last: _Beginnings | None = None
+
+    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
+        """See `Runtime.generate`."""
+        prompts = [self.backend.prompt(request) for request in requests]
+        for prompt in prompts:
+            self._check_length(prompt)
+        seen: dict[tuple, int] = {}
+        keys = [(tuple(map(id, r.images)), p.prefix) for r, p in zip(requests, prompts, strict=True)]
+        for key in keys:
+            seen.setdefault(key, len(seen))
+        order = sorted(range(len(requests)), key=lambda i: (len(prompts[i].prefix), seen[keys[i]], i))
+        replies: dict[int, Reply] = {}
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            cache, prefix_mask, features = self._begin([requests[i] for i in rows], [keys[i] for i in rows])
+            found = self._answer([requests[i] for i in rows], [prompts[i].rest for i in rows],
+                                 cache, prefix_mask, features, on_text)  # fmt: skip
+            replies.update(zip(rows, found, strict=True))
+        return [replies[i] for i in range(len(requests))]
+
+    def _begin(self, requests: list[Request], keys: list[tuple]) -> tuple[Any, np.ndarray, list]:
+        """Return cache, mask and pooled features of each request's prefix; a single prefix is remembered."""
+        place: dict[tuple, int] = {}
+        for key in keys:
+            place.setdefault(key, len(place))
+        found = self._last
+        if found is None or len(place) > 1 or found.key != keys[0]:
+            first = [requests[keys.index(key)] for key in place]
+            found = self._read_prefixes(first, [key[1] for key in place], keys[0])
+            self._last = found if len(place) == 1 else None
+        at = np.array([place[key] for key in keys])
+        return self.backend.take(found.cache, at), found.mask[at], [found.features[n] for n in at]
+
+    def _read_prefixes(self, requests: list[Request], prefixes: list[tuple[int, ...]], key: tuple) -> "_Beginnings":
+        distinct = {id(image): image for request in requests for image in request.images}
+        images = self.backend.read_images(list(distinct.values())) if distinct else Images([], [])
+        number = {identity: n for n, identity in enumerate(distinct)}
+        ids, mask = _pad_left(prefixes, self.backend.pad)
+        of_rows = [images.tokens[number[id(image)]] for request in requests for image in request.images]
+        features = [images.features[number[id(r.images[0])]] if r.images else None for r in requests]
+        return _Beginnings(key, list(distinct.values()), self.backend.start(ids, mask, of_rows), mask, features)
+
+    def _answer(
+        self,
+        requests: list[Request],
+        questions: Sequence[Sequence[int]],
+        cache: Any,
+        prefix_mask: np.ndarray,
+        features: list,
+        on_text: Callable[[str], None] | None,
+    ) -> list[Reply]:
+        ids, asked = _pad_left(questions, self.backend.pad)
+        mask = np.concatenate([prefix_mask, asked], 1)
+        writers = [_Writer(r, self.backend, self.backend.longest - int(m.sum())) for r, m in
+                   zip(requests, mask, strict=True)]  # fmt: skip
+        stream = None if on_text is None else Stream(on_text)
+        rows = np.arange(len(requests))
+        while True:
+            tokens, probabilities, cache = self.backend.step(
+                ids, mask, cache, partial(_choices, [writers[row] for row in rows])
+            )
+            for row, token, probability in zip(rows, tokens, probabilities, strict=True):
+                writers[row].write(token, probability)
+            if stream is not None:
+                stream.show(self.backend.decode(writers[0].tokens), writers[0].done)
+            keep = np.array([not writers[row].done for row in rows])
+            if not keep.any():
+                return [w.reply(f) for w, f in zip(writers, features, strict=True)]
+            if not keep.all():
+                rows, mask, cache = rows[keep], mask[keep], self.backend.take(cache, np.flatnonzero(keep))
+            ids = np.array([[writers[row].tokens[-1]] for row in rows])
+            mask = np.concatenate([mask, np.ones((len(rows), 1), np.int64)], 1)
+
+    def _check_length(self, prompt: Prompt) -> None:
+        count, longest = len(prompt.prefix) + len(prompt.rest), self.backend.longest
+        if count > longest:
+            raise ConfigError(
+                f"the question with its options and images has {count} tokens; "
+                f"{self.backend.name} reads at most {longest}: ask a shorter one."
+            )
+
+
+def _choices(writers: "Sequence[_Writer]") -> list[Choice]:
+    return [writer.choice() for writer in writers]
+
+
+class _Writer:
+    """The answer of one request as it grows."""
+
+    def __init__(self, request: Request, backend: Backend, room: int) -> None:
+        self.backend, self.sampling = backend, request.sampling
+        self.constraint = _constraint(request, backend)
+        limit = request.max_new_tokens if self.constraint is None else self.constraint.limit or request.max_new_tokens
+        self.limit = max(min(limit, room), 1)
+        self.tokens: list[int] = []
+        self.probabilities: list[float] = []
+        self.done = False
+
+    def choice(self) -> Choice:
+        noise = None if self.sampling is None else partial(self.sampling.noise, len(self.tokens))
+        return Choice(None if self.constraint is None else self.constraint.allowed(self.tokens), noise)
+
+    def write(self, token: int, probability: float) -> None:
+        """Take the next token; what a constraint forces from there to the end needs no further step of the model."""
+        end = self.backend.end
+        self.probabilities.append(probability)
+        self.done = token in end
+        if not self.done:
+            self.tokens.append(token)
+            forced = [] if self.constraint is None else self.constraint.forced(self.tokens)
+            if forced:
+                self.tokens += forced[:-1]
+                self.probabilities += [1.0] * len(forced)
+                self.done = True
+        self.done = self.done or len(self.tokens) >= self.limit
+
+    def reply(self, features: np.ndarray | None) -> Reply:
+        decode = self.backend.decode
+        text = decode(self.tokens) if self.constraint is None else self.constraint.text(self.tokens)
+        return Reply(text, tuple(decode([t]) for t in self.tokens), tuple(self.probabilities), features)
+
+
+def _constraint(request: Request, backend: Backend) -> Constraint | None:
+    if request.options is not None:
+        return Options(request.options, backend)
+    if request.form == "number":
+        other = f"|{re.escape(backend.refusal)}" if backend.refusal else ""
+        return Pattern(rf"(?:0|[1-9][0-9]{{0,4}}){other}", backend)
+    if request.form == "boxes":
+        if backend.box_style == "loc64":
+            return Locations(backend.places, backend.refusal, backend)
+        return BoxText(backend.box_style, backend.refusal, backend)
+    return None
+
+
+def positions(mask: np.ndarray, count: int) -> np.ndarray:
+    """Return the positions of the last `count` tokens of `(rows, tokens)` masks; masked tokens take no room."""
+    return np.maximum(mask.cumsum(1) - 1, 0)[:, mask.shape[1] - count :]
+
+
+def _pad_left(rows: Sequence[Sequence[int]], pad: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids and mask `(rows, longest)`."""
+    longest = max(map(len, rows))
+    ids = np.array([[pad] * (longest - len(r)) + list(r) for r in rows], np.int64)
+    mask = np.array([[0] * (longest - len(r)) + [1] * len(r) for r in rows], np.int64)
+    return ids.reshape(len(rows), longest), mask.reshape(len(rows), longest)
