@@ -17,5 +17,9 @@ class CheckpointError(LHRSError):
     """A checkpoint does not fit the model that should receive it."""
 
 
+class ServerError(LHRSError):
+    """A server that was asked does not answer, or not as it must."""
+
+
 class MissingExtraError(LHRSError, ImportError):
     """An optional part of lhrs is not installed."""

@@ -102,8 +102,8 @@ class Answer(_Record):
     """Path as the user gave it."""
     question: str
     answer: str
-    confidence: Share
-    """From the probabilities of the answer's tokens."""
+    confidence: Share | None = None
+    """From the probabilities of the answer's tokens; None where a server does not tell them."""
     boxes: list[AnswerBox] = []
     view: AnswerView
     model: str

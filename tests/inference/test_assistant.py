@@ -8,6 +8,7 @@ import rasterio
 from rasterio.transform import from_origin
 
 from lhrs.errors import ConfigError, DataError
+from lhrs.inference.adapter import get_adapter
 from lhrs.inference.assistant import BATCH, Assistant, open_input, polish
 from lhrs.inference.runtime import Reply, Request
 
@@ -15,7 +16,7 @@ from lhrs.inference.runtime import Reply, Request
 class Parrot:
     """A runtime whose reply is given; it remembers what it was asked."""
 
-    name, box_style, threshold = "parrot", "loc64", None
+    name, adapter, threshold = "parrot", get_adapter("lhrs_nano"), None
 
     def __init__(self, text: str = "a reply", probabilities: tuple[float, ...] = (0.5, 0.5)) -> None:
         self.text, self.probabilities = text, probabilities
@@ -25,7 +26,8 @@ class Parrot:
         self.asked += requests
         texts = [r.options[-1] if r.options else self.text for r in requests]
         pieces = tuple(f"<{p}" for p in self.text.split("<")[1:])
-        return [Reply(text, pieces, self.probabilities) for text in texts]
+        boxes = self.adapter.read_boxes(self.text, (1, 1)).boxes
+        return [Reply(text, pieces, self.probabilities, boxes) for text in texts]
 
     def distance(self, pixels: np.ndarray) -> None:
         return None

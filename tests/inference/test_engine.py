@@ -12,21 +12,20 @@ torch = pytest.importorskip("torch")
 from tests.models.tiny import BRIDGES, ENCODERS, LEVELS, NUM_TOKENS, SIDE, byte_tokenizer, llama  # noqa: E402
 from transformers import SiglipImageProcessorPil  # noqa: E402
 
-from lhrs.boxes import parse_boxes  # noqa: E402
 from lhrs.errors import ConfigError  # noqa: E402
 from lhrs.inference.load import load  # noqa: E402
 from lhrs.inference.runtime import Request, Sampling  # noqa: E402
 from lhrs.models import LHRSBridgeConfig, LHRSConfig, LHRSForConditionalGeneration, LHRSProcessor  # noqa: E402
 from lhrs.models.presets import chat_template  # noqa: E402
 
-SHAPES = {"v1": ("clip", "llava_llama_2", "unit", 1), "nova": ("siglip", "llama3", "nova", 4)}
+SHAPES = {"v1": ("clip", "llava_llama_2", "lhrs_bot", 1), "nova": ("siglip", "llama3", "lhrs_bot_nova", 4)}
 HEADERS = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 
 
 def tiny_chat_model(shape: str, folder: Path) -> Path:
     """Write a chat model of random weights, of the shape of LHRS-Bot or LHRS-Bot-Nova."""
     torch.manual_seed(3)
-    encoder, template, boxes, experts = SHAPES[shape]
+    encoder, template, adapter, experts = SHAPES[shape]
     tokenizer = byte_tokenizer(["<image>", *(HEADERS if shape == "nova" else [])])
     tokenizer.chat_template = chat_template(template)
     bridge = {**BRIDGES[shape], "hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_experts": experts}
@@ -37,7 +36,7 @@ def tiny_chat_model(shape: str, folder: Path) -> Path:
         levels=LEVELS[encoder],
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    config.box_style = boxes
+    config.adapter = adapter
     model = LHRSForConditionalGeneration(config)
     with torch.no_grad():
         for weight in model.model.bridge.parameters():
@@ -96,7 +95,9 @@ def test_the_engine_says_what_generate_of_transformers_says(runtime):
     processor, model = runtime._processor, runtime._model
     for images, question in ((POOL[:1], "what is here?"), (POOL[1:3], "which?"), ([], "hello")):
         content = [*({"type": "image"} for _ in images), {"type": "text", "text": question}]
-        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        system = [{"role": "system", "content": [{"type": "text", "text": runtime.adapter.system_prompt}]}]
+        chat = [*(system if runtime.adapter.system_prompt else []), {"role": "user", "content": content}]
+        text = processor.apply_chat_template(chat, add_generation_prompt=True)
         inputs = processor(text=[text], images=images or None, add_special_tokens=False, return_tensors="pt")
         out = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :].tolist()
         reply = runtime.generate([Request(tuple(images), question, max_new_tokens=12)])[0]
@@ -128,10 +129,10 @@ def test_finished_answers_leave_the_batch(runtime, monkeypatch):
 
 def test_forms_are_kept_by_models_that_know_nothing(runtime):
     numbers = runtime.generate([Request((p,), "how many?", form="number") for p in POOL])
-    assert all(r.text.isdigit() or r.text == runtime.refusal for r in numbers)
+    assert all(r.text.isdigit() or r.text == runtime.adapter.refusal for r in numbers)
     for reply in runtime.generate([Request((p,), "where?", form="boxes", max_new_tokens=60) for p in POOL]):
-        found = parse_boxes(reply.text, (100, 100), runtime.box_style)
-        assert not found.num_malformed and (len(found.boxes) or reply.text in {"", runtime.refusal})
+        found = runtime.adapter.read_boxes(reply.text, (100, 100))
+        assert not found.num_malformed and (len(found.boxes) or reply.text in {"", runtime.adapter.refusal})
 
 
 def test_what_a_user_writes_cannot_end_the_question_or_add_an_image(runtime):

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 Images = Annotated[list[Path], typer.Argument(help="Pictures, GeoTIFFs and folders of them.", metavar="IMAGE...")]
 Words = Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTION", help="Images and folders, then the question.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
-Model = Annotated[str | None, typer.Option(help="Folder or hub id; the embedded lhrs-nano by default.")]
+Model = Annotated[
+    str | None, typer.Option(help="Folder, hub id, or URL of an OpenAI-compatible server; lhrs-nano by default.")
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default the GPU where there is one.")]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0: the likeliest answer. Above: answers are drawn.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of drawn answers.")]
@@ -163,7 +165,8 @@ def _text(answer: "Answer", many: bool) -> str:
 
 def _remark(answer: "Answer") -> str:
     view = f"bands {','.join(map(str, answer.view.bands))}, {answer.view.scaling}"
-    text = f"  {Path(answer.image).name}: {view}; confidence {answer.confidence:.2f}; {answer.model}"
+    confidence = "" if answer.confidence is None else f"; confidence {answer.confidence:.2f}"
+    text = f"  {Path(answer.image).name}: {view}{confidence}; {answer.model}"
     if answer.unfamiliar:
         text += "\n  This image is unlike everything the model was trained on: do not rely on the answer."
     return text

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lhrs.boxes import parse_boxes
+from lhrs.boxes import scale_boxes
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.image import OpenedImage, View
 from lhrs.imagery.open import open_image
@@ -25,12 +25,6 @@ from lhrs.schema import Answer, AnswerBox, AnswerView
 ImageInput = Any
 """A path, a uint8 array `(H, W, 3)`, or a PIL image."""
 OnError = Callable[[DataError], None]
-
-CAPTION = "describe the image in one sentence."
-CLASSIFY = "which of these best describes the image: {options}?"
-GROUND = "locate {expression}."
-COUNT = "how many {thing} are there?"
-SCENE = "what is the land use in this image?"
 
 BATCH = 32
 _MAX_SIDE = 1024
@@ -87,31 +81,33 @@ class Assistant:
         """
         if not question.strip():
             raise ConfigError("the question is empty: say what you want to know.")
-        return self._run(images, _Task(question, _with_options(question, options), options), on_error)
+        return self._run(images, _Task(question, self._asked(question, options), options), on_error)
 
     def caption_all(self, images: Iterable[ImageInput], on_error: OnError | None = None) -> Iterator[Answer]:
         """See `caption` and `ask_all`."""
-        return self._run(images, _Task(CAPTION, CAPTION, long=True), on_error)
+        prompt = self.runtime.adapter.caption
+        return self._run(images, _Task(prompt, prompt, long=True), on_error)
 
     def classify_all(
         self, images: Iterable[ImageInput], labels: Sequence[str] | None = None, on_error: OnError | None = None
     ) -> Iterator[Answer]:
         """See `classify` and `ask_all`."""
-        prompt = SCENE if labels is None else CLASSIFY.replace("{options}", ", ".join(_plain(labels)))
-        return self._run(images, _Task(SCENE, prompt, labels), on_error)
+        adapter = self.runtime.adapter
+        prompt = adapter.scene if labels is None else adapter.classify.replace("{options}", ", ".join(_plain(labels)))
+        return self._run(images, _Task(adapter.scene, prompt, labels), on_error)
 
     def ground_all(
         self, images: Iterable[ImageInput], expression: str, on_error: OnError | None = None
     ) -> Iterator[Answer]:
         """See `ground` and `ask_all`."""
-        question = GROUND.replace("{expression}", expression.strip() or "the buildings")
+        question = self.runtime.adapter.ground.replace("{expression}", expression.strip() or "the buildings")
         return self._run(images, _Task(question, question, label=_noun(expression), long=True, form="boxes"), on_error)
 
     def count_all(
         self, images: Iterable[ImageInput], thing: str = "buildings", on_error: OnError | None = None
     ) -> Iterator[Answer]:
         """See `count` and `ask_all`."""
-        question = COUNT.replace("{thing}", thing)
+        question = self.runtime.adapter.count.replace("{thing}", thing)
         return self._run(images, _Task(question, question, form="number"), on_error)
 
     def chat(self, image: OpenedImage | None, name: str = "") -> "Chat":
@@ -130,6 +126,13 @@ class Assistant:
                 for (_, name, image), reply in zip(opened, replies, strict=True):
                     yield self.answer(name, image, task, reply)
 
+    def _asked(self, question: str, options: Sequence[str] | None) -> str:
+        adapter = self.runtime.adapter
+        if options is None or set(_plain(options)) <= {"yes", "no"}:
+            return adapter.ask.replace("{question}", question)
+        listed = ", ".join(_plain(options))
+        return adapter.ask_options.replace("{options}", listed).replace("{question}", question.rstrip())
+
     def _request(self, image: OpenedImage | None, task: "_Task", index: int) -> Request:
         sampling = Sampling(self.temperature, self.seed, index) if self.temperature > 0 else None
         images = () if image is None else (image.pixels,)
@@ -139,7 +142,7 @@ class Assistant:
         """Turn a reply of the model into the record that users get."""
         plain, options = task.plain, task.options
         text = polish(reply.text) if options is None or plain is None else options[plain.index(reply.text)]
-        boxes = [] if image is None else find_boxes(reply, image, task.label, self.runtime.box_style)
+        boxes = [] if image is None else find_boxes(reply, image, task.label, self.runtime.adapter.box_style)
         if boxes and options is None:
             text = f"{len(boxes)} box{'es' if len(boxes) > 1 else ''}"
         return Answer(
@@ -198,7 +201,7 @@ class Chat:
 
     def ask(self, question: str, on_text: Callable[[str], None] | None = None) -> Answer:
         """Answer the next question; `on_text` receives the raw pieces of the answer as they come."""
-        task = _Task(question, question, history=tuple(self._said))
+        task = _Task(question, self.assistant._asked(question, None), history=tuple(self._said))
         request = self.assistant._request(self.image, task, len(self.answers))
         reply = self.assistant.runtime.generate([request], on_text)[0]
         self._said.append((task.prompt, reply.text))
@@ -209,7 +212,7 @@ class Chat:
 def find_boxes(reply: Reply, image: OpenedImage, label: str, style: str) -> list[AnswerBox]:
     """Read the boxes of a reply as pixels of the image, each with the mean probability of its tokens."""
     size = (image.width, image.height)
-    found = _widened(parse_boxes(reply.text, size, style).boxes, size, style)
+    found = _widened(scale_boxes(reply.boxes, (1, 1), size), size, style)
     if not len(found):
         return []
     scores = [reply.mean_probability] * len(found)
@@ -258,12 +261,6 @@ def _check_options(options: Sequence[str], plain: Sequence[str]) -> None:
             raise ConfigError(f"option {n + 1} is empty.")
         if text in plain[:n]:
             raise ConfigError(f"options {options[plain.index(text)]!r} and {options[n]!r} are the same to the model.")
-
-
-def _with_options(question: str, options: Sequence[str] | None) -> str:
-    if options is None or set(_plain(options)) <= {"yes", "no"}:
-        return question
-    return f"{question.rstrip()} options: {', '.join(_plain(options))}."
 
 
 def _noun(expression: str) -> str:

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from lhrs.errors import ConfigError
-from lhrs.inference.decoding import BoxText, Constraint, Locations, Options, Pattern, Stream, Vocabulary
+from lhrs.inference.adapter import Adapter
+from lhrs.inference.decoding import Constraint, Options, Pattern, Stream, Vocabulary
 from lhrs.inference.runtime import Reply, Request
 
 
@@ -62,14 +63,10 @@ class Backend(Vocabulary, Protocol):
     """A language model over images, step by step. Arrays are int64 unless said otherwise."""
 
     name: str
-    box_style: str
+    adapter: Adapter
     pad: int
     longest: int
     """Tokens that the language model reads, prompt and answer together."""
-    refusal: str | None
-    """What the model says when it cannot tell; None where it was never taught to."""
-    places: Sequence[int]
-    """Ids of the location tokens of box style `loc64`, in order."""
 
     def prompt(self, request: Request) -> Prompt:
         """Tokenise a request, with as many placeholder tokens as its images take."""
@@ -212,7 +209,7 @@ class _Writer:
 
     def __init__(self, request: Request, backend: Backend, room: int) -> None:
         self.backend, self.sampling = backend, request.sampling
-        self.constraint = _constraint(request, backend)
+        self.constraint = constraint(request, backend.adapter, backend)
         limit = request.max_new_tokens if self.constraint is None else self.constraint.limit or request.max_new_tokens
         self.limit = max(min(limit, room), 1)
         self.tokens: list[int] = []
@@ -240,19 +237,21 @@ class _Writer:
     def reply(self, features: np.ndarray | None) -> Reply:
         decode = self.backend.decode
         text = decode(self.tokens) if self.constraint is None else self.constraint.text(self.tokens)
-        return Reply(text, tuple(decode([t]) for t in self.tokens), tuple(self.probabilities), features)
+        pieces = tuple(decode([t]) for t in self.tokens)
+        return Reply(
+            text, pieces, tuple(self.probabilities), self.backend.adapter.read_boxes(text, (1, 1)).boxes, features
+        )
 
 
-def _constraint(request: Request, backend: Backend) -> Constraint | None:
+def constraint(request: Request, adapter: Adapter, vocabulary: Vocabulary) -> Constraint | None:
+    """Return what a request allows as its answer; None is anything."""
     if request.options is not None:
-        return Options(request.options, backend)
+        return Options(request.options, vocabulary)
     if request.form == "number":
-        other = f"|{re.escape(backend.refusal)}" if backend.refusal else ""
-        return Pattern(rf"(?:0|[1-9][0-9]{{0,4}}){other}", backend)
+        other = f"|{re.escape(adapter.refusal)}" if adapter.refusal else ""
+        return Pattern(rf"(?:0|[1-9][0-9]{{0,4}}){other}", vocabulary)
     if request.form == "boxes":
-        if backend.box_style == "loc64":
-            return Locations(backend.places, backend.refusal, backend)
-        return BoxText(backend.box_style, backend.refusal, backend)
+        return adapter.box_constraint(vocabulary)
     return None
 
 

@@ -15,7 +15,8 @@ def load(model: str | Path | None = None, device: str | None = None) -> Assistan
 
     Args:
         model: None or "lhrs-nano" for the embedded one; a folder written by `save_pretrained` or exported to ONNX; or a
-            hub id (`organisation/name`) of an LHRS model.
+            hub id (`organisation/name`) of an LHRS model or of any image-text-to-text model of transformers; or the
+            URL of an OpenAI-compatible server, up to `/v1`, with `#name` behind it for one of several models.
         device: "cpu", "cuda", "cuda:1", "mps"; None takes the GPU where there is one. The embedded model runs on
             onnxruntime unless a device other than the CPU is named.
 
@@ -25,6 +26,10 @@ def load(model: str | Path | None = None, device: str | None = None) -> Assistan
         MissingExtraError: the model needs torch and it is not installed.
     """
     name = str(model) if model is not None else EMBEDDED
+    if name.startswith(("http://", "https://")):
+        from lhrs.inference.runtimes.openai import OpenAIRuntime
+
+        return Assistant(OpenAIRuntime(name))
     folder = _EMBEDDED_FOLDER if name == EMBEDDED else Path(name)
     if device in (None, "cpu") and (folder / "language.onnx").exists():
         from lhrs.inference.runtimes.onnx import OnnxRuntime
@@ -38,6 +43,22 @@ def load(model: str | Path | None = None, device: str | None = None) -> Assistan
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(f"model {name!r} needs torch: pip install 'lhrs[torch]'") from error
-    from lhrs.inference.runtimes.torch import TorchRuntime
+    source = str(folder) if folder.is_dir() else name
+    if _is_ours(source):
+        from lhrs.inference.runtimes.torch import TorchRuntime
 
-    return Assistant(TorchRuntime(str(folder) if folder.is_dir() else name, device))
+        return Assistant(TorchRuntime(source, device))
+    from lhrs.inference.runtimes.transformers import TransformersRuntime
+
+    return Assistant(TransformersRuntime(source, device))
+
+
+def _is_ours(source: str) -> bool:
+    """Tell an LHRS model from others by its configuration, without loading it."""
+    from transformers import PreTrainedConfig
+
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(source)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{source} cannot be read as a model: {' '.join(str(error).split())[:300]}") from error
+    return config.get("model_type") == "lhrs"

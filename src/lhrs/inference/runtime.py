@@ -6,6 +6,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from lhrs.inference.adapter import Adapter
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -49,18 +51,23 @@ class Reply:
     token_texts: tuple[str, ...]
     """The answer token by token, without the end token."""
     probabilities: tuple[float, ...]
-    """Probability of each chosen token, the end token last; under options, among the allowed tokens only."""
+    """Probability of each chosen token, the end token last; under options, among the allowed tokens only. Empty where a
+    server does not tell."""
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    """Boxes in the answer, `(N, 4)` xyxy as shares of the first image (0-1)."""
     features: np.ndarray | None = field(default=None, repr=False)
     """Pooled encoder features `(C,)`, for runtimes that can tell familiar images from strange ones."""
 
     @property
-    def sequence_probability(self) -> float:
+    def sequence_probability(self) -> float | None:
         """Probability of the whole answer, 0-1."""
-        return float(np.prod(self.probabilities))
+        return float(np.prod(self.probabilities)) if self.probabilities else None
 
     @property
-    def mean_probability(self) -> float:
+    def mean_probability(self) -> float | None:
         """Geometric mean of the token probabilities, 0-1; for long answers."""
+        if not self.probabilities:
+            return None
         return float(np.exp(np.mean(np.log(np.maximum(self.probabilities, 1e-12)))))
 
 
@@ -69,8 +76,8 @@ class Runtime(Protocol):
 
     name: str
     """What `model` says in answers."""
-    box_style: str
-    """Text form of boxes (`lhrs.boxes`)."""
+    adapter: Adapter
+    """How the model is asked, and how it writes boxes."""
 
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
         """Answer requests in order; the same answers whatever the batch.

@@ -22,7 +22,7 @@ from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import build_model, chat_template, get_preset
 from lhrs.models.processing import LHRSProcessor
 from lhrs.training.callbacks import WriteSamples
-from lhrs.training.defaults import BOX_STYLE, PRESET
+from lhrs.training.defaults import PRESET
 from lhrs.training.engine import KeyedTrainer, fit, training_arguments
 from lhrs.training.output import (
     Record,
@@ -255,8 +255,8 @@ def load_parts(config: ModelConfig, system: str) -> tuple[LHRSForConditionalGene
         if isinstance(error, ConfigError):
             raise
         raise CheckpointError(f"the model cannot be loaded: {' '.join(str(error).split())[:300]}") from error
-    if getattr(model.config, "box_style", None) is None:
-        model.config.box_style = BOX_STYLE[system]
+    if getattr(model.config, "adapter", None) is None:
+        model.config.adapter = system.replace("-", "_")
     return model, processor
 
 

@@ -10,8 +10,6 @@ from typing import Any
 
 PRESET = {"lhrs-bot": "lhrs-bot-7b", "lhrs-bot-nova": "lhrs-bot-nova-8b"}
 """The parts that each system joins, by name in `lhrs.models.presets`."""
-BOX_STYLE = {"lhrs-bot": "unit", "lhrs-bot-nova": "nova"}
-"""How each system writes boxes, see `lhrs.boxes`."""
 
 _LORA = {"rank": 128, "alpha": 256, "dropout": 0.05}  # both: stage-2 yaml, section `lora`; every linear but the head
 _COMMON: dict[str, Any] = {"bf16": True, "gradient_checkpointing": True}  # LHRS-Bot used fp16; bf16 needs no loss scale

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lhrs.data.vision import Source, draw_canvas
 from lhrs.inference.familiarity import Familiarity
-from lhrs.instruct.banks import ABSTAIN, Banks
+from lhrs.instruct.banks import Banks
 from lhrs.instruct.questions import LETTERS
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.nano import IMAGE_SIZE
@@ -108,8 +108,7 @@ def package(
     stored = {k: (v.half() if v.ndim >= 2 else v).contiguous() for k, v in state.items()}
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()}, strict=False)
     save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
-    model.config.architectures, model.config.box_style = [type(model).__name__], "loc64"
-    model.config.refusal = ABSTAIN
+    model.config.architectures, model.config.adapter = [type(model).__name__], "lhrs_nano"
     model.config.dtype = torch.float32
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)

@@ -11,6 +11,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from lhrs.errors import CheckpointError
+from lhrs.inference.adapter import get_adapter
 from lhrs.inference.engine import Choice, Engine, Images, Prompt, positions
 from lhrs.inference.familiarity import Familiarity
 from lhrs.inference.runtime import Reply, Request
@@ -36,7 +37,7 @@ class OnnxRuntime:
         for needed in _FILES:
             if not (folder / needed).exists():
                 raise CheckpointError(f"{folder} has no {needed}: it is not an exported lhrs model.")
-        self.name, self.box_style = folder.resolve().name, "loc64"
+        self.name, self.adapter = folder.resolve().name, get_adapter("lhrs_nano")
         try:
             self._read(folder)
         except Exception as error:  # what onnxruntime and tokenizers raise for damaged files has no narrower base
@@ -61,8 +62,6 @@ class OnnxRuntime:
         self.end: tuple[int, ...] = (ids("<eos>"),)
         self.pad = ids("<pad>")
         self._bos, self._user, self._image, self._answer = (ids(f"<{t}>") for t in ("bos", "user", "image", "answer"))
-        self.places: Sequence[int] = [ids(f"<loc_{n}>") for n in range(64)]
-        self.refusal = config.get("refusal")
         self._num_image_tokens = sum(config["bridge_config"]["queries"])
         self._no_image = np.zeros((1, self._cache_shape[2] * self._cache_shape[3]), np.float32)
         familiarity = folder / "familiarity.npz"

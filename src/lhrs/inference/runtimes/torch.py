@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from transformers import DynamicCache
 
 from lhrs.errors import CheckpointError, ConfigError
+from lhrs.inference.adapter import get_adapter
 from lhrs.inference.engine import Choice, Engine, Images, Prompt, positions
 from lhrs.inference.familiarity import Familiarity
 from lhrs.inference.runtime import Reply, Request
@@ -37,7 +38,7 @@ class TorchRuntime:
     """
 
     def __init__(self, model: str, device: str | None = None) -> None:
-        where = _device(device)
+        where = pick_device(device)
         try:
             self._processor = LHRSProcessor.from_pretrained(model)
             loaded: Any = LHRSForConditionalGeneration.from_pretrained(model, dtype="auto")
@@ -46,7 +47,7 @@ class TorchRuntime:
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(f"{model} does not load as an LHRS model: {reason}") from error
         self.name = Path(model).resolve().name if Path(model).is_dir() else model
-        self.box_style = getattr(self._model.config, "box_style", None) or "unit"
+        self.adapter = get_adapter(getattr(self._model.config, "adapter", None) or "lhrs_bot")
         self._tokenizer = self._processor.tokenizer
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
@@ -56,8 +57,6 @@ class TorchRuntime:
         self.end: tuple[int, ...] = tuple(stop) if isinstance(stop, list) else (stop,)
         self.pad: int = self._tokenizer.pad_token_id
         self.longest: int = self._model.config.text_config.max_position_embeddings
-        self.refusal: str | None = getattr(self._model.config, "refusal", None)
-        self.places: Sequence[int] = self._tokenizer.convert_tokens_to_ids([f"<loc_{n}>" for n in range(64)])
         self._special = re.compile("|".join(map(re.escape, {*self._tokenizer.all_special_tokens, IMAGE_TOKEN})))
         self._engine = Engine(self, _REQUESTS_PER_BATCH)
         familiarity = Path(model) / "familiarity.npz"
@@ -101,8 +100,8 @@ class TorchRuntime:
 
     def prompt(self, request: Request) -> Prompt:
         """See `Backend.prompt`."""
-        messages = _messages(request, self._plain)
-        text = self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        chat = messages(request, self._plain, self.adapter.system_prompt)
+        text = self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         ids = self.encode(text.replace(IMAGE_TOKEN, IMAGE_TOKEN * self._processor.num_image_tokens))
         image = self._processor.image_token_id
         last = max((n for n, token in enumerate(ids) if token == image), default=0)
@@ -184,7 +183,8 @@ class TorchRuntime:
         return self._special.sub(" ", text)
 
 
-def _device(name: str | None) -> torch.device:
+def pick_device(name: str | None) -> torch.device:
+    """Return a device that works; None takes the GPU where there is one."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
@@ -194,12 +194,12 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
-def _messages(request: Request, plain: Callable[[str], str]) -> list[dict]:
+def messages(request: Request, plain: Callable[[str], str], system: str | None) -> list[dict]:
     """Return the conversation of a request; the images belong to its first question."""
-    turns: list[dict] = []
-    for question, answer in [*request.history, (request.question, "")]:
+    turns: list[dict] = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
+    for n, (question, answer) in enumerate([*request.history, (request.question, "")]):
         content = [{"type": "text", "text": plain(question)}]
-        if not turns:
+        if n == 0:
             content = [*({"type": "image"} for _ in request.images), *content]
         turns += [{"role": "user", "content": content}]
         if answer:

@@ -44,7 +44,6 @@ from lhrs.models.presets import PRESETS, Preset, generation_settings, load_langu
 from lhrs.models.processing import IMAGE_TOKEN, LHRSProcessor
 
 _SYSTEMS = {"lhrs-bot": "lhrs-bot-7b", "lhrs-bot-nova": "lhrs-bot-nova-8b"}
-_BOXES = {"lhrs-bot": "unit", "lhrs-bot-nova": "nova"}
 _ENCODER_HEADS = {1024: 16, 1152: 16}
 """Attention heads of CLIP-L/14 and SigLIP-so400m by their width."""
 _WEIGHT_FILES = ("*.pt", "*.pth", "*.safetensors")
@@ -176,7 +175,7 @@ def _convert_chat(
             "give the right one with --llm"
         )
     model = _join(vision_config, language, tokenizer, bridge_config, levels, dtype)
-    model.config.box_style = _BOXES[system]  # type: ignore[attr-defined]
+    model.config.adapter = system.replace("-", "_")  # type: ignore[attr-defined]
     fill(model, vision, bridge, path)
     done = Conversion(system, "1", [
         f"encoder: {type(vision_config).__name__} of width {vision_config.hidden_size}, levels {levels}",

@@ -1,0 +1,71 @@
+"""How families of models differ: how they are asked, and how they write boxes."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from lhrs.boxes import ParsedBoxes, Size, format_boxes, parse_boxes
+from lhrs.inference.decoding import BoxText, Constraint, Vocabulary
+from lhrs.registry import components, find
+
+_FOLDER = "lhrs.inference.adapters"
+
+
+class Adapter:
+    """One family of models. A new one is a file in `adapters/` with a subclass; its name is the file's.
+
+    Braces in the prompts are filled in: `{options}`, `{expression}`, `{thing}`, `{question}`.
+    """
+
+    model_types: ClassVar[tuple[str, ...]] = ()
+    """Types of transformers configurations that belong to the family."""
+    box_style = "thousand"
+    """Text form of boxes, see `lhrs.boxes.STYLES`."""
+    refusal: str | None = None
+    """What the model was taught to say when it cannot tell; None for models that were not."""
+    system_prompt: str | None = None
+    ask = "{question}"
+    ask_options = "{question} Options: {options}. Answer with one of the options only."
+    caption = "Describe this overhead image in one sentence."
+    scene = "What is the land use in this overhead image? Answer with a few words only."
+    classify = "Which of these classes describes this overhead image best: {options}? Answer with the class only."
+    ground = (
+        "Locate {expression} in the image. Answer only with the bounding boxes, each as [x1, y1, x2, y2] with whole "
+        "numbers from 0 (left, top) to 1000 (right, bottom)."
+    )
+    count = "How many {thing} are there in this image? Answer with a number only."
+
+    def read_boxes(self, text: str, seen_wh: Size) -> ParsedBoxes:
+        """Return the boxes of an answer as shares of the image (0-1).
+
+        Args:
+            text: what the model wrote.
+            seen_wh: size in pixels of the image as the model saw it, for families that count those pixels.
+        """
+        return parse_boxes(text, (1, 1), self.box_style)
+
+    def write_boxes(self, boxes: Sequence[Sequence[float]], seen_wh: Size) -> str:
+        """Return boxes given as shares of the image in the family's own text; the inverse of `read_boxes`."""
+        import numpy as np
+
+        return format_boxes(np.array(boxes, float).reshape(-1, 4), (1, 1), self.box_style)
+
+    def box_constraint(self, vocabulary: Vocabulary) -> Constraint | None:
+        """Return what keeps answers well-formed boxes; None where the family's form has none."""
+        return BoxText(self.box_style, self.refusal, vocabulary)
+
+
+def get_adapter(name: str) -> Adapter:
+    """Return an adapter by the name of its file.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    return find(_FOLDER, name, Adapter)()
+
+
+def adapter_for(model_type: str) -> Adapter:
+    """Return the adapter of a transformers model type, or the plain one for types that no file claims."""
+    for adapter in components(_FOLDER, Adapter).values():
+        if model_type in adapter.model_types:
+            return adapter()
+    return Adapter()

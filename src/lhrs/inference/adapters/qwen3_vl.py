@@ -1,0 +1,14 @@
+"""Qwen3-VL: the JSON of Qwen2.5-VL with thousandths of the image."""
+
+from lhrs.boxes import Size
+from lhrs.inference.adapters.qwen2_5_vl import Qwen25VL
+
+
+class Qwen3VL(Qwen25VL):
+    """Qwen3-VL and Qwen3.5."""
+
+    model_types = ("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen3_omni_moe_thinker")
+
+    def scale(self, seen_wh: Size) -> Size:
+        """Return what the coordinates of the right and the lower edge are."""
+        return 1000, 1000

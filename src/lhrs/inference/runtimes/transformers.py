@@ -1,0 +1,208 @@
+"""Any image-text-to-text model of transformers, by its own processor: Qwen-VL, InternVL, LLaVA, SmolVLM and so on."""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
+from transformers.generation.streamers import BaseStreamer
+
+from lhrs.boxes import Size
+from lhrs.errors import CheckpointError, MissingExtraError
+from lhrs.inference.adapter import adapter_for
+from lhrs.inference.decoding import Constraint, Stream
+from lhrs.inference.engine import Choice, constraint
+from lhrs.inference.runtime import Reply, Request
+from lhrs.inference.runtimes.torch import messages, pick_device
+
+_REQUESTS_PER_BATCH = 8
+
+
+class TransformersRuntime:
+    """Run a folder or hub id through its own `generate`.
+
+    Args:
+        model: folder or hub id for `from_pretrained`; code that comes with a model is never run.
+        device: torch device; None takes the GPU where there is one.
+
+    Raises:
+        ConfigError: there is no such device.
+        CheckpointError: the model does not load.
+    """
+
+    threshold: float | None = None
+
+    def __init__(self, model: str, device: str | None = None) -> None:
+        where = pick_device(device)
+        try:
+            self._processor: Any = AutoProcessor.from_pretrained(model)
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(model, dtype="auto")
+        except ImportError as error:  # some processors want packages of their own
+            raise MissingExtraError(f"{model}: {' '.join(str(error).split())[:300]}") from error
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise CheckpointError(f"{model} does not load as an image-text-to-text model: {reason}") from error
+        self._model = loaded.to(where).eval()
+        self._tokenizer = self._processor.tokenizer
+        self._tokenizer.padding_side = "left"
+        stop = self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id
+        if stop is None:
+            raise CheckpointError(f"{model} has no end token.")
+        self.end: tuple[int, ...] = tuple(stop) if isinstance(stop, list) else (stop,)
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.convert_ids_to_tokens(self.end[0])
+        self._special = re.compile("|".join(map(re.escape, self._tokenizer.all_special_tokens)))
+        self.adapter = adapter_for(self._model.config.model_type)
+        self.name = Path(model).resolve().name if Path(model).is_dir() else model
+
+    def distance(self, pixels: np.ndarray) -> None:
+        """See `Runtime.distance`; nothing is known of what such models were trained on."""
+        return
+
+    def unfamiliar(self, features: np.ndarray | None) -> bool:
+        """See `Runtime.unfamiliar`."""
+        return False
+
+    def encode(self, text: str) -> list[int]:
+        """See `Vocabulary.encode`."""
+        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """See `Vocabulary.decode`."""
+        return self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+
+    @cached_property
+    def grammars(self) -> Any:
+        """See `Vocabulary.grammars`."""
+        from llguidance.hf import from_tokenizer
+
+        return from_tokenizer(self._tokenizer, eos_token=self.end[0])
+
+    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
+        """See `Runtime.generate`."""
+        replies: dict[int, Reply] = {}
+        # Processors want images for all of a batch or for none.
+        order = sorted(range(len(requests)), key=lambda i: (not requests[i].images, i))
+        for start in range(0, len(order), _REQUESTS_PER_BATCH):
+            part = order[start : start + _REQUESTS_PER_BATCH]
+            for with_images in (True, False):
+                rows = [i for i in part if bool(requests[i].images) == with_images]
+                if rows:
+                    replies.update(zip(rows, self._answer([requests[i] for i in rows], on_text), strict=True))
+        return [replies[i] for i in range(len(requests))]
+
+    @torch.inference_mode()
+    def _answer(self, requests: list[Request], on_text: Callable[[str], None] | None) -> list[Reply]:
+        images = [[Image.fromarray(pixels) for pixels in r.images] for r in requests]
+        inputs = self._processor(
+            text=[self._text(r) for r in requests],
+            images=images if requests[0].images else None,
+            padding=True,
+            return_tensors="pt",
+            **({"add_special_tokens": False} if self._processor.chat_template else {}),
+        ).to(self._model.device, self._model.dtype)
+        choose = _Choose([_Row(r, constraint(r, self.adapter, self)) for r in requests], self.end)
+        streamer = None if on_text is None or len(requests) > 1 else _Pieces(self, Stream(on_text))
+        tokens = self._model.generate(
+            **inputs,
+            generation_config=GenerationConfig(
+                max_new_tokens=max(row.limit for row in choose.rows),
+                do_sample=False,
+                eos_token_id=list(self.end),
+                pad_token_id=self._tokenizer.pad_token_id,
+            ),
+            logits_processor=LogitsProcessorList([choose]),
+            streamer=streamer,
+        )[:, inputs["input_ids"].shape[1] :].tolist()
+        seen = self._sizes(inputs, requests)
+        return [self._reply(*row) for row in zip(choose.rows, tokens, seen, strict=True)]
+
+    def _text(self, request: Request) -> str:
+        chat = messages(request, lambda text: self._special.sub(" ", text), self.adapter.system_prompt)
+        if self._processor.chat_template is None:
+            return " ".join(part["text"] for turn in chat for part in turn["content"] if part["type"] == "text")
+        return self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+
+    def _sizes(self, inputs: Any, requests: list[Request]) -> list[Size]:
+        """Return the size in pixels at which the model saw the first image of each request."""
+        grids = inputs.get("image_grid_thw")
+        if grids is None:
+            return [(1, 1)] * len(requests)
+        patch = self._processor.image_processor.patch_size
+        starts = np.cumsum([0, *(len(r.images) for r in requests)])[:-1]
+        return [(int(grids[n][2]) * patch, int(grids[n][1]) * patch) for n in starts]
+
+    def _reply(self, row: "_Row", tokens: list[int], seen_wh: Size) -> Reply:
+        kept: list[int] = []
+        for token in tokens[: row.limit]:
+            if token in self.end:
+                break
+            kept.append(token)
+        text = self.decode(kept).strip() if row.constraint is None else row.constraint.text(kept)
+        probabilities = tuple(row.probabilities[: len(kept) + 1])
+        boxes = self.adapter.read_boxes(text, seen_wh).boxes
+        return Reply(text, tuple(self.decode([t]) for t in kept), probabilities, boxes)
+
+
+class _Row:
+    """What one request of a batch allows, and what was chosen."""
+
+    def __init__(self, request: Request, allowed: Constraint | None) -> None:
+        self.request, self.constraint = request, allowed
+        self.limit = (allowed.limit if allowed else None) or request.max_new_tokens
+        self.probabilities: list[float] = []
+
+
+class _Choose(LogitsProcessor):
+    """Leave one token in each row: the one that the request's constraint and noise choose."""
+
+    def __init__(self, rows: list[_Row], end: tuple[int, ...]) -> None:
+        self.rows, self.end = rows, end
+        self._start: int | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._start = input_ids.shape[1] if self._start is None else self._start
+        chosen = []
+        for n, row in enumerate(self.rows):
+            tokens = input_ids[n, self._start :].tolist()
+            if len(tokens) >= row.limit or any(t in self.end for t in tokens):
+                chosen.append(self.end[0])  # this row is over, others of the batch go on
+                continue
+            sampling = row.request.sampling
+            noise = None if sampling is None else partial(sampling.noise, len(tokens))
+            allowed = None if row.constraint is None else row.constraint.allowed(tokens)
+            token, probability = Choice(allowed, noise).pick(scores[n].float().cpu().numpy())
+            row.probabilities.append(probability)
+            chosen.append(token)
+        only = torch.full_like(scores, -torch.inf)
+        return only.scatter(1, torch.tensor(chosen, device=scores.device)[:, None], 0.0)
+
+
+class _Pieces(BaseStreamer):
+    """Hand on text as tokens come; the first call holds the prompt."""
+
+    def __init__(self, runtime: TransformersRuntime, stream: Stream) -> None:
+        self.runtime, self.stream = runtime, stream
+        self.tokens: list[int] | None = None
+
+    def put(self, value: torch.Tensor) -> None:
+        if self.tokens is None:
+            self.tokens = []
+            return
+        self.tokens += [t for t in value.flatten().tolist() if t not in self.runtime.end]
+        self.stream.show(self.runtime.decode(self.tokens), complete=False)
+
+    def end(self) -> None:
+        self.stream.show(self.runtime.decode(self.tokens or []), complete=True)

@@ -1,0 +1,81 @@
+"""Adapters: prompts that are complete, and boxes that survive being written and read."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lhrs.inference.adapter import Adapter, adapter_for, get_adapter
+from lhrs.registry import components
+
+ADAPTERS = {"plain": Adapter, **components("lhrs.inference.adapters", Adapter)}
+SEEN = (784, 560)
+STEP = {"lhrs_nano": 1 / 64, "paligemma": 1 / 1024, "qwen2_5_vl": 1 / 560}
+EDGE = st.integers(0, 1000)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+@given(st.lists(st.tuples(EDGE, EDGE, EDGE, EDGE), max_size=4))
+def test_boxes_survive_being_written_and_read(name, edges):
+    boxes = [[min(a, c) / 1000, min(b, d) / 1000, max(a, c) / 1000, max(b, d) / 1000] for a, b, c, d in edges]
+    adapter = ADAPTERS[name]()
+    found = adapter.read_boxes(f"here: {adapter.write_boxes(boxes, SEEN)}.", SEEN)
+    assert found.num_malformed == 0
+    np.testing.assert_allclose(found.boxes, np.reshape(boxes, (-1, 4)), atol=STEP.get(name, 1 / 1000) / 2 + 1e-6)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_prompts_hold_what_they_are_given(name):
+    adapter = ADAPTERS[name]
+    for prompt, slots in (
+        (adapter.ask, {"question"}), (adapter.ask_options, {"question", "options"}), (adapter.caption, set()),
+        (adapter.scene, set()), (adapter.classify, {"options"}), (adapter.ground, {"expression"}),
+        (adapter.count, {"thing"}),
+    ):  # fmt: skip
+        assert {s for s in ("question", "options", "expression", "thing") if "{" + s + "}" in prompt} == slots
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "expected"),
+    [
+        ("[0.25, 0.5, 0.75, 1.0]", "lhrs_bot", [[0.25, 0.5, 0.75, 1]]),
+        ("<bbox>[0.25,0.5,0.75,1]</bbox>", "lhrs_bot_nova", [[0.25, 0.5, 0.75, 1]]),
+        ('```json\n[{"bbox_2d": [196, 280, 588, 560], "label": "a [big] ship"}]\n```', "qwen2_5_vl",
+         [[0.25, 0.5, 0.75, 1]]),
+        ('[{"bbox_2d": [250, 500, 750, 1000]}, {"bbox_2d": [9, 9', "qwen3_vl", [[0.25, 0.5, 0.75, 1]]),
+        ("<|object_ref_start|>ship<|object_ref_end|><|box_start|>(250,500),(750,1000)<|box_end|>", "qwen2_vl",
+         [[0.25, 0.5, 0.75, 1]]),
+        ("<ref>ship</ref><box>[[250, 500, 750, 1000]]</box>", "internvl", [[0.25, 0.5, 0.75, 1]]),
+        ("<loc0512><loc0256><loc1023><loc0768> ship", "paligemma", [[0.25, 0.5, 0.75, 1]]),
+        ("no ship", "qwen2_5_vl", []),
+    ],
+)  # fmt: skip
+def test_the_forms_of_other_models_are_read(text, name, expected):
+    found = get_adapter(name).read_boxes(text, SEEN).boxes
+    np.testing.assert_allclose(found, np.reshape(expected, (-1, 4)), atol=1e-3)
+
+
+def test_wrong_boxes_are_counted_not_given():
+    text = '[{"bbox_2d": [588, 280, 196, 560]}, {"bbox_2d": [0, 0, 5000, 10]}, {"bbox_2d": [1, 2, 3]}]'
+    found = get_adapter("qwen2_5_vl").read_boxes(text, SEEN)
+    assert len(found.boxes) == 0 and found.num_malformed == 3
+
+
+def test_each_model_type_has_one_adapter_and_unknown_ones_the_plain():
+    claimed = [t for adapter in ADAPTERS.values() for t in adapter.__dict__.get("model_types", ())]
+    assert len(claimed) == len(set(claimed))
+    assert type(adapter_for("qwen2_vl")) is ADAPTERS["qwen2_vl"] and type(adapter_for("smolvlm")) is Adapter
+
+
+def test_system_texts_are_those_the_released_models_were_trained_with():
+    digest = lambda text: hashlib.sha256(text.encode()).hexdigest()  # noqa: E731
+    assert digest(get_adapter("lhrs_bot").system_prompt) == (
+        "790f4cfc05523b0eecbc061d3b2a427d84204164119832ccffb22deaae07cb29"
+    )
+    # recorded with the header before it
+    header = "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
+    assert digest(header + get_adapter("lhrs_bot_nova").system_prompt) == (
+        "18274b6704ca335ca9aeb885bc3977c2ca45c6269c11d57323a9345038097a33"
+    )

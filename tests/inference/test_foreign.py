@@ -1,0 +1,163 @@
+"""Models of other families behind the same commands: their own classes at small random size, and a local server."""
+
+import base64
+import io
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lhrs.errors import CheckpointError, ServerError
+from lhrs.inference.load import load
+from lhrs.inference.runtime import Request, Sampling
+
+torch = pytest.importorskip("torch")
+from tests.inference.foreign import FAMILIES, save  # noqa: E402
+
+POOL = [np.random.default_rng(n).integers(0, 256, (60 + 10 * n, 90, 3), dtype=np.uint8) for n in range(3)]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def folder(request, tmp_path_factory):
+    return save(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def runtime(folder):
+    return load(folder).runtime
+
+
+def test_the_family_is_recognised(runtime, folder):
+    family = json.loads((folder / "config.json").read_text())["model_type"]
+    assert family in runtime.adapter.model_types or family == "smolvlm"
+
+
+def test_batches_say_what_single_requests_say(runtime):
+    requests = [
+        Request(
+            (POOL[n % 3],) if n % 4 else (),
+            "what is here? " * (1 + n % 3),
+            ("river", "forest") if n % 3 == 1 else None,
+            "number" if n % 5 == 2 and n % 3 != 1 else "text",
+            max_new_tokens=2 + n % 4,
+            sampling=Sampling(1.0, 1, n) if n % 2 else None,
+        )
+        for n in range(10)
+    ]
+    for request, reply in zip(requests, runtime.generate(requests), strict=True):
+        alone = runtime.generate([request])[0]
+        assert (reply.text, reply.token_texts) == (alone.text, alone.token_texts)
+        assert reply.probabilities == pytest.approx(alone.probabilities, abs=1e-3)
+
+
+def test_the_image_matters_and_forms_are_kept(runtime):
+    replies = [runtime.generate([Request((p,), "what?", ("river", "forest"))])[0].sequence_probability for p in POOL]
+    assert len({round(p, 5) for p in replies}) == 3
+    assert runtime.generate([Request((POOL[0],), "how many?", form="number")])[0].text.isdigit()
+
+
+def test_streamed_pieces_make_the_answer(runtime):
+    pieces: list[str] = []
+    reply = runtime.generate([Request((POOL[0],), "what?", max_new_tokens=6)], pieces.append)[0]
+    assert "".join(pieces).strip() == reply.text
+
+
+def test_pixels_of_the_resized_image_become_pixels_of_the_file(tmp_path):
+    """Qwen2.5-VL counts pixels of what it saw: 56 x 84 here, for an image of 60 x 90."""
+    assistant = load(save("qwen2_5_vl", tmp_path))
+    runtime = assistant.runtime
+    text = '[{"bbox_2d": [0, 0, 42, 56], "label": "ship"}]'
+    tokens = iter([*runtime.encode(text), runtime.end[0]])
+    runtime._model.generate = lambda input_ids, **rest: torch.cat([input_ids, torch.tensor([list(tokens)])], 1)
+    assert assistant.ground(POOL[0], "the ship").boxes[0].xyxy == pytest.approx((0, 0, 45, 60), abs=0.1)
+
+
+def test_a_folder_that_is_no_such_model_is_one_line(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(CheckpointError, match="does not load") as error:
+        load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+class Server:
+    """The embedded model behind the two addresses that clients use, in a real HTTP server."""
+
+    def __init__(self, knows_forms: bool, tells: bool) -> None:
+        fastapi, uvicorn = pytest.importorskip("fastapi"), pytest.importorskip("uvicorn")
+        self.app, self.seen, self.knows_forms, self.tells = fastapi.FastAPI(), [], knows_forms, tells
+        self.model = load()
+
+        @self.app.get("/v1/models")
+        def models() -> dict:
+            return {"object": "list", "data": [{"id": "lhrs-nano", "object": "model", "created": 0, "owned_by": "us"}]}
+
+        @self.app.post("/v1/chat/completions")
+        def complete(body: dict):
+            return self.complete(body, fastapi.responses)
+
+        self.server = uvicorn.Server(uvicorn.Config(self.app, port=0, log_level="error"))
+        threading.Thread(target=self.server.run, daemon=True).start()
+        while not self.server.started:
+            time.sleep(0.02)
+        self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}/v1"
+
+    def complete(self, body: dict, responses):
+        self.seen.append(body)
+        if "response_format" in body and not self.knows_forms:
+            return responses.JSONResponse({"error": {"message": "no response_format here"}}, 400)
+        content = body["messages"][-1]["content"]
+        picture = next(c["image_url"]["url"] for c in content if c["type"] == "image_url")
+        pixels = np.array(Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))).convert("RGB"))
+        question = next(c["text"] for c in content if c["type"] == "text")
+        answer = body.get("response_format", {}).get("json_schema", {}).get("schema", {}).get("properties", {})
+        options = answer.get("answer", {}).get("enum")
+        reply = self.model.runtime.generate([Request((pixels,), question, options and tuple(options))])[0]
+        text = json.dumps({"answer": reply.text}) if answer else reply.text
+        told = [{"token": "x", "logprob": float(np.log(p)), "bytes": None, "top_logprobs": []} for p in (0.5, 0.5)]
+        whole = {"id": "1", "created": 0, "model": "lhrs-nano", "object": "chat.completion"}
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text},
+                  "logprobs": {"content": told} if self.tells and body.get("logprobs") else None}  # fmt: skip
+        if body.get("stream"):
+            parts = [{**whole, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": c}}]}
+                     for c in text]  # fmt: skip
+            lines = "".join(f"data: {json.dumps(p)}\n\n" for p in parts) + "data: [DONE]\n\n"
+            return responses.PlainTextResponse(lines, media_type="text/event-stream")
+        return {**whole, "choices": [choice]}
+
+
+@pytest.fixture(params=[(True, True), (False, False)], ids=["forms", "plain"])
+def server(request):
+    pytest.importorskip("openai")
+    running = Server(*request.param)
+    yield running
+    running.server.should_exit = True
+
+
+def test_a_server_answers_like_the_model_it_serves(server, images, trained):
+    local, remote = load(), load(server.url)
+    assert remote.runtime.name == "lhrs-nano" and type(remote.runtime.adapter) is type(local.runtime.adapter)
+    for image in images:
+        assert remote.classify(image).answer == local.classify(image).answer
+    answer = remote.ask(images[0], "what is the land use in this image?")
+    assert answer.answer == local.ask(images[0], "what is the land use in this image?").answer
+    assert answer.confidence == (pytest.approx(0.25) if server.tells else None)
+    labels = ["river", "forest", "annual crop"]
+    if server.knows_forms:
+        assert remote.classify(images[0], labels).answer == local.classify(images[0], labels).answer
+    assert len(list(remote.ask_all([images[n % 3] for n in range(20)], "is there a river?"))) == 20
+
+
+def test_a_server_streams(server, images, trained):
+    pieces: list[str] = []
+    reply = load(server.url).runtime.generate([Request((images[0],), "describe the image.")], pieces.append)[0]
+    assert len(pieces) > 3 and "".join(pieces) == reply.text
+
+
+def test_a_server_that_is_not_there_is_one_line():
+    pytest.importorskip("openai")
+    with pytest.raises(ServerError, match=r"http://127\.0\.0\.1:9/v1 does not answer") as error:
+        load("http://127.0.0.1:9/v1")
+    assert "\n" not in str(error.value)
