@@ -17,11 +17,13 @@ _COMMANDS = {
     "data": ("data", "Look at conversation data, and find what is wrong with it."),
     "train": ("train", "Train a model as a run file says."),
     "convert": ("convert", "Convert published LHRS-Bot, LHRS-Bot-Nova and CMID weights."),
+    "export": ("export", "Write a model anew: LoRA merged, another precision, ONNX."),
 }
 _EXTRA_OF = {
     **dict.fromkeys(("torch", "torchvision", "transformers", "accelerate", "peft", "timm", "safetensors"), "torch"),
     **dict.fromkeys(("tensorboard", "onnx", "onnxscript"), "train"),
     **dict.fromkeys(("pyarrow", "shapely"), "data"),
+    "openai": "remote",
 }
 
 

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 Images = Annotated[list[Path], typer.Argument(help="Pictures, GeoTIFFs and folders of them.", metavar="IMAGE...")]
 Words = Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTION", help="Images and folders, then the question.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
-Model = Annotated[
-    str | None, typer.Option(help="Folder, hub id, or URL of an OpenAI-compatible server; lhrs-nano by default.")
-]
+Model = Annotated[str | None, typer.Option(help="Folder, hub id or URL of a server; lhrs-nano by default.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default the GPU where there is one.")]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0: the likeliest answer. Above: answers are drawn.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of drawn answers.")]

@@ -7,7 +7,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from lhrs.errors import ConfigError
 
 KEY_POSITIONS = ("none", "sincos2d")
-EXPERT_STYLES = ("gelu", "nova_linear")
+EXPERT_STYLES = ("gelu", "nova_linear", "nova_matrix")
 QUERY_INITS = ("normal", "grid")
 
 
@@ -27,7 +27,8 @@ class LHRSBridgeConfig(PreTrainedConfig):
         num_experts: feed-forward experts per block; 1 is a plain feed-forward.
         top_k: experts that each token visits.
         expert_style: "gelu", or "nova_linear": the released Nova experts, which lack an activation and are routed by a
-            tanh gate with training noise. For imported checkpoints only.
+            tanh gate with training noise; "nova_matrix": the same with each expert multiplied out to one matrix. The
+            latter two are for imported checkpoints only.
         balance_weight: weight of the load-balancing loss (arXiv:2101.03961); ignored by dense bridges.
         query_init: "normal" (std 0.02), or "grid": queries start at the sincos position of a square grid of points and
             keys are projected like queries, so that each query begins by reading its own place. Queries per level must

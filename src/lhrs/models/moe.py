@@ -46,6 +46,18 @@ class Experts(nn.Module):
         return F.linear(F.gelu(h) if self.activation else h, self.down_weight[e], self.down_bias[e])
 
 
+class MatrixExperts(nn.Module):
+    """Experts of one linear map each: `weight` `(E, C, C)`."""
+
+    def __init__(self, num: int, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.empty(num, width, width)), nn.Parameter(torch.zeros(num, width))
+
+    def forward(self, e: int, x: Tensor) -> Tensor:
+        """Run expert `e` on `(tokens, C)`."""
+        return F.linear(x, self.weight[e], self.bias[e])
+
+
 class NovaGate(nn.Module):
     """Nova's router: two linear maps with tanh between, and learned Gaussian noise while training."""
 
@@ -66,11 +78,15 @@ class MixtureOfExperts(nn.Module):
 
     def __init__(self, config: LHRSBridgeConfig, inner: int) -> None:
         super().__init__()
-        nova = config.expert_style == "nova_linear"
+        nova = config.expert_style != "gelu"
         width = config.hidden_size
         self.top_k, self.num_experts = config.top_k, config.num_experts
         self.router = NovaGate(width, config.num_experts) if nova else nn.Linear(width, config.num_experts, bias=False)
-        self.experts = Experts(config.num_experts, width, inner, activation=not nova)
+        self.experts = (
+            MatrixExperts(config.num_experts, width)
+            if config.expert_style == "nova_matrix"
+            else Experts(config.num_experts, width, inner, activation=not nova)
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, RouterReport]:
         """Map `(B, Q, C)` to the same shape plus a report."""

@@ -18,6 +18,7 @@ from lhrs.data.chat import ChatDataset, ChatEncoder
 from lhrs.data.collate import Collator
 from lhrs.data.dataset import Dataset, open_dataset
 from lhrs.errors import CheckpointError, ConfigError
+from lhrs.files import new_folder
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import build_model, chat_template, get_preset
 from lhrs.models.processing import LHRSProcessor
@@ -32,7 +33,6 @@ from lhrs.training.output import (
     is_to_do,
     load_tensors,
     mark_finished,
-    new_folder,
     open_run,
     save_tensors,
 )

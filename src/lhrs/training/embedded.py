@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from lhrs.data.questions import Phase, QuestionRows, collate_rows
 from lhrs.data.vision import Source, VisionDataset, load_sources
 from lhrs.errors import CheckpointError
+from lhrs.files import new_folder
 from lhrs.instruct.banks import load_banks
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.nano import ENCODER, IMAGE_SIZE, LEVELS, build_nano, train_tokenizer
@@ -25,7 +26,6 @@ from lhrs.training.output import (
     is_to_do,
     load_tensors,
     mark_finished,
-    new_folder,
     open_run,
     save_tensors,
 )

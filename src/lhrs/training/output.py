@@ -6,9 +6,6 @@
 
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -129,17 +126,6 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes `path` at the end, in place of what was there."""
-    part = path.with_name(f".{path.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    yield part
-    shutil.rmtree(path, ignore_errors=True)
-    part.replace(path)
 
 
 def absolute(model: ModelConfig) -> ModelConfig:

@@ -25,6 +25,8 @@ from lhrs.models.importers.files import read_table
 State = dict[str, Tensor]
 
 STUDENT, TEACHER = "online_encoder.model.", "branch_encoder."
+_BACKBONES = ("layer1.0.conv1.weight", "stages.0.blocks.0.attn.w_msa.qkv.weight")
+"""A tensor that every ResNet has, and one that every Swin has."""
 _MASK_TOKENS = ("mask_token",)
 _SWIN_NAMES = (
     (r"patch_embed\.projection\.", "patch_embed.proj."),
@@ -97,11 +99,18 @@ def read_backbone(path: Path, teacher: bool = False) -> Backbone:
         raise CheckpointError(f"{path} is a backbone alone and has no teacher; give the full checkpoint")
     else:
         state = dict(table)
-    if "layer1.0.conv1.weight" in state:
+    if _BACKBONES[0] in state:
         return _resnet(state, dropped)
-    if "stages.0.blocks.0.attn.w_msa.qkv.weight" in state:
+    if _BACKBONES[1] in state:
         return _swin(state, dropped)
-    raise CheckpointError(f"{path} is no CMID checkpoint: neither a ResNet nor a Swin")
+    first = ", ".join(map(repr, sorted(table)[:3]))
+    raise CheckpointError(f"{path} is no checkpoint of LHRS-Bot, LHRS-Bot-Nova or CMID; it holds {first}")
+
+
+def is_cmid(table: dict[str, Any]) -> bool:
+    """Tell whether a file's table holds a run or a backbone of CMID."""
+    table = table.get("model", table)
+    return isinstance(table, dict) and any(name.startswith((STUDENT, *_BACKBONES)) for name in table)
 
 
 def _resnet(state: State, dropped: dict[str, str]) -> Backbone:

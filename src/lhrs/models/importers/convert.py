@@ -24,11 +24,11 @@ from transformers import (
 )
 
 from lhrs.errors import CheckpointError, LHRSError
-from lhrs.files import write_file
-from lhrs.models.bridge import Bridge
+from lhrs.files import new_folder, write_file
+from lhrs.models.bridge import Bridge, collapse_experts
 from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
 from lhrs.models.encoder import drop_tail, keep_layers
-from lhrs.models.importers.cmid import read_backbone, save_backbone
+from lhrs.models.importers.cmid import is_cmid, read_backbone, save_backbone
 from lhrs.models.importers.files import read_table
 from lhrs.models.importers.original import (
     ADAPTER,
@@ -66,6 +66,8 @@ def convert(
     language_model: str | None = None,
     teacher: bool = False,
     keep_lora: bool = False,
+    collapse: bool = False,
+    system: str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Conversion:
     """Read a checkpoint of LHRS-Bot, LHRS-Bot-Nova or CMID and write it anew; `out` appears when it is complete.
@@ -76,28 +78,36 @@ def convert(
         language_model: hub id or folder of the base language model; None is the published one.
         teacher: take the teacher of a full CMID run.
         keep_lora: write the adapter as `adapter/` for PEFT instead of merging it.
+        collapse: multiply each linear expert of Nova out to one matrix.
+        system: what the checkpoint must be: "lhrs-bot", "lhrs-bot-nova" or "cmid"; None takes what it is.
         dtype: of the written weights.
 
     Raises:
-        CheckpointError: the checkpoint is missing, broken, incomplete, or does not fit.
+        CheckpointError: the checkpoint is missing, broken, incomplete, of another system, or does not fit.
     """
     if out.exists():
         raise CheckpointError(f"{out} exists; choose another folder, or remove it")
     path = find_checkpoint(source)
-    part = out.with_name(f".{out.name}.part")
     table = read_table(path)
-    nested = table.get("model", table)
-    try:
-        if isinstance(nested, dict) and "rgb_ckpt" in nested:
+    found = _system(table)
+    if system is not None and found != system:
+        raise CheckpointError(f"{path} is {found or 'of no system known here'}, not {system}")
+    with new_folder(out) as part:
+        if found in _SYSTEMS:
             if teacher:
                 raise CheckpointError(f"{path} is a chat model; only CMID runs have a teacher")
-            done = _convert_chat(table, path, part, language_model, keep_lora, dtype)
+            done = _convert_chat(table, path, part, language_model, keep_lora, collapse, dtype)
         else:
             done = _convert_backbone(path, part, teacher)
-        part.replace(out)
-    finally:
-        _remove(part)
     return done
+
+
+def _system(table: dict[str, Any]) -> str | None:
+    """Tell whose checkpoint a table of tensors is."""
+    nested = table.get("model", table)
+    if isinstance(nested, dict) and isinstance(vision := nested.get("rgb_ckpt"), dict):
+        return "lhrs-bot" if any(name.endswith("class_embedding") for name in vision) else "lhrs-bot-nova"
+    return "cmid" if is_cmid(table) else None
 
 
 def find_checkpoint(source: str | Path) -> Path:
@@ -146,10 +156,11 @@ def _convert_backbone(path: Path, part: Path, teacher: bool) -> Conversion:
 
 
 def _convert_chat(
-    table: dict[str, Any], path: Path, part: Path, base: str | None, keep_lora: bool, dtype: torch.dtype
-) -> Conversion:
+    table: dict[str, Any], path: Path, part: Path, base: str | None, keep_lora: bool, collapse: bool,
+    dtype: torch.dtype,
+) -> Conversion:  # fmt: skip
     vision, bridge = split_final(table, path)
-    system = "lhrs-bot" if any(name.endswith("class_embedding") for name in vision) else "lhrs-bot-nova"
+    system = cast(str, _system(table))
     preset = PRESETS[_SYSTEMS[system]]
     adapter = path.parent / ADAPTER
     experts = any(".calculator.experts." in name for name in bridge)
@@ -182,7 +193,10 @@ def _convert_chat(
         f"bridge: {bridge_config.queries} queries, {bridge_config.num_layers} layers"
         + (f", {bridge_config.num_experts} linear experts" if experts else ""),
     ])  # fmt: skip
-    part.mkdir(parents=True)
+    if collapse:
+        model.model.bridge = collapse_experts(model.model.bridge)
+        model.config.bridge_config = model.model.config.bridge_config = model.model.bridge.config
+        done.found.append("each linear expert multiplied out to one matrix")
     if adapter.is_dir():
         done.stage = "2 or 3"
         settings = adapter_config(adapter)
@@ -316,9 +330,3 @@ def _save_adapter(source: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     write_file(folder / "adapter_config.json", json.dumps(settings, indent=2) + "\n")
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)

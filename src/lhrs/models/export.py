@@ -1,0 +1,90 @@
+"""Write a model anew: an adapter merged, another precision, or as ONNX for the torch-free path."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from lhrs.errors import CheckpointError, ConfigError
+from lhrs.files import new_folder
+from lhrs.models.modeling import LHRSForConditionalGeneration
+from lhrs.models.presets import NANO, nano_folder
+from lhrs.models.processing import LHRSProcessor
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """Return a torch dtype by name.
+
+    Raises:
+        ConfigError: weights are not stored in it.
+    """
+    if name not in _DTYPES:
+        raise ConfigError(f"--dtype must be one of {', '.join(_DTYPES)}, not {name!r}")
+    return _DTYPES[name]
+
+
+def export(source: str, out: Path, adapter: Path | None, dtype: torch.dtype | None, onnx: bool = False) -> list[str]:
+    """Write a model folder.
+
+    Args:
+        source: folder or hub id of an LHRS model, or "lhrs-nano".
+        out: folder to write; must not exist.
+        adapter: PEFT folder to merge; None merges `adapter/` in `source`, where `lhrs convert --keep-lora` puts it, if
+            it is there.
+        dtype: of the written weights; None keeps what they are.
+        onnx: write ONNX graphs beside the weights.
+
+    Returns:
+        What was done, line by line.
+
+    Raises:
+        CheckpointError: `source` or the adapter does not load, or they do not fit.
+        ConfigError: `out` exists, or the model has a shape that the ONNX path does not know.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} exists; choose another folder, or remove it")
+    source = str(nano_folder()) if source == NANO else source
+    if adapter is None and (beside := Path(source) / "adapter").is_dir():
+        adapter = beside
+    if onnx and dtype not in (None, torch.float32):
+        raise ConfigError("ONNX graphs compute in float32: leave --dtype away")
+    broken = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+    try:
+        wanted = torch.float32 if onnx else dtype or "auto"
+        model = LHRSForConditionalGeneration.from_pretrained(source, dtype=wanted).eval()
+        processor = LHRSProcessor.from_pretrained(source)
+    except broken as error:
+        raise CheckpointError(f"{source} does not load as an LHRS model: {_line(error)}") from error
+    if onnx and getattr(model.config, "adapter", None) != "lhrs_nano":
+        raise ConfigError(f"{source} is not like {NANO}: the torch-free path would not know how to ask it")
+    done = []
+    if adapter is not None:
+        from peft import PeftModel
+
+        try:
+            model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        except broken as error:
+            raise CheckpointError(f"{adapter} cannot be merged into {source}: {_line(error)}") from error
+        done.append(f"merged {adapter}")
+    if dtype is not None:
+        model = model.to(dtype)
+    with new_folder(out) as part:
+        model.save_pretrained(part)
+        processor.save_pretrained(part)
+        familiarity = Path(source) / "familiarity.npz"
+        if familiarity.is_file():
+            shutil.copy(familiarity, part)
+        if onnx:
+            from lhrs.models.onnx_export import export_onnx
+
+            export_onnx(model, part)
+            done.append("ONNX graphs")
+    count = sum(p.numel() for p in model.parameters())
+    return [*done, f"{count:,} parameters in {str(model.dtype).removeprefix('torch.')}"]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
