@@ -145,6 +145,9 @@ class ChatEncoder:
         return {"pixel_values": self.processor.image_processor(images=images, return_tensors="pt")["pixel_values"]}
 
 
+_LETTERS_PER_TOKEN = 4
+
+
 class ChatDataset(Dataset):
     """Samples of several sources, one after the other, asked for by `(epoch, index)` keys.
 
@@ -152,12 +155,22 @@ class ChatDataset(Dataset):
         sources: readers of `lhrs.data.datasets`, or any sequences of samples.
         weights: one per source; see `lhrs.training.engine.KeyedTrainer`.
         encoder: makes rows.
+        group_by_length: measure all samples, so that the trainer can put those of similar length together.
     """
 
-    def __init__(self, sources: list[Sequence[Sample]], weights: list[float], encoder: ChatEncoder) -> None:
+    def __init__(
+        self,
+        sources: list[Sequence[Sample]],
+        weights: list[float],
+        encoder: ChatEncoder,
+        group_by_length: bool = False,
+    ) -> None:
         self.sources, self.encoder = sources, encoder
         self.ends = np.cumsum([len(source) for source in sources])
         self.weights = np.repeat(np.array(weights, np.float64), [len(source) for source in sources])
+        self.lengths = (
+            np.array([self._length(sample) for source in sources for sample in source]) if (group_by_length) else None
+        )
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -166,6 +179,11 @@ class ChatDataset(Dataset):
         """Return a sample of all sources, counted from 0."""
         source = int(np.searchsorted(self.ends, index, side="right"))
         return self.sources[source][index - (int(self.ends[source - 1]) if source else 0)]
+
+    def _length(self, sample: Sample) -> float:
+        """Return roughly how many tokens a sample takes, without tokenising it."""
+        letters = sum(len(turn.text) for turn in sample.turns)
+        return letters / _LETTERS_PER_TOKEN + self.encoder.processor.num_image_tokens * len(sample.images)
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
         return self.encoder.encode(self.sample(key[1]))

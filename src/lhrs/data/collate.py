@@ -1,5 +1,6 @@
-"""Rows of `lhrs.data.chat` to batches."""
+"""Rows of `lhrs.data.chat` to batches, padded or packed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,20 +12,66 @@ from lhrs.data.chat import IGNORE
 
 @dataclass(frozen=True)
 class Collator:
-    """Pad rows on the right and put the images of all rows one after the other.
+    """Put the images of all rows one after the other, and their tokens into a rectangle.
 
     The model takes images in the order of their placeholders, so a row may have any number of them, and a batch none.
     """
 
     pad_id: int
+    pack: int | None = None
+    """Lay several samples behind each other into rows of about this many tokens, instead of padding each to the
+    longest. Positions begin anew at every sample, from which transformers knows that they must not see each other."""
 
     def __call__(self, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return `input_ids`, `attention_mask` and `labels` `(B, T)`, and `pixel_values` `(images, 3, H, W)` if any."""
-        ids = [row["input_ids"] for row in rows]
-        batch = {
-            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_id),
-            "attention_mask": pad_sequence([torch.ones_like(x) for x in ids], batch_first=True),
-            "labels": pad_sequence([row["labels"] for row in rows], batch_first=True, padding_value=IGNORE),
-        }
+        """Return `input_ids` and `labels` `(B, T)`, and `pixel_values` `(images, 3, H, W)` if any.
+
+        Padded: also `attention_mask` `(B, T)`. Packed: also `position_ids` `(B, T)`, and B is smaller than the number
+        of samples.
+        """
+        if self.pack is None:
+            ids = [row["input_ids"] for row in rows]
+            batch = self._rectangle(ids, [row["labels"] for row in rows])
+            batch["attention_mask"] = pad_sequence([torch.ones_like(x) for x in ids], batch_first=True)
+        else:
+            lines = fill_lines([len(row["input_ids"]) for row in rows], self.pack)
+            rows = [rows[n] for line in lines for n in line]  # images follow their placeholders
+            ends = torch.tensor([len(line) for line in lines]).cumsum(0).tolist()
+            parts = [rows[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+            ids = [torch.cat([row["input_ids"] for row in part]) for part in parts]
+            batch = self._rectangle(ids, [torch.cat([_first_ignored(row["labels"]) for row in part]) for part in parts])
+            counts = [torch.cat([torch.arange(len(row["input_ids"])) for row in part]) for part in parts]
+            # Padding has position 0 throughout: each such token is a sample of its own.
+            batch["position_ids"] = pad_sequence(counts, batch_first=True)
         images = [row["pixel_values"] for row in rows if "pixel_values" in row]
         return {**batch, "pixel_values": torch.cat(images)} if images else batch
+
+    def _rectangle(self, ids: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
+        return {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_id),
+            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORE),
+        }
+
+
+def _first_ignored(labels: Tensor) -> Tensor:
+    """Return labels whose first token is not learned: what stands before it is another sample."""
+    return torch.cat([labels.new_full((1,), IGNORE), labels[1:]])
+
+
+def fill_lines(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Return which samples share a line: longest first, each into the first line that has room (Johnson 1973).
+
+    A line holds at most `capacity` tokens, or one longer sample. Within a line and between lines the samples keep the
+    order in which they were placed.
+    """
+    lines: list[list[int]] = []
+    room: list[int] = []
+    capacity = max(capacity, *lengths)
+    for n in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
+        at = next((i for i, free in enumerate(room) if free >= lengths[n]), None)
+        if at is None:
+            at = len(lines)
+            lines.append([])
+            room.append(capacity)
+        lines[at].append(n)
+        room[at] -= lengths[n]
+    return lines

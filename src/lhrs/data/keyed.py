@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Sampler
 
 Key = tuple[int, int]
+_BATCHES_TOGETHER = 50
 
 
 class KeyedSampler(Sampler[Key]):
@@ -32,6 +33,22 @@ class KeyedSampler(Sampler[Key]):
     def __iter__(self) -> Iterator[Key]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
         return ((self.epoch, int(i)) for i in order)
+
+
+def group_by_length(order: np.ndarray, lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return an order whose batches hold samples of similar length.
+
+    Among any `_BATCHES_TOGETHER` batches' worth of samples, which stay where they are in the epoch, the longest go
+    together, and so on; the batches come in random order.
+    """
+    out = []
+    for start in range(0, len(order), _BATCHES_TOGETHER * batch_size):
+        part = order[start : start + _BATCHES_TOGETHER * batch_size]
+        part = part[np.argsort(-lengths[part], kind="stable")]
+        whole = len(part) // batch_size * batch_size
+        batches = rng.permutation(part[:whole].reshape(-1, batch_size))
+        out += [batches.ravel(), part[whole:]]
+    return np.concatenate(out)
 
 
 def sample_rng(seed: int, key: Key) -> np.random.Generator:

@@ -176,7 +176,7 @@ def train_stage(run: CurriculumRun) -> None:
         model=stage.module,
         args=arguments,
         train_dataset=dataset,
-        data_collator=Collator(cast(int, stage.processor.tokenizer.pad_token_id)),
+        data_collator=Collator(cast(int, stage.processor.tokenizer.pad_token_id), run.pack),
     )
     if run.samples.num:
         settings = run.samples.model_dump()
@@ -319,7 +319,7 @@ def _open_sources(run: CurriculumRun) -> list[Dataset]:
 def _dataset(run: CurriculumRun, sources: list[Dataset], processor: LHRSProcessor) -> ChatDataset:
     template = None if run.template is None else chat_template(run.template)
     encoder = ChatEncoder(processor, template, run.system_prompt, run.max_tokens)
-    return ChatDataset(list(sources), [source.weight for source in run.data], encoder)
+    return ChatDataset(list(sources), [source.weight for source in run.data], encoder, run.group_by_length)
 
 
 def _hand_on(run: CurriculumRun, stage: Stage) -> None:

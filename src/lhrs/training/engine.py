@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
-from lhrs.data.keyed import Key, KeyedSampler, seed_step
+from lhrs.data.keyed import Key, KeyedSampler, group_by_length, seed_step
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.training.callbacks import ShowProgress
 from lhrs.training.run import Run
@@ -38,20 +38,31 @@ class StepSeed(TrainerCallback):
         seed_step(args.seed + 1_000_003 * args.process_index, state.global_step)
 
 
-class WeightedKeyedSampler(KeyedSampler):
-    """Draw without replacement, likelier items earlier (Efraimidis and Spirakis 2006); a pure function of the epoch."""
+class OrderedKeyedSampler(KeyedSampler):
+    """Likelier items earlier, and batches of similar length; a pure function of (seed, epoch).
 
-    def __init__(self, weights: np.ndarray, seed: int) -> None:
+    Args:
+        weights: draw without replacement with these (Efraimidis and Spirakis 2006).
+        seed: of the order.
+        lengths: group by them; None does not.
+        batch_size: items per optimizer step, for grouping.
+    """
+
+    def __init__(self, weights: np.ndarray, seed: int, lengths: np.ndarray | None, batch_size: int) -> None:
         super().__init__(len(weights), seed)
-        self.weights = weights
+        self.weights, self.lengths, self.batch_size = weights, lengths, batch_size
 
     def __iter__(self) -> Iterator[Key]:
         waits = np.random.default_rng([self.seed, self.epoch]).exponential(size=self.size) / self.weights
-        return ((self.epoch, int(i)) for i in np.argsort(waits, kind="stable"))
+        order = np.argsort(waits, kind="stable")
+        if self.lengths is not None:
+            rng = np.random.default_rng([self.seed, self.epoch, 1])
+            order = group_by_length(order, self.lengths, self.batch_size, rng)
+        return ((self.epoch, int(i)) for i in order)
 
 
 class KeyedTrainer(Trainer):
-    """Trainer whose dataset is asked for `(epoch, index)` keys; a dataset may carry `weights`, one per item."""
+    """Trainer whose dataset is asked for `(epoch, index)` keys; a dataset may carry `weights` and `lengths`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,10 +70,12 @@ class KeyedTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
-        weights = getattr(dataset, "weights", None)
-        if weights is None or (weights == weights[0]).all():
-            return KeyedSampler(len(cast(Sized, dataset)), self.args.seed)
-        return WeightedKeyedSampler(weights, self.args.seed)
+        size = len(cast(Sized, dataset))
+        weights, lengths = (getattr(dataset, name, None) for name in ("weights", "lengths"))
+        if lengths is None and (weights is None or (weights == weights[0]).all()):
+            return KeyedSampler(size, self.args.seed)
+        per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return OrderedKeyedSampler(np.ones(size) if weights is None else weights, self.args.seed, lengths, per_step)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Refuse a checkpoint without all that is trained; frozen weights are not in it and come from elsewhere."""

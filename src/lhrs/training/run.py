@@ -295,6 +295,11 @@ class CurriculumRun(Run):
     """Put before conversations that have none."""
     max_tokens: PositiveInt = 4096
     """Longer samples are cut, image tokens counted."""
+    pack: PositiveInt | None = None
+    """Tokens of a row into which several samples are laid; they do not see each other. None pads each sample to the
+    longest of its batch."""
+    group_by_length: bool = False
+    """Batches of samples of similar length, so that less is padded."""
     lora: LoraConfig | None = None
     experts: ExpertsConfig | None = None
     samples: SamplesConfig = SamplesConfig()

@@ -1,0 +1,97 @@
+"""Packed rows and batches of similar length teach what padded rows in any order teach."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.training.tiny import NUM_SAMPLES, losses, stage_settings, write_run
+
+from lhrs.data.chat import IGNORE
+from lhrs.data.collate import Collator, fill_lines
+from lhrs.data.keyed import group_by_length
+from lhrs.training.curriculum import _dataset, _open_sources, build_stage, require_stage_before
+from lhrs.training.engine import OrderedKeyedSampler
+from lhrs.training.run import load_run, train
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory, data, parts, stage1):
+    """A stage-2 model with LoRA, and its encoded samples."""
+    folder = tmp_path_factory.mktemp("rows")
+    settings = stage_settings(2, data, start=str(stage1), out=str(folder / "run"))
+    settings["lora"]["dropout"] = 0.0
+    run = load_run(write_run(folder / "run.yaml", settings))
+    stage = build_stage(run, require_stage_before(run))
+    with torch.no_grad():  # LoRA begins without effect
+        for name, weight in stage.module.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+    dataset = _dataset(run, _open_sources(run), stage.processor)
+    return stage.module.train(), [dataset[0, n] for n in range(NUM_SAMPLES)]
+
+
+def learn(module, batch):
+    module.zero_grad()
+    count = (batch["labels"][:, 1:] != IGNORE).sum()
+    loss = module(**batch, num_items_in_batch=count)["loss"]
+    loss.backward()
+    return loss.item(), {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("capacity", [1, 120, 300, 10_000])
+def test_packed_samples_teach_what_padded_ones_teach(ready, capacity):
+    module, rows = ready
+    padded, packed = (Collator(0, pack)(rows) for pack in (None, capacity))
+    assert len(packed["input_ids"]) < len(rows) or capacity == 1
+    one, two = learn(module, padded), learn(module, packed)
+    assert two[0] == pytest.approx(one[0], rel=1e-5)
+    for name, gradient in one[1].items():
+        torch.testing.assert_close(two[1][name], gradient, atol=1e-5, rtol=1e-3, msg=name)
+
+
+def test_a_sample_does_not_see_its_neighbours_in_a_packed_row(ready):
+    module, rows = ready
+    module.eval()
+    first = max(rows[:4], key=lambda row: len(row["input_ids"]))  # placed first
+    length = len(first["input_ids"])
+    with torch.no_grad():
+        alone, together = (module.model(**Collator(0, 9999)(part)).logits[0, :length] for part in ([first], rows[:4]))
+    torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-4)
+    module.train()
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 80))
+def test_lines_hold_every_sample_once_and_no_more_than_fits(lengths, capacity):
+    lines = fill_lines(lengths, capacity)
+    assert sorted(n for line in lines for n in line) == list(range(len(lengths)))
+    assert all(sum(lengths[n] for n in line) <= max(capacity, *lengths) for line in lines)
+
+
+@given(st.integers(1, 300), st.integers(1, 8), st.integers(0, 99))
+def test_grouping_is_a_permutation_that_pads_less(size, batch, seed):
+    rng = np.random.default_rng(seed)
+    lengths, order = rng.integers(1, 400, size), rng.permutation(size)
+    grouped = group_by_length(order, lengths, batch, np.random.default_rng(seed))
+    assert sorted(grouped) == list(range(size))
+    waste = lambda o: sum((p.max() - p).sum() for p in np.split(lengths[o], range(batch, size, batch)))  # noqa: E731
+    assert size > batch * 50 or waste(grouped) <= waste(order)
+
+
+def test_grouped_order_is_a_function_of_seed_and_epoch():
+    lengths = np.arange(200)
+    sampler, again, other = (OrderedKeyedSampler(np.ones(200), seed, lengths, 4) for seed in (0, 0, 1))
+    assert list(sampler) == list(again) != list(other)
+    again.set_epoch(1)
+    assert [i for _, i in sampler] != [i for _, i in again]
+
+
+def test_runs_with_packing_have_the_losses_of_runs_without(tmp_path, data, parts, stage1):
+    found = {}
+    for name, changes in {"packed": {"pack": 200}, "grouped": {"group_by_length": True}}.items():
+        settings = stage_settings(1, data, model=parts, out=str(tmp_path / name), **changes)
+        run = load_run(write_run(tmp_path / f"{name}.yaml", settings))
+        train(run)
+        found[name] = losses(tmp_path / name)
+    assert found["packed"] == pytest.approx(losses(stage1), abs=1e-4)
+    assert len(found["grouped"]) == len(losses(stage1)) and found["grouped"] != pytest.approx(losses(stage1), abs=1e-4)
