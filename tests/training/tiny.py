@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -79,7 +80,19 @@ def start_lhrs(*arguments: object, launcher: tuple[str, ...] = ("-m", "lhrs")) -
     """Start `lhrs train` in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *launcher, "train", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, text=True, **pipes)
+
+
+def kill_tree(process: subprocess.Popen) -> None:
+    """Kill a process and all that it started, as a machine that loses power would."""
+    pids = [process.pid]
+    for pid in pids:
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        pids += map(int, children.read_text().split()) if children.exists() else []
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def finish(process: subprocess.Popen, code: int = 0) -> str:

@@ -38,6 +38,7 @@ from lhrs.training.output import (
 )
 from lhrs.training.run import CurriculumRun, LoraConfig, ModelConfig
 from lhrs.training.schedule import make_optimizer, make_schedule
+from lhrs.training.shard import load_whole, shard_on_cpu, sharding, whole_state
 from lhrs.training.trainable import freeze_all_but, part_of, print_trainable
 
 LEARNED = "learned.safetensors"
@@ -112,6 +113,18 @@ class StageTrainer(KeyedTrainer):
         super().__init__(**kwargs)
         self._run = run
 
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp and not self.is_fsdp_enabled:
+            shard_on_cpu(self)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self.is_fsdp_enabled:
+            found = load_tensors(Path(resume_from_checkpoint) / "model.safetensors")
+            self._issue_warnings_after_load(load_whole(cast(nn.Module, model or self.model), found))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         self.optimizer = make_optimizer(cast(nn.Module, self.model), self._run.fit)
         return self.optimizer
@@ -168,6 +181,7 @@ def train_stage(run: CurriculumRun) -> None:
         max_grad_norm=run.fit.max_grad_norm,
         learning_rate=run.fit.lr,
         ddp_find_unused_parameters=False,  # `StageModel.forward` uses all of them
+        **(sharding(stage.module) if run.shard else {}),
     )
     open_run(run, stage.record)
     print_trainable(stage.module.model)
@@ -178,12 +192,16 @@ def train_stage(run: CurriculumRun) -> None:
         train_dataset=dataset,
         data_collator=Collator(cast(int, stage.processor.tokenizer.pad_token_id), run.pack),
     )
-    if run.samples.num:
+    if run.samples.num and not run.shard:  # only one process writes samples, but it has a part of the weights
         settings = run.samples.model_dump()
         trainer.add_callback(WriteSamples(stage.module.model, dataset, run.out, **settings))
     fit(trainer)
+    learned = whole_state(cast(nn.Module, trainer.model)) if run.shard else stage.module.state_dict()
     if is_main_process():
-        _hand_on(run, stage)
+        if run.shard:  # the model in memory is in pieces
+            stage = build_stage(run, before)
+            stage.module.load_state_dict(learned, strict=False)
+        _hand_on(run, stage, learned)
 
 
 def require_stage_before(run: CurriculumRun) -> Record | None:
@@ -322,9 +340,9 @@ def _dataset(run: CurriculumRun, sources: list[Dataset], processor: LHRSProcesso
     return ChatDataset(list(sources), [source.weight for source in run.data], encoder, run.group_by_length)
 
 
-def _hand_on(run: CurriculumRun, stage: Stage) -> None:
+def _hand_on(run: CurriculumRun, stage: Stage, learned: dict[str, Tensor]) -> None:
     """Write what was learned, then the whole model with its LoRA merged."""
-    save_tensors(stage.module.state_dict(), run.out / LEARNED)
+    save_tensors(learned, run.out / LEARNED)
     model = stage.module.model
     if stage.lora is not None:
         model.model.language_model = cast(Any, stage.lora).merge_and_unload()

@@ -300,6 +300,8 @@ class CurriculumRun(Run):
     longest of its batch."""
     group_by_length: bool = False
     """Batches of samples of similar length, so that less is padded."""
+    shard: bool = False
+    """Split weights, gradients and optimizer over the processes (FSDP2), for models that do not fit one GPU."""
     lora: LoraConfig | None = None
     experts: ExpertsConfig | None = None
     samples: SamplesConfig = SamplesConfig()
