@@ -10,6 +10,7 @@ from tests.training.tiny import NUM_SAMPLES, losses, stage_settings, write_run
 from lhrs.data.chat import IGNORE
 from lhrs.data.collate import Collator, fill_lines
 from lhrs.data.keyed import group_by_length
+from lhrs.errors import ConfigError
 from lhrs.training.curriculum import _dataset, _open_sources, build_stage, require_stage_before
 from lhrs.training.engine import OrderedKeyedSampler
 from lhrs.training.run import load_run, train
@@ -95,3 +96,22 @@ def test_runs_with_packing_have_the_losses_of_runs_without(tmp_path, data, parts
         found[name] = losses(tmp_path / name)
     assert found["packed"] == pytest.approx(losses(stage1), abs=1e-4)
     assert len(found["grouped"]) == len(losses(stage1)) and found["grouped"] != pytest.approx(losses(stage1), abs=1e-4)
+
+
+def test_kept_features_teach_what_pixels_teach_and_are_computed_once(tmp_path, data, parts, stage1):
+    cache = tmp_path / "cache"
+    settings = stage_settings(1, data, model=parts, out=str(tmp_path / "run"), cache_features=str(cache))
+    train(load_run(write_run(tmp_path / "run.yaml", settings)))
+    assert losses(tmp_path / "run") == pytest.approx(losses(stage1), abs=1e-5)
+    files = {file: file.stat().st_mtime_ns for file in cache.rglob("*.safetensors")}
+    images = {path for path in data.parent.glob("*.png") if path.stem.isdecimal() and int(path.stem) % 5}
+    assert len(files) == len(images | {data.parent / "0.png"})
+    again = stage_settings(2, data, start=str(stage1), out=str(tmp_path / "again"), cache_features=str(cache), pack=300)
+    train(load_run(write_run(tmp_path / "again.yaml", again)))
+    assert {file: file.stat().st_mtime_ns for file in cache.rglob("*.safetensors")} == files
+
+
+def test_features_of_an_encoder_that_learns_are_not_kept(tmp_path, data, parts):
+    settings = stage_settings(1, data, model=parts, out=str(tmp_path / "run"), cache_features=str(tmp_path / "c"))
+    with pytest.raises(ConfigError, match="cache_features"):
+        load_run(write_run(tmp_path / "run.yaml", {**settings, "system": "lhrs-bot-nova"}))

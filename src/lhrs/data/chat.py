@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from lhrs.data.features import FeatureFolder
 from lhrs.data.keyed import Key
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.open import open_image
@@ -36,6 +37,8 @@ class ChatEncoder:
     """Put before conversations that have none."""
     max_tokens: int = 4096
     """Longer rows lose their end."""
+    features: FeatureFolder | None = None
+    """Where the encoder's view of every image is kept; rows then hold it in place of pixels."""
 
     def __post_init__(self) -> None:
         if "generation" not in (self._template or ""):
@@ -49,6 +52,8 @@ class ChatEncoder:
 
     def encode(self, sample: Sample) -> dict[str, Tensor]:
         """Return `input_ids` and `labels` int64 `(T,)`, and `pixel_values` `(images, 3, H, W)` if there are images.
+
+        With `features`, `image_levels` `(images, levels * N, C)` in place of pixels.
 
         `labels` equals `input_ids` where an answer (with the token that ends it) stands, and is -100 elsewhere.
 
@@ -67,7 +72,10 @@ class ChatEncoder:
             why = f"within max_tokens={self.max_tokens}" if answers else "(no assistant turn)"
             raise DataError(f"sample {sample.id!r} of {sample.source} has no answer to learn {why}.")
         labels = np.where(learned, ids, IGNORE)
-        return {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels), **self._pixels(sample.images)}
+        row = {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels)}
+        if self.features is not None and sample.images:
+            return {**row, "image_levels": self.features.read(sample.images)}
+        return {**row, **self._pixels(sample.images)}
 
     def prompt(self, sample: Sample) -> dict[str, Tensor]:
         """Return what comes before the first answer, as a batch of one for `generate`.

@@ -23,7 +23,7 @@ class Collator:
     longest. Positions begin anew at every sample, from which transformers knows that they must not see each other."""
 
     def __call__(self, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return `input_ids` and `labels` `(B, T)`, and `pixel_values` `(images, 3, H, W)` if any.
+        """Return `input_ids` and `labels` `(B, T)`, and what rows hold of images, one after the other.
 
         Padded: also `attention_mask` `(B, T)`. Packed: also `position_ids` `(B, T)`, and B is smaller than the number
         of samples.
@@ -42,8 +42,10 @@ class Collator:
             counts = [torch.cat([torch.arange(len(row["input_ids"])) for row in part]) for part in parts]
             # Padding has position 0 throughout: each such token is a sample of its own.
             batch["position_ids"] = pad_sequence(counts, batch_first=True)
-        images = [row["pixel_values"] for row in rows if "pixel_values" in row]
-        return {**batch, "pixel_values": torch.cat(images)} if images else batch
+        for name in ("pixel_values", "image_levels"):
+            if images := [row[name] for row in rows if name in row]:
+                batch[name] = torch.cat(images)
+        return batch
 
     def _rectangle(self, ids: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
         return {

@@ -1,5 +1,6 @@
 """LHRSForConditionalGeneration: vision encoder -> bridge -> causal language model, in transformers' own way."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -90,9 +91,21 @@ class LHRSModel(LHRSPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.language_model.set_input_embeddings(value)
 
-    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> LHRSImageFeatures:
-        """Return image tokens of `(images, 3, H, W)` pixels in `pooler_output` `(images, Q, D)`."""
-        levels, grids = read_levels(self.vision_tower, pixel_values.to(self.vision_tower.dtype), self.config.levels)
+    def get_image_features(
+        self, pixel_values: Tensor | None = None, image_levels: Tensor | None = None, **kwargs: Any
+    ) -> LHRSImageFeatures:
+        """Return image tokens in `pooler_output` `(images, Q, D)`.
+
+        Args:
+            pixel_values: `(images, 3, H, W)` normalised pixels.
+            image_levels: `(images, levels * N, C)`, what the encoder made of square images earlier; it rests then.
+        """
+        if image_levels is not None:
+            levels = list(image_levels.chunk(len(self.config.levels), dim=1))
+            grids = [(math.isqrt(x.shape[1]),) * 2 for x in levels]
+        else:
+            pixels = cast(Tensor, pixel_values).to(self.vision_tower.dtype)
+            levels, grids = read_levels(self.vision_tower, pixels, self.config.levels)
         bridged = self.bridge([x.to(self.bridge.query.dtype) for x in levels], grids)
         same = len({x.shape[-1] for x in levels}) == 1
         return LHRSImageFeatures(
@@ -109,6 +122,7 @@ class LHRSModel(LHRSPreTrainedModel):
         position_ids: Tensor | None = None,
         past_key_values: Any = None,
         inputs_embeds: Tensor | None = None,
+        image_levels: Tensor | None = None,
         **kwargs: Any,
     ) -> LHRSModelOutput:
         """Scatter image tokens over the placeholders of `input_ids` and run the language model.
@@ -116,6 +130,7 @@ class LHRSModel(LHRSPreTrainedModel):
         Args:
             input_ids: `(B, T)`; every image takes `num_tokens` consecutive placeholder ids, images in reading order.
             pixel_values: `(images, 3, H, W)`, the images of the whole batch in the order of their placeholders.
+            image_levels: the same images as the encoder saw them before, see `get_image_features`.
 
         Raises:
             ValueError: placeholders and images do not match.
@@ -124,8 +139,8 @@ class LHRSModel(LHRSPreTrainedModel):
         router = None
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
-        if pixel_values is not None:
-            features = self.get_image_features(pixel_values)
+        if pixel_values is not None or image_levels is not None:
+            features = self.get_image_features(pixel_values, image_levels)
             router = features.bridge.router if features.bridge is not None else None
             image = cast(Tensor, features.pooler_output).flatten(0, 1).to(inputs_embeds.device, inputs_embeds.dtype)
             at = self._placeholders(input_ids, inputs_embeds)
@@ -179,7 +194,7 @@ class LHRSForConditionalGeneration(LHRSPreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
 
-    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> LHRSImageFeatures:
+    def get_image_features(self, pixel_values: Tensor | None = None, **kwargs: Any) -> LHRSImageFeatures:
         """See `LHRSModel.get_image_features`."""
         return self.model.get_image_features(pixel_values, **kwargs)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lhrs.data.chat import ChatDataset, ChatEncoder
 from lhrs.data.collate import Collator
 from lhrs.data.dataset import Dataset, open_dataset
+from lhrs.data.features import FeatureFolder
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.files import new_folder
 from lhrs.models.modeling import LHRSForConditionalGeneration
@@ -25,6 +26,7 @@ from lhrs.models.processing import LHRSProcessor
 from lhrs.training.callbacks import WriteSamples
 from lhrs.training.defaults import PRESET
 from lhrs.training.engine import KeyedTrainer, fit, training_arguments
+from lhrs.training.features import keep_features
 from lhrs.training.output import (
     Record,
     absolute,
@@ -83,7 +85,11 @@ class StageModel(nn.Module):
         """Return `{"loss"}` of a batch of `lhrs.data.collate.Collator`."""
         out = self.model(use_cache=False, **inputs)
         loss = cast(Tensor, out.loss)
-        if "pixel_values" not in inputs:  # several processes need a gradient of everything that learns, even if zero
+        if not inputs.keys() & {"pixel_values", "image_levels"}:
+            # several processes need a gradient of everything that learns, even if zero
+            "pixel_values",
+            "image_levels",
+        }:  # several processes need a gradient of everything that learns, even if zero
             loss = loss + 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
         if out.expert_usage is not None and self.training:
             self._usage = out.expert_usage if self._usage is None else self._usage + out.expert_usage
@@ -171,7 +177,11 @@ def train_stage(run: CurriculumRun) -> None:
     stage = build_stage(run, before)
     if run.gradient_checkpointing:
         stage.module.model.gradient_checkpointing_enable({"use_reentrant": False})
-    dataset = _dataset(run, sources, stage.processor)
+    features = None
+    if run.cache_features is not None:
+        images = [image for source in sources for sample in source for image in sample.images]
+        features = keep_features(stage.module.model, stage.processor, images, run.cache_features)
+    dataset = _dataset(run, sources, stage.processor, features)
     arguments = training_arguments(
         run,
         run.fit.batch_size,
@@ -334,9 +344,11 @@ def _open_sources(run: CurriculumRun) -> list[Dataset]:
     return sources
 
 
-def _dataset(run: CurriculumRun, sources: list[Dataset], processor: LHRSProcessor) -> ChatDataset:
+def _dataset(
+    run: CurriculumRun, sources: list[Dataset], processor: LHRSProcessor, features: FeatureFolder | None = None
+) -> ChatDataset:
     template = None if run.template is None else chat_template(run.template)
-    encoder = ChatEncoder(processor, template, run.system_prompt, run.max_tokens)
+    encoder = ChatEncoder(processor, template, run.system_prompt, run.max_tokens, features)
     return ChatDataset(list(sources), [source.weight for source in run.data], encoder, run.group_by_length)
 
 

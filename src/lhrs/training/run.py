@@ -300,6 +300,8 @@ class CurriculumRun(Run):
     longest of its batch."""
     group_by_length: bool = False
     """Batches of samples of similar length, so that less is padded."""
+    cache_features: Path | None = None
+    """Folder for what the frozen encoder makes of each image; computed before training, used by later runs too."""
     shard: bool = False
     """Split weights, gradients and optimizer over the processes (FSDP2), for models that do not fit one GPU."""
     lora: LoraConfig | None = None
@@ -330,6 +332,8 @@ class CurriculumRun(Run):
             raise ValueError("`train` names lora, but there are no `lora` settings")
         if "lora" in self.train and "language_model" in self.train:
             raise ValueError("`train` names both lora and language_model; LoRA is for a frozen language model")
+        if self.cache_features is not None and "vision_tower" in self.train:
+            raise ValueError("`cache_features` is for a frozen encoder, but `train` names vision_tower")
         if self.stage == 1 and self.experts is not None:
             raise ValueError("stage 1 trains a dense bridge; experts come with stage 2")
         if self.stage == 1 and self.start is not None:

@@ -1,0 +1,67 @@
+"""Fill a folder with what the frozen encoder makes of every training image."""
+
+import hashlib
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import PartialState
+from rich.console import Console
+from rich.progress import track
+
+from lhrs.data.features import FeatureFolder
+from lhrs.errors import ConfigError
+from lhrs.imagery.open import open_image
+from lhrs.models.encoder import level_widths
+from lhrs.models.modeling import LHRSForConditionalGeneration
+from lhrs.models.processing import LHRSProcessor
+
+_IMAGES_AT_ONCE = 16
+_MAX_SIDE = 1024  # as `lhrs.data.chat` reads them
+
+
+@torch.inference_mode()
+def keep_features(
+    model: LHRSForConditionalGeneration, processor: LHRSProcessor, images: Sequence[str], root: Path
+) -> FeatureFolder:
+    """Encode the images that have no features yet, each process its share, and wait until all are there.
+
+    A run that is stopped goes on where it was. The folder inside `root` is named after encoder, weights and
+    preprocessing, so that runs with others do not mix.
+
+    Raises:
+        ConfigError: the encoder's levels differ in width.
+        DataError: an image cannot be read.
+    """
+    tower, state = model.model.vision_tower, PartialState()
+    if len(set(level_widths(tower, model.config.levels))) > 1:
+        raise ConfigError("cache_features needs an encoder whose levels have one width, such as a ViT.")
+    found = FeatureFolder(root / _fingerprint(model, processor))
+    todo = found.missing(images)[state.process_index :: state.num_processes]
+    device = state.device
+    before = tower.device
+    tower.to(device)
+    batches = [todo[n : n + _IMAGES_AT_ONCE] for n in range(0, len(todo), _IMAGES_AT_ONCE)]
+    shown = track(batches, "image features", console=Console(stderr=True), disable=not todo or state.process_index > 0)
+    for batch in shown:
+        pixels = [open_image(image, _MAX_SIDE).pixels for image in batch]
+        values = cast(Any, processor).image_processor(images=pixels, return_tensors="pt")["pixel_values"]
+        levels = model.get_image_features(values.to(device, tower.dtype)).last_hidden_state
+        for image, value in zip(batch, cast(torch.Tensor, levels), strict=True):
+            found.write(image, value)
+    tower.to(before)
+    state.wait_for_everyone()
+    return found
+
+
+def _fingerprint(model: LHRSForConditionalGeneration, processor: LHRSProcessor) -> str:
+    """Name what the features depend on."""
+    about = [str(model.config.levels), str(cast(Any, processor).image_processor.to_dict())]
+    digest = hashlib.sha256("|".join(about).encode())
+    tower = model.model.vision_tower
+    for name, value in sorted(chain(tower.named_parameters(), tower.named_buffers())):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
