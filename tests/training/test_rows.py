@@ -5,7 +5,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.training.tiny import NUM_SAMPLES, losses, stage_settings, write_run
+from safetensors.torch import load_file
+from tests.training.tiny import NUM_SAMPLES, losses, stage_settings, write_parts, write_run
 
 from lhrs.data.chat import IGNORE
 from lhrs.data.collate import Collator, fill_lines
@@ -115,3 +116,21 @@ def test_features_of_an_encoder_that_learns_are_not_kept(tmp_path, data, parts):
     settings = stage_settings(1, data, model=parts, out=str(tmp_path / "run"), cache_features=str(tmp_path / "c"))
     with pytest.raises(ConfigError, match="cache_features"):
         load_run(write_run(tmp_path / "run.yaml", {**settings, "system": "lhrs-bot-nova"}))
+
+
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_a_language_model_in_few_bits_learns_nearly_the_same_and_is_handed_on_exact(tmp_path, data, bits):
+    pytest.importorskip("bitsandbytes")
+    parts = write_parts(tmp_path / "parts", hidden_size=64, intermediate_size=128, num_key_value_heads=2)
+    train(load_run(write_run(tmp_path / "1.yaml", stage_settings(1, data, model=parts, out=str(tmp_path / "1")))))
+    settings = stage_settings(2, data, start=str(tmp_path / "1"), out=str(tmp_path / "rough"), quantize=bits)
+    settings["lora"]["dropout"] = 0.0
+    train(load_run(write_run(tmp_path / "rough.yaml", settings)))
+    exact = {**settings, "out": str(tmp_path / "exact"), "quantize": None}
+    train(load_run(write_run(tmp_path / "exact.yaml", exact)))
+    rough, fine = losses(tmp_path / "rough"), losses(tmp_path / "exact")
+    assert rough == pytest.approx(fine, rel=0.05) and rough != pytest.approx(fine, abs=1e-6)
+    one, two = (load_file(tmp_path / n / "model" / "model.safetensors") for n in ("rough", "exact"))
+    assert one.keys() == two.keys() and {v.dtype for v in one.values()} == {torch.float32}
+    embedding = "model.language_model.embed_tokens.weight"
+    torch.testing.assert_close(one[embedding], two[embedding])

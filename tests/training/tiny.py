@@ -19,7 +19,7 @@ SRC = Path(__file__).parents[2] / "src"
 NUM_SAMPLES = 24
 
 
-def write_parts(folder: Path) -> dict[str, Any]:
+def write_parts(folder: Path, **language: Any) -> dict[str, Any]:
     """Write an encoder and a language model; return the `model` section that joins them."""
     torch.manual_seed(0)
     CLIPVisionModel(CLIPVisionConfig(**VIT, image_size=SIDE, patch_size=8)).save_pretrained(folder / "encoder")
@@ -27,7 +27,7 @@ def write_parts(folder: Path) -> dict[str, Any]:
     CLIPImageProcessorPil(**size).save_pretrained(folder / "encoder")
     tokenizer = byte_tokenizer(["<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"])
     tokenizer.save_pretrained(folder / "language")
-    LlamaForCausalLM(llama(len(tokenizer))).save_pretrained(folder / "language")
+    LlamaForCausalLM(llama(len(tokenizer), **language)).save_pretrained(folder / "language")
     bridge = {"queries": [4, 3, 2], "hidden_size": 16, "num_layers": 2, "num_heads": 2}
     parts = {"encoder": str(folder / "encoder"), "language_model": str(folder / "language")}
     return {**parts, "levels": [1, 2, 4], "bridge": bridge, "dtype": "float32"}

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate import PartialState
 from torch import Tensor
 from transformers import (
     AddedToken,
@@ -14,12 +16,13 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from lhrs.errors import CheckpointError, ConfigError
+from lhrs.errors import CheckpointError, ConfigError, MissingExtraError
 from lhrs.models.bridge import Bridge
 from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
 from lhrs.models.encoder import drop_tail, keep_layers, level_widths
@@ -123,6 +126,7 @@ def build_model(
     encoder: str | Path | None = None,
     language_model: str | Path | None = None,
     dtype: torch.dtype = torch.float32,
+    quantize: str | None = None,
     **bridge: Any,
 ) -> tuple[LHRSForConditionalGeneration, LHRSProcessor]:
     """Join a pretrained encoder and language model by a bridge with random weights; training starts from this.
@@ -132,6 +136,7 @@ def build_model(
         encoder: another hub id or folder (transformers or timm) than the preset's.
         language_model: another hub id or folder than the preset's.
         dtype: of all weights.
+        quantize: "8bit" or "4bit" keeps the language model's matrices in these (bitsandbytes), to train LoRA on them.
         bridge: changes to the preset's bridge.
 
     Raises:
@@ -143,7 +148,7 @@ def build_model(
     encoder = str(encoder or preset.encoder)
     vision = _load_encoder(encoder, levels, dtype)
     source = str(language_model or preset.language_model)
-    language, tokenizer = load_language(source, preset, dtype)
+    language, tokenizer = load_language(source, preset, dtype, quantize)
     if tokenizer is None:
         raise CheckpointError(f"{source} has no tokenizer")
     widths = level_widths(vision, levels)
@@ -175,10 +180,10 @@ def _load_encoder(source: str, levels: list[int], dtype: torch.dtype) -> PreTrai
 
 
 def load_language(
-    source: str, preset: Preset, dtype: torch.dtype
+    source: str, preset: Preset, dtype: torch.dtype, quantize: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """Load a causal language model, and its tokenizer if it has one, made ready for images."""
-    model = _load(AutoModelForCausalLM, source, dtype)
+    model = _load(AutoModelForCausalLM, source, dtype, **_quantization(quantize, dtype))
     if Path(source).is_dir() and not any(Path(source).glob("token*")):
         return model, None
     tokenizer = AutoTokenizer.from_pretrained(source)
@@ -191,6 +196,21 @@ def load_language(
         # New rows become the mean of the old ones, so the placeholder's logit never is the largest.
         model.resize_token_embeddings(len(tokenizer))
     return model, tokenizer
+
+
+def _quantization(bits: str | None, dtype: torch.dtype) -> dict[str, Any]:
+    """Return the arguments that load matrices in few bits."""
+    if bits is None:
+        return {}
+    if find_spec("bitsandbytes") is None:
+        raise MissingExtraError(f"{bits} weights need bitsandbytes: pip install 'lhrs[quantize]'")
+    config = BitsAndBytesConfig(
+        load_in_8bit=bits == "8bit",
+        load_in_4bit=bits == "4bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config, "device_map": {"": PartialState().device}}
 
 
 def _load(auto: Any, source: str, dtype: torch.dtype, **kwargs: Any) -> PreTrainedModel:

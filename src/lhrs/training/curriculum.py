@@ -87,9 +87,6 @@ class StageModel(nn.Module):
         loss = cast(Tensor, out.loss)
         if not inputs.keys() & {"pixel_values", "image_levels"}:
             # several processes need a gradient of everything that learns, even if zero
-            "pixel_values",
-            "image_levels",
-        }:  # several processes need a gradient of everything that learns, even if zero
             loss = loss + 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
         if out.expert_usage is not None and self.training:
             self._usage = out.expert_usage if self._usage is None else self._usage + out.expert_usage
@@ -208,8 +205,9 @@ def train_stage(run: CurriculumRun) -> None:
     fit(trainer)
     learned = whole_state(cast(nn.Module, trainer.model)) if run.shard else stage.module.state_dict()
     if is_main_process():
-        if run.shard:  # the model in memory is in pieces
-            stage = build_stage(run, before)
+        if run.shard or run.quantize:  # the model in memory is in pieces, or its numbers are rough
+            torch.manual_seed(run.seed)
+            stage = build_stage(run.model_copy(update={"quantize": None}), before)
             stage.module.load_state_dict(learned, strict=False)
         _hand_on(run, stage, learned)
 
@@ -244,7 +242,7 @@ def build_stage(run: CurriculumRun, before: Record | None) -> Stage:
         ConfigError: a setting of the model is wrong.
     """
     record = _record(run, before)
-    model, processor = load_parts(cast(ModelConfig, record.model), run.system)
+    model, processor = load_parts(cast(ModelConfig, record.model), run.system, run.quantize)
     lora = None
     if before is not None:
         start = cast(Path, run.start)
@@ -261,8 +259,10 @@ def build_stage(run: CurriculumRun, before: Record | None) -> Stage:
     return Stage(StageModel(model, run.train, learned), processor, lora, record)
 
 
-def load_parts(config: ModelConfig, system: str) -> tuple[LHRSForConditionalGeneration, LHRSProcessor]:
-    """Join the parts that stage 1 begins with, or load a whole model.
+def load_parts(
+    config: ModelConfig, system: str, quantize: str | None = None
+) -> tuple[LHRSForConditionalGeneration, LHRSProcessor]:
+    """Join the parts that stage 1 begins with, or load a whole model; `quantize` is for the language model.
 
     Raises:
         CheckpointError: a part is missing or lacks weights.
@@ -278,7 +278,7 @@ def load_parts(config: ModelConfig, system: str) -> tuple[LHRSForConditionalGene
             changes: dict[str, Any] = {"levels": config.levels and tuple(config.levels), "chat": config.chat}
             preset = replace(preset, **{name: value for name, value in changes.items() if value is not None})
             parts = {"encoder": config.encoder, "language_model": config.language_model}
-            model, processor = build_model(preset, **parts, dtype=dtype, **config.bridge)  # type: ignore[arg-type]
+            model, processor = build_model(preset, **parts, dtype=dtype, quantize=quantize, **config.bridge)  # type: ignore[arg-type]
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise

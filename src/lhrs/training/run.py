@@ -302,6 +302,9 @@ class CurriculumRun(Run):
     """Batches of samples of similar length, so that less is padded."""
     cache_features: Path | None = None
     """Folder for what the frozen encoder makes of each image; computed before training, used by later runs too."""
+    quantize: Literal["8bit", "4bit"] | None = None
+    """Keep the frozen language model's matrices in so many bits (bitsandbytes); what is handed on is merged into the
+    exact ones."""
     shard: bool = False
     """Split weights, gradients and optimizer over the processes (FSDP2), for models that do not fit one GPU."""
     lora: LoraConfig | None = None
@@ -334,6 +337,8 @@ class CurriculumRun(Run):
             raise ValueError("`train` names both lora and language_model; LoRA is for a frozen language model")
         if self.cache_features is not None and "vision_tower" in self.train:
             raise ValueError("`cache_features` is for a frozen encoder, but `train` names vision_tower")
+        if self.quantize is not None and ("language_model" in self.train or self.shard):
+            raise ValueError("`quantize` is for a frozen language model that each process holds whole")
         if self.stage == 1 and self.experts is not None:
             raise ValueError("stage 1 trains a dense bridge; experts come with stage 2")
         if self.stage == 1 and self.start is not None:
