@@ -1,6 +1,5 @@
 """Any LHRS model through torch and transformers: bigger models, GPUs, conversations."""
 
-import copy
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -18,6 +17,7 @@ from lhrs.inference.adapter import get_adapter
 from lhrs.inference.engine import Choice, Engine, Images, Prompt, positions
 from lhrs.inference.familiarity import Familiarity
 from lhrs.inference.runtime import Reply, Request
+from lhrs.inference.runtimes.cache import growing_cache, select
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.processing import IMAGE_TOKEN, LHRSProcessor
 
@@ -123,7 +123,7 @@ class TorchRuntime:
     @torch.inference_mode()
     def start(self, ids: np.ndarray, mask: np.ndarray, images: Sequence[torch.Tensor]) -> DynamicCache:
         """See `Backend.start`."""
-        cache = DynamicCache(config=self._model.config.text_config)
+        cache = growing_cache(self._model.config.text_config)
         self._read(ids, mask, cache, images)
         return cache
 
@@ -154,10 +154,7 @@ class TorchRuntime:
 
     def take(self, cache: DynamicCache, rows: np.ndarray) -> DynamicCache:
         """See `Backend.take`."""
-        taken = copy.copy(cache)
-        taken.layers = [copy.copy(layer) for layer in cache.layers]
-        taken.batch_select_indices(torch.from_numpy(rows).to(self._model.device))
-        return taken
+        return select(cache, torch.from_numpy(rows).to(self._model.device))
 
     def _read(
         self, ids: np.ndarray, mask: np.ndarray, cache: DynamicCache, images: Sequence[torch.Tensor]

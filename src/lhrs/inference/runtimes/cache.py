@@ -1,0 +1,58 @@
+"""A key-value cache that grows in place."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+_ROOM = 64
+"""Tokens that a layer keeps room for beyond what it holds."""
+
+
+class GrowingLayer(DynamicLayer):
+    """A layer with room for tokens to come: the library's own copies all it holds at every token."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append `(B, heads, T, d)` keys and values; return all, as views."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        held = self.get_seq_length()
+        total = held + key_states.shape[-2]
+        if getattr(self, "_room", None) is None or self._room[0].shape[-2] < total:
+            self._room = tuple(self._enlarge(new, old, held, total) for new, old in
+                               ((key_states, self.keys), (value_states, self.values)))  # fmt: skip
+        for room, new in zip(self._room, (key_states, value_states), strict=True):
+            room[..., held:total, :] = new
+        self.keys, self.values = (room[..., :total, :] for room in self._room)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some rows, as copies."""
+        super().batch_select_indices(indices)
+        self._room = None
+
+    @staticmethod
+    def _enlarge(new: Tensor, old: Tensor, held: int, total: int) -> Tensor:
+        room = new.new_empty(*new.shape[:-2], total + _ROOM, new.shape[-1])
+        if held:
+            room[..., :held, :] = old
+        return room
+
+
+def growing_cache(config: Any) -> DynamicCache:
+    """Return an empty cache for a language model; layers that keep a window only stay as the library makes them."""
+    cache = DynamicCache(config=config)
+    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def select(cache: DynamicCache, rows: Tensor) -> DynamicCache:
+    """Return some rows of a cache, which may repeat, and leave it as it is."""
+    taken = copy.copy(cache)
+    taken.layers = [copy.copy(layer) for layer in cache.layers]
+    with torch.inference_mode():
+        taken.batch_select_indices(rows)
+    return taken
