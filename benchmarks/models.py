@@ -25,10 +25,19 @@ def random_100m() -> tuple[LHRSForConditionalGeneration, LHRSProcessor]:
         num_key_value_heads=12, max_position_embeddings=2048, bos_token_id=1, eos_token_id=2, pad_token_id=0,
     )  # fmt: skip
     vision = CLIPVisionConfig(
-        hidden_size=256, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=4, image_size=SIDE, patch_size=14
+        hidden_size=256,
+        intermediate_size=1024,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        image_size=SIDE,
+        patch_size=14,
     )
-    bridge = LHRSBridgeConfig(queries=[64, 48, 32], hidden_size=256, num_layers=6, num_heads=4, keys_include_queries=True)
-    config = LHRSConfig(vision, text, bridge, levels=[2, 4, 6], image_token_id=tokenizer.convert_tokens_to_ids("<image>"))
+    bridge = LHRSBridgeConfig(
+        queries=[64, 48, 32], hidden_size=256, num_layers=6, num_heads=4, keys_include_queries=True
+    )
+    config = LHRSConfig(
+        vision, text, bridge, levels=[2, 4, 6], image_token_id=tokenizer.convert_tokens_to_ids("<image>")
+    )
     model = LHRSForConditionalGeneration(config).eval()
     model.generation_config.update(bos_token_id=1, eos_token_id=2, pad_token_id=0)
     images = SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE})

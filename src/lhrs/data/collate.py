@@ -20,7 +20,7 @@ class Collator:
     pad_id: int
     pack: int | None = None
     """Lay several samples behind each other into rows of about this many tokens, instead of padding each to the
-    longest. Positions begin anew at every sample, from which transformers knows that they must not see each other."""
+    longest. Rows come out nearly equal. Positions begin anew at every sample, from which transformers knows that they must not see each other."""
 
     def __call__(self, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return `input_ids` and `labels` `(B, T)`, and what rows hold of images, one after the other.
@@ -59,21 +59,17 @@ def _first_ignored(labels: Tensor) -> Tensor:
     return torch.cat([labels.new_full((1,), IGNORE), labels[1:]])
 
 
-def fill_lines(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Return which samples share a line: longest first, each into the first line that has room (Johnson 1973).
+def fill_lines(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Return which samples share a line, so that lines of about `tokens` tokens come out nearly equal.
 
-    A line holds at most `capacity` tokens, or one longer sample. Within a line and between lines the samples keep the
-    order in which they were placed.
+    Longest first, each into the line that is shortest so far (Graham 1969): no line is longer than the average line plus
+    the longest sample.
     """
-    lines: list[list[int]] = []
-    room: list[int] = []
-    capacity = max(capacity, *lengths)
+    count = min(max(round(sum(lengths) / tokens), 1), len(lengths))
+    lines: list[list[int]] = [[] for _ in range(count)]
+    filled = [0] * count
     for n in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
-        at = next((i for i, free in enumerate(room) if free >= lengths[n]), None)
-        if at is None:
-            at = len(lines)
-            lines.append([])
-            room.append(capacity)
-        lines[at].append(n)
-        room[at] -= lengths[n]
+        shortest = filled.index(min(filled))
+        lines[shortest].append(n)
+        filled[shortest] += lengths[n]
     return lines
