@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from models import runtimes
 
 from lhrs.inference.runtime import Request, Runtime
+from models import runtimes
 
 TOKENS = 64
 WORDS = "is there a river or a forest near the town and what else can be seen in this image ?".split()  # noqa: SIM905

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from models import random_100m
 from torch import nn
 
 from lhrs.data.chat import IGNORE, ChatEncoder
@@ -23,6 +22,7 @@ from lhrs.models.configuration import LHRSBridgeConfig
 from lhrs.models.moe import MixtureOfExperts
 from lhrs.models.presets import build_bridge, nano_folder
 from lhrs.schema import Sample
+from models import random_100m
 
 BATCH = 16
 

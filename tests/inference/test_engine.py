@@ -104,6 +104,19 @@ def test_the_engine_says_what_generate_of_transformers_says(runtime):
         assert list(reply.token_texts) == [runtime.decode([t]) for t in out if t not in runtime.end]
 
 
+def test_prompts_are_those_that_the_released_models_were_trained_with(runtime):
+    prompt = runtime.prompt(Request((POOL[0],), "where?"))
+    system, image = runtime.adapter.system_prompt, "<image>" * runtime._processor.num_image_tokens
+    expected = {
+        "unit": f"<s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{image}\nwhere? [/INST]",
+        # both begin-of-text tokens of Nova's: the tokenizer's and the one in its system text
+        "nova": f"<s><s><|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|><|start_header_id|>user"
+        f"<|end_header_id|>\n\n{image}\nwhere?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        "loc64": f"<bos><user>{image}where?<answer>",
+    }
+    assert runtime.decode([*prompt.prefix, *prompt.rest]) == expected[runtime.adapter.box_style]
+
+
 def test_each_image_and_each_shared_beginning_is_read_once(runtime, monkeypatch):
     encoded, started, steps = [], [], []
     read, start, step = runtime.read_images, runtime.start, runtime.step

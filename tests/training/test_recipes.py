@@ -15,7 +15,7 @@ NAMES = {
     *(f"{system}-{stage}" for system in ("lhrs-bot", "lhrs-bot-nova") for stage in ("1-align", "2-instruct")),
     *(f"{system}-3-multitask" for system in ("lhrs-bot", "lhrs-bot-nova")),
     *("lhrs-nano-0-vision", "lhrs-nano-1-vision", "lhrs-nano-2-questions", "lhrs-nano-3-lookup", "lhrs-nano-4-vision"),
-    *("lhrs-nano-5-answers", "lhrs-nano-6-polish"),
+    *("lhrs-nano-5-answers", "lhrs-nano-6-polish", "lhrs-nano-7-vision", "lhrs-nano-8-polish"),
 }
 
 
@@ -63,6 +63,7 @@ def test_a_stage_has_the_numbers_of_its_paper(name, lr, min_lr, batch_size, trai
     if "lora" in train:
         assert run.lora is not None
         assert (run.lora.rank, run.lora.alpha, run.lora.dropout) == (128, 256, 0.05)
+    assert bool(run.system_prompt) == (run.stage > 1)
     assert (run.experts is not None) == (run.system == "lhrs-bot-nova" and run.stage > 1)
 
 

@@ -19,8 +19,9 @@ class Collator:
 
     pad_id: int
     pack: int | None = None
-    """Lay several samples behind each other into rows of about this many tokens, instead of padding each to the
-    longest. Rows come out nearly equal. Positions begin anew at every sample, from which transformers knows that they must not see each other."""
+    """Lay several samples behind each other into rows of about this many tokens, and nearly equal, instead of padding
+    each to the longest. Positions begin anew at every sample, from which transformers knows that they must not see
+    each other."""
 
     def __call__(self, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return `input_ids` and `labels` `(B, T)`, and what rows hold of images, one after the other.
@@ -62,8 +63,8 @@ def _first_ignored(labels: Tensor) -> Tensor:
 def fill_lines(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """Return which samples share a line, so that lines of about `tokens` tokens come out nearly equal.
 
-    Longest first, each into the line that is shortest so far (Graham 1969): no line is longer than the average line plus
-    the longest sample.
+    Longest first, each into the line that is shortest so far (Graham 1969): no line is longer than the average line
+    plus the longest sample.
     """
     count = min(max(round(sum(lengths) / tokens), 1), len(lengths))
     lines: list[list[int]] = [[] for _ in range(count)]

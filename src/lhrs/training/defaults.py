@@ -8,6 +8,9 @@ images per GPU times their 8 GPUs. What we do otherwise on purpose is said at th
 
 from typing import Any
 
+from lhrs.inference.adapters.lhrs_bot import LhrsBot
+from lhrs.inference.adapters.lhrs_bot_nova import LhrsBotNova
+
 PRESET = {"lhrs-bot": "lhrs-bot-7b", "lhrs-bot-nova": "lhrs-bot-nova-8b"}
 """The parts that each system joins, by name in `lhrs.models.presets`."""
 
@@ -44,6 +47,7 @@ STAGES: dict[tuple[str, int], dict[str, Any]] = {
     ("lhrs-bot", 2): {
         **_COMMON,
         "template": "llava_llama_2",
+        "system_prompt": LhrsBot.system_prompt,  # of LLaVA's Llama-2 template, before every conversation
         "train": ["bridge", "lora"],
         "lora": _LORA,
         "fit": {
@@ -60,6 +64,7 @@ STAGES: dict[tuple[str, int], dict[str, Any]] = {
     ("lhrs-bot", 3): {
         **_COMMON,
         "template": "llava_llama_2",
+        "system_prompt": LhrsBot.system_prompt,  # of LLaVA's Llama-2 template, before every conversation
         "train": ["lora"],
         "lora": _LORA,
         "fit": {
@@ -94,6 +99,7 @@ STAGES: dict[tuple[str, int], dict[str, Any]] = {
     ("lhrs-bot-nova", 2): {
         **_COMMON,
         "template": "llama3",
+        "system_prompt": LhrsBotNova.system_prompt,
         "train": ["bridge", "lora"],
         "lora": _LORA,
         "experts": {"num": 4, "top_k": 2, "balance_weight": 0.01},
@@ -111,6 +117,7 @@ STAGES: dict[tuple[str, int], dict[str, Any]] = {
     ("lhrs-bot-nova", 3): {
         **_COMMON,
         "template": "llama3",
+        "system_prompt": LhrsBotNova.system_prompt,
         "train": ["bridge", "lora"],
         "lora": _LORA,
         "experts": {"num": 4, "top_k": 2, "balance_weight": 0.01},
