@@ -1,7 +1,7 @@
 """A key-value cache that grows in place."""
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,15 +15,19 @@ _ROOM = 64
 class GrowingLayer(DynamicLayer):
     """A layer with room for tokens to come: the library's own copies all it holds at every token."""
 
+    _room: tuple[Tensor, ...] | None = None
+
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append `(B, heads, T, d)` keys and values; return all, as views."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         held = self.get_seq_length()
         total = held + key_states.shape[-2]
-        if getattr(self, "_room", None) is None or self._room[0].shape[-2] < total:
-            self._room = tuple(self._enlarge(new, old, held, total) for new, old in
-                               ((key_states, self.keys), (value_states, self.values)))  # fmt: skip
+        if self._room is None or self._room[0].shape[-2] < total:
+            old = cast(tuple[Tensor, Tensor], (self.keys, self.values))
+            self._room = tuple(
+                self._enlarge(new, kept, held, total) for new, kept in zip((key_states, value_states), old, strict=True)
+            )
         for room, new in zip(self._room, (key_states, value_states), strict=True):
             room[..., held:total, :] = new
         self.keys, self.values = (room[..., :total, :] for room in self._room)
