@@ -87,7 +87,7 @@ def test_wrong_files_are_one_line(cmid, tmp_path, capsys):
     for name, why in {
         "missing": "does not exist",
         "cut": "broken",
-        "other": "neither a ResNet nor a Swin",
+        "other": "no checkpoint of LHRS-Bot, LHRS-Bot-Nova or CMID",
         "code": "holds more than tensors",
         "plain": "holds more than tensors",
         "incomplete": "does not fit",

@@ -184,6 +184,12 @@ def load_language(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """Load a causal language model, and its tokenizer if it has one, made ready for images."""
     model = _load(AutoModelForCausalLM, source, dtype, **_quantization(quantize, dtype))
+    if quantize == "4bit":
+        # On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks frozen 4-bit matrices for a kernel without a gradient, so
+        # nothing in front of them would learn.
+        for module in model.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010
     if Path(source).is_dir() and not any(Path(source).glob("token*")):
         return model, None
     tokenizer = AutoTokenizer.from_pretrained(source)
