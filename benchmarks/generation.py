@@ -51,17 +51,24 @@ def main() -> None:
             runtime.end = ()
             print(name)
             seconds(runtime, [questions(4, images, 4)], forget=True)
-            for what, asked in (
-                ("batch 1 -> 16, sixteen images", questions(16, images, TOKENS)),
-                ("batch 1 -> 16, one image", questions(16, images[:1], TOKENS)),
-            ):
-                shared = len({id(r.images[0]) for r in asked}) == 1
+            for what, pictures in (("sixteen images", images), ("one image", images[:1])):
+                one, longer = (questions(16, pictures, count) for count in (1, 1 + TOKENS))
+                shared = len(pictures) == 1
+
+                def alone(asked: list[Request], shared: bool = shared) -> float:
+                    return seconds(runtime, [[r] for r in asked], forget=not shared)
+
+                def together(asked: list[Request]) -> float:
+                    return seconds(runtime, [asked], forget=True)
+
+                count = 16 * TOKENS
+                compare(f"batch 1 -> 16, {what}", rounds, lambda: alone(longer), lambda: together(longer), count)
                 compare(
-                    what,
+                    f"batch 1 -> 16, {what}, all after the first token",
                     rounds,
-                    lambda asked=asked, shared=shared: seconds(runtime, [[r] for r in asked], forget=not shared),
-                    lambda asked=asked: seconds(runtime, [asked], forget=True),
-                    16 * TOKENS,
+                    lambda: alone(longer) - alone(one),
+                    lambda: together(longer) - together(one),
+                    count,
                 )
             for length in (2, 16):
                 ten = questions(10, images[:1], length)

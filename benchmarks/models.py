@@ -8,6 +8,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, PreTrainedTokenizerFast,
 
 from lhrs.inference.load import load
 from lhrs.inference.runtime import Runtime
+from lhrs.inference.runtimes.torch import TorchRuntime
 from lhrs.models import LHRSBridgeConfig, LHRSConfig, LHRSForConditionalGeneration, LHRSProcessor
 from lhrs.models.presets import chat_template, nano_folder
 
@@ -45,12 +46,13 @@ def random_100m() -> tuple[LHRSForConditionalGeneration, LHRSProcessor]:
 
 
 def runtimes(folder: Path) -> dict[str, Runtime]:
-    """Return both models, ready to answer; the random one is written to `folder`."""
+    """Return the models, ready to answer; the random one is written to `folder`."""
     model, processor = random_100m()
     model.save_pretrained(folder / "random")
     processor.save_pretrained(folder / "random")
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     return {
         "lhrs-nano, onnxruntime": load().runtime,
+        "lhrs-nano, torch": TorchRuntime(str(nano_folder()), "cpu"),
         f"{millions:.0f} M random, torch": load(folder / "random", device="cpu").runtime,
     }

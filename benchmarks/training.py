@@ -1,7 +1,7 @@
 """Rows packed or padded, and the bridge against a plain loop: `python benchmarks/training.py [--data DIR] [-n 5]`.
 
 The instruction mix: half captions of one turn (UCM-captions), half conversations of 1 to 12 questions about a tile
-(RSVQA), in batches of 16 as the sampler draws them. Medians; ratios within one run.
+(RSVQA), in batches of 16 or 32 as the sampler draws them. Medians; ratios within one run.
 """
 
 import argparse
@@ -19,6 +19,8 @@ from lhrs.data.collate import Collator
 from lhrs.models import LHRSForConditionalGeneration, LHRSProcessor
 from lhrs.models.bridge import Bridge
 from lhrs.models.configuration import LHRSBridgeConfig
+from lhrs.models.encoder import read_levels
+from lhrs.models.modeling import LHRSImageFeatures
 from lhrs.models.moe import MixtureOfExperts
 from lhrs.models.presets import build_bridge, nano_folder
 from lhrs.schema import Sample
@@ -56,16 +58,40 @@ def median_s(what: Callable[[], object], rounds: int) -> float:
     return float(np.median(timings))
 
 
+def rest_encoder(model: LHRSForConditionalGeneration) -> None:
+    """Let the model take for every image what its encoder makes of a grey one now."""
+    inner = model.model
+    size = inner.vision_tower.config.to_dict().get("image_size", 128)
+    with torch.no_grad():
+        levels, grids = read_levels(inner.vision_tower, torch.zeros(1, 3, size, size), model.config.levels)
+
+    def features(pixel_values: torch.Tensor, *_: object, **__: object) -> LHRSImageFeatures:
+        bridged = inner.bridge([x.expand(len(pixel_values), -1, -1) for x in levels], grids)
+        return LHRSImageFeatures(pooler_output=bridged.tokens, bridge=bridged)
+
+    inner.get_image_features = features  # type: ignore[method-assign]
+
+
 def packing(
-    name: str, model: LHRSForConditionalGeneration, processor: LHRSProcessor, samples: list[Sample], rounds: int
+    name: str,
+    model: LHRSForConditionalGeneration,
+    processor: LHRSProcessor,
+    samples: list[Sample],
+    rounds: int,
+    size: int,
+    row: int | None = None,
 ) -> None:
-    """Time forward and backward of the language model over batches of the mix; the encoder rests."""
+    """Time forward and backward over batches of the mix.
+
+    The encoder is frozen; as with `cache_features`, what it makes of the image is computed before. Rows are of
+    `row` tokens, or as long as the longest sample: longer ones have fewer gaps, but a wider attention mask, which is
+    felt where layers are narrow.
+    """
     encoder = ChatEncoder(processor)
     rows = [encoder.encode(sample) for sample in samples]
-    for parameter in model.model.vision_tower.parameters():
-        parameter.requires_grad_(False)
+    rest_encoder(model)
     longest = max(len(row["input_ids"]) for row in rows)
-    batches = [rows[n : n + BATCH] for n in range(0, len(rows), BATCH)]
+    batches = [rows[n : n + size] for n in range(0, len(rows), size)]
 
     def step(batch: dict[str, torch.Tensor]) -> None:
         model.zero_grad()
@@ -74,14 +100,15 @@ def packing(
 
     timings: dict[str, list[float]] = {"padded": [], "packed": []}
     tokens = {}
-    for way, pack in (("padded", None), ("packed", 1024)):
+    for way, pack in (("padded", None), ("packed", row or longest)):
         made = [Collator(0, pack)(batch) for batch in batches]
         tokens[way] = sum(batch["input_ids"].numel() for batch in made)
         step(made[0])
         timings[way] = [median_s(lambda batch=batch: step(batch), rounds) for batch in made]
     real = sum(len(row["input_ids"]) for row in rows)
     padded, packed = (sum(timings[way]) for way in ("padded", "packed"))
-    print(f"{name}: {len(rows)} samples of {min(len(r['input_ids']) for r in rows)} to {longest} tokens, {real} in all")
+    shortest = min(len(r["input_ids"]) for r in rows)
+    print(f"{name}, batches of {size}: {len(rows)} samples of {shortest} to {longest} tokens, {real} in all")
     print(f"  padded {tokens['padded']} tokens, {padded:.2f} s; packed {tokens['packed']}, {packed:.2f} s: "
           f"{padded / packed:.2f} x", flush=True)  # fmt: skip
 
@@ -156,9 +183,10 @@ def main() -> None:
     samples = mix(options.data, 6 * BATCH)
     folder = nano_folder()
     nano = LHRSForConditionalGeneration.from_pretrained(folder)
-    packing("lhrs-nano", nano.train(), LHRSProcessor.from_pretrained(folder), samples, options.n)
+    for size in (BATCH, 2 * BATCH):
+        packing("lhrs-nano", nano.train(), LHRSProcessor.from_pretrained(folder), samples, options.n, size)
     model, processor = random_100m()
-    packing("99 M random", model.train(), processor, samples[: 2 * BATCH], options.n)
+    packing("99 M random", model.train(), processor, samples[: 2 * BATCH], options.n, BATCH, 1024)
     bridges(options.n)
     experts(options.n)
 

@@ -15,6 +15,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from lhrs.errors import CheckpointError
 from lhrs.models.modeling import LHRSForConditionalGeneration
@@ -36,11 +37,13 @@ class VisionGraph(nn.Module):
 
 
 class LanguageGraph(nn.Module):
-    """A Llama forward with an explicit cache.
+    """A Llama forward with an explicit cache of fixed capacity C.
 
-    `input_ids (B, T)`, `image_embeds (M, D)` (all image tokens of the batch in reading order), `attention_mask (B, P
-    + T)`, `position_ids (B, T)`, `past (layers, 2, B, H, P, d)` -> `logits (B, V)` of the last position, `present`
-    like `past` with P + T. Written out because the library's forward carries a cache object, which graphs cannot.
+    `input_ids (B, T)`, `image_embeds (M, D)` (all image tokens of the batch in reading order), `attention_mask (B, C
+    + T)`, `position_ids (B, T)`, and per layer `keys (B, H, d, C)` and `values (B, H, C, d)` -> `logits (B, V)` of
+    the last position, and per layer the new `keys (B, H, d, T)` and `values (B, H, T, d)`. Only what is new goes out,
+    and old and new are never joined: a cache that is copied at every step costs a batch more than its arithmetic.
+    Written out because the library's forward carries a cache object, which graphs cannot.
     """
 
     def __init__(self, model: LHRSForConditionalGeneration) -> None:
@@ -51,36 +54,43 @@ class LanguageGraph(nn.Module):
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
 
     def forward(
-        self, input_ids: Tensor, image_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, past: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        input_ids: Tensor,
+        image_embeds: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        keys: list[Tensor],
+        values: list[Tensor],
+    ) -> tuple[Tensor, ...]:
         is_image = input_ids == self.image_token_id
         order = (is_image.flatten().long().cumsum(0) - 1).clamp(min=0).view_as(input_ids)
         x = torch.where(is_image[..., None], image_embeds[order], self.llama.embed_tokens(input_ids))
         cos, sin = self.llama.rotary_emb(x, position_ids)
         cos, sin = cos[:, None], sin[:, None]
-        length, total = input_ids.shape[1], attention_mask.shape[1]
-        key_at = torch.arange(total)[None, :]
-        query_at = torch.arange(length)[:, None] + (total - length)
-        allowed = (key_at <= query_at)[None, None] & attention_mask.bool()[:, None, None, :]
+        length, capacity = input_ids.shape[1], keys[0].shape[-1]
+        seen = attention_mask.bool()[:, None, None, :]
+        at = torch.arange(length)
         # A padded query sees only itself, so that its softmax has something to normalise.
-        allowed = allowed | (key_at == query_at)[None, None]
-        bias = torch.where(allowed, 0.0, -1e30)
-        presents = []
-        for i, layer in enumerate(self.llama.layers):
+        new = (at[None, :] < at[:, None])[None, None] & seen[..., capacity:] | (at[None, :] == at[:, None])[None, None]
+        bias_past, bias_new = (torch.where(allowed, 0.0, -1e30) for allowed in (seen[..., :capacity], new))
+        found: list[Tensor] = []
+        for layer, past_k, past_v in zip(self.llama.layers, keys, values, strict=True):
             h, attn = layer.input_layernorm(x), layer.self_attn
             q, k, v = (
                 p(h).unflatten(-1, (n, -1)).transpose(1, 2)
                 for p, n in ((attn.q_proj, self.heads), (attn.k_proj, self.kv_heads), (attn.v_proj, self.kv_heads))
             )
-            q, k = q * cos + _rotate(q) * sin, k * cos + _rotate(k) * sin
-            k, v = torch.cat([past[i, 0], k], dim=2), torch.cat([past[i, 1], v], dim=2)
-            presents.append(torch.stack([k, v]))
-            k, v = (t.repeat_interleave(self.heads // self.kv_heads, dim=1) for t in (k, v))
-            scores = q @ k.transpose(-1, -2) * attn.scaling + bias
-            y = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+            q, k = (q * cos + _rotate(q) * sin) * attn.scaling, (k * cos + _rotate(k) * sin).transpose(-1, -2)
+            found += [k, v]
+            past_k, past_v, k, v = (
+                t.repeat_interleave(self.heads // self.kv_heads, dim=1) if self.heads > self.kv_heads else t
+                for t in (past_k, past_v, k, v)
+            )
+            shares = torch.cat([q @ past_k + bias_past, q @ k + bias_new], dim=-1).softmax(-1)
+            y = (shares[..., :capacity] @ past_v + shares[..., capacity:] @ v).transpose(1, 2).flatten(2)
             x = x + attn.o_proj(y)
             x = x + layer.mlp(layer.post_attention_layernorm(x))
-        return self.lm_head(self.llama.norm(x[:, -1])), torch.stack(presents)
+        return self.lm_head(self.llama.norm(x[:, -1])), *found
 
 
 def _rotate(x: Tensor) -> Tensor:
@@ -105,24 +115,28 @@ def export_onnx(model: LHRSForConditionalGeneration, folder: Path) -> None:
     )
     text = model.config.text_config
     head = text.hidden_size // text.num_attention_heads
-    batch, images, length, past, total = (torch.export.Dim(n) for n in ("batch", "images", "length", "past", "total"))
+    layers, kv_heads = range(text.num_hidden_layers), text.num_key_value_heads
+    names = [f"{what}_{n}" for what in ("keys", "values") for n in layers]
     with torch.no_grad():
         _export(VisionGraph(model), (torch.randn(3, 3, size, size),), ["pixel_values"], ["image_embeds", "pooled"],
-                ({0: images},), folder / "vision.onnx", weights)  # fmt: skip
+                ({0: "images"},), folder / "vision.onnx", weights)  # fmt: skip
         example = (
             torch.randint(6, 90, (3, 5)), torch.randn(7, text.hidden_size), torch.ones(3, 9, dtype=torch.long),
             torch.arange(4, 9).expand(3, 5).contiguous(),
-            torch.randn(text.num_hidden_layers, 2, 3, text.num_key_value_heads, 4, head),
+            [torch.randn(3, kv_heads, head, 4) for _ in layers], [torch.randn(3, kv_heads, 4, head) for _ in layers],
         )  # fmt: skip
-        shapes = ({0: batch, 1: length}, {0: images}, {0: batch, 1: total}, {0: batch, 1: length}, {2: batch, 4: past})
-        _export(LanguageGraph(model), example, ["input_ids", "image_embeds", "attention_mask", "position_ids", "past"],
-                ["logits", "present"], shapes, folder / "language.onnx", weights)  # fmt: skip
+        shapes = ({0: "batch", 1: "length"}, {0: "images"}, {0: "batch", 1: "total"}, {0: "batch", 1: "length"},
+                  [{0: "batch", 3: "capacity"} for _ in layers], [{0: "batch", 2: "capacity"} for _ in layers])  # fmt: skip
+        _export(LanguageGraph(model), example,
+                ["input_ids", "image_embeds", "attention_mask", "position_ids", *names],
+                ["logits", *(f"new_{what}_{n}" for n in layers for what in ("keys", "values"))],
+                shapes, folder / "language.onnx", weights)  # fmt: skip
 
 
 def _export(
     module: nn.Module, args: tuple, inputs: list[str], outputs: list[str], shapes: tuple, path: Path, weights: Path
 ) -> None:
-    dynamic = tuple({k: torch.export.Dim.DYNAMIC for k in s} for s in shapes)
+    dynamic = tree_map_only(str, lambda _: torch.export.Dim.DYNAMIC, shapes)
     program = torch.onnx.export(
         module.eval(),
         args,

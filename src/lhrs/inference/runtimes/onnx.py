@@ -57,13 +57,13 @@ class OnnxRuntime:
         self._size = (images["width"], images["height"])
         text = config["text_config"]
         heads, self.longest = text["num_key_value_heads"], text["max_position_embeddings"]
-        self._cache_shape = (text["num_hidden_layers"], 2, heads, text["hidden_size"] // text["num_attention_heads"])
+        self._cache_shape = (text["num_hidden_layers"], heads, text["hidden_size"] // text["num_attention_heads"])
         ids = cast(Callable[[str], int], self._tokenizer.token_to_id)
         self.end: tuple[int, ...] = (ids("<eos>"),)
         self.pad = ids("<pad>")
         self._bos, self._user, self._image, self._answer = (ids(f"<{t}>") for t in ("bos", "user", "image", "answer"))
         self._num_image_tokens = sum(config["bridge_config"]["queries"])
-        self._no_image = np.zeros((1, self._cache_shape[2] * self._cache_shape[3]), np.float32)
+        self._no_image = np.zeros((1, text["hidden_size"]), np.float32)
         familiarity = folder / "familiarity.npz"
         self._familiarity = Familiarity.load(familiarity) if familiarity.exists() else None
 
@@ -122,24 +122,73 @@ class OnnxRuntime:
         embeds, pooled = self._vision.run(None, {"pixel_values": np.stack([self.prepare(p) for p in images])})
         return Images(list(embeds.reshape(len(images), self._num_image_tokens, -1)), list(pooled))
 
-    def start(self, ids: np.ndarray, mask: np.ndarray, images: Sequence[np.ndarray]) -> np.ndarray:
+    def start(self, ids: np.ndarray, mask: np.ndarray, images: Sequence[np.ndarray]) -> "Cache":
         """See `Backend.start`."""
-        layers, two, heads, size = self._cache_shape
-        empty = np.zeros((layers, two, len(ids), heads, 0, size), np.float32)
-        return self._run(ids, np.concatenate(images) if images else self._no_image, mask, empty)[1]
+        cache = Cache.empty(len(ids), *self._cache_shape)
+        self._run(ids, np.concatenate(images) if images else self._no_image, mask, cache)
+        return cache
 
     def step(
-        self, ids: np.ndarray, mask: np.ndarray, cache: np.ndarray, choose: Callable[[], Sequence[Choice]]
-    ) -> tuple[list[int], list[float], np.ndarray]:
-        """See `Backend.step`."""
-        logits, cache = self._run(ids, self._no_image, mask, cache)
+        self, ids: np.ndarray, mask: np.ndarray, cache: "Cache", choose: Callable[[], Sequence[Choice]]
+    ) -> tuple[list[int], list[float], "Cache"]:
+        """See `Backend.step`. The cache is written in place."""
+        logits = self._run(ids, self._no_image, mask, cache)
         picked = [choice.pick(row) for choice, row in zip(choose(), logits, strict=True)]
         return [token for token, _ in picked], [probability for _, probability in picked], cache
 
-    def take(self, cache: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def take(self, cache: "Cache", rows: np.ndarray) -> "Cache":
         """See `Backend.take`."""
-        return cache[:, :, rows]
+        return cache.take(rows)
 
-    def _run(self, ids: np.ndarray, embeds: np.ndarray, mask: np.ndarray, past: np.ndarray) -> list[np.ndarray]:
-        feed = {"input_ids": ids, "attention_mask": mask, "position_ids": positions(mask, ids.shape[1])}
-        return self._language.run(None, {**feed, "image_embeds": embeds, "past": past})
+    def _run(self, ids: np.ndarray, embeds: np.ndarray, mask: np.ndarray, cache: "Cache") -> np.ndarray:
+        """Return logits `(rows, vocabulary)` of the last tokens; the cache grows by the tokens."""
+        unused = np.zeros((len(ids), cache.capacity - cache.length), np.int64)
+        seen = np.concatenate([mask[:, : cache.length], unused, mask[:, cache.length :]], 1)
+        feed = {"input_ids": ids, "attention_mask": seen, "position_ids": positions(mask, ids.shape[1])}
+        logits, *new = self._language.run(None, {**feed, "image_embeds": embeds, **cache.feed()})
+        cache.add(new[::2], new[1::2])
+        return logits
+
+
+class Cache:
+    """Keys `(B, H, d, C)` and values `(B, H, C, d)` of each layer, of which the first `length` of C are filled.
+
+    What is new is written into free room, so that a step does not copy what is old.
+    """
+
+    _ROOM = 64
+
+    def __init__(self, keys: list[np.ndarray], values: list[np.ndarray], length: int) -> None:
+        self.keys, self.values, self.length = keys, values, length
+
+    @classmethod
+    def empty(cls, rows: int, layers: int, heads: int, size: int) -> "Cache":
+        """Return a cache of nothing. It has a column, as a matrix without columns is no input for every kernel."""
+        keys = [np.zeros((rows, heads, size, 1), np.float32) for _ in range(layers)]
+        return cls(keys, [np.zeros((rows, heads, 1, size), np.float32) for _ in range(layers)], 0)
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that there is room for."""
+        return self.keys[0].shape[3]
+
+    def feed(self) -> dict[str, np.ndarray]:
+        """Return the inputs of the graph by name."""
+        named = {f"keys_{n}": array for n, array in enumerate(self.keys)}
+        return named | {f"values_{n}": array for n, array in enumerate(self.values)}
+
+    def add(self, keys: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> None:
+        """Take in `(B, H, d, T)` keys and `(B, H, T, d)` values of each layer."""
+        end = self.length + keys[0].shape[3]
+        if end > self.capacity:
+            more = end + self._ROOM - self.capacity
+            self.keys = [np.pad(array, [(0, 0), (0, 0), (0, 0), (0, more)]) for array in self.keys]
+            self.values = [np.pad(array, [(0, 0), (0, 0), (0, more), (0, 0)]) for array in self.values]
+        for all_keys, new_keys, all_values, new_values in zip(self.keys, keys, self.values, values, strict=True):
+            all_keys[..., self.length : end] = new_keys
+            all_values[:, :, self.length : end] = new_values
+        self.length = end
+
+    def take(self, rows: np.ndarray) -> "Cache":
+        """Return a copy of some rows, which may repeat."""
+        return Cache([array[rows] for array in self.keys], [array[rows] for array in self.values], self.length)
