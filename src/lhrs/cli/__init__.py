@@ -16,6 +16,8 @@ _COMMANDS = {
     "chat": ("chat", "Talk about an image."),
     "data": ("data", "Look at conversation data, and find what is wrong with it."),
     "train": ("train", "Train a model as a run file says."),
+    "pretrain": ("pretrain", "Teach a backbone on images without labels (CMID)."),
+    "probe": ("probe", "See what a backbone has learned: neighbours, linear probes, pictures."),
     "convert": ("convert", "Convert published LHRS-Bot, LHRS-Bot-Nova and CMID weights."),
     "export": ("export", "Write a model anew: LoRA merged, another precision, ONNX."),
 }
@@ -23,6 +25,7 @@ _EXTRA_OF = {
     **dict.fromkeys(("torch", "torchvision", "transformers", "accelerate", "peft", "timm", "safetensors"), "torch"),
     **dict.fromkeys(("tensorboard", "onnx", "onnxscript"), "train"),
     **dict.fromkeys(("pyarrow", "shapely"), "data"),
+    **dict.fromkeys(("matplotlib", "sklearn", "umap"), "train"),
     "openai": "remote",
 }
 

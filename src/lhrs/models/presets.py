@@ -151,7 +151,10 @@ def build_model(
     language, tokenizer = load_language(source, preset, dtype, quantize)
     if tokenizer is None:
         raise CheckpointError(f"{source} has no tokenizer")
-    widths = level_widths(vision, levels)
+    try:
+        widths = level_widths(vision, levels)
+    except IndexError:
+        raise CheckpointError(f"{encoder} has no level {max(levels)}; choose others with `levels`") from None
     bridge_config = build_bridge(preset, **{"level_sizes": widths, **bridge})
     image_token_id = cast(int, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
     config = LHRSConfig(vision.config, language.config, bridge_config, levels, image_token_id, dtype=dtype)

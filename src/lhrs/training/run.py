@@ -19,29 +19,11 @@ from pydantic import (
 
 from lhrs.config import Config, load
 from lhrs.errors import MissingExtraError
+from lhrs.training.base import Run, Share
 from lhrs.training.defaults import STAGES
+from lhrs.training.pretrain_run import PretrainRun
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Part = Literal["vision_tower", "bridge", "language_model", "lora"]
-
-
-class Run(Config):
-    """What every kind of training has."""
-
-    out: Path
-    """Folder of the run: the resolved run file, checkpoints, TensorBoard, and at the end the result."""
-    seed: NonNegativeInt = 0
-    """Initial weights, data order, augmentation and dropout follow from it."""
-    log_every: PositiveInt = 50
-    save_every: PositiveInt = 500
-    """Optimizer steps between checkpoints; a run that was stopped goes on from the newest."""
-    workers: NonNegativeInt = 0
-    """Processes that read data; the result does not depend on it."""
-    threads: PositiveInt | None = None
-    """CPU threads of torch; None leaves it to torch. Sums round differently on another number."""
-    cpu: bool = False
-    bf16: bool = False
-    """Compute in bfloat16; trained weights stay in float32."""
 
 
 class FolderSource(Config):
@@ -348,11 +330,12 @@ class CurriculumRun(Run):
         return self
 
 
-AnyRun = VisionRun | QuestionsRun | CurriculumRun
-_KINDS: dict[str, type[VisionRun] | type[QuestionsRun] | type[CurriculumRun]] = {
+AnyRun = VisionRun | QuestionsRun | CurriculumRun | PretrainRun
+_KINDS: dict[str, type[VisionRun] | type[QuestionsRun] | type[CurriculumRun] | type[PretrainRun]] = {
     "vision": VisionRun,
     "questions": QuestionsRun,
     "curriculum": CurriculumRun,
+    "pretrain": PretrainRun,
 }
 _NEEDED = ("torch", "transformers", "accelerate", "peft", "timm", "safetensors", "tensorboard")
 
@@ -361,7 +344,7 @@ class _Kind(BaseModel):
     """The one key that tells what the others may be."""
 
     model_config = ConfigDict(extra="ignore")
-    kind: Literal["vision", "questions", "curriculum"]
+    kind: Literal["vision", "questions", "curriculum", "pretrain"]
 
 
 def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> AnyRun:
@@ -388,6 +371,10 @@ def train(run: AnyRun) -> None:
         from lhrs.training.curriculum import train_stage
 
         train_stage(run)
+    elif isinstance(run, PretrainRun):
+        from lhrs.training.pretrain import pretrain
+
+        pretrain(run)
     elif isinstance(run, VisionRun):
         from lhrs.training.embedded import train_vision
 

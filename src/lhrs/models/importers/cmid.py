@@ -6,7 +6,6 @@ channel by channel, (c, row, column), where timm reads it (column, row, c): the 
 without complaint and compute something else.
 """
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -14,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lhrs.errors import CheckpointError
-from lhrs.files import write_file
 from lhrs.models.importers.files import read_table
+from lhrs.models.timm_folder import write_timm_folder
 
 State = dict[str, Tensor]
 
@@ -157,20 +154,10 @@ def _merge_order(value: Tensor) -> Tensor:
 
 
 def save_backbone(backbone: Backbone, folder: Path) -> None:
-    """Write a folder for `timm.create_model("local-dir:FOLDER")`.
+    """Write a folder for `timm.create_model("local-dir:FOLDER", pretrained=True)`.
 
     Raises:
         CheckpointError: the weights do not fit the architecture.
     """
     state = backbone.build().state_dict()
-    config = {
-        "architecture": backbone.architecture,
-        "num_classes": 0,
-        "model_args": backbone.sizes,
-        "pretrained_cfg": {"input_size": [3, 224, 224], "num_classes": 0, "interpolation": "bicubic", **IMAGENET},
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().to(torch.float32 if value.is_floating_point() else value.dtype).contiguous()
-               for name, value in state.items()}  # fmt: skip
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    write_file(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_timm_folder(folder, state, backbone.architecture, backbone.sizes, 224, IMAGENET["mean"], IMAGENET["std"])

@@ -1,0 +1,110 @@
+"""Any timm backbone as CMID needs it: a mask token behind the stem, and its last map in one layout."""
+
+from typing import Any, cast
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lhrs.errors import ConfigError
+
+_STEMS = ("maxpool", "stem", "patch_embed")
+"""Where the first map comes out: ResNets, ConvNeXts and their kin, Swins and ViTs."""
+
+
+class MaskedBackbone(nn.Module):
+    """A timm model without its head.
+
+    Args:
+        name: timm's name of the architecture.
+        in_chans: bands.
+        size: side of the images in pixels.
+        masked: learn a mask token (the student); a teacher sees whole images.
+        **kwargs: further arguments of `timm.create_model`.
+
+    Raises:
+        ConfigError: timm has no such model, or cannot build it like this.
+    """
+
+    def __init__(self, name: str, in_chans: int, size: int, masked: bool, **kwargs: Any) -> None:
+        super().__init__()
+        self.model = create_backbone(name, in_chans, size, **kwargs)
+        stem = next((part for part in _STEMS if isinstance(getattr(self.model, part, None), nn.Module)), None)
+        if stem is None:
+            raise ConfigError(f"backbone {name!r} has none of {', '.join(_STEMS)}, behind which masks could be put.")
+        with torch.no_grad():
+            self._layout, first, last = None, [], None
+            handle = getattr(self.model, stem).register_forward_hook(lambda _m, _i, out: first.append(out))
+            was = self.model.training
+            last = to_map(
+                self.model.eval(), cast(Any, self.model).forward_features(torch.zeros(1, in_chans, size, size))
+            )
+            self.model.train(was)
+            handle.remove()
+        self.width, self.grid = last.shape[1], last.shape[2]
+        self._layout = _layout(self.model, first[0])
+        channels = first[0].shape[1] if self._layout == "NCHW" else first[0].shape[-1]
+        self.mask_token = nn.Parameter(torch.zeros(channels)) if masked else None
+        self._mask: Tensor | None = None
+        if masked:
+            getattr(self.model, stem).register_forward_hook(self._add_token)
+
+    def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the last map `(B, width, grid, grid)`.
+
+        Args:
+            pixels: `(B, in_chans, S, S)` normalised, hidden cells filled already.
+            mask: `(B, g, g)` bool; the token is added where it is set.
+        """
+        self._mask = mask
+        try:
+            return to_map(self.model, cast(Any, self.model).forward_features(pixels))
+        finally:
+            self._mask = None
+
+    def _add_token(self, _module: nn.Module, _inputs: tuple, out: Tensor) -> Tensor:
+        if self._mask is None or self.mask_token is None:
+            return out
+        if self._layout == "NCHW":
+            grid = F.interpolate(self._mask[:, None].to(out.dtype), out.shape[-2:], mode="nearest")
+            return out + self.mask_token.to(out.dtype).view(1, -1, 1, 1) * grid
+        side = out.shape[1] if self._layout == "NHWC" else int(out.shape[1] ** 0.5)
+        grid = F.interpolate(self._mask[:, None].to(out.dtype), (side, side), mode="nearest")[:, 0]
+        grid = grid[..., None] if self._layout == "NHWC" else grid.flatten(1)[..., None]
+        return out + self.mask_token.to(out.dtype) * grid
+
+
+def create_backbone(name: str, in_chans: int, size: int, **kwargs: Any) -> nn.Module:
+    """Return timm's model for images of a size, without a head.
+
+    Raises:
+        ConfigError: timm has no such model, or cannot build it like this.
+    """
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
+        raise ConfigError(f"timm has no backbone {name!r}" + (f"; near: {', '.join(near)}" if near else "") + ".")
+    settings: dict[str, Any] = {"num_classes": 0, "in_chans": in_chans, "pretrained": False, **kwargs}
+    try:
+        try:  # those with position embeddings or windows are built for a size
+            return timm.create_model(name, img_size=size, **settings)
+        except TypeError:
+            return timm.create_model(name, **settings)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise ConfigError(f"backbone {name!r} cannot be built: {' '.join(str(error).split())[:200]}") from error
+
+
+def to_map(model: nn.Module, features: Tensor) -> Tensor:
+    """Return what `forward_features` gives as `(B, C, h, w)`; class and register tokens are dropped."""
+    if features.ndim == 3:
+        tokens = features[:, int(getattr(model, "num_prefix_tokens", 0)) :]
+        side = int(tokens.shape[1] ** 0.5)
+        return tokens.transpose(1, 2).unflatten(2, (side, side))
+    return features.permute(0, 3, 1, 2) if _layout(model, features) == "NHWC" else features
+
+
+def _layout(model: nn.Module, features: Tensor) -> str:
+    if features.ndim == 3:
+        return "NLC"
+    # timm says it where it is not the usual one.
+    return str(getattr(getattr(model, "output_fmt", None), "value", None) or getattr(model, "output_fmt", "NCHW"))

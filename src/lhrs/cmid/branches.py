@@ -1,0 +1,203 @@
+"""The three branches of CMID, each a module with its heads, its state and its loss."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lhrs.cmid.losses import focal_frequency, focal_l1, info_nce, prototype_cross_entropy, seen_through_mask
+from lhrs.cmid.masking import to_pixels
+
+
+class MaskedBranch(nn.Module):
+    """Paint the hidden pixels from the student's last map: focal L1 and focal frequency loss.
+
+    Args:
+        width: channels of the map.
+        in_chans: bands of the image.
+        stride: pixels of the image per cell of the map.
+        frequency_weight: of the frequency loss beside the other.
+        legacy: average spectra over the batch as the published code does.
+    """
+
+    def __init__(self, width: int, in_chans: int, stride: int, frequency_weight: float = 1.0, legacy: bool = False):
+        super().__init__()
+        self.decoder = nn.Sequential(nn.Conv2d(width, in_chans * stride**2, 1), nn.PixelShuffle(stride))
+        self.frequency_weight, self.legacy = frequency_weight, legacy
+
+    def forward(self, features: Tensor, pixels: Tensor, mask: Tensor) -> Tensor:
+        """Return the loss.
+
+        Args:
+            features: `(N, width, g, g)` of the student.
+            pixels: `(N, in_chans, S, S)` normalised, without mask.
+            mask: `(N, m, m)` bool.
+        """
+        painted = self.paint(features)
+        hidden = to_pixels(mask, pixels.shape[-2:]).to(painted.dtype)
+        spatial = focal_l1(painted, pixels, hidden)
+        seen = seen_through_mask(painted, pixels, hidden)
+        return spatial + self.frequency_weight * focal_frequency(seen, pixels, self.legacy, self.legacy)
+
+    def paint(self, features: Tensor) -> Tensor:
+        """Return images `(N, in_chans, S, S)`, normalised."""
+        return self.decoder(features).float()
+
+
+class GlobalBranch(nn.Module):
+    """Recognise an image's other view among many (MoCo v2, arXiv:2003.04297, with an MLP and no predictor).
+
+    Args:
+        width: channels of the map.
+        queue_size: keys that are kept; a multiple of twice the batch of all processes.
+        hidden: of the projectors.
+        out: length of keys.
+        temperature: of the softmax.
+    """
+
+    queue: Tensor
+    place: Tensor
+
+    def __init__(
+        self, width: int, queue_size: int = 65536, hidden: int = 2048, out: int = 256, temperature: float = 0.2
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.projector, self.teacher_projector = (
+            nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, out)) for _ in range(2)
+        )
+        self.register_buffer("queue", F.normalize(torch.randn(queue_size, out), dim=1))
+        self.register_buffer("place", torch.zeros((), dtype=torch.long))
+        self._keys: Tensor | None = None
+
+    def pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """Yield modules and those that follow them."""
+        yield self.projector, self.teacher_projector
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss; both views' keys join the queue at `enqueue`.
+
+        Args:
+            student: `(2B, width, g, g)`, first views then second views.
+            teacher: the same views.
+        """
+        query = F.normalize(self.projector(student.mean((2, 3))), dim=1)
+        with torch.no_grad():
+            key = F.normalize(self.teacher_projector(teacher.mean((2, 3))), dim=1).to(query.dtype)
+        self._keys = key if self.training else None
+        return info_nce(query, torch.cat(key.chunk(2)[::-1]), self.queue.to(query.dtype), self.temperature)
+
+    @torch.no_grad()
+    def enqueue(self) -> None:
+        """Put the last step's keys of all processes in, each once and in the same order on every process.
+
+        To be called after backward, which still needs the queue as it was.
+        """
+        if self._keys is None:
+            return
+        one, two = (gather(view) for view in self._keys.chunk(2))
+        keys, self._keys = torch.cat([two, one]).to(self.queue.dtype)[: len(self.queue)], None
+        at = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.queue)
+        self.queue.index_copy_(0, at, keys)
+        self.place.copy_((self.place + len(keys)) % len(self.queue))
+
+
+class LocalBranch(nn.Module):
+    """Give cells that show the same place the same prototypes (DINO's loss on VICRegL's pairs).
+
+    Args:
+        width: channels of the map.
+        prototypes: their number.
+        hidden: of the heads.
+        out: length of a cell's vector that is compared with prototypes.
+        batch_norm: in the heads, as published for ResNets.
+        momentum: of the centre.
+    """
+
+    centre: Tensor
+
+    def __init__(
+        self,
+        width: int,
+        prototypes: int = 2048,
+        hidden: int = 2048,
+        out: int = 256,
+        batch_norm: bool = False,
+        momentum: float = 0.9,
+    ) -> None:
+        super().__init__()
+        self.head, self.teacher_head = (_PrototypeHead(width, hidden, out, prototypes, batch_norm) for _ in range(2))
+        self.momentum = momentum
+        self.register_buffer("centre", torch.zeros(prototypes))
+
+    def pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """Yield modules and those that follow them."""
+        yield self.head, self.teacher_head
+
+    def forward(
+        self, student: Tensor, teacher: Tensor, pairs: Tensor, close: Tensor, teacher_temperature: float
+    ) -> Tensor:
+        """Return the loss, the mean over close pairs of all processes.
+
+        Args:
+            student: `(2B, width, g, g)`, first views then second views.
+            teacher: the same views.
+            pairs: `(2B, P, 2)` indices of cells `(2B * g * g)`, of the student's and of the teacher's map.
+            close: `(2B, P)`, 1 where a pair counts.
+            teacher_temperature: of the teacher's softmax.
+        """
+        of_student, of_teacher = pairs.flatten(0, 1).unbind(1)
+        scores = self.head(_cells(student, of_student))
+        with torch.no_grad():
+            wanted = self.teacher_head(_cells(teacher, of_teacher)).float()
+        each = prototype_cross_entropy(scores, wanted, self.centre.clone(), teacher_temperature)
+        weight = close.flatten().to(each.dtype)
+        count, processes = _sum(weight.sum()).clamp(min=1), dist.get_world_size() if _many() else 1
+        if self.training:
+            self._move_centre((wanted * weight[:, None]).sum(0), count)
+        return (each * weight).sum() * processes / count
+
+    @torch.no_grad()
+    def _move_centre(self, total: Tensor, count: Tensor) -> None:
+        self.centre.lerp_(_sum(total) / count, 1 - self.momentum)
+
+
+class _PrototypeHead(nn.Module):
+    def __init__(self, width: int, hidden: int, out: int, prototypes: int, batch_norm: bool) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for size in (width, hidden):
+            layers += [nn.Linear(size, hidden), *([nn.BatchNorm1d(hidden)] if batch_norm else []), nn.GELU()]
+        self.mlp = nn.Sequential(*layers, nn.Linear(hidden, out))
+        self.prototypes = nn.Linear(out, prototypes, bias=False)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """Return cosine similarities `(N, prototypes)`."""
+        return F.linear(F.normalize(self.mlp(cells), dim=1), F.normalize(self.prototypes.weight, dim=1))
+
+
+def _cells(features: Tensor, index: Tensor) -> Tensor:
+    return features.flatten(2).transpose(1, 2).flatten(0, 1)[index]
+
+
+def _many() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _sum(value: Tensor) -> Tensor:
+    """Return the sum over processes."""
+    if _many():
+        value = value.clone()
+        dist.all_reduce(value)
+    return value
+
+
+def gather(value: Tensor) -> Tensor:
+    """Return the rows of all processes in their order."""
+    if not _many():
+        return value
+    out = [torch.empty_like(value) for _ in range(dist.get_world_size())]
+    dist.all_gather(out, value.contiguous())
+    return torch.cat(out)

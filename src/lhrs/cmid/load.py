@@ -1,0 +1,43 @@
+"""Open a backbone to look at it."""
+
+import json
+from pathlib import Path
+
+import timm
+import torch
+
+from lhrs.cmid.probes import Probe
+from lhrs.errors import CheckpointError, ConfigError
+
+
+def load_probe(source: str, size: int | None = None, device: str = "cpu", random: bool = False) -> Probe:
+    """Return a backbone ready to be probed.
+
+    Args:
+        source: a folder that timm loads, or a name of timm.
+        size: side in pixels to which images are scaled; None is that of its training.
+        device: where it runs.
+        random: with a name: random weights instead of timm's own.
+
+    Raises:
+        CheckpointError: the folder holds no backbone, or its weights cannot be had.
+        ConfigError: timm has no such model.
+    """
+    folder = Path(source)
+    if not folder.is_dir() and not timm.is_model(source) and not source.startswith("hf-hub:"):
+        raise ConfigError(f"{source} is neither a folder nor a model of timm.")
+    if folder.is_dir() and not (folder / "config.json").exists():
+        raise CheckpointError(f"{folder} holds no backbone: there is no config.json in it.")
+    try:
+        if folder.is_dir():
+            config = json.loads((folder / "config.json").read_text())
+            model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+            cfg = config.get("pretrained_cfg", {})
+        else:
+            torch.manual_seed(0)
+            model = timm.create_model(source, pretrained=not random, num_classes=0)
+            cfg = model.pretrained_cfg
+    except Exception as error:  # timm, safetensors and the hub's client raise what they like
+        raise CheckpointError(f"{source} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
+    mean, std = (torch.tensor(cfg.get(name, [0.5] * 3), dtype=torch.float32) for name in ("mean", "std"))
+    return Probe(model.eval().to(device), mean, std, size or cfg.get("input_size", [3, 224, 224])[-1], device)

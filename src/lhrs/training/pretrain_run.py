@@ -1,0 +1,147 @@
+"""Run files of `lhrs pretrain`; numbers are those of CMID's published settings unless said otherwise."""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from lhrs.config import Config
+from lhrs.training.base import Run, Share
+
+
+class BackboneConfig(Config):
+    """Any backbone of timm."""
+
+    name: str
+    size: PositiveInt = 224
+    """Side of a view in pixels."""
+    args: dict[str, Any] = {}
+    """Further arguments of `timm.create_model`, such as `output_stride` or `patch_size`."""
+
+
+class WindowsConfig(Config):
+    """Images without labels."""
+
+    paths: list[Path] = Field(min_length=1)
+    """Images, folders of images, tar files of images."""
+    window: PositiveInt = 512
+    """Side in pixels of the part of a larger image that two views are cut from."""
+    bands: list[PositiveInt] | None = None
+    """Which ones, 1-based; None is all."""
+    scale: PositiveFloat | None = None
+    """The file's number that means 1; None is 255 for 8-bit files, 10,000 (reflectance) for others."""
+    mean: list[float] | None = None
+    """Of each band, of numbers in [0, 1]; None measures it on 256 windows."""
+    std: list[float] | None = None
+    crop: tuple[float, float] = (0.3, 1.0)
+    """Least and largest share of a window that a view shows."""
+    symmetries: bool = True
+    """Turn and mirror in all eight ways; the published code mirrors left and right only."""
+    colour: NonNegativeFloat = 1.0
+    """Strength of colour changes of the second view."""
+
+
+class MaskedConfig(Config):
+    """Paint what is hidden."""
+
+    weight: NonNegativeFloat = 1.0
+    """0 turns the branch off."""
+    grid: PositiveInt = 7
+    """Cells a side of the mask."""
+    ratio: Share = 0.6
+    frequency_weight: NonNegativeFloat = 1.0
+
+
+class GlobalConfig(Config):
+    """Recognise the other view."""
+
+    weight: NonNegativeFloat = 1.0
+    """0 turns the branch off."""
+    queue_size: PositiveInt = 65536
+    temperature: PositiveFloat = 0.2
+    hidden: PositiveInt = 2048
+    out: PositiveInt = 256
+
+
+class LocalConfig(Config):
+    """The same place, the same prototype."""
+
+    weight: NonNegativeFloat = 1.0
+    """0 turns the branch off."""
+    prototypes: PositiveInt = 2048
+    hidden: PositiveInt = 2048
+    out: PositiveInt = 256
+    batch_norm: bool = False
+    """In the heads; as published for ResNets."""
+    matches: PositiveInt = 20
+    """Pairs of cells per view."""
+    farthest: PositiveFloat = 16.0
+    """Pixels of a view that the cells of a pair may be apart; published without a bound."""
+    teacher_temperature: tuple[PositiveFloat, PositiveFloat] = (0.04, 0.07)
+    """At the beginning, and from a quarter of the run on (published: 50 epochs of 200)."""
+
+
+class PretrainFit(Config):
+    """Optimizer, schedule and length."""
+
+    optimizer: Literal["adan", "adamw"] = "adan"
+    lr: PositiveFloat | None = None
+    """None is 0.00625 * sqrt(batch_size / 256) for Adan (the authors' rule), 0.0005 * batch_size / 256 for AdamW."""
+    min_lr: NonNegativeFloat = 1e-6
+    weight_decay: NonNegativeFloat = 0.02
+    """Of matrices; biases, norms and tokens have none."""
+    warmup: Share = 0.05
+    """Share of the run in which the rate rises; published: 10 epochs of 200."""
+    max_grad_norm: NonNegativeFloat = 0.0
+    """0 does not clip."""
+    batch_size: PositiveInt = 256
+    """Images per optimizer step over all processes."""
+    epochs: PositiveFloat | None = None
+    steps: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> "PretrainFit":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either `epochs` or `steps`")
+        return self
+
+    @property
+    def peak_lr(self) -> float:
+        """The rate at the end of the warm-up."""
+        if self.lr is not None:
+            return self.lr
+        share = self.batch_size / 256
+        return 0.00625 * math.sqrt(share) if self.optimizer == "adan" else 0.0005 * share
+
+
+class PretrainRun(Run):
+    """Teach a backbone on images without labels (CMID)."""
+
+    kind: Literal["pretrain"]
+    backbone: BackboneConfig
+    data: WindowsConfig
+    masked_branch: MaskedConfig = MaskedConfig()
+    global_branch: GlobalConfig = GlobalConfig()
+    local_branch: LocalConfig = LocalConfig()
+    momentum: Share = 0.996
+    """Of the teacher at the beginning; rises to 1."""
+    sync_batch_norm: bool = False
+    """Share batch-norm statistics among GPUs."""
+    pictures_every: PositiveInt = 1000
+    """Steps between pictures of masks, reconstructions and matches."""
+    fit: PretrainFit
+
+    @model_validator(mode="after")
+    def _learns(self) -> "PretrainRun":
+        if not (self.masked_branch.weight or self.global_branch.weight or self.local_branch.weight):
+            raise ValueError("all three branches have weight 0: nothing would be learned")
+        if self.global_branch.queue_size % (2 * self.fit.batch_size) and self.global_branch.weight:
+            raise ValueError(
+                f"global_branch.queue_size {self.global_branch.queue_size} is no multiple of the {2 * self.fit.batch_size} keys of a step"
+            )
+        if self.masked_branch.weight and self.backbone.size % self.masked_branch.grid:
+            raise ValueError(
+                f"{self.backbone.size} pixels do not divide into masked_branch.grid {self.masked_branch.grid} cells"
+            )
+        return self

@@ -1,0 +1,192 @@
+"""`lhrs pretrain`: whole runs on real files, resumed, on two processes, and what they hand on."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import rasterio
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tests.training.tiny import finish, losses, start_lhrs, write_parts, write_run
+
+from lhrs.cmid.model import CMID, ema_momentum
+from lhrs.cmid.views import whole
+from lhrs.errors import ConfigError, LHRSError
+from lhrs.models.presets import build_model, get_preset
+from lhrs.training.engine import newest_checkpoint
+from lhrs.training.run import load_run, train
+
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lhrs")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for n in range(24):
+        small = rng.integers(0, 256, (5, 5, 3), np.uint8)
+        Image.fromarray(small).resize((48, 48), Image.Resampling.BICUBIC).save(folder / f"{n}.png")
+    return folder
+
+
+def settings(images, out, **changes):
+    made = {
+        "kind": "pretrain", "out": str(out), "cpu": True, "threads": 1, "log_every": 1, "save_every": 3,
+        "backbone": {"name": "test_convnext", "size": 64},
+        "data": {"paths": [str(images)], "window": 64},
+        "masked_branch": {"grid": 4},
+        "global_branch": {"queue_size": 64, "hidden": 32, "out": 16},
+        "local_branch": {"prototypes": 24, "hidden": 32, "out": 16, "matches": 3, "farthest": 20},
+        "fit": {"batch_size": 8, "steps": 9, "lr": 2e-3},
+    }  # fmt: skip
+    return {**made, **changes}
+
+
+@pytest.fixture(scope="module")
+def finished(images, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "run"
+    train(load_run(write_run(out.parent / "run.yaml", settings(images, out))))
+    return out
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, images, finished):
+    out = tmp_path / "run"
+    file = write_run(tmp_path / "run.yaml", settings(images, out))
+    process = start_lhrs(file)
+    while newest_checkpoint(out) is None:
+        assert process.poll() is None, finish(process)
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (out / "cmid.safetensors").exists()
+    assert "going on from step" in finish(start_lhrs(file))
+    assert losses(out) == losses(finished)
+    for name in ("cmid.safetensors", "backbone/model.safetensors"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(tmp_path, images, finished):
+    file = write_run(tmp_path / "run.yaml", settings(images, tmp_path / "two"))
+    finish(start_lhrs(file, launcher=TWO))
+    assert losses(tmp_path / "two") == pytest.approx(losses(finished), abs=1e-4)
+    one, two = (load_file(folder / "cmid.safetensors") for folder in (finished, tmp_path / "two"))
+    # The optimizer divides by the size of the gradient: where that is rounding, so is the step.
+    for name in ("global_.queue", "local.centre"):
+        torch.testing.assert_close(two[name], one[name], atol=1e-3, rtol=1e-3, msg=name)
+
+
+def test_the_result_loads_in_timm_and_becomes_an_encoder(tmp_path, images, finished):
+    model = timm.create_model(f"local-dir:{finished / 'backbone'}", pretrained=True).eval()
+    whole = load_file(finished / "cmid.safetensors")
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(whole[f"student.model.{name}"], value)
+    parts = write_parts(tmp_path / "parts")
+    bridge = {"queries": [4, 3], "hidden_size": 16, "num_layers": 1, "num_heads": 2}
+    preset = replace(get_preset("lhrs-bot-7b"), levels=(1, 3))
+    built, processor = build_model(
+        preset, encoder=finished / "backbone", language_model=parts["language_model"], **bridge
+    )
+    pixels = processor.image_processor(images=[Image.open(images / "0.png")], return_tensors="pt")["pixel_values"]
+    assert pixels.shape == (1, 3, 64, 64)
+    assert built.get_image_features(pixels).pooler_output.shape == (1, 7, built.config.text_config.hidden_size)
+
+
+def test_thirteen_bands_and_any_backbone(tmp_path):
+    values = np.random.default_rng(0).integers(0, 8000, (13, 96, 96)).astype(np.uint16)
+    with rasterio.open(tmp_path / "s2.tif", "w", driver="GTiff", height=96, width=96, count=13, dtype="uint16") as out:
+        out.write(values)
+    for name, extra in (("test_resnet", {}), ("test_vit", {"patch_size": 16}), ("test_efficientnet", None)):
+        changes = {"backbone": {"name": name, "size": 64, "args": extra or {}}, "fit": {"batch_size": 4, "steps": 2}}
+        made = settings(tmp_path / "s2.tif", tmp_path / name, **changes)
+        made["data"]["window"] = 32
+        run = load_run(write_run(tmp_path / "run.yaml", made))
+        if extra is None:
+            with pytest.raises(ConfigError, match="behind which masks"):
+                train(run)
+            assert not run.out.exists()
+            continue
+        train(run)
+        model = timm.create_model(f"local-dir:{run.out / 'backbone'}", pretrained=True)
+        assert model(torch.zeros(1, 13, 64, 64)).ndim == 2
+        config = json.loads((run.out / "backbone/config.json").read_text())
+        assert 0.3 < config["pretrained_cfg"]["mean"][0] < 0.5  # of reflectance
+
+
+def test_each_branch_can_be_turned_off(tmp_path, images):
+    for off, left in (("masked", {"global", "local"}), ("local", {"masked", "global"}), ("both", {"masked"})):
+        names = ["global_branch", "local_branch"] if off == "both" else [f"{off}_branch"]
+        made = settings(images, tmp_path / off, fit={"batch_size": 8, "steps": 1})
+        for name in names:
+            made[name] = {**made[name], "weight": 0}
+        train(load_run(write_run(tmp_path / "run.yaml", made)))
+        state = load_file(tmp_path / off / "cmid.safetensors")
+        assert {name.split(".")[0].rstrip("_") for name in state} - {"student", "teacher"} == left
+        assert any(name.startswith("teacher") for name in state) == (off != "both")
+
+
+def test_the_teacher_follows_the_student_as_it_is_after_the_step(images, finished):
+    assert ema_momentum(0, 10) == pytest.approx(0.996) and ema_momentum(10, 10) == 1
+    torch.manual_seed(0)
+    module = CMID("test_resnet", 3, 64, {}, {"queue_size": 16}, {"prototypes": 8})
+    student, teacher = module.student.model.conv1[0].weight, module.teacher.model.conv1[0].weight
+    torch.testing.assert_close(student, teacher)
+    before = teacher.clone()
+    with torch.no_grad():
+        student += 1
+    module.follow(0.9)
+    torch.testing.assert_close(teacher, before + 0.1)
+    assert not any(p.requires_grad for p in module.teacher.parameters())
+
+
+def test_batch_norm_is_measured_on_whole_images(tmp_path, images):
+    made = settings(images, tmp_path / "run", backbone={"name": "test_resnet", "size": 64})
+    train(load_run(write_run(tmp_path / "run.yaml", made)))
+    model = timm.create_model(f"local-dir:{tmp_path / 'run/backbone'}", pretrained=True)
+    config = json.loads((tmp_path / "run/backbone/config.json").read_text())["pretrained_cfg"]
+    mean, std = (torch.tensor(config[name]).view(3, 1, 1) for name in ("mean", "std"))
+    pixels = torch.stack([whole(np.array(Image.open(images / f"{n}.png")).transpose(2, 0, 1), 64) for n in range(24)])
+    pixels = (pixels / 255 - mean) / std
+    seen = []
+    model.bn1.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0].mean((0, 2, 3))))
+    with torch.no_grad():
+        model.train()(pixels)
+    torch.testing.assert_close(load_file(tmp_path / "run/backbone/model.safetensors")["bn1.running_mean"], seen[0],
+                               atol=1e-4, rtol=1e-3)  # fmt: skip
+
+
+def test_pictures_come_every_so_often(tmp_path, images):
+    made = settings(images, tmp_path / "run", pictures_every=2, fit={"batch_size": 8, "steps": 5})
+    train(load_run(write_run(tmp_path / "run.yaml", made)))
+    names = sorted(p.name for p in (tmp_path / "run/pictures").iterdir())
+    assert names == ["step-0.png", "step-2.png", "step-4.png"]
+    assert Image.open(tmp_path / "run/pictures/step-4.png").size == (4 * 64, 6 * 64)
+
+
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        ({"backbone": {"name": "resnet81", "size": 64}}, "timm has no backbone 'resnet81'"),
+        ({"global_branch": {"queue_size": 60}}, "no multiple of the 16 keys"),
+        ({"masked_branch": {"grid": 7}}, "64 pixels do not divide"),
+        (
+            {"masked_branch": {"weight": 0}, "global_branch": {"weight": 0}, "local_branch": {"weight": 0}},
+            "nothing would be learned",
+        ),
+        ({"data": {"paths": ["nowhere"]}}, "nowhere does not exist"),
+        ({"sync_batch_norm": True}, "needs GPUs"),
+        ({"fit": {"batch_size": 8}}, "either `epochs` or `steps`"),
+        ({"fit": {"batch_size": 32, "steps": 2}}, "fewer than one batch"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, images, change, why):
+    file = write_run(tmp_path / "run.yaml", {**settings(images, tmp_path / "run"), **change})
+    with pytest.raises(LHRSError, match=why) as error:
+        train(load_run(file))
+    assert "\n" not in str(error.value)
