@@ -125,8 +125,9 @@ def export_onnx(model: LHRSForConditionalGeneration, folder: Path) -> None:
             torch.arange(4, 9).expand(3, 5).contiguous(),
             [torch.randn(3, kv_heads, head, 4) for _ in layers], [torch.randn(3, kv_heads, 4, head) for _ in layers],
         )  # fmt: skip
-        shapes = ({0: "batch", 1: "length"}, {0: "images"}, {0: "batch", 1: "total"}, {0: "batch", 1: "length"},
-                  [{0: "batch", 3: "capacity"} for _ in layers], [{0: "batch", 2: "capacity"} for _ in layers])  # fmt: skip
+        words, old_k, old_v = {0: "batch", 1: "length"}, {0: "batch", 3: "capacity"}, {0: "batch", 2: "capacity"}
+        shapes = (words, {0: "images"}, {0: "batch", 1: "total"}, words,
+                  [old_k for _ in layers], [old_v for _ in layers])  # fmt: skip
         _export(LanguageGraph(model), example,
                 ["input_ids", "image_embeds", "attention_mask", "position_ids", *names],
                 ["logits", *(f"new_{what}_{n}" for n in layers for what in ("keys", "values"))],

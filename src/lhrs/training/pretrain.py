@@ -129,10 +129,10 @@ def pretrain(run: PretrainRun) -> None:
     open_run(run, record)
     print_trainable(module, lambda name: name.split(".")[0].rstrip("_"))
     grid = module.student.grid
+    data, mask = run.data, run.masked_branch
     views = Views(
-        windows, run.backbone.size, grid, run.masked_branch.grid, run.masked_branch.ratio, run.data.crop, run.data.symmetries,
-        run.data.colour, run.seed,
-    )  # fmt: skip
+        windows, run.backbone.size, grid, mask.grid, mask.ratio, data.crop, data.symmetries, data.colour, run.seed
+    )
     settings = run.fit
     length = {"num_train_epochs": settings.epochs} if settings.epochs is not None else {"max_steps": settings.steps}
     arguments = training_arguments(

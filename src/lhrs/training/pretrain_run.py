@@ -136,10 +136,9 @@ class PretrainRun(Run):
     def _learns(self) -> "PretrainRun":
         if not (self.masked_branch.weight or self.global_branch.weight or self.local_branch.weight):
             raise ValueError("all three branches have weight 0: nothing would be learned")
-        if self.global_branch.queue_size % (2 * self.fit.batch_size) and self.global_branch.weight:
-            raise ValueError(
-                f"global_branch.queue_size {self.global_branch.queue_size} is no multiple of the {2 * self.fit.batch_size} keys of a step"
-            )
+        size, keys = self.global_branch.queue_size, 2 * self.fit.batch_size
+        if self.global_branch.weight and size % keys:
+            raise ValueError(f"global_branch.queue_size {size} is no multiple of the {keys} keys of a step")
         if self.masked_branch.weight and self.backbone.size % self.masked_branch.grid:
             raise ValueError(
                 f"{self.backbone.size} pixels do not divide into masked_branch.grid {self.masked_branch.grid} cells"
