@@ -12,6 +12,7 @@ import time
 import numpy as np
 import torch
 
+from lhrs.cmid.backbone import recompute
 from lhrs.cmid.geometry import draw_crop
 from lhrs.cmid.model import CMID
 from lhrs.cmid.views import collate
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--recompute", default="", help="parts of the student, such as layer1,layer2")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--profile", action="store_true", help="print where a step's time goes")
     options = parser.parse_args()
@@ -51,6 +53,7 @@ def main() -> None:
         NAMES.get(options.backbone, options.backbone), 3, options.size, masked={}, global_={},
         local={"batch_norm": options.backbone.startswith("resnet")},
     ).train()  # fmt: skip
+    recompute(module.student.model, options.recompute.split(",") if options.recompute else [])
     groups = make_groups(module, 0.02, ("mask_token",))
     optimizer = make_optimizer_of(groups, "adan", 1e-4, (0.98, 0.92, 0.99), 1e-8)
     made = batch(options.batch, options.size, module.student.grid)
@@ -79,6 +82,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({
         "backbone": options.backbone, "batch": options.batch, "size": options.size, "threads": options.threads,
+        "recompute": options.recompute,
         "cpu_s_per_step": round(float(np.median(cpu)), 2), "wall_s_per_step": round(float(np.median(wall)), 2),
         "peak_rss_gib": round(peak, 2), "losses": first,
     }))  # fmt: skip

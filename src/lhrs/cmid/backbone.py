@@ -1,11 +1,14 @@
 """Any timm backbone as CMID needs it: a mask token behind the stem, and its last map in one layout."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lhrs.errors import ConfigError
 
@@ -73,6 +76,27 @@ class MaskedBackbone(nn.Module):
         grid = F.interpolate(self._mask[:, None].to(out.dtype), (side, side), mode="nearest")[:, 0]
         grid = grid[..., None] if self._layout == "NHWC" else grid.flatten(1)[..., None]
         return out + self.mask_token.to(out.dtype) * grid
+
+
+def recompute(model: nn.Module, names: Sequence[str]) -> None:
+    """Let parts of a model keep only their input and compute the rest again in backward: less memory, more time.
+
+    Batch-norm statistics of these parts move twice a step; those of the result are measured anew at the end.
+
+    Args:
+        model: of timm.
+        names: submodules, such as `layer1` of a ResNet or `layers.0` of a Swin.
+
+    Raises:
+        ConfigError: there is no such submodule.
+    """
+    for name in names:
+        try:
+            part = model.get_submodule(name)
+        except AttributeError:
+            known = ", ".join(child for child, _ in model.named_children())
+            raise ConfigError(f"the backbone has no part {name!r} to recompute; it has {known}.") from None
+        part.forward = partial(checkpoint, part.forward, use_reentrant=False)  # type: ignore[method-assign]
 
 
 def create_backbone(name: str, in_chans: int, size: int, **kwargs: Any) -> nn.Module:

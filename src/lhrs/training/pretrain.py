@@ -11,6 +11,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lhrs.cmid.backbone import recompute
 from lhrs.cmid.model import CMID, ema_momentum, set_clean_statistics
 from lhrs.cmid.pictures import draw_step
 from lhrs.cmid.views import Views, collate, finish, whole
@@ -121,6 +122,7 @@ def pretrain(run: PretrainRun) -> None:
     numbers = measure(run, windows)
     torch.manual_seed(run.seed)
     module = build(run, windows.in_chans)
+    recompute(module.student.model, run.backbone.recompute)
     if run.sync_batch_norm:
         if run.cpu or not torch.cuda.is_available():
             raise ConfigError("sync_batch_norm needs GPUs: torch shares batch-norm statistics only there.")

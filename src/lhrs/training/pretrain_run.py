@@ -18,6 +18,8 @@ class BackboneConfig(Config):
     """Side of a view in pixels."""
     args: dict[str, Any] = {}
     """Further arguments of `timm.create_model`, such as `output_stride` or `patch_size`."""
+    recompute: list[str] = []
+    """Parts of the student that keep only their input for backward, such as `layer1`: less memory, more time."""
 
 
 class WindowsConfig(Config):
