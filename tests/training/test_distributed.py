@@ -1,11 +1,9 @@
 """Two processes learn what one does, each with the whole model or with half of it, and go on after being killed."""
 
-import time
-
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.training.tiny import finish, kill_tree, losses, stage_settings, start_lhrs, write_run
+from tests.training.tiny import finish, kill_tree, losses, stage_settings, start_lhrs, wait_for_checkpoint, write_run
 
 from lhrs.training.engine import newest_checkpoint
 from lhrs.training.run import load_run, train
@@ -46,9 +44,7 @@ def test_two_killed_processes_go_on_to_the_losses_and_weights_of_one_that_was_no
     out = tmp_path / "two"
     file = write_run(tmp_path / "two.yaml", {**settings, **WAYS[way], "out": str(out)})
     process = start_lhrs(file, launcher=TWO)
-    while newest_checkpoint(out) is None:
-        assert process.poll() is None, finish(process)
-        time.sleep(0.005)
+    wait_for_checkpoint(process, out)
     kill_tree(process)
     stopped_at = int(newest_checkpoint(out).name.split("-")[1])
     assert stopped_at < 12 and not (out / "learned.safetensors").exists()

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -13,13 +12,12 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tests.training.tiny import finish, losses, start_lhrs, write_parts, write_run
+from tests.training.tiny import finish, losses, start_lhrs, wait_for_checkpoint, write_parts, write_run
 
 from lhrs.cmid.model import CMID, ema_momentum
 from lhrs.cmid.views import whole
 from lhrs.errors import ConfigError, LHRSError
 from lhrs.models.presets import build_model, get_preset
-from lhrs.training.engine import newest_checkpoint
 from lhrs.training.run import load_run, train
 
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lhrs")
@@ -59,9 +57,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, images, finished):
     out = tmp_path / "run"
     file = write_run(tmp_path / "run.yaml", settings(images, out))
     process = start_lhrs(file)
-    while newest_checkpoint(out) is None:
-        assert process.poll() is None, finish(process)
-        time.sleep(0.005)
+    wait_for_checkpoint(process, out)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (out / "cmid.safetensors").exists()

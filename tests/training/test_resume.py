@@ -3,10 +3,9 @@
 import json
 import os
 import signal
-import time
 
 import pytest
-from tests.training.tiny import finish, losses, stage_settings, start_lhrs, write_run
+from tests.training.tiny import finish, losses, stage_settings, start_lhrs, wait_for_checkpoint, write_run
 
 from lhrs.errors import LHRSError
 from lhrs.training.engine import newest_checkpoint
@@ -19,9 +18,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, data, stage1, stage2):
     settings["fit"] |= {"steps": 12, "micro_batch_size": 2}
     file, out = write_run(tmp_path / "run.yaml", settings), tmp_path / "run"
     process = start_lhrs(file)
-    while newest_checkpoint(out) is None:
-        assert process.poll() is None, finish(process)
-        time.sleep(0.005)
+    wait_for_checkpoint(process, out)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     stopped_at = newest_checkpoint(out)

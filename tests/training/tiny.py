@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import yaml
 from PIL import Image
 from tests.models.tiny import SIDE, VIT, byte_tokenizer, llama
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel, LlamaForCausalLM
+
+from lhrs.training.engine import newest_checkpoint
 
 SRC = Path(__file__).parents[2] / "src"
 NUM_SAMPLES = 24
@@ -93,6 +96,13 @@ def kill_tree(process: subprocess.Popen) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     process.wait()
+
+
+def wait_for_checkpoint(process: subprocess.Popen, out: Path) -> None:
+    """Wait until a run has written its first checkpoint."""
+    while newest_checkpoint(out) is None:
+        assert process.poll() is None, finish(process)
+        time.sleep(0.005)
 
 
 def finish(process: subprocess.Popen, code: int = 0) -> str:

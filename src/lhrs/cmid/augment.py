@@ -7,6 +7,7 @@ not depend on its batch, nor on processes or workers. Strengths are those of the
 """
 
 from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ from torch import Tensor
 
 COLOUR_FIELDS = ("brightness", "contrast", "saturation", "hue", "grey", "sigma", "noise", "solarize", "seed")
 """Columns of what `draw_colour` returns."""
-_LUMA = (0.299, 0.587, 0.114)
-_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], np.float32)
+"""Its first row is luma."""
 _BLUR_RADIUS = 3
 _NOISE_ROWS = 1 << 20
 
@@ -71,9 +72,8 @@ def change_colour(pixels: Tensor, draws: Tensor) -> Tensor:
 def _colour_matrix(draw: dict[str, Tensor]) -> Tensor:
     """Return `(B, 3, 3)`: brightness, saturation, hue (a turn in YIQ) and grey are linear, so one product does all."""
     like = draw["hue"]
-    luma = torch.tensor(_LUMA, dtype=like.dtype, device=like.device).expand(3, 3)
-    one = torch.eye(3, dtype=like.dtype, device=like.device)
-    yiq = torch.tensor(_YIQ, dtype=like.dtype, device=like.device)
+    yiq, back, one = _colour_spaces(like.device)
+    luma = yiq[:1].expand(3, 3)
     angle = like * (2 * torch.pi)
     turn = torch.zeros(len(like), 3, 3, dtype=like.dtype, device=like.device)
     turn[:, 0, 0] = 1
@@ -81,7 +81,15 @@ def _colour_matrix(draw: dict[str, Tensor]) -> Tensor:
     turn[:, 1, 2], turn[:, 2, 1] = -angle.sin(), angle.sin()
     keep = torch.where(draw["grey"] > 0, torch.zeros_like(like), draw["saturation"]).view(-1, 1, 1)
     saturate = luma + keep * (one - luma)
-    return draw["brightness"].view(-1, 1, 1) * (saturate @ (torch.linalg.inv(yiq) @ turn @ yiq))
+    return draw["brightness"].view(-1, 1, 1) * (saturate @ (back @ turn @ yiq))
+
+
+@lru_cache(maxsize=4)
+def _colour_spaces(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return RGB to YIQ, YIQ to RGB, and the identity; copied to a device once, as copying waits for it."""
+    return cast(
+        Any, tuple(torch.from_numpy(x).to(device) for x in (_YIQ, np.linalg.inv(_YIQ), np.eye(3, dtype=np.float32)))
+    )
 
 
 def _blur(pixels: Tensor, sigma: Tensor) -> Tensor:

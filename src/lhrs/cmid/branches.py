@@ -19,13 +19,12 @@ class MaskedBranch(nn.Module):
         in_chans: bands of the image.
         stride: pixels of the image per cell of the map.
         frequency_weight: of the frequency loss beside the other.
-        legacy: average spectra over the batch as the published code does.
     """
 
-    def __init__(self, width: int, in_chans: int, stride: int, frequency_weight: float = 1.0, legacy: bool = False):
+    def __init__(self, width: int, in_chans: int, stride: int, frequency_weight: float = 1.0):
         super().__init__()
         self.decoder = nn.Sequential(nn.Conv2d(width, in_chans * stride**2, 1), nn.PixelShuffle(stride))
-        self.frequency_weight, self.legacy = frequency_weight, legacy
+        self.frequency_weight = frequency_weight
 
     def forward(self, features: Tensor, pixels: Tensor, mask: Tensor) -> Tensor:
         """Return the loss.
@@ -39,7 +38,7 @@ class MaskedBranch(nn.Module):
         hidden = to_pixels(mask, pixels.shape[-2:]).to(painted.dtype)
         spatial = focal_l1(painted, pixels, hidden)
         seen = seen_through_mask(painted, pixels, hidden)
-        return spatial + self.frequency_weight * focal_frequency(seen, pixels, self.legacy, self.legacy)
+        return spatial + self.frequency_weight * focal_frequency(seen, pixels)
 
     def paint(self, features: Tensor) -> Tensor:
         """Return images `(N, in_chans, S, S)`, normalised."""

@@ -40,13 +40,13 @@ def focal_frequency(
     with torch.no_grad():
         weight = torch.log1p(power.sqrt())
         largest = weight.max() if shared_maximum or mean_spectrum else weight.amax((1, 2, 3), keepdim=True)
-        weight = weight / largest.clamp(min=1e-12) * _twice(prediction.shape[-1], weight.shape[-1]).to(weight)
+        weight = weight / largest.clamp(min=1e-12) * _twice(prediction.shape[-1], weight.shape[-1], weight.device)
     return (weight * power).sum() / (power.shape[0] * power.shape[1] * prediction.shape[-2] * prediction.shape[-1])
 
 
-def _twice(width: int, half: int) -> Tensor:
+def _twice(width: int, half: int, device: torch.device) -> Tensor:
     """Return how often each column of a half spectrum occurs in the whole one."""
-    count = torch.full((half,), 2.0)
+    count = torch.full((half,), 2.0, device=device)
     count[0] = 1.0
     if width % 2 == 0:
         count[-1] = 1.0

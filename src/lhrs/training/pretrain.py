@@ -46,6 +46,8 @@ class PretrainTrainer(KeyedTrainer):
     def __init__(self, run: PretrainRun, module: CMID, numbers: Numbers, **kwargs: Any) -> None:
         super().__init__(model=module, **kwargs)
         self._run, self._module, self._numbers = run, module, numbers
+        # Once: copying to a device waits for it.
+        self._mean, self._std = (x.to(self.args.device) for x in (numbers.mean, numbers.std))
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
         self.model_accepts_loss_kwargs = False
@@ -53,8 +55,7 @@ class PretrainTrainer(KeyedTrainer):
 
     def finished(self, inputs: dict[str, Tensor]) -> Tensor:
         """Return the batch's normalised views."""
-        mean, std = (x.to(inputs["views"].device) for x in (self._numbers.mean, self._numbers.std))
-        return finish(inputs["views"], inputs["colours"], self._numbers.scale, mean, std)
+        return finish(inputs["views"], inputs["colours"], self._numbers.scale, self._mean, self._std)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None
