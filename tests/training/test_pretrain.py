@@ -115,6 +115,19 @@ def test_thirteen_bands_and_any_backbone(tmp_path):
         assert 0.3 < config["pretrained_cfg"]["mean"][0] < 0.5  # of reflectance
 
 
+def test_rank_and_neighbours_are_logged_and_change_nothing(tmp_path, images, finished):
+    for n, path in enumerate(sorted(images.iterdir())):
+        (tmp_path / "labelled" / "ab"[n % 2]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "labelled" / "ab"[n % 2] / path.name).symlink_to(path)
+    watch = {"every": 3, "labelled": str(tmp_path / "labelled")}
+    train(load_run(write_run(tmp_path / "run.yaml", settings(images, tmp_path / "run", watch=watch))))
+    assert (tmp_path / "run/cmid.safetensors").read_bytes() == (finished / "cmid.safetensors").read_bytes()
+    state = json.loads(sorted((tmp_path / "run").glob("checkpoint-*/trainer_state.json"))[-1].read_text())
+    seen = [entry for entry in state["log_history"] if "rank" in entry]
+    assert [entry["step"] for entry in seen] == [3, 6, 9]
+    assert all(1 < entry["rank"] < 24 and 0 <= entry["knn"] <= 1 for entry in seen)
+
+
 def test_each_branch_can_be_turned_off(tmp_path, images):
     for off, left in (("masked", {"global", "local"}), ("local", {"masked", "global"}), ("both", {"masked"})):
         names = ["global_branch", "local_branch"] if off == "both" else [f"{off}_branch"]

@@ -23,6 +23,7 @@ from lhrs.training.output import Record, is_main_process, is_to_do, mark_finishe
 from lhrs.training.pretrain_run import PretrainRun
 from lhrs.training.schedule import make_groups, make_optimizer_of, make_schedule_of
 from lhrs.training.trainable import print_trainable
+from lhrs.training.watch import Watch
 
 BACKBONE = "backbone"
 """Folder of the result inside the run."""
@@ -143,10 +144,13 @@ def pretrain(run: PretrainRun) -> None:
         logging_nan_inf_filter=False, **length,  # the filter would wait for the device at every step
     )  # fmt: skip
     join = partial(collate, num_matches=run.local_branch.matches, farthest=run.local_branch.farthest)
-    fit(PretrainTrainer(run, module, numbers, args=arguments, train_dataset=views, data_collator=join))
+    trainer = PretrainTrainer(run, module, numbers, args=arguments, train_dataset=views, data_collator=join)
+    watched = _clean(windows, run, numbers, _MEASURED)
+    trainer.add_callback(Watch(run.watch, module, watched, numbers.mean, numbers.std, run.backbone.size, trainer))
+    fit(trainer)
     if is_main_process():
         model = module.student.model
-        set_clean_statistics(model, _clean(windows, run, numbers))
+        set_clean_statistics(model, _clean(windows, run, numbers, _CLEAN_IMAGES))
         arguments_ = {**run.backbone.args, **({"in_chans": windows.in_chans} if windows.in_chans != 3 else {})}
         if hasattr(model, "pos_embed") or hasattr(model, "patch_embed"):
             arguments_["img_size"] = run.backbone.size
@@ -189,8 +193,7 @@ def measure(run: PretrainRun, windows: Windows) -> Numbers:
         if value is not None and len(value) != windows.in_chans:
             raise ConfigError(f"data.{name} has {len(value)} numbers, the images have {windows.in_chans} bands.")
     if data.mean is None or data.std is None:
-        at = np.linspace(0, len(windows) - 1, min(_MEASURED, len(windows))).round().astype(int)
-        found = [np.nan_to_num(windows[0, int(n)].astype(np.float64)) / scale for n in at]
+        found = [np.nan_to_num(windows[0, int(n)].astype(np.float64)) / scale for n in _spread(windows, _MEASURED)]
         flat = [x.clip(0, 1).reshape(len(x), -1) for x in found]
         mean = np.mean([x.mean(1) for x in flat], 0)
         std = np.sqrt(np.mean([((x - mean[:, None]) ** 2).mean(1) for x in flat], 0))
@@ -198,8 +201,12 @@ def measure(run: PretrainRun, windows: Windows) -> Numbers:
     return Numbers(scale, *(torch.tensor(given[name], dtype=torch.float32) for name in ("mean", "std")))
 
 
-def _clean(windows: Windows, run: PretrainRun, numbers: Numbers) -> Iterator[Tensor]:
-    at = np.linspace(0, len(windows) - 1, min(_CLEAN_IMAGES, len(windows))).round().astype(int)
+def _spread(windows: Windows, most: int) -> np.ndarray:
+    return np.linspace(0, len(windows) - 1, min(most, len(windows))).round().astype(int)
+
+
+def _clean(windows: Windows, run: PretrainRun, numbers: Numbers, most: int) -> Iterator[Tensor]:
+    at = _spread(windows, most)
     size = 64
     for start in range(0, len(at), size):
         batch = torch.stack([whole(windows[0, int(n)], run.backbone.size) for n in at[start : start + size]])

@@ -117,6 +117,17 @@ class PretrainFit(Config):
         return 0.00625 * math.sqrt(share) if self.optimizer == "adan" else 0.0005 * share
 
 
+class WatchConfig(Config):
+    """What is measured while it learns."""
+
+    every: PositiveInt = 1000
+    """Steps between measurements."""
+    labelled: Path | None = None
+    """Folder of images per class: every second one is classified by its 20 nearest among the others."""
+    images: PositiveInt = 2000
+    """Of that folder, spread evenly."""
+
+
 class PretrainRun(Run):
     """Teach a backbone on images without labels (CMID)."""
 
@@ -132,6 +143,7 @@ class PretrainRun(Run):
     """Share batch-norm statistics among GPUs."""
     pictures_every: PositiveInt = 1000
     """Steps between pictures of masks, reconstructions and matches."""
+    watch: WatchConfig = WatchConfig()
     fit: PretrainFit
 
     @model_validator(mode="after")
