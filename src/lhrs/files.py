@@ -26,6 +26,18 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path` that becomes `path` at the end; after an error it is gone."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` at the end, in place of what was there; after an error it is gone."""
     part = path.with_name(f".{path.name}.part")

@@ -14,6 +14,7 @@ _COMMANDS = {
     "ground": ("ask", "Find things and give their boxes."),
     "count": ("ask", "Count things."),
     "chat": ("chat", "Talk about an image."),
+    "align": ("align", "Make images with facts and captions from OpenStreetMap (LHRS-Align, -Recap)."),
     "data": ("data", "Look at conversation data, and find what is wrong with it."),
     "train": ("train", "Train a model as a run file says."),
     "pretrain": ("pretrain", "Teach a backbone on images without labels (CMID)."),
@@ -24,7 +25,8 @@ _COMMANDS = {
 _EXTRA_OF = {
     **dict.fromkeys(("torch", "torchvision", "transformers", "accelerate", "peft", "timm", "safetensors"), "torch"),
     **dict.fromkeys(("tensorboard", "onnx", "onnxscript"), "train"),
-    **dict.fromkeys(("pyarrow", "shapely"), "data"),
+    **dict.fromkeys(("pyarrow", "shapely", "osmium", "geopandas", "pyproj", "pystac", "imagehash"), "data"),
+    "ray": "ray",
     **dict.fromkeys(("matplotlib", "sklearn", "umap"), "train"),
     "openai": "remote",
 }

@@ -61,6 +61,33 @@ def show(
             typer.echo(line)
 
 
+@app.command()
+def view(
+    path: Annotated[Path, typer.Argument(help="Data to read.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A .html page, or a .png sheet.")],
+    reader: Reader = None,
+    split: Split = None,
+    limit: Annotated[int, typer.Option(min=1, help="Samples, spread evenly over the data.")] = 30,
+    columns: Annotated[int, typer.Option(min=1, help="Of a sheet.")] = 3,
+) -> None:
+    """Draw samples: images with their boxes, and what is said about them."""
+    from lhrs.data.dataset import open_dataset
+    from lhrs.data.sheet import draw_sheet, write_page
+    from lhrs.errors import ConfigError
+    from lhrs.files import written_whole
+
+    if out.suffix not in (".html", ".png"):
+        raise ConfigError(f"--out {out} is neither a .html page nor a .png sheet.")
+    dataset = open_dataset(path, reader, split)
+    num = min(limit, len(dataset))
+    samples = [dataset[n * len(dataset) // num] for n in range(num)]
+    if out.suffix == ".html":
+        write_page(samples, out, f"{path.name}: {num} of {len(dataset):,} samples")
+    else:
+        with written_whole(out) as part:
+            draw_sheet(samples, columns).save(part, format="PNG")
+
+
 @app.command("lint")
 def check(
     path: Annotated[Path, typer.Argument(help="Data to read.")],

@@ -18,6 +18,7 @@ from lhrs.imagery.rendering import choose_bands, data_mask, to_uint8
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
+    from rasterio.windows import Window
 
 _MAX_DECODED = 2_000_000_000
 """Pixels of one band that may be decoded to look at an image: some 15 seconds a band of compressed data."""
@@ -28,27 +29,32 @@ def read_raster(path: Path, max_side: int | None) -> OpenedImage:
     """Open a raster with at most `max_side` pixels on the longer side; see `lhrs.imagery.open.open_image`."""
     # The environment routes GDAL's messages to the `rasterio` loggers for as long as the file is in use, and turns them
     # into errors; those of its own decoding threads would escape to stderr, and a cut JPEG 2000 would pass for whole.
-    with rasterio.Env(GDAL_NUM_THREADS="1"), _opened(path) as dataset:
+    with rasterio.Env(GDAL_NUM_THREADS="1"), opened(path) as dataset:
         size = reduced_size(dataset.width, dataset.height, max_side)
         _check_effort(path, dataset, size)
         try:
             pixels, mask, view = _render(dataset, size)
         except RasterioError as error:
-            raise DataError(f"{path}: the file is damaged, its pixels cannot be read ({_reason(error)}).") from error
+            raise DataError(f"{path}: the file is damaged, its pixels cannot be read ({reason(error)}).") from error
         if not mask.any():
             raise DataError(f"{path} holds no valid pixel: everything is nodata, masked or NaN.")
-        georeference, gsd_m = _locate(dataset)
+        georeference, gsd_m = locate(dataset)
         pixels[~mask] = 0
         return OpenedImage(pixels, float(mask.mean()), dataset.width, dataset.height, view, gsd_m, georeference)
 
 
 @contextmanager
-def _opened(path: Path) -> "Iterator[DatasetReader]":
+def opened(path: str | Path) -> "Iterator[DatasetReader]":
+    """Open a raster.
+
+    Raises:
+        DataError: it cannot be, or has no bands of its own.
+    """
     try:
         with ignored(NotGeoreferencedWarning):
             dataset = rasterio.open(path)
     except RasterioError as error:
-        raise DataError(f"{path} is not an image or raster that can be read ({_reason(error)}).") from error
+        raise DataError(f"{path} is not an image or raster that can be read ({reason(error)}).") from error
     with dataset:
         if not dataset.count:
             first = f", for example {dataset.subdatasets[0]}" if dataset.subdatasets else ""
@@ -56,7 +62,7 @@ def _opened(path: Path) -> "Iterator[DatasetReader]":
         yield dataset
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return the first message down the chain that says something, on one line."""
     while "previous exception" in str(error) and error.__cause__ is not None:
         error = error.__cause__
@@ -88,7 +94,7 @@ def _render(dataset: "DatasetReader", size: tuple[int, int]) -> tuple[np.ndarray
     values = dataset.read(read, out_shape=shape, resampling=Resampling.nearest if is_complex else Resampling.average)
     if is_complex:
         values = np.abs(values)
-    mask = _read_mask(dataset, read, shape) & data_mask(values)
+    mask = read_mask(dataset, read, shape) & data_mask(values)
     scaled, scaling = to_uint8(values, mask, dataset.count)
     pixels = np.stack([scaled[read.index(band)] for band in bands], -1)
     return pixels, mask.any(0), View(bands, f"amplitude, {scaling}" if is_complex else scaling, chosen_by)
@@ -100,22 +106,25 @@ def _render_palette(dataset: "DatasetReader", size: tuple[int, int]) -> tuple[np
     for code, rgba in dataset.colormap(1).items():
         table[code] = rgba
     rgba = table[codes]
-    mask = _read_mask(dataset, [1], (1, *codes.shape))[0] & (rgba[..., 3] > 0)
+    mask = read_mask(dataset, [1], (1, *codes.shape))[0] & (rgba[..., 3] > 0)
     return rgba[..., :3].copy(), mask, View([1, 1, 1], "colour table", "single band")
 
 
-def _read_mask(dataset: "DatasetReader", bands: list[int], shape: tuple[int, ...]) -> np.ndarray:
+def read_mask(
+    dataset: "DatasetReader", bands: list[int], shape: tuple[int, ...], window: "Window | None" = None
+) -> np.ndarray:
     """Return bool `(B, H, W)`, False at nodata, transparent and masked pixels."""
     if all(MaskFlags.all_valid in dataset.mask_flag_enums[band - 1] for band in bands):
         mask = np.ones(shape, bool)  # GDAL would fill a mask of the full image to answer this
     else:
-        mask = dataset.read_masks(bands, out_shape=shape) > 0
+        mask = dataset.read_masks(bands, out_shape=shape, window=window) > 0
     if ColorInterp.alpha in dataset.colorinterp:  # GDAL by itself heeds alpha only in images of two or four bands
-        mask &= dataset.read(dataset.colorinterp.index(ColorInterp.alpha) + 1, out_shape=shape[1:]) > 0
+        alpha = dataset.colorinterp.index(ColorInterp.alpha) + 1
+        mask &= dataset.read(alpha, out_shape=shape[1:], window=window) > 0
     return mask
 
 
-def _locate(dataset: "DatasetReader") -> tuple[Georeference | None, float | None]:
+def locate(dataset: "DatasetReader") -> tuple[Georeference | None, float | None]:
     """Return where the raster lies and its metres per pixel; None, None if that is unknown or not on the Earth."""
     gcps, gcps_crs = dataset.gcps
     if dataset.crs and not dataset.transform.is_identity:

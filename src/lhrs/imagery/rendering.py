@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -66,21 +67,39 @@ def data_mask(values: np.ndarray) -> np.ndarray:
     return mask
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """How a band's values become eight bits; chosen on one image, it may be applied to all parts of it."""
+
+    limits: tuple[tuple[float, float], ...] | None
+    """Per band, what becomes 0 and 255; None takes values as they are."""
+    words: str
+    """For people."""
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Return uint8 `(B, H, W)` of values of the same shape."""
+        if self.limits is None:
+            return values
+        return np.stack([_linear(band, low, high) for band, (low, high) in zip(values, self.limits, strict=True)])
+
+
 def _linear(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    if not high > low:
+        return np.full(values.shape, 128, np.uint8)
     inside: np.ndarray = np.nan_to_num(np.clip(values, low, high), nan=low)
     return ((inside - low) * (255 / (high - low))).round().astype(np.uint8)
 
 
-def _stretch(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _stretch(values: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
     known = values[mask]
     low, high = np.percentile(known, (2, 98)) if known.size else (0, 0)
     if not high > low and known.size:  # nearly all the same value: show what differs
         low, high = known.min(), known.max()
-    return _linear(values, float(low), float(high)) if high > low else np.full(values.shape, 128, np.uint8)
+    return float(low), float(high)
 
 
-def to_uint8(values: np.ndarray, mask: np.ndarray, num_bands: int) -> tuple[np.ndarray, str]:
-    """Return the bands as uint8 of the same shape, and the scaling in words.
+def choose_scaling(values: np.ndarray, mask: np.ndarray, num_bands: int) -> Scaling:
+    """Return the scaling for an image.
 
     Args:
         values: `(B, H, W)` of any real type, the bands to be shown.
@@ -90,9 +109,15 @@ def to_uint8(values: np.ndarray, mask: np.ndarray, num_bands: int) -> tuple[np.n
     if values.dtype == np.uint8:
         top = int(values.max(where=mask, initial=0))
         if len(values) == 1 and 0 < top < _CLASS_CODES:
-            return _linear(values, 0, top), f"class codes 0-{top} spread over black to white"
-        return values, "uint8 as is"
+            return Scaling(((0, top),), f"class codes 0-{top} spread over black to white")
+        return Scaling(None, "uint8 as is")
     if values.dtype.kind in "iu" and values.dtype.itemsize == 2 and num_bands >= _SENTINEL2_MIN_BANDS:
-        return _linear(values, 0, SENTINEL2_WHITE), f"Sentinel-2 reflectance 0-{SENTINEL2_WHITE}"
-    scaled = np.stack([_stretch(band, known) for band, known in zip(values, mask, strict=True)])
-    return scaled, "2-98 percentile of each band"
+        return Scaling(((0, SENTINEL2_WHITE),) * len(values), f"Sentinel-2 reflectance 0-{SENTINEL2_WHITE}")
+    limits = tuple(_stretch(band, known) for band, known in zip(values, mask, strict=True))
+    return Scaling(limits, "2-98 percentile of each band")
+
+
+def to_uint8(values: np.ndarray, mask: np.ndarray, num_bands: int) -> tuple[np.ndarray, str]:
+    """Return the bands as uint8 of the same shape, and the scaling in words; see `choose_scaling`."""
+    scaling = choose_scaling(values, mask, num_bands)
+    return scaling.apply(values), scaling.words

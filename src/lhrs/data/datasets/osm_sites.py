@@ -5,15 +5,13 @@ Tiles are GeoTIFFs, or pictures named `OAM-{x}-{y}-{z}` after their web-mercator
 
 import json
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lhrs.errors import DataError
-
-_NAME = re.compile(r"(\d+)-(\d+)-(\d+)$")
+from lhrs.imagery.tiles import tile_address
 
 
 @dataclass(frozen=True)
@@ -30,15 +28,6 @@ def _mercator(lonlat: np.ndarray, z: int) -> np.ndarray:
     """Return tile coordinates (x, y) of lon/lat points at zoom z."""
     lon, lat = np.radians(lonlat[:, 0]), np.radians(lonlat[:, 1])
     return np.stack([(lon / math.pi + 1) / 2, (1 - np.arcsinh(np.tan(lat)) / math.pi) / 2], 1) * 2**z
-
-
-def tile_address(path: Path) -> tuple[int, int, int]:
-    """Return (x, y, z) from a tile's file name."""
-    found = _NAME.search(path.stem)
-    if not found:
-        raise DataError(f"{path}: the name does not end in x-y-z of a web-mercator tile.")
-    x, y, z = (int(v) for v in found.groups())
-    return x, y, z
 
 
 def read_sites(folder: Path, labels: str, hold_out: list[int], held_out: bool) -> list[Site]:

@@ -60,7 +60,7 @@ class Parquet(Dataset):
 
     @classmethod
     def fits(cls, root: Path) -> bool:
-        return bool(_list_files(root))
+        return bool(_list_files(root)) and not (root / "manifest.json").exists()  # that is an alignment data set
 
 
 def _list_files(root: Path) -> list[Path]:

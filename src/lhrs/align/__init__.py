@@ -1,0 +1,1 @@
+"""From OpenStreetMap and imagery to images with facts and captions (LHRS-Align, LHRS-Align-Recap)."""

@@ -1,0 +1,179 @@
+"""Captions from facts by seeded templates: varied wording, nothing said that the facts do not hold.
+
+Every draw follows from (seed, id of the footprint).
+"""
+
+from collections.abc import Sequence
+from random import Random
+
+from lhrs.align.facts import Fact
+from lhrs.align.tags import tag_table
+from lhrs.align.words import COMPASS, DIRECTIONS, PLACES, SHARES, article, listed, number, sentence
+
+MAX_COUNT = 99
+"""More of a kind are not counted in words."""
+_SETTING_SHARE = 0.42
+_MOST_FACTS = 6
+_COUNTED_GROUPS = frozenset(["building", "transport", "industry", "leisure", "water"])
+_NOT_COUNTED = frozenset(["river", "sea", "runway", "taxiway", "airport apron", "pier", "dam", "golf green"])
+_DENSE_SHARE, _DENSE_COUNT = 0.2, 12
+BUILT_UP = "built-up area"
+
+_OPENINGS = (
+    "{image} of {what}", "{image} showing {what}", "{what} seen from above", "{image} of {what} from above",
+    "this {plain} shows {what}", "the image shows {what}", "an overhead view of {what}",
+)  # fmt: skip
+_MORE = (
+    "there {is_} {what}", "the image also shows {what}", "one can see {what}", "{what} can be seen",
+    "there {is_} also {what}",
+)  # fmt: skip
+
+
+def is_counted(kind: str) -> bool:
+    """Tell whether objects of a kind are things one counts, not stretches of land or lines cut into ways."""
+    found = tag_table().kinds[kind]
+    if found.plural is None or found.width_m or kind in _NOT_COUNTED or kind.endswith(" area"):
+        return False
+    return found.group in _COUNTED_GROUPS
+
+
+def is_line(fact: Fact) -> bool:
+    """Tell whether a fact is about lines, such as roads."""
+    return fact.length_m > 0 and not fact.area_share
+
+
+def caption(
+    facts: Sequence[Fact], identity: str, seed: int = 0, gsd_m: float = 1.0, north_up: bool = False
+) -> str | None:
+    """Return a caption, or None where nothing can be seen.
+
+    Args:
+        facts: of one footprint, the most telling first.
+        identity: of the footprint.
+        seed: of wording.
+        gsd_m: of its picture: what kind of picture it is.
+        north_up: whether north is up in it.
+    """
+    rng = Random(f"{seed}:{identity}")
+    shown = [fact for fact in facts if fact.visible]
+    if not shown:
+        return None
+    setting = next((f for f in shown if f.area_share >= _SETTING_SHARE and tag_table().kinds[f.kind].setting), None)
+    buildings = next((f for f in shown if f.kind == "building"), None)
+    rest = [f for f in _without_repetition(shown) if f is not setting][:_MOST_FACTS]
+    phrases: list[tuple[str, bool]] = []
+    words = COMPASS if north_up and rng.random() < 0.5 else DIRECTIONS
+    for fact in rest:
+        phrases.append(_phrase(fact, shown, rng, words))
+    if setting is not None:
+        what = str(tag_table().kinds[setting.kind].setting)
+        if setting.area_share < 0.6 and rng.random() < 0.5:
+            what = f"{what} {_share(setting, rng)}"
+    elif buildings and buildings.area_share >= _DENSE_SHARE and buildings.num_visible >= _DENSE_COUNT:
+        what = f"{rng.choice(('a', 'a densely'))} {BUILT_UP}"
+    else:
+        what, _ = phrases.pop(0)
+    if phrases and rng.random() < 0.55:
+        joined = [phrases.pop(0)[0] for _ in range(min(len(phrases), rng.choice((1, 2, 2, 3))))]
+        what = f"{what} with {listed(joined)}" if " with " not in what else f"{listed([what, *joined])}"
+    image, plain = _image(gsd_m, rng)
+    text = [sentence(rng.choice(_OPENINGS).format(image=image, plain=plain, what=what))]
+    while phrases:
+        taken = [phrases.pop(0) for _ in range(min(len(phrases), rng.choice((1, 2, 3))))]
+        what = listed([words_ for words_, _ in taken])
+        text.append(sentence(rng.choice(_MORE).format(what=what, is_="are" if taken[0][1] else "is")))
+    return " ".join(text)
+
+
+def _without_repetition(facts: Sequence[Fact]) -> list[Fact]:
+    """Leave out parents whose children say it all, and children that are told with their parent."""
+    found = []
+    for fact in facts:
+        children = [f for f in facts if f.parent == fact.kind]
+        if fact.kind != "building" and children:
+            continue
+        if fact.parent == "building" and any(f.kind == "building" and f.num_visible > fact.num_visible for f in facts):
+            continue
+        if fact.kind == "building" and any(f.num_visible == fact.num_visible for f in children):
+            continue
+        found.append(fact)
+    return found
+
+
+def _phrase(fact: Fact, shown: Sequence[Fact], rng: Random, directions: dict[str, tuple[str, ...]]) -> tuple[str, bool]:
+    """Return words for a fact and whether they are plural."""
+    kind = tag_table().kinds[fact.kind]
+    many = False
+    if is_line(fact):
+        many = fact.orientation is None and fact.num_visible > 1
+        text = str(kind.plural) if many else article(kind.name)
+        if many and rng.random() < 0.3:
+            text = f"several {text}"
+    elif kind.plural is None:
+        text = kind.name if rng.random() < 0.7 else f"some {kind.name}"
+    elif is_counted(fact.kind):
+        many = fact.num_visible > 1
+        text = _counted(fact, rng)
+        text += _kinds_of(fact, shown)
+    else:
+        many = fact.num_visible > 1
+        text = str(kind.plural) if many else article(kind.name)
+    if is_line(fact) and fact.orientation and not many and rng.random() < 0.6:
+        return f"{text} {rng.choice(directions[fact.orientation])}", many
+    share = _share(fact, rng)
+    if share and rng.random() < 0.6 and not text.endswith(")"):
+        return f"{text} {share}", many
+    beside = [r.kind for r in fact.relations if r.relation == "beside"]
+    if beside and rng.random() < 0.4 and not many and any(f.kind == beside[0] for f in shown):
+        return f"{text} beside {_definite(beside[0], shown)}", many
+    if fact.position and rng.random() < 0.75 and not text.endswith(")"):
+        return f"{text} {rng.choice(PLACES[fact.position])}", many
+    return text, many
+
+
+def _counted(fact: Fact, rng: Random) -> str:
+    kind = tag_table().kinds[fact.kind]
+    if fact.num_visible == 1:
+        return article(kind.name)
+    if fact.num_visible > MAX_COUNT:
+        return f"more than {(fact.num_visible - 1) // 50 * 50} {kind.plural}"
+    rounded = round(fact.num_visible / 5) * 5
+    if fact.num_visible > 12 and fact.num_visible != rounded and rng.random() < 0.3:
+        return f"about {rounded} {kind.plural}"
+    if fact.num_visible > 4 and rng.random() < 0.15:
+        return f"{rng.choice(('several', 'a number of'))} {kind.plural}"
+    return f"{number(fact.num_visible)} {kind.plural}"
+
+
+def _kinds_of(fact: Fact, shown: Sequence[Fact]) -> str:
+    children = [f for f in shown if f.parent == fact.kind and 0 < f.num_visible < fact.num_visible][:2]
+    if not children:
+        return ""
+    named = [
+        article(f.kind) if f.num_visible == 1 else f"{number(f.num_visible)} {tag_table().kinds[f.kind].plural}"
+        for f in children
+    ]
+    return f" (among them {' and '.join(named)})"
+
+
+def _definite(kind: str, shown: Sequence[Fact]) -> str:
+    found = tag_table().kinds[kind]
+    fact = next(f for f in shown if f.kind == kind)
+    several = found.plural is not None and (fact.num_visible > 1 and (is_counted(kind) or fact.orientation is None))
+    if several:
+        return f"one of the {found.plural}" if is_counted(kind) else f"the {found.plural}"
+    return f"the {found.name}"
+
+
+def _share(fact: Fact, rng: Random) -> str:
+    ways = next((ways for low, high, ways in SHARES if low <= fact.area_share < high), None)
+    return rng.choice(ways) if ways else ""
+
+
+def _image(gsd_m: float, rng: Random) -> tuple[str, str]:
+    """Return what kind of picture it is, with an article and without."""
+    names = ("aerial image", "aerial photo", "high-resolution aerial image") if gsd_m < 1.5 else (
+        "satellite image", "overhead image"
+    )  # fmt: skip
+    name = rng.choice(names)
+    return article(name), name

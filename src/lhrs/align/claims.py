@@ -1,0 +1,204 @@
+"""What a text claims about a picture, held against the facts: which claims they bear out, which not.
+
+The checker knows the table's nouns and their synonyms, counts, places, directions and shares. It does not understand
+English; what it cannot read it does not judge, but nouns of things that no map holds (cars, people) are named.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from lhrs.align.captions import BUILT_UP, is_counted, is_line
+from lhrs.align.facts import Fact
+from lhrs.align.tags import tag_table
+from lhrs.align.words import COMPASS, DIRECTIONS, NUMBERS, PLACES, SHARES
+
+UNMAPPED = (
+    "airplane", "aircraft", "plane", "helicopter", "boat", "ship", "yacht", "car", "vehicle", "truck", "bus", "van",
+    "train", "person", "people", "pedestrian", "crowd", "animal", "cattle", "cow", "sheep", "horse", "tent",
+    "container", "crane", "shadow", "cloud", "smoke", "fire", "snow", "flower", "rooftop garden", "umbrella", "statue",
+    "billboard",
+)  # fmt: skip
+"""Things that pictures show and maps do not hold: nobody can tell from facts whether they are there."""
+_VAGUE = {"several": (2, 10**6), "many": (4, 10**6), "numerous": (4, 10**6), "some": (1, 10**6), "few": (2, 12),
+          "number": (2, 10**6), "dozens": (18, 10**6), "pair": (2, 2), "couple": (2, 3)}  # fmt: skip
+_COUNT = re.compile(
+    r"\b(about|around|roughly|approximately|more than|over|at least|nearly)?\s*(\d[\d,]*|[a-z]+)\s+(?:[a-z-]+\s+){0,2}$"
+)
+_ABSENT = re.compile(
+    r"\b(?:no|without|lacks?|absence of|devoid of|free of)\s+(?:any\s+|visible\s+)?(?:[a-z-]+\s+){0,2}$"
+)
+_OF_THEM = re.compile(r"\b(?:one of the|some of the|the|this|these|its|their|beside|along|near)\s+$")
+
+Verdict = Literal["supported", "contradicted", "unsupported"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One thing that a text says."""
+
+    text: str
+    """The words."""
+    about: str
+    """`presence`, `count`, `position`, `share`, `direction` or `absence`."""
+    verdict: Verdict
+    """Contradicted: the facts say otherwise. Unsupported: they do not say it."""
+
+
+def check(text: str, facts: Sequence[Fact], exact: bool = True) -> list[Claim]:
+    """Return the claims of a text, in its order.
+
+    Args:
+        text: English.
+        facts: of the picture.
+        exact: counts must be those of the facts; else they may be off by a quarter, as people count.
+    """
+    found: list[Claim] = []
+    lower = re.sub(r"\s+", " ", text.lower())
+    for part in re.split(r"(?<=[a-z0-9])[.;!?](?:\s|$)|\n", lower):
+        mentions = list(_pattern().finditer(part))
+        for n, mention in enumerate(mentions):
+            before = part[mentions[n - 1].end() if n else 0 : mention.start()]
+            after = part[mention.end() : mentions[n + 1].start() if n + 1 < len(mentions) else len(part)]
+            after = after.partition(")")[0]  # what follows a remark in brackets is not about its last word
+            found += _claims(mention[0], before, after, facts, exact)
+    return found
+
+
+def hallucination(claims: Sequence[Claim]) -> float:
+    """Return the share of claims that the facts do not bear out; 0 without claims."""
+    return sum(claim.verdict != "supported" for claim in claims) / len(claims) if claims else 0.0
+
+
+def _claims(word: str, before: str, after: str, facts: Sequence[Fact], exact: bool) -> list[Claim]:
+    kinds = _lexicon()[_singular(word)]
+    if _ABSENT.search(before):
+        there = [f for f in facts if f.kind in kinds]
+        return [Claim(f"no {word}", "absence", "contradicted" if there else "unsupported")]
+    meant = [f for f in facts if f.kind in kinds and f.visible]
+    if not meant:
+        return [Claim(word, "presence", "unsupported")]
+    found = [Claim(word, "presence", "supported")]
+    counted = _counted(word, before)
+    if counted and any(is_counted(f.kind) for f in meant):
+        words, low, high = counted
+        slack = 1.0 if exact else 1.25
+        right = any(low / slack <= f.num_visible <= high * slack for f in meant)
+        found.append(Claim(f"{words} {word}".strip(), "count", "supported" if right else "contradicted"))
+    if not _OF_THEM.search(before):
+        found += _described(word, after, meant)
+    return found
+
+
+def _counted(word: str, before: str) -> tuple[str, float, float] | None:
+    """Return words, least and most of a count that stands before a noun."""
+    match = _COUNT.search(before)
+    if not match or _OF_THEM.search(before):
+        return None
+    about, said = match[1], match[2]
+    if said.replace(",", "").isdecimal():
+        count = int(said.replace(",", ""))
+    elif said in NUMBERS[1:]:
+        count = NUMBERS.index(said)
+    elif said in _VAGUE:
+        return (said, *_VAGUE[said])
+    else:
+        # "two large white" buildings: the number may stand further ahead than the last word.
+        tail = before.split()[-3:]
+        number_ = next((w for w in tail if w.isdecimal() or w in NUMBERS[1:]), None)
+        if number_ is None:
+            return None
+        count = int(number_) if number_.isdecimal() else NUMBERS.index(number_)
+        about = None
+    if about in ("more than", "over", "at least"):
+        return f"{about} {said}", count, 10**6
+    if about:
+        return f"{about} {said}", 0.8 * count, 1.2 * count
+    return str(said), count, count
+
+
+def _described(word: str, after: str, meant: Sequence[Fact]) -> list[Claim]:
+    found = []
+    place = _first(after, _places())
+    if place:
+        right = any(f.position == _places()[place] for f in meant)
+        known = any(f.position for f in meant)
+        verdict: Verdict = "supported" if right else "contradicted" if known else "unsupported"
+        found.append(Claim(f"{word} {place}", "position", verdict))
+    way = _first(after, _directions())
+    if way:
+        right = any(f.orientation == _directions()[way] for f in meant if is_line(f) or f.length_m)
+        found.append(Claim(f"{word} {way}", "direction", "supported" if right else "contradicted"))
+    share = _first(after, _shares())
+    if share:
+        low, high = _shares()[share]
+        right = any(low - 0.05 <= f.area_share <= high + 0.05 for f in meant)
+        found.append(Claim(f"{word} {share}", "share", "supported" if right else "contradicted"))
+    return found
+
+
+def _first(text: str, known: dict) -> str | None:
+    at = [(text.find(words), -len(words), words) for words in known if words in text]
+    return min(at)[2] if at else None
+
+
+@cache
+def _places() -> dict[str, str]:
+    return {words: place for place, ways in PLACES.items() for words in ways}
+
+
+@cache
+def _directions() -> dict[str, str]:
+    return {words: way for table in (DIRECTIONS, COMPASS) for way, ways in table.items() for words in ways}
+
+
+@cache
+def _shares() -> dict[str, tuple[float, float]]:
+    return {words: (low, high) for low, high, ways in SHARES for words in ways}
+
+
+@cache
+def _lexicon() -> dict[str, frozenset[str]]:
+    """Return the kinds that each singular word may mean; none for things that no map holds."""
+    found: dict[str, set[str]] = {word: set() for word in UNMAPPED}
+    for kind in tag_table().kinds.values():
+        for word in (kind.name, *kind.others):
+            found.setdefault(word, set()).add(kind.name)
+        if kind.setting:
+            bare = re.sub(r"^(?:an?|the|a wide) ", "", kind.setting)
+            found.setdefault(_singular(bare), set()).add(kind.name)
+    found[BUILT_UP] = {"building"}
+    return {word: frozenset(kinds) for word, kinds in found.items()}
+
+
+@cache
+def _plurals() -> dict[str, str]:
+    """Return singular words by plural."""
+    found = {}
+    for kind in tag_table().kinds.values():
+        if kind.plural:
+            found[kind.plural] = kind.name
+        for word in kind.others:
+            found[f"{word}es" if word.endswith(("s", "sh", "ch", "x")) else f"{word}s"] = word
+        if kind.setting:
+            bare = re.sub(r"^(?:an?|the|a wide) ", "", kind.setting)
+            found.setdefault(f"{bare}s", bare)
+    return {**found, **{f"{word}s": word for word in (*UNMAPPED, BUILT_UP)}}
+
+
+def _singular(word: str) -> str:
+    return _plurals().get(word, word)
+
+
+@cache
+def _pattern() -> re.Pattern[str]:
+    words = sorted({*_plurals(), *_plurals().values(), *_lexicon_words()}, key=lambda w: (-len(w), w))
+    return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, words))})(?![\w-])")
+
+
+def _lexicon_words() -> set[str]:
+    names = {word for kind in tag_table().kinds.values() for word in (kind.name, *kind.others)}
+    settings = {re.sub(r"^(?:an?|the|a wide) ", "", k.setting) for k in tag_table().kinds.values() if k.setting}
+    return names | settings | set(UNMAPPED) | {BUILT_UP}

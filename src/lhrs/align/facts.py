@@ -1,0 +1,278 @@
+"""What is known about each footprint: a list of facts, each about one kind of thing, each traceable to OSM ids.
+
+A fact counts all that OpenStreetMap has inside the footprint; what of it can be seen at the picture's ground sampling
+distance is counted beside it, and only that is spoken of. There are no facts about what is absent: that nobody has
+mapped it does not mean that it is not there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import shapely
+
+from lhrs.align.footprints import Footprint
+from lhrs.align.measure import Pieces, parents_of
+from lhrs.align.tags import tag_table
+
+MIN_SIDE_PX = 3.0
+"""Square root of its area from which on an area is seen; its box must be half as wide."""
+MIN_WIDTH_PX = 0.7
+"""Width from which on a line is seen: long ones show up though narrower than a pixel."""
+MIN_LENGTH_PX = 8.0
+MIN_POINT_PX = 2.5
+_SMALL = 0.55
+"""Share of the picture's sides within which things have a position."""
+_STRAIGHT = 0.8
+"""Least agreement of a line's segments for it to have an orientation."""
+_LARGEST = 4
+"""Kinds per footprint that are looked at for how they lie to each other."""
+_NEAR_PX, _NEAR_M = 3.0, 8.0
+
+ROWS = ("top", "middle", "bottom")
+COLUMNS = ("left", "centre", "right")
+ORIENTATIONS = ("horizontal", "falling", "vertical", "rising")
+_NAMES = [
+    [column if row == "middle" else row if column == "centre" else f"{row} {column}" for column in COLUMNS]
+    for row in ROWS
+]
+QUADRANTS = ("top left", "top right", "bottom left", "bottom right")
+
+
+@dataclass
+class Relation:
+    """How the largest of a kind lies to the largest of another."""
+
+    relation: str
+    """`beside`, `inside` or `crosses`."""
+    kind: str
+
+
+@dataclass
+class Fact:
+    """What is known about one kind of thing in one footprint."""
+
+    kind: str
+    group: str
+    parent: str | None
+    """`building` for churches; they are counted there too."""
+    visible: bool
+    """Something of it can be seen."""
+    count: int
+    """Objects in OpenStreetMap that reach into the footprint. Roads and rivers are cut into many of them."""
+    num_visible: int
+    """Of these, those that are large enough to be seen."""
+    area_share: float
+    """Of the picture, of areas; where they overlap they count once."""
+    area_m2: float
+    length_m: float
+    """Of lines."""
+    largest_share: float
+    """Area share of the largest."""
+    position: str | None
+    """`top left`, `top`, ..., `centre`, where all that is visible lies within about half the picture."""
+    quadrants: list[str]
+    """Those that hold at least a fifth of it."""
+    orientation: str | None
+    """Of lines, in the picture: `horizontal`, `vertical`, `falling` (towards the bottom right), `rising`."""
+    relations: list[Relation] = field(default_factory=list)
+    osm_ids: list[str] = field(default_factory=list)
+    boxes: list[list[float]] = field(default_factory=list)
+    """xyxy in pixels of the picture, cut to it; in the order of `osm_ids`."""
+    inside: list[float] = field(default_factory=list)
+    """Share of each object that lies in the footprint."""
+    seen: list[bool] = field(default_factory=list)
+    """Whether each is large enough to be seen."""
+
+
+def find_facts(footprints: Sequence[Footprint], pieces: Pieces, ids: Sequence[str]) -> list[list[Fact]]:
+    """Return the facts of each footprint, the most telling first.
+
+    Args:
+        footprints: of the block.
+        pieces: as measured.
+        ids: of the features.
+    """
+    found: list[list[Fact]] = [[] for _ in footprints]
+    if not len(pieces.footprint):
+        return found
+    size = np.array([[f.width, f.height] for f in footprints], float)
+    gsd_m = np.array([f.gsd_m for f in footprints])
+    table = tag_table().kinds
+    widths = np.array([table[name].width_m for name in pieces.kinds])[pieces.kind]
+    seen = _seen(pieces, widths / gsd_m[pieces.footprint])
+    names = list(pieces.kinds)
+    parents = parents_of(pieces.kinds)
+    names += sorted({p for p in parents if p is not None} - set(names))
+    parent = np.array([-1 if p is None else names.index(p) for p in parents])[pieces.kind]
+    # A church is a row of churches and a row of buildings.
+    rows = np.concatenate([np.arange(len(parent)), np.flatnonzero(parent >= 0)])
+    kinds = np.concatenate([pieces.kind, parent[parent >= 0]])
+    order = np.lexsort((rows, kinds, pieces.footprint[rows]))
+    rows, kinds = rows[order], kinds[order]
+    owners = pieces.footprint[rows]
+    starts = np.flatnonzero(np.r_[True, (owners[1:] != owners[:-1]) | (kinds[1:] != kinds[:-1])])
+    overlapping = _overlapping(pieces)
+    counts = np.diff(np.r_[starts, len(rows)])
+    area, shown = pieces.area_px[rows], seen[rows]
+    num_shown = np.add.reduceat(shown.astype(int), starts)
+    # Where nothing of a kind can be seen, the fact is about what is there all the same.
+    looked = shown | (np.repeat(num_shown, counts) == 0)
+    sums = np.add.reduceat(area, starts)
+    again = np.logical_or.reduceat(overlapping[rows] & (area > 0), starts)
+    for n in np.flatnonzero(again):
+        mine = rows[starts[n] : starts[n] + counts[n]]
+        union = shapely.union_all(pieces.shape[mine[pieces.area_px[mine] > 0]])
+        sums[n] = union.area * pieces.scale[owners[starts[n]]] ** 2
+    owner_of, kind_of, total = owners[starts], kinds[starts], size.prod(1)
+    shares = (sums / total[owner_of]).clip(max=1)
+    largest = np.maximum.reduceat(area, starts) / total[owner_of]
+    length_m = np.add.reduceat(pieces.length_px[rows], starts) * gsd_m[owner_of]
+    area_m2 = sums * gsd_m[owner_of] ** 2
+    weight = (area + pieces.length_px[rows] + 1e-6) * looked
+    boxes = pieces.box[rows] / np.tile(size[owners], 2)
+    positions = _positions(pieces.centre[rows] / size[owners], boxes, weight, looked, starts)
+    quadrants = _quadrants(boxes, weight, starts)
+    orientations = _orientations(pieces.turn[rows] * looked[:, None], pieces.length_px[rows] * looked, starts)
+    all_ids = [ids[n] for n in pieces.feature[rows].tolist()]
+    all_boxes, all_inside, all_shown = (
+        v.tolist() for v in (pieces.box[rows].round(2), pieces.inside[rows].round(4), shown)
+    )
+    columns: tuple = (
+        starts, counts, owner_of, kind_of, num_shown, shares.round(6), area_m2.round(2), length_m.round(2),
+        largest.round(6), positions, quadrants, orientations,
+    )  # fmt: skip
+    for start, count, owner, kind_index, num, share, m2, m, most, position, held, orientation in zip(
+        *(column.tolist() if isinstance(column, np.ndarray) else column for column in columns), strict=True
+    ):
+        kind, part = table[names[kind_index]], slice(start, start + count)
+        found[owner].append(
+            Fact(
+                kind.name, kind.group, kind.parent, num > 0, count, num, share, m2, m, most, position, held,
+                orientation, [], all_ids[part], all_boxes[part], all_inside[part], all_shown[part],
+            )
+        )  # fmt: skip
+    for owner, facts in enumerate(found):
+        facts.sort(key=lambda fact: (-_weight(fact, gsd_m[owner], total[owner]), fact.kind))
+    _relate(found, pieces, seen, names, gsd_m)
+    return found
+
+
+def _seen(pieces: Pieces, width_px: np.ndarray) -> np.ndarray:
+    side = (pieces.box[:, 2:] - pieces.box[:, :2]).min(1)
+    as_area = (np.sqrt(pieces.area_px) >= MIN_SIDE_PX) & (side >= MIN_SIDE_PX / 2)
+    as_line = (width_px >= MIN_WIDTH_PX) & (pieces.length_px >= MIN_LENGTH_PX)
+    return np.select([pieces.dimension == 2, pieces.dimension == 1], [as_area, as_line], width_px >= MIN_POINT_PX)
+
+
+def _overlapping(pieces: Pieces) -> np.ndarray:
+    """Tell of each piece whether another area of its kind, or of its parent, may overlap it in its footprint."""
+    found = np.zeros(len(pieces.shape), bool)
+    areas = np.flatnonzero(pieces.dimension == 2)
+    if len(areas) < 2:
+        return found
+    # Footprints may overlap each other: a copy in another footprint is no overlap.
+    tree = shapely.STRtree(pieces.shape[areas])
+    one, two = tree.query(pieces.shape[areas], predicate="overlaps")
+    same = tree.query(pieces.shape[areas], predicate="covers")
+    one, two = areas[np.r_[one, same[0]]], areas[np.r_[two, same[1]]]
+    parents = parents_of(pieces.kinds)
+    root = np.array([pieces.kinds.index(p) if p in pieces.kinds else n for n, p in enumerate(parents)])
+    kin = (one != two) & (pieces.footprint[one] == pieces.footprint[two])
+    kin &= root[pieces.kind[one]] == root[pieces.kind[two]]
+    found[one[kin]] = found[two[kin]] = True
+    return found
+
+
+def _weight(fact: Fact, gsd_m: float, pixels: float) -> float:
+    """Return how much of a picture is about a fact: what is seen first, then by area."""
+    line = fact.length_m * tag_table().kinds[fact.kind].width_m / gsd_m**2 / pixels
+    return fact.visible * 10 + fact.area_share + 3 * line + 0.02 * (fact.num_visible > 0)
+
+
+def _positions(
+    centre: np.ndarray, box: np.ndarray, weight: np.ndarray, looked: np.ndarray, starts: np.ndarray
+) -> list[str | None]:
+    inf = np.where(looked, 0.0, np.inf)[:, None]
+    low = np.minimum.reduceat(box[:, :2] + inf, starts)
+    high = np.maximum.reduceat(box[:, 2:] - inf, starts)
+    middle = np.add.reduceat(centre * weight[:, None], starts) / np.add.reduceat(weight, starts)[:, None]
+    cells = (middle * 3).astype(int).clip(0, 2).tolist()
+    small = np.all(high - low <= _SMALL, axis=1).tolist()
+    return [_NAMES[y][x] if is_small else None for (x, y), is_small in zip(cells, small, strict=True)]
+
+
+def _quadrants(box: np.ndarray, weight: np.ndarray, starts: np.ndarray) -> list[list[str]]:
+    """Share each object among quadrants as its box is."""
+    sides = np.maximum(box[:, 2:] - box[:, :2], 1e-9)
+    left, top = ((0.5 - box[:, :2]) / sides).clip(0, 1).T
+    parts = np.stack([weight * x * y for y in (top, 1 - top) for x in (left, 1 - left)], 1)
+    held = np.add.reduceat(parts, starts) >= 0.2 * np.add.reduceat(weight, starts)[:, None]
+    return [[name for name, has in zip(QUADRANTS, row, strict=True) if has] for row in held.tolist()]
+
+
+def _orientations(turn: np.ndarray, length: np.ndarray, starts: np.ndarray) -> list[str | None]:
+    total = np.add.reduceat(length, starts)
+    cos, sin = np.add.reduceat(turn, starts).T
+    straight: np.ndarray = (total > 0) & (np.hypot(cos, sin) >= _STRAIGHT * total)
+    octant = ((np.degrees(np.arctan2(sin, cos)) / 2 % 180 + 22.5) // 45).astype(int) % 4
+    return [
+        ORIENTATIONS[n] if is_straight else None
+        for n, is_straight in zip(octant.tolist(), straight.tolist(), strict=True)
+    ]
+
+
+def _relate(found: list[list[Fact]], pieces: Pieces, seen: np.ndarray, names: list[str], gsd_m: np.ndarray) -> None:
+    """Add relations between the largest objects of each footprint's foremost kinds."""
+    index = {name: n for n, name in enumerate(names)}
+    parents = set(filter(None, parents_of(pieces.kinds)))
+    size = np.where(pieces.dimension == 2, pieces.area_px, pieces.length_px) * seen
+    order = np.lexsort((-size, pieces.kind, pieces.footprint))
+    first: dict[tuple[int, int], int] = {}
+    for row in order.tolist():
+        first.setdefault((int(pieces.footprint[row]), int(pieces.kind[row])), row)
+    one: list[tuple[Fact, int]] = []
+    two: list[tuple[Fact, int]] = []
+    for owner, facts in enumerate(found):
+        rows = [
+            (fact, first[owner, index[fact.kind]])
+            for fact in facts
+            if fact.visible and (fact.kind not in parents or fact.kind == "building")
+            if (owner, index[fact.kind]) in first and pieces.dimension[first[owner, index[fact.kind]]] > 0
+        ][:_LARGEST]  # fmt: skip
+        for n, a in enumerate(rows):
+            for b in rows[n + 1 :]:
+                one.append(a)
+                two.append(b)
+    if not one:
+        return
+    a_rows, b_rows = (np.array([row for _, row in side]) for side in (one, two))
+    a, b = pieces.shape[a_rows], pieces.shape[b_rows]
+    owners = pieces.footprint[a_rows]
+    near = np.maximum(_NEAR_PX / pieces.scale[owners], _NEAR_M / (gsd_m[owners] * pieces.scale[owners]))
+    gap = shapely.distance(a, b)
+    for n in np.flatnonzero(gap <= near).tolist():
+        (fact_a, row_a), (fact_b, row_b) = one[n], two[n]
+        dim_a, dim_b = pieces.dimension[row_a], pieces.dimension[row_b]
+        if gap[n] > 0 or not shapely.intersects(a[n], b[n]):
+            fact_b.relations.append(Relation("beside", fact_a.kind))
+            continue
+        if dim_a == dim_b == 2:
+            common = shapely.area(shapely.intersection(a[n], b[n]))
+            areas = shapely.area(a[n]), shapely.area(b[n])
+            inner, outer = (fact_a, fact_b) if areas[0] < areas[1] else (fact_b, fact_a)
+            if common > 0.8 * min(areas):
+                inner.relations.append(Relation("inside", outer.kind))
+            elif common < 0.1 * min(areas):
+                fact_b.relations.append(Relation("beside", fact_a.kind))
+        elif dim_a == dim_b == 1:
+            if shapely.crosses(a[n], b[n]):
+                fact_b.relations.append(Relation("crosses", fact_a.kind))
+        else:
+            line, area = (fact_a, fact_b) if dim_a == 1 else (fact_b, fact_a)
+            shape_line, shape_area = (a[n], b[n]) if dim_a == 1 else (b[n], a[n])
+            within = shapely.length(shapely.intersection(shape_line, shape_area))
+            if within > 0.1 * shapely.length(shape_line):
+                line.relations.append(Relation("crosses", area.kind))
+            else:
+                line.relations.append(Relation("beside", area.kind))

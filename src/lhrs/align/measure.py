@@ -1,0 +1,184 @@
+"""How features lie in footprints: cut to them, measured, all footprints of a block at once.
+
+A block's footprints share a plane: its axes are those of their pixels (x right, y down), its unit a metre near the
+first of them. In it every footprint is a rectangle along the axes, whatever its CRS, and shares of area are shares of
+the picture.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+
+from lhrs.align.footprints import Footprint, corners_of, from_crs
+from lhrs.align.osm import Features
+from lhrs.align.tags import tag_table
+
+_SIMPLE = 200
+"""Points from which on a shape is cut to the block's rows first, so that it is not cut whole for every footprint."""
+
+
+@dataclass
+class Pieces:
+    """Columns: one row for each feature in each footprint that it touches, sorted by footprint."""
+
+    footprint: np.ndarray
+    """Index among the block's footprints."""
+    feature: np.ndarray
+    """Index among the features given."""
+    kind: np.ndarray
+    """Index in `kinds`."""
+    kinds: list[str]
+    shape: np.ndarray
+    """Shapely objects, in the plane."""
+    dimension: np.ndarray
+    """0 point, 1 line, 2 area."""
+    area_px: np.ndarray
+    """Of areas, in pixels of the picture."""
+    length_px: np.ndarray
+    """Of lines."""
+    inside: np.ndarray
+    """Share of the feature that lies in the footprint."""
+    box: np.ndarray
+    """`(N, 4)` xyxy in pixels of the picture."""
+    centre: np.ndarray
+    """`(N, 2)` xy in pixels."""
+    turn: np.ndarray
+    """`(N, 2)` of lines: sums of length times cos and sin of twice the angle, which is 0 along x, growing down."""
+    scale: np.ndarray
+    """Per footprint: pixels per unit of the plane."""
+
+
+def plane_key(footprint: Footprint) -> tuple:
+    """Return what footprints that may share a block have in common."""
+    a, b, _, d, e, _ = footprint.transform
+    size = abs(a * e - b * d) ** 0.5
+    return footprint.crs, *(round(v / size, 9) + 0.0 for v in (a, b, d, e))
+
+
+def measure(footprints: Sequence[Footprint], features: Features) -> Pieces:
+    """Cut and measure.
+
+    Args:
+        footprints: of one `plane_key`.
+        features: those near them.
+    """
+    rectangles, scale, to_plane = _plane(footprints)
+    shapes = _projected(features.geometries, footprints[0], to_plane)
+    names, kind_of = np.unique(np.array(features.kinds, dtype=object).astype(str), return_inverse=True)
+    boxes = shapely.box(*rectangles.T)
+    usable = np.flatnonzero(np.isfinite(shapely.bounds(shapes)).all(1)) if len(shapes) else np.array([], int)
+    at, piece = _cut(shapes, usable, boxes, rectangles)
+    footprint, feature = at[0], at[1]
+    dimension = shapely.get_dimensions(shapes[feature])
+    area, length = shapely.area(piece), np.where(dimension == 1, shapely.length(piece), 0.0)
+    # What only touches the edge, or collapsed to it, is not there.
+    there = np.where(dimension == 2, area > 0, np.where(dimension == 1, length > 0, ~shapely.is_empty(piece)))
+    order = np.flatnonzero(there)
+    order = order[np.lexsort((feature[order], footprint[order]))]
+    footprint, feature, piece, dimension, area, length = (
+        v[order] for v in (footprint, feature, piece, dimension, area, length)
+    )
+    whole = np.where(dimension == 2, shapely.area(shapes[feature]), shapely.length(shapes[feature]))
+    inside = np.where(dimension == 0, 1.0, np.where(dimension == 2, area, length) / np.maximum(whole, 1e-300))
+    per_px = scale[footprint]
+    origin = rectangles[footprint][:, :2]
+    middle = shapely.centroid(piece)
+    return Pieces(
+        footprint, feature, kind_of[feature], names.tolist(), piece, dimension,
+        area * per_px**2 * (dimension == 2), length * per_px, inside.clip(0, 1),
+        (shapely.bounds(piece) - np.tile(origin, 2)) * per_px[:, None],
+        (np.stack([shapely.get_x(middle), shapely.get_y(middle)], 1) - origin) * per_px[:, None],
+        _turns(piece, dimension == 1) * per_px[:, None], scale,
+    )  # fmt: skip
+
+
+def _plane(footprints: Sequence[Footprint]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rectangles `(N, 4)`, pixels per unit `(N,)`, and the `(2, 3)` affine from the CRS to the plane."""
+    first = footprints[0]
+    a, b, c, d, e, f = first.transform
+    linear = np.linalg.inv(np.array([[a, b], [d, e]])) * first.gsd_m
+    to_plane = np.concatenate([linear, -linear @ np.array([[c], [f]])], 1)
+    transforms = np.array([footprint.transform for footprint in footprints])
+    origins = transforms[:, [2, 5]] @ linear.T + to_plane[:, 2]
+    determinant = transforms[:, 0] * transforms[:, 4] - transforms[:, 1] * transforms[:, 3]
+    unit = first.gsd_m * np.sqrt(np.abs(determinant / (a * e - b * d)))  # of the plane per pixel
+    sides = np.array([[footprint.width, footprint.height] for footprint in footprints]) * unit[:, None]
+    return np.concatenate([origins, origins + sides], 1), 1 / unit, to_plane
+
+
+def _projected(shapes: np.ndarray, first: Footprint, to_plane: np.ndarray) -> np.ndarray:
+    if not len(shapes):
+        return shapes
+    middle = corners_of([first])[0, 0, 0]
+    transformer = None if first.crs == "EPSG:4326" else from_crs(first.crs)
+
+    def project(points: np.ndarray) -> np.ndarray:
+        if transformer is None:  # degrees around the footprint, across the antimeridian too
+            points = np.stack([middle + (points[:, 0] - middle + 180) % 360 - 180, points[:, 1]], 1)
+        else:
+            points = np.stack(transformer.transform(points[:, 0], points[:, 1], direction="INVERSE"), 1)
+        moved: np.ndarray = points @ to_plane[:, :2].T + to_plane[:, 2]
+        return moved
+
+    return shapely.transform(shapes, project)
+
+
+def _cut(
+    shapes: np.ndarray, usable: np.ndarray, boxes: np.ndarray, rectangles: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `(2, N)` footprint and feature indices, and the pieces."""
+    if not len(usable):
+        return np.empty((2, 0), int), np.array([], object)
+    pairs = shapely.STRtree(shapes[usable]).query(boxes, predicate="intersects")
+    footprint, feature = pairs[0], usable[pairs[1]]
+    piece = shapes[feature]
+    bounds, limits = shapely.bounds(piece), rectangles[footprint]
+    split = (bounds[:, :2] < limits[:, :2]).any(1) | (bounds[:, 2:] > limits[:, 2:]).any(1)
+    complex_ = split & (shapely.get_num_coordinates(piece) > _SIMPLE)
+    for n in np.unique(feature[complex_]):
+        here = np.flatnonzero(complex_ & (feature == n))
+        piece[here] = _by_rows(shapes[n], rectangles[footprint[here]])
+    piece[split] = shapely.intersection(piece[split], boxes[footprint[split]])
+    return np.stack([footprint, feature]), piece
+
+
+def _by_rows(shape: Any, rectangles: np.ndarray) -> np.ndarray:
+    """Return for each rectangle a part of the shape that is the same within it, and smaller."""
+    if len(rectangles) <= 4:
+        x1, y1 = rectangles[:, :2].min(0)
+        x2, y2 = rectangles[:, 2:].max(0)
+        return np.full(len(rectangles), shapely.intersection(shape, shapely.box(x1, y1, x2, y2)), object)
+    axis = int(np.argmax(np.ptp(rectangles[:, :2], axis=0)))
+    order = np.argsort(rectangles[:, axis], kind="stable")
+    found = np.empty(len(rectangles), object)
+    for half in np.array_split(order, 2):
+        x1, y1 = rectangles[half, :2].min(0)
+        x2, y2 = rectangles[half, 2:].max(0)
+        part = shapely.intersection(shape, shapely.box(x1, y1, x2, y2))
+        found[half] = _by_rows(part, rectangles[half])
+    return found
+
+
+def _turns(pieces: np.ndarray, is_line: np.ndarray) -> np.ndarray:
+    found = np.zeros((len(pieces), 2))
+    lines = np.flatnonzero(is_line)
+    if not len(lines):
+        return found
+    parts, of = shapely.get_parts(pieces[lines], return_index=True)
+    points, part = shapely.get_coordinates(parts, return_index=True)
+    step = np.diff(points, axis=0)[part[1:] == part[:-1]]
+    owner = lines[of[part[1:][part[1:] == part[:-1]]]]
+    length = np.hypot(*step.T)
+    twice = 2 * np.arctan2(step[:, 1], step[:, 0])
+    for n, wave in enumerate((np.cos, np.sin)):
+        found[:, n] = np.bincount(owner, length * wave(twice), len(pieces))
+    return found
+
+
+def parents_of(kinds: Sequence[str]) -> list[str | None]:
+    """Return of each kind what it is one of."""
+    table = tag_table().kinds
+    return [table[name].parent for name in kinds]

@@ -1,0 +1,66 @@
+"""The pictures of footprints: cut out of scenes, or referred to."""
+
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from lhrs.align.footprints import Footprint, Source
+from lhrs.files import written_whole
+from lhrs.imagery.open import open_image
+from lhrs.imagery.scene import Scene, open_scene
+
+_CLOUDS = (3, 8, 9, 10)
+"""Sentinel-2's scene classes of cloud shadow, cloud and cirrus."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a footprint's picture is."""
+
+    image: str
+    """From the data set's folder if cut out, else the source's file."""
+    nodata_share: float
+    cloud_share: float | None
+
+
+def look(footprint: Footprint, out: Path) -> Look:
+    """Return the picture of a footprint that has a source, cut out under `out/images` if it is a part of a scene.
+
+    Raises:
+        DataError: the source cannot be read.
+    """
+    source = footprint.source
+    assert source is not None
+    if footprint.window is None and len(source.files) == 1:
+        share = 1 - open_image(source.files[0], 256).valid
+        return Look(os.path.abspath(source.files[0]), round(share, 4), source.cloud_share)
+    scene = _scene(source)
+    pixels, valid = scene.read(footprint.window, (footprint.width, footprint.height))
+    path = out / "images" / f"{re.sub(r'[^A-Za-z0-9._@,/-]+', '_', footprint.id)}.png"
+    if not path.exists():
+        from PIL import Image
+
+        with written_whole(path) as part:
+            Image.fromarray(pixels).save(part, format="PNG")
+    cloud = source.cloud_share if source.scl is None else _cloud_share(source.scl, footprint, scene)
+    return Look(path.relative_to(out).as_posix(), round(1 - valid, 4), cloud)
+
+
+@lru_cache(maxsize=8)
+def _scene(source: Source) -> Scene:
+    return open_scene(source.files, source.num_bands)
+
+
+def _cloud_share(scl: str, footprint: Footprint, scene: Scene) -> float:
+    import rasterio
+    from rasterio.windows import Window
+
+    left, top, width, height = footprint.window or (0, 0, scene.width, scene.height)
+    with rasterio.open(scl) as dataset:
+        x, y = dataset.width / scene.width, dataset.height / scene.height
+        classes = dataset.read(1, window=Window(left * x, top * y, width * x, height * y))
+    return round(float(np.isin(classes, _CLOUDS).mean()), 4) if classes.size else 0.0

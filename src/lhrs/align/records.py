@@ -1,0 +1,133 @@
+"""Rows of an alignment data set: what a block of footprints becomes, and the GeoParquet they are written to."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+from pyproj import CRS
+
+from lhrs.align.facts import Fact, Relation
+from lhrs.errors import DataError
+from lhrs.files import written_whole
+
+INDEX = "index.parquet"
+MANIFEST = "manifest.json"
+KIND = "lhrs-align"
+
+FACT = pa.struct(
+    [
+        ("kind", pa.string()),
+        ("group", pa.string()),
+        ("parent", pa.string()),
+        ("visible", pa.bool_()),
+        ("count", pa.int32()),
+        ("num_visible", pa.int32()),
+        ("area_share", pa.float64()),
+        ("area_m2", pa.float64()),
+        ("length_m", pa.float64()),
+        ("largest_share", pa.float64()),
+        ("position", pa.string()),
+        ("quadrants", pa.list_(pa.string())),
+        ("orientation", pa.string()),
+        ("relations", pa.list_(pa.struct([("relation", pa.string()), ("kind", pa.string())]))),
+        ("osm_ids", pa.list_(pa.string())),
+        ("boxes", pa.list_(pa.list_(pa.float64()))),
+        ("inside", pa.list_(pa.float64())),
+        ("seen", pa.list_(pa.bool_())),
+    ]
+)
+"""See `lhrs.align.facts.Fact`."""
+SCHEMA = pa.schema(
+    [
+        ("number", pa.int64()),  # of the footprint: the order of the index; not written to it
+        ("id", pa.string()),
+        ("image", pa.string()),  # path from the data set's folder, or as given; null without imagery
+        ("window", pa.list_(pa.float64())),  # left, top, width, height in pixels of `source`, where it was cut out
+        ("source", pa.string()),
+        ("geometry", pa.binary()),  # footprint, WKB, longitude and latitude
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("gsd_m", pa.float64()),
+        ("crs", pa.string()),
+        ("transform", pa.list_(pa.float64())),
+        ("date", pa.string()),
+        ("osm_date", pa.string()),
+        ("date_gap_days", pa.int32()),
+        ("caption", pa.string()),
+        ("category", pa.string()),
+        ("facts", pa.list_(FACT)),
+        ("nodata_share", pa.float64()),
+        ("cloud_share", pa.float64()),
+        ("licence", pa.string()),  # of the image
+        ("text_licence", pa.string()),  # of caption and facts
+        ("attribution", pa.string()),
+    ]
+)
+
+
+def fact_rows(facts: Sequence[Fact]) -> list[dict[str, Any]]:
+    """Return facts as rows of `FACT`."""
+    return [{**fact.__dict__, "relations": [r.__dict__ for r in fact.relations]} for fact in facts]
+
+
+def facts_of(rows: Sequence[dict[str, Any]]) -> list[Fact]:
+    """Return rows of `FACT` as facts."""
+    return [Fact(**{**row, "relations": [Relation(**r) for r in row["relations"]]}) for row in rows]
+
+
+def write_index(table: pa.Table, path: Path) -> None:
+    """Write rows as GeoParquet 1.1, whole or not at all."""
+    shapes = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
+    geo = {
+        "version": "1.1.0",
+        "primary_column": "geometry",
+        "columns": {
+            "geometry": {
+                "encoding": "WKB",
+                "crs": CRS("EPSG:4326").to_json_dict(),
+                "geometry_types": sorted({shape.geom_type for shape in shapes}),
+                "bbox": np.round(shapely.total_bounds(shapes), 9).tolist() if len(shapes) else [],
+            }
+        },
+    }
+    with written_whole(path) as part:
+        marked = table.drop_columns(["number"]).replace_schema_metadata({"geo": json.dumps(geo)})
+        pq.write_table(marked, part, compression="zstd", compression_level=3, row_group_size=4096)
+
+
+def read_index(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read the index of a data set.
+
+    Raises:
+        DataError: there is none.
+    """
+    path = folder / INDEX
+    if not path.exists():
+        raise DataError(f"{folder} is no alignment data set: it has no {INDEX}. Make one: lhrs align build")
+    try:
+        return pq.read_table(path, columns=list(columns) if columns else None)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read ({' '.join(str(error).split())}).") from None
+
+
+def ring(corners: np.ndarray) -> bytes:
+    """Return the polygon of `(4, 2)` corners as WKB; two parts where it spans the antimeridian."""
+    lon = corners[:, 0]
+    if lon.max() - lon.min() <= 180:
+        return shapely.to_wkb(shapely.Polygon(corners[::-1]))
+    east = np.stack([np.where(lon < 0, lon + 360, lon), corners[:, 1]], 1)
+    whole = shapely.Polygon(east[::-1])
+    near = shapely.intersection(whole, shapely.box(0, -90, 180, 90))
+    far = shapely.transform(shapely.intersection(whole, shapely.box(180, -90, 540, 90)), lambda p: p - [360, 0])
+    return shapely.to_wkb(shapely.MultiPolygon([near, far]))
+
+
+def summary(record: Any) -> dict[str, Any]:
+    """Return a dataclass for the manifest, without what is not set."""
+    return {key: value for key, value in asdict(record).items() if value is not None}

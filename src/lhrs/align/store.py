@@ -1,0 +1,100 @@
+"""Features on disk, near each other where they are near on the Earth, so that a region is read without the rest."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+
+from lhrs.align.osm import Features
+from lhrs.files import written_whole
+
+_ROW_GROUP = 4096
+_BOUNDS = ("west", "south", "east", "north")
+Region = tuple[float, float, float, float]
+"""West, south, east, north in degrees; west > east spans the antimeridian."""
+
+
+def _touches(bounds: np.ndarray, region: Region) -> np.ndarray:
+    west, south, east, north = region
+    x1, y1, x2, y2 = bounds.T
+    across = (x1 <= east) & (x2 >= west) if west <= east else (x2 >= west) | (x1 <= east)
+    return across & (y1 <= north) & (y2 >= south)
+
+
+def write_store(path: Path, batches: Iterable[Features], regions: Sequence[Region] | None = None) -> int:
+    """Write features that lie in one of the regions, all if None; returns how many."""
+    tables = [_table(batch, regions) for batch in batches]
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        return 0
+    whole = pa.concat_tables(tables).unify_dictionaries()
+    del tables
+    bounds = np.stack([whole[name].to_numpy() for name in _BOUNDS], 1)
+    # Ids decide among equals: their order in the file may be that of threads.
+    centres = morton(bounds[:, 0] + bounds[:, 2], bounds[:, 1] + bounds[:, 3])
+    order = np.lexsort((whole["id"].to_numpy(zero_copy_only=False).astype(str), centres))
+    with written_whole(path) as part:
+        pq.write_table(whole.take(order), part, row_group_size=_ROW_GROUP, compression="zstd", compression_level=1)
+    return len(whole)
+
+
+def _table(batch: Features, regions: Sequence[Region] | None) -> pa.Table:
+    bounds = shapely.bounds(batch.geometries)
+    keep = np.ones(len(batch), bool)
+    if regions is not None:
+        keep = np.logical_or.reduce([_touches(bounds, region) for region in regions])
+    at = np.flatnonzero(keep)
+    columns: dict[str, pa.Array] = {
+        "id": pa.array([batch.ids[n] for n in at], pa.string()),
+        "kind": pa.array([batch.kinds[n] for n in at], pa.string()).dictionary_encode(),
+        "geometry": pa.array(shapely.to_wkb(batch.geometries[at]), pa.binary()),
+    }
+    return pa.table({**columns, **{name: bounds[at, n] for n, name in enumerate(_BOUNDS)}})
+
+
+def morton(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the place of each point along a curve that stays local, from the bits of x and y in turn; uint64."""
+    code = np.zeros(len(x), np.uint64)
+    for axis, values in enumerate((x, y)):
+        low, span = values.min(initial=0), np.ptp(values) if len(values) else 0
+        cells = ((values - low) / (span or 1) * (2**26 - 1)).astype(np.uint64)
+        for bit in range(26):
+            code |= ((cells >> np.uint64(bit)) & np.uint64(1)) << np.uint64(2 * bit + axis)
+    return code
+
+
+class Store:
+    """Reads features of a region.
+
+    Args:
+        path: what `write_store` wrote.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        metadata = pq.read_metadata(path)
+        columns = {metadata.schema.column(n).name: n for n in range(metadata.num_columns)}
+        limits = np.empty((metadata.num_row_groups, 4))
+        for group in range(metadata.num_row_groups):
+            row_group = metadata.row_group(group)
+            for n, name in enumerate(_BOUNDS):
+                statistics = row_group.column(columns[name]).statistics
+                limits[group, n] = statistics.min if n < 2 else statistics.max
+        self._limits = limits
+
+    def read(self, region: Region) -> Features:
+        """Return the features whose bounds touch the region, in the order of the file."""
+        groups = np.flatnonzero(_touches(self._limits, region)).tolist()
+        if not groups:
+            return Features([], [], np.array([], object))
+        with pq.ParquetFile(self.path) as file:
+            table = file.read_row_groups(groups)
+        bounds = np.stack([table[name].to_numpy() for name in _BOUNDS], 1)
+        table = table.take(np.flatnonzero(_touches(bounds, region)))
+        return Features(
+            table["id"].to_pylist(), table["kind"].to_pylist(),
+            shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False)),
+        )  # fmt: skip

@@ -1,0 +1,78 @@
+"""`lhrs align`: images with facts and captions from OpenStreetMap."""
+
+import os
+from pathlib import Path
+
+import typer
+
+from lhrs.cli.terminal import note, progress
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _root() -> None:
+    """Make images with facts and captions from OpenStreetMap (LHRS-Align, -Recap)."""
+
+
+@app.command()
+def build(
+    osm: Path = typer.Option(..., help="Map: .osm.pbf, .osm(.gz, .bz2), GeoJSON, GeoParquet, Overture."),
+    out: Path = typer.Option(..., "--out", "-o", help="New folder for the data set."),
+    imagery: list[Path] = typer.Option([], help="Georeferenced image, folder of them or of x-y-z tiles, STAC .json."),
+    footprints: str = typer.Option("images", help="`grid`: without imagery, side by side over the map."),
+    bbox: tuple[float, float, float, float] | None = typer.Option(
+        None, help="Of the grid: west south east north, in degrees.", show_default=False
+    ),
+    size: int = typer.Option(512, min=16, help="Side in pixels of windows cut from scenes, and of the grid's."),
+    gsd: float | None = typer.Option(
+        None, min=0.01, help="Metres per pixel of windows; the images' own (grid: 1).", show_default=False
+    ),
+    untagged: str | None = typer.Option(None, help="What features without tags are, such as building."),
+    licence: str | None = typer.Option(None, help="Of the imagery, where it does not say."),
+    attribution: str | None = typer.Option(None, help="Credit that the imagery asks for, where it does not say."),
+    date: str | None = typer.Option(None, help="Day the imagery was taken, YYYY-MM-DD, where it does not say."),
+    max_nodata: float = typer.Option(0.5, min=0, max=1, help="Leave out images with more nothing than this share."),
+    max_cloud: float = typer.Option(0.5, min=0, max=1, help="Leave out images with more cloud than this share."),
+    per_category: int | None = typer.Option(None, min=1, help="At most so many images of each category."),
+    seed: int = typer.Option(0, help="Of wording and of the choice per category."),
+    workers: int = typer.Option(1, min=1, help="Processes."),
+    engine: str = typer.Option("local", help="local or ray (a cluster named by RAY_ADDRESS, or this machine)."),
+) -> None:
+    """Describe each image by what OpenStreetMap has there."""
+    from datetime import date as day
+
+    from lhrs.align.build import Build
+    from lhrs.align.build import build as run
+    from lhrs.errors import ConfigError
+
+    if engine not in ("local", "ray"):
+        raise ConfigError(f"--engine is local or ray, not {engine!r}.")
+    if footprints not in ("images", "grid"):
+        raise ConfigError(f"--footprints is images or grid, not {footprints!r}.")
+    if (footprints == "grid") == bool(imagery):
+        raise ConfigError("give --imagery, or --footprints grid to do without.")
+    if bbox is not None and not (-180 <= bbox[0] <= 180 >= bbox[2] >= -180 and -90 <= bbox[1] < bbox[3] <= 90):
+        raise ConfigError(f"--bbox {' '.join(map(str, bbox))} is not west south east north in degrees.")
+    if date is not None:
+        try:
+            day.fromisoformat(date)
+        except ValueError:
+            raise ConfigError(f"--date {date!r} is not a day like 2024-05-31.") from None
+    absolute = [Path(os.path.abspath(path)) for path in imagery]
+    job = Build(
+        Path(os.path.abspath(osm)), Path(os.path.abspath(out)), tuple(absolute), bbox, size, gsd, untagged, licence,
+        attribution, date, max_nodata, max_cloud, per_category, seed,
+    )  # fmt: skip
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        manifest = run(
+            job, "ray" if engine == "ray" else "local", workers,
+            lambda total: stack.enter_context(progress("blocks", total)),
+        )  # fmt: skip
+    left = "".join(f", {count:,} left out for {why}" for why, count in manifest["left out"].items())
+    note(
+        f"{out}: {manifest['images with captions']:,} of {manifest['footprints']:,} footprints with captions, "
+        f"{manifest['facts']:,} facts{left}"
+    )

@@ -1,0 +1,65 @@
+"""LHRS-Align: images with captions and facts, as `lhrs align build` and `lhrs align recaption` write them."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lhrs.data.dataset import CAPTION_QUESTION, Dataset
+from lhrs.errors import DataError, MissingExtraError
+from lhrs.schema import Box, Sample, Turn
+
+_INDEX, _MANIFEST = "index.parquet", "manifest.json"
+_MOST_SHARE = 0.5
+
+
+class Align(Dataset):
+    """Captions of images, and boxes of the things in them that can be seen, but for roads and the like."""
+
+    homepage = "https://github.com/NJU-LHRS/LHRS-Bot"
+    licence = "ODbL-1.0 (captions, boxes); images as each sample states"
+    layout = "a folder made by `lhrs align build`: index.parquet and manifest.json"
+
+    def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
+        super().__init__(root, split)
+        if split is not None:
+            raise DataError(f"{self.root} has no splits.")
+        try:
+            import pyarrow.parquet as parquet
+        except ImportError:
+            raise MissingExtraError("reading Parquet needs the extra `data`: pip install 'lhrs[data]'") from None
+        path = self.root / _INDEX
+        try:
+            self._table = parquet.read_table(path)
+        except Exception as error:  # the file system's and Arrow's
+            raise DataError(f"{path} is not a whole Parquet file: {' '.join(str(error).split())}.") from None
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def read(self, index: int) -> Sample:
+        (row,) = self._table.slice(index, 1).to_pylist()
+        image = [os.path.join(self.root, row["image"])] if row["image"] else []
+        turns = [Turn(role="user", text=CAPTION_QUESTION), Turn(role="assistant", text=row["caption"])]
+        licences = dict.fromkeys([row["licence"], row["text_licence"]])
+        return Sample(
+            id=row["id"], images=image, turns=turns, boxes=_boxes(row["facts"]), source="lhrs-align",
+            licence=" AND ".join(filter(None, licences)), attribution=row["attribution"], task="caption",
+        )  # fmt: skip
+
+    @classmethod
+    def fits(cls, root: Path) -> bool:
+        return (root / _INDEX).is_file() and (root / _MANIFEST).is_file()
+
+
+def _boxes(facts: list[dict[str, Any]]) -> list[Box]:
+    """Return boxes of what can be seen, by the most telling name."""
+    told: set[str] = set()
+    found = []
+    for fact in sorted(facts, key=lambda fact: fact["parent"] is None):
+        if fact["length_m"] > 0 or not fact["visible"] or fact["largest_share"] > _MOST_SHARE:
+            continue
+        for identity, box, seen in zip(fact["osm_ids"], fact["boxes"], fact["seen"], strict=True):
+            if seen and identity not in told:
+                told.add(identity)
+                found.append(Box(label=fact["kind"], xyxy=tuple(box)))
+    return found

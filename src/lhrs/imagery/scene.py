@@ -1,0 +1,146 @@
+"""Whole scenes, read window by window at a chosen ground sampling distance, always scaled alike."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from lhrs.errors import DataError
+from lhrs.imagery.raster import locate, opened, read_mask, reason
+from lhrs.imagery.rendering import Scaling, choose_bands, choose_scaling, data_mask
+
+_LOOK_SIDE = 1024
+_BAND_FILE = re.compile(r"(.*?)(?:^|[_.-])B0?([234])$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A georeferenced raster, or three of one extent that hold red, green and blue.
+
+    Pixel coordinates are of the first file: x right, y down, (0, 0) the outer corner of the top-left pixel.
+    """
+
+    files: tuple[str, ...]
+    """One file, or one for each of red, green and blue."""
+    bands: tuple[int, int, int]
+    """1-based, of red, green and blue in their files."""
+    num_bands: int
+    """In all, as far as known: what scaling rests on."""
+    width: int
+    height: int
+    crs: str
+    """WKT or `EPSG:n`."""
+    transform: tuple[float, float, float, float, float, float]
+    """Pixels to CRS, in the order of `affine.Affine`."""
+    gsd_m: float
+
+    @cached_property
+    def scaling(self) -> Scaling:
+        """How values become eight bits, chosen once on the whole scene, so that windows do not differ."""
+        scale = min(1.0, _LOOK_SIDE / max(self.width, self.height))
+        size = max(1, round(self.width * scale)), max(1, round(self.height * scale))
+        values, mask = self._values((0, 0, self.width, self.height), size)
+        return choose_scaling(values, mask, self.num_bands)
+
+    def read(
+        self, window: tuple[float, float, float, float] | None = None, size: tuple[int, int] | None = None
+    ) -> tuple[np.ndarray, float]:
+        """Return uint8 pixels `(H, W, 3)`, black where there is no data, and the share of pixels with data.
+
+        Args:
+            window: left, top, width, height in pixels of the scene; None is all.
+            size: (width, height) of the pixels returned; None is the window's own.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        window = window or (0, 0, self.width, self.height)
+        size = size or (max(1, round(window[2])), max(1, round(window[3])))
+        values, mask = self._values(window, size)
+        known = np.all(mask, axis=0)
+        pixels = self.scaling.apply(values).transpose(1, 2, 0) * known[..., None]
+        return np.ascontiguousarray(pixels), float(known.mean())
+
+    def _values(
+        self, window: tuple[float, float, float, float], size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if len(self.files) == 1:
+            return _read(self.files[0], list(self.bands), window, size, (self.width, self.height))
+        parts = [
+            _read(file, [band], window, size, (self.width, self.height))
+            for file, band in zip(self.files, self.bands, strict=True)
+        ]
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def _read(
+    file: str,
+    bands: list[int],
+    window: tuple[float, float, float, float],
+    size: tuple[int, int],
+    whole: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    with rasterio.Env(GDAL_NUM_THREADS="1"), opened(file) as dataset:
+        across, down = dataset.width / whole[0], dataset.height / whole[1]  # bands of another resolution
+        part = Window(window[0] * across, window[1] * down, window[2] * across, window[3] * down)
+        unique = sorted(set(bands))
+        shape = (len(unique), size[1], size[0])
+        try:
+            values = dataset.read(unique, window=part, out_shape=shape, resampling=Resampling.average)
+            mask: np.ndarray = read_mask(dataset, unique, shape, part) & data_mask(values)
+        except RasterioError as error:
+            raise DataError(f"{file}: the file is damaged, its pixels cannot be read ({reason(error)}).") from error
+    at = [unique.index(band) for band in bands]
+    return values[at], mask[at]
+
+
+def open_scene(files: Sequence[str | Path], num_bands: int | None = None) -> Scene:
+    """Look at one raster, or at three of the same extent that hold red, green and blue.
+
+    Raises:
+        DataError: a file cannot be read, is not georeferenced, or the three do not lie alike.
+    """
+    names = tuple(str(file) for file in files)
+    with rasterio.Env(), opened(names[0]) as dataset:
+        georeference, gsd_m = locate(dataset)
+        if georeference is None or gsd_m is None or georeference.transform is None:
+            raise DataError(f"{names[0]} is not georeferenced by an affine transform: nobody knows where it lies.")
+        if len(names) == 1:
+            bands = choose_bands([c.name for c in dataset.colorinterp], dataset.descriptions)[0]
+            num_bands = dataset.count
+        else:
+            bands = [1, 1, 1]
+        bounds = dataset.bounds
+        made = Scene(
+            names, (bands[0], bands[1], bands[2]), num_bands or len(names), dataset.width, dataset.height,
+            dataset.crs.to_string(), tuple(dataset.transform)[:6], gsd_m,
+        )  # fmt: skip
+    for name in names[1:]:
+        with rasterio.Env(), opened(name) as dataset:
+            if not np.allclose(dataset.bounds, bounds, rtol=1e-6):
+                raise DataError(f"{name} does not cover the same ground as {names[0]}.")
+    return made
+
+
+def band_files(files: Sequence[Path]) -> tuple[list[tuple[Path, Path, Path]], list[Path]]:
+    """Return red, green and blue files of scenes stored band by band (`..._B04.tif`), and all other files.
+
+    Other bands of such scenes are left out: they are seen through no view.
+    """
+    found: dict[tuple[Path, str], dict[str, Path]] = {}
+    for file in files:
+        named = _BAND_FILE.match(file.stem)
+        if named:
+            found.setdefault((file.parent, named[1]), {})[named[2]] = file
+    scenes = {key: bands for key, bands in found.items() if len(bands) == 3}
+    taken = {(folder, stem) for folder, stem in scenes}
+    alone = re.compile(r"(.*?)(?:^|[_.-])(?:B\d\d?A?|SCL|QA60|CLP)$", re.IGNORECASE)
+    rest = [f for f in files if not ((m := alone.match(f.stem)) and (f.parent, m[1]) in taken)]
+    return [(bands["4"], bands["3"], bands["2"]) for bands in scenes.values()], rest

@@ -1,0 +1,258 @@
+"""`lhrs align build` as a user runs it: whole, killed and run again, with workers, on Ray."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from tests.align.world import CENTRE, World, write_scene
+from tests.training.tiny import SRC, finish
+
+from lhrs.align.build import Build, build
+from lhrs.align.claims import check
+from lhrs.align.records import facts_of, read_index
+from lhrs.data.dataset import open_dataset
+from lhrs.errors import ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    """A map and a scene of 1,600 m over it."""
+    folder, rng, world = tmp_path_factory.mktemp("town"), np.random.default_rng(0), World()
+    for x, y in rng.uniform(-800, 800, (400, 2)):
+        world.box(x, y, 12, 12, building=["yes", "house", "church"][int(abs(x)) % 3])
+    for x, y in rng.uniform(-800, 700, (30, 2)):
+        world.box(x, y, 120, 90, landuse=["forest", "meadow", "industrial"][int(abs(y)) % 3])
+    for y in range(-800, 801, 200):
+        world.way([(-800, y), (800, y + 30)], highway="residential")
+    osm = world.write(folder / "town.osm.pbf", "2024-05-01T00:00:00Z")
+    return osm, write_scene(folder / "scene.tif", world, 800, 2.0)
+
+
+def job(town, out, **changes):
+    osm, scene = town
+    return Build(osm, out, (scene,), **{"size": 64, "date": "2024-05-31", "licence": "CC-BY-4.0",
+                                        "attribution": "Somebody", **changes})  # fmt: skip
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "lhrs", *map(str, arguments)]
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(SRC)}, text=True, **pipes)
+
+
+def content(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def built(town, tmp_path_factory):
+    out = tmp_path_factory.mktemp("built") / "ds"
+    return out, build(job(town, out))
+
+
+def test_what_comes_out(built):
+    out, manifest = built
+    frame = geopandas.read_parquet(out / "index.parquet")
+    assert manifest["images with captions"] == len(frame) == 165 and manifest["footprints"] == 169
+    assert frame.crs.equals("EPSG:4326")
+    assert all(frame.geometry.is_valid) and frame.geometry.union_all().centroid.distance(frame.geometry[0]) < 0.1
+    row = frame.iloc[5]
+    assert row.gsd_m == pytest.approx(2, rel=1e-3) and (row.width, row.height) == (64, 64)
+    assert (row.date, row.osm_date, row.date_gap_days) == ("2024-05-31", "2024-05-01", 30)
+    assert row.licence == "CC-BY-4.0" and row.text_licence == "ODbL-1.0"
+    assert row.attribution == "Imagery: Somebody; Map: © OpenStreetMap contributors"
+    assert manifest["attribution"] == [row.attribution] == (out / "ATTRIBUTION.txt").read_text().splitlines()
+    assert manifest["osm"]["date"] == "2024-05-01" and "ODbL" in manifest["licence"]["captions and facts"]
+    fact = row.facts[0]
+    assert {"kind", "count", "area_share", "osm_ids", "visible", "boxes"} <= set(fact)
+    assert not (out / ".work").exists()
+
+
+def test_pictures_are_the_ground_that_the_index_names(built, town):
+    out, _ = built
+    with rasterio.open(town[1]) as scene:
+        whole = scene.read().transpose(1, 2, 0)
+    for row in read_index(out).to_pylist()[::17]:
+        left, top, width, height = map(round, row["window"])
+        pixels = np.array(Image.open(out / row["image"]))
+        np.testing.assert_array_equal(pixels, whole[top : top + height, left : left + width])
+        from pyproj import Transformer
+
+        a, _, c, _, e, f = row["transform"]
+        lon, lat = Transformer.from_crs(row["crs"], "EPSG:4326", always_xy=True).transform(c + 32 * a, f + 32 * e)
+        assert abs(lon - CENTRE[0]) < 0.02 and abs(lat - CENTRE[1]) < 0.02
+
+
+def test_captions_hold_and_the_data_set_is_read_for_training(built):
+    out, _ = built
+    for row in read_index(out).to_pylist():
+        assert not [c for c in check(row["caption"], facts_of(row["facts"])) if c.verdict != "supported"]
+    dataset = open_dataset(out)
+    assert len(dataset) == 165
+    sample = dataset[3]
+    assert sample.task == "caption" and sample.licence == "CC-BY-4.0 AND ODbL-1.0"
+    assert Image.open(sample.images[0]).size == (64, 64) and sample.boxes
+    assert len({box.xyxy for box in sample.boxes}) == len(sample.boxes)
+
+
+def test_workers_and_ray_give_the_same_bytes(built, town, tmp_path):
+    out, _ = built
+    wanted = content(out)
+    build(job(town, tmp_path / "pool"), workers=2)
+    assert content(tmp_path / "pool") == wanted
+    pytest.importorskip("ray")
+    build(job(town, tmp_path / "ray"), engine="ray", workers=2)
+    assert content(tmp_path / "ray") == wanted
+
+
+@pytest.mark.slow
+def test_killed_and_run_again_gives_the_bytes_of_one_run(town, tmp_path):
+    osm, _ = town
+    many = write_scene(tmp_path / "many.tif", World(), 1600, 0.5, seed=1)
+    words = ("align", "build", "--osm", str(osm), "--imagery", str(many), "--size", "32", "--out")
+    finish(start(*words, tmp_path / "one"))
+    parts = tmp_path / "two/.work/parts"
+    process = start(*words, tmp_path / "two")
+    while len(list(parts.glob("*.parquet")) if parts.exists() else []) < 2:
+        assert process.poll() is None, finish(process)
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "two/index.parquet").exists()
+    made = {p.name: p.stat().st_mtime_ns for p in parts.glob("[0-9]*.parquet")}
+    process = start(*words, tmp_path / "two")
+    finish(process)
+    assert made
+    assert content(tmp_path / "two") == content(tmp_path / "one")
+
+
+def test_finished_parts_are_not_made_again(town, tmp_path, monkeypatch):
+    import lhrs.align.build as module
+
+    calls = []
+    real = module._describe
+    monkeypatch.setattr(module, "_describe", lambda block, **more: calls.append(block.numbers) or real(block, **more))
+    monkeypatch.setattr(module, "_BLOCK", 40)
+    real_write = module.write_index
+    monkeypatch.setattr(module, "write_index", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        build(job(town, tmp_path / "ds"))
+    assert len(calls) == 5
+    monkeypatch.setattr(module, "write_index", real_write)
+    build(job(town, tmp_path / "ds"))
+    assert len(calls) == 5
+
+
+def test_settings_change_parts(town, tmp_path):
+    texts = []
+    for seed in (0, 1):
+        build(job(town, tmp_path / str(seed), seed=seed))
+        texts.append(read_index(tmp_path / str(seed))["caption"].to_pylist())
+    assert texts[0] != texts[1]
+
+
+def test_without_imagery_and_balanced(town, tmp_path):
+    manifest = build(Build(town[0], tmp_path / "grid", size=128, gsd_m=1.0))
+    table = read_index(tmp_path / "grid")
+    assert manifest["footprints"] >= len(table) > 100 and set(table["image"].to_pylist()) == {None}
+    balanced = build(Build(town[0], tmp_path / "balanced", size=128, gsd_m=1.0, per_category=5))
+    assert max(balanced["categories"].values()) == 5
+    assert balanced["left out"]["balance"] == len(table) - balanced["images with captions"]
+    kept = set(read_index(tmp_path / "balanced")["id"].to_pylist())
+    assert kept < set(table["id"].to_pylist())
+
+
+def test_images_without_data_are_left_out(town, tmp_path):
+    osm, scene = town
+    with rasterio.open(scene) as source:
+        profile, values = source.profile, source.read()
+    values[:, :, :400] = 0
+    with rasterio.open(tmp_path / "half.tif", "w", **{**profile, "nodata": 0}) as out:
+        out.write(values)
+    manifest = build(Build(osm, tmp_path / "ds", (tmp_path / "half.tif",), size=100))
+    shares = read_index(tmp_path / "ds")["nodata_share"].to_pylist()
+    assert manifest["left out"]["nodata"] == 32 and max(shares) < 0.05
+    names = {p.name for p in (tmp_path / "ds/images").rglob("*.png")}
+    assert len(names) == len(shares)
+
+
+def test_stac_items(town, tmp_path):
+    osm, scene = town
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "id": "S2_item", "bbox": [9, 47, 10, 48],
+        "geometry": {"type": "Point", "coordinates": list(CENTRE)}, "links": [],
+        "properties": {"datetime": "2024-04-21T10:00:00Z", "license": "CC-BY-4.0", "eo:cloud_cover": 12.5,
+                       "providers": [{"name": "ESA"}]},
+        "assets": {"visual": {"href": str(scene), "type": "image/tiff", "roles": ["visual"]}},
+    }  # fmt: skip
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    build(Build(osm, tmp_path / "ds", (tmp_path / "item.json",), size=200))
+    row = read_index(tmp_path / "ds").to_pylist()[0]
+    assert (row["date"], row["date_gap_days"], row["cloud_share"], row["licence"]) == (
+        "2024-04-21",
+        10,
+        0.125,
+        "CC-BY-4.0",
+    )
+    assert row["id"] == "S2_item@0,0" and "ESA" in row["attribution"]
+    with rasterio.open(scene) as source:
+        profile, values = source.profile, source.read()
+    names = {}
+    for n, colour in enumerate(("red", "green", "blue")):
+        with rasterio.open(tmp_path / f"{colour}.tif", "w", **{**profile, "count": 1}) as out:
+            out.write(values[n], 1)
+        names[colour] = {"href": f"./{colour}.tif", "type": "image/tiff"}
+    with rasterio.open(tmp_path / "scl.tif", "w", **{**profile, "count": 1}) as out:
+        out.write(np.where(np.arange(800) < 200, 9, 4).astype(np.uint8)[None].repeat(800, 0), 1)
+    item["assets"] = {**names, "scl": {"href": "./scl.tif"}}
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    manifest = build(Build(osm, tmp_path / "bands", (tmp_path / "item.json",), size=200))
+    rows = read_index(tmp_path / "bands").to_pylist()
+    assert manifest["left out"] == {"cloud": 4} and {r["cloud_share"] for r in rows} == {0.0}
+    pixels = np.array(Image.open(tmp_path / "bands" / rows[0]["image"]))
+    np.testing.assert_array_equal(pixels, values[:, 0:200, 200:400].transpose(1, 2, 0))
+
+
+def test_scenes_stored_band_by_band_run_at_ten_metres(shared_data, tmp_path):
+    manifest = build(Build(shared_data / "osm/paris_bss.osm.pbf", tmp_path / "ds", (shared_data / "oscd/bercy",),
+                           size=64, gsd_m=10.0))  # fmt: skip
+    rows = read_index(tmp_path / "ds").to_pylist()
+    assert manifest["footprints"] == 84 and len(rows) >= 8
+    assert all(r["gsd_m"] == pytest.approx(10, rel=1e-3) for r in rows)
+    assert not any("footpath" in r["caption"] or "local road" in r["caption"] for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "line"),
+    [
+        ({"osm": "none.osm.pbf"}, DataError, "does not exist"),
+        ({"imagery": ("nowhere",)}, DataError, "does not exist"),
+        ({"bbox": (0.0, 0.0, 90.0, 80.0), "imagery": ()}, ConfigError, "choose a smaller --bbox"),
+        ({"bbox": (0.0, 0.0, 0.01, 0.01), "imagery": ()}, DataError, "nothing of .* can be seen"),
+    ],
+)
+def test_wrong_inputs_are_one_line_and_leave_nothing(town, tmp_path, changes, error, line):
+    from dataclasses import replace
+    from pathlib import Path
+
+    made = {k: Path(v) if k == "osm" else tuple(map(Path, v)) if k == "imagery" else v for k, v in changes.items()}
+    wrong = replace(job(town, tmp_path / "ds"), **made)
+    with pytest.raises(error, match=line):
+        build(wrong)
+    assert not (tmp_path / "ds/index.parquet").exists() and not (tmp_path / "ds/manifest.json").exists()
+
+
+def test_a_folder_with_other_things_is_not_touched(town, tmp_path):
+    (tmp_path / "ds").mkdir()
+    (tmp_path / "ds/thesis.txt").write_text("x")
+    with pytest.raises(ConfigError, match="exists already"):
+        build(job(town, tmp_path / "ds"))
+    assert [p.name for p in (tmp_path / "ds").iterdir()] == ["thesis.txt"]
