@@ -14,7 +14,7 @@ MAY_IMPORT = {
     **{name: BASE for name in BASE},
     "imagery": BASE,
     "align": BASE | {"imagery"},
-    "instruct": BASE | {"imagery"},
+    "instruct": BASE | {"imagery", "align"},
     "data": BASE | {"imagery", "instruct"},
     "models": BASE,
     "cmid": BASE | {"imagery", "data"},

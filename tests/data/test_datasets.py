@@ -367,7 +367,7 @@ def test_captions_in_text_files_beside_the_images(tmp_path, write_image):
 
 
 def test_a_path_that_fits_no_reader_or_several_lists_them(tmp_path, write_image):
-    with pytest.raises(ConfigError, match=r"cannot tell the format of .* one of captions, coco_boxes, image_folder"):
+    with pytest.raises(ConfigError, match=r"cannot tell the format of .* one of align, captions, coco_boxes, dota"):
         guess_reader(tmp_path)
     write_image("a.png").with_suffix(".txt").write_text("Sea.")
     write_lines(tmp_path / "set.jsonl", [record(0)])

@@ -15,6 +15,7 @@ _COMMANDS = {
     "count": ("ask", "Count things."),
     "chat": ("chat", "Talk about an image."),
     "align": ("align", "Make images with facts and captions from OpenStreetMap (LHRS-Align, -Recap)."),
+    "instruct": ("instruct", "Make questions and answers about images (LHRS-Instruct, -Plus)."),
     "data": ("data", "Look at conversation data, and find what is wrong with it."),
     "train": ("train", "Train a model as a run file says."),
     "pretrain": ("pretrain", "Teach a backbone on images without labels (CMID)."),

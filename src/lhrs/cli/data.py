@@ -80,7 +80,7 @@ def view(
         raise ConfigError(f"--out {out} is neither a .html page nor a .png sheet.")
     dataset = open_dataset(path, reader, split)
     num = min(limit, len(dataset))
-    samples = [dataset[n * len(dataset) // num] for n in range(num)]
+    samples = [dataset[(2 * n + 1) * len(dataset) // (2 * num)] for n in range(num)]
     if out.suffix == ".html":
         write_page(samples, out, f"{path.name}: {num} of {len(dataset):,} samples")
     else:

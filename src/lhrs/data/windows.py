@@ -99,7 +99,7 @@ class Windows:
         return pixels
 
     def _grid(self, file: Path) -> list[Place]:
-        height, width = _shape(file)
+        height, width = image_shape(file)
         rows, columns = (max(n // self.size, 1) for n in (height, width))
         tops, lefts = ([n * i // parts for i in range(parts + 1)] for n, parts in ((height, rows), (width, columns)))
         return [
@@ -109,7 +109,12 @@ class Windows:
         ]
 
 
-def _shape(file: Path) -> tuple[int, int]:
+def image_shape(file: Path) -> tuple[int, int]:
+    """Return rows and columns of an image of any kind without reading its pixels.
+
+    Raises:
+        DataError: it is none.
+    """
     from PIL import Image
 
     try:

@@ -1,0 +1,41 @@
+"""Samples written as files that our readers read: JSON lines, or Parquet."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lhrs.files import write_file, written_whole
+from lhrs.schema import Sample
+
+
+def write_samples(samples: Sequence[Sample], path: Path) -> None:
+    """Write samples, whole or not at all; image paths become relative to the file.
+
+    Args:
+        samples: in their order.
+        path: .jsonl or .parquet.
+    """
+    folder = path.absolute().parent
+    rows = [
+        sample.model_copy(update={"images": [os.path.relpath(image, folder) for image in sample.images]}).model_dump(
+            mode="json", exclude_defaults=True
+        )
+        for sample in samples
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".jsonl":
+        import json
+
+        write_file(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with written_whole(path) as part:
+        pq.write_table(pa.Table.from_pylist(_all_keys(rows)), part, compression="zstd", row_group_size=4096)
+
+
+def _all_keys(rows: list[dict]) -> list[dict]:
+    """Give every row the keys of all: Arrow takes the columns of the first."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    return [{key: row.get(key) for key in keys} for row in rows]

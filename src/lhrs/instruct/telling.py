@@ -1,0 +1,158 @@
+"""What an image is about (LHRS-Instruct): detailed descriptions, reasoning over facts, scene classes, conversations."""
+
+from random import Random
+
+from lhrs.align.captions import is_counted, is_line
+from lhrs.align.facts import Fact
+from lhrs.align.tags import tag_table
+from lhrs.align.words import DIRECTIONS, PLACES, article, listed, number, sentence
+from lhrs.instruct.known import Known, Vocabulary
+from lhrs.instruct.spatial import Exchange, Maker
+
+_DETAIL = (
+    "Describe the image in detail.", "What does this image show? Be thorough.", "Give a detailed description.",
+    "Explain everything that can be seen in this image.",
+)  # fmt: skip
+_WATER = ("river", "body of water", "stream", "canal", "sea", "basin")
+_GREEN = ("forest", "park", "meadow", "grass", "garden", "farmland", "orchard", "vineyard", "grassland", "scrub")
+
+
+def detail(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
+    """Everything that can be seen, fact by fact."""
+    shown = _shown(known)
+    if len(shown) < 2:
+        return None
+    lines = [sentence(_statement(fact, rng)) for fact in shown[:10]]
+    names = {fact.kind for fact in shown[:10]}
+    for fact in shown[:10]:
+        for relation in fact.relations:
+            if relation.kind in names:
+                lines.append(sentence(_related(fact, relation.relation, relation.kind)))
+    return Exchange("detailed description", rng.choice(_DETAIL), " ".join(lines))
+
+
+def land_use(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
+    """What most of the ground is used for, with the evidence."""
+    land = [f for f in _shown(known) if tag_table().kinds[f.kind].setting and not is_line(f)]
+    if not land or land[0].area_share < 0.4:
+        return None
+    first = land[0]
+    setting = str(tag_table().kinds[first.kind].setting)
+    evidence = [f"{setting} covers about {round(first.area_share * 100, -1):.0f} percent of the image"]
+    evidence += [_short(f) for f in _shown(known) if f.group == "building" or f.group == first.group][1:3]
+    question = rng.choice(("What is this ground mainly used for, and how can one tell?",
+                           "What is the main land use here? Give reasons."))  # fmt: skip
+    return Exchange("reasoning", question, f"Mainly {setting}: {listed([e for e in evidence if e])}.")
+
+
+def density(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
+    """How densely the ground is built on, with the evidence."""
+    buildings = next((f for f in _shown(known) if f.kind == "building"), None)
+    if buildings is None or 0.12 <= buildings.area_share < 0.2 or 0.03 <= buildings.area_share < 0.06:
+        return None
+    how = "densely" if buildings.area_share >= 0.2 else "sparsely" if buildings.area_share < 0.03 else "loosely"
+    share = f"{max(1, round(buildings.area_share * 100))} percent"
+    question = rng.choice(
+        ("Is this area densely or sparsely built on? Why?", "How dense are the buildings here? Explain.")
+    )
+    return Exchange(
+        "reasoning", question,
+        f"It is {how} built on: {_amount(buildings)} cover about {share} of the image.",
+    )  # fmt: skip
+
+
+def access(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
+    """By what one gets here."""
+    ways = [f for f in _shown(known) if f.group == "transport" and is_line(f) and f.kind != "road"]
+    if not ways:
+        return None
+    names = list(
+        dict.fromkeys(str(tag_table().kinds[f.kind].plural) if f.num_visible > 1 else article(f.kind) for f in ways)
+    )
+    question = rng.choice(("How can this place be reached?", "What ways lead through this area?"))
+    return Exchange("reasoning", question, f"By {listed(names[:4])}, which can be seen in the image.")
+
+
+def nature(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
+    """What green and water there is."""
+    found = [f for f in _shown(known) if f.kind in (*_WATER, *_GREEN)]
+    if not found:
+        return None
+    question = rng.choice(
+        ("What vegetation and water can be seen, and where?", "Which natural features does the image show?")
+    )
+    return Exchange("reasoning", question, sentence(listed([_placed(f, rng) for f in found[:4]])))
+
+
+def scene(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
+    """The class of the whole image."""
+    if known.scene is None:
+        return None
+    question = rng.choice(
+        ("What kind of scene is this?", "Classify the image.", "Which class does this image belong to?")
+    )
+    return Exchange("scene", question, known.scene, wrong=tuple(s for s in known.scenes if s != known.scene))
+
+
+def is_scene(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
+    """Whether the image is of a class: as often yes as no."""
+    others = [s for s in known.scenes if s != known.scene]
+    if known.scene is None or not others:
+        return None
+    yes = rng.random() < 0.5
+    name = known.scene if yes else rng.choice(others)
+    question = rng.choice(("Does this image show {}?", "Is this {}?"))
+    return Exchange(
+        "scene check", question.format(article(name)), "yes" if yes else "no", wrong=("no" if yes else "yes",)
+    )
+
+
+MAKERS: dict[str, Maker] = {
+    "detail": detail, "land-use": land_use, "density": density, "access": access, "nature": nature, "scene": scene,
+    "scene-check": is_scene,
+}  # fmt: skip
+
+
+def _shown(known: Known) -> list[Fact]:
+    parents = {fact.parent for fact in known.facts if fact.visible}
+    return [f for f in known.facts if f.visible and (f.kind not in parents or f.kind == "building")]
+
+
+def _amount(fact: Fact) -> str:
+    kind = tag_table().kinds[fact.kind]
+    if kind.plural is None:
+        return kind.name
+    if is_counted(fact.kind):
+        return f"{number(fact.num_visible)} {kind.plural}" if fact.num_visible > 1 else article(kind.name)
+    return kind.plural if fact.num_visible > 1 else article(kind.name)
+
+
+def _short(fact: Fact) -> str:
+    return f"there {'are' if fact.num_visible > 1 and tag_table().kinds[fact.kind].plural else 'is'} {_amount(fact)}"
+
+
+def _placed(fact: Fact, rng: Random) -> str:
+    return f"{_amount(fact)} {rng.choice(PLACES[fact.position])}" if fact.position else _amount(fact)
+
+
+def _statement(fact: Fact, rng: Random) -> str:
+    many = fact.num_visible > 1 and tag_table().kinds[fact.kind].plural is not None
+    text = f"there {'are' if many else 'is'} {_amount(fact)}"
+    if is_line(fact) and fact.orientation and not many:
+        return f"{text} {rng.choice(DIRECTIONS[fact.orientation])}"
+    if fact.position:
+        return f"{text} {rng.choice(PLACES[fact.position])}"
+    if fact.area_share >= 0.05:
+        return (
+            f"{text}, {'which together cover' if many else 'which covers'} about {_percent(fact)} percent of the image"
+        )
+    return text
+
+
+def _related(fact: Fact, relation: str, kind: str) -> str:
+    verb = {"beside": "lies beside", "inside": "lies in", "crosses": "crosses"}[relation]
+    return f"{article(fact.kind) if tag_table().kinds[fact.kind].plural else fact.kind} {verb} the {kind}"
+
+
+def _percent(fact: Fact) -> int:
+    return max(5, 5 * round(fact.area_share * 20))

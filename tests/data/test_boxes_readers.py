@@ -1,0 +1,95 @@
+"""Boxes from DOTA, VOC, GeoJSON and masks: each format's own convention becomes xyxy in pixels."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lhrs.data.dataset import guess_reader, open_dataset
+from lhrs.errors import DataError
+
+
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (100, 80)).save(path)
+
+
+def test_dota(tmp_path):
+    for split in ("train", "val"):
+        picture(tmp_path / split / "images/P1.png")
+        (tmp_path / split / "labelTxt").mkdir()
+        (tmp_path / split / "labelTxt/P1.txt").write_text(
+            "imagesource:GoogleEarth\ngsd:0.5\n10.0 20 30 10 40 30 20 40 plane 0\n1 1 2 1 2 2 1 2 small-vehicle 1\n"
+        )
+    assert guess_reader(tmp_path) == "dota" and len(open_dataset(tmp_path)) == 2
+    (sample,) = open_dataset(tmp_path, split="val")
+    assert [(b.label, b.xyxy) for b in sample.boxes] == [("plane", (10, 10, 40, 40)), ("small-vehicle", (1, 1, 2, 2))]
+    (tmp_path / "val/labelTxt/P1.txt").write_text("1 2 3 plane")
+    with pytest.raises(DataError, match=r"P1\.txt:1: not eight numbers and a class"):
+        open_dataset(tmp_path, split="val")[0]
+    (tmp_path / "val/labelTxt/P2.txt").write_text("")
+    with pytest.raises(DataError, match=r"P2\.txt has no image"):
+        open_dataset(tmp_path)
+
+
+def test_voc_counts_from_one(tmp_path):
+    picture(tmp_path / "JPEGImages/7.jpg")
+    (tmp_path / "Annotations").mkdir()
+    thing = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>10</xmax><ymax>20</ymax></bndbox></object>"
+    (tmp_path / "Annotations/7.xml").write_text(
+        f"<annotation><filename>7.jpg</filename>{thing.format('ship')}</annotation>"
+    )
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/test.txt").write_text("7\n")
+    assert guess_reader(tmp_path) == "voc"
+    (sample,) = open_dataset(tmp_path, split="test")
+    assert sample.boxes[0].xyxy == (0, 1, 10, 20) and sample.boxes[0].label == "ship"
+    assert sample.images == [str(tmp_path / "JPEGImages/7.jpg")]
+    (tmp_path / "Annotations/7.xml").write_text("<annotation><object></annotation>")
+    with pytest.raises(DataError, match=r"7\.xml is not VOC's XML"):
+        open_dataset(tmp_path)[0]
+
+
+def test_geojson_becomes_pixels(tmp_path):
+    import rasterio
+
+    transform = rasterio.transform.from_origin(500_000, 5_200_000, 2, 2)
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", height=50, width=100, count=1, dtype="uint8", crs="EPSG:32632",
+        transform=transform,
+    ) as out:  # fmt: skip
+        out.write(np.ones((1, 50, 100), np.uint8))
+    from rasterio.warp import transform as warp
+
+    corners = [(500_020, 5_199_980), (500_060, 5_199_980), (500_060, 5_199_960), (500_020, 5_199_960)]
+    lon, lat = warp("EPSG:32632", "EPSG:4326", *zip(*corners, strict=True))
+    ring = [list(p) for p in zip(lon, lat, strict=True)]
+    far = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
+    features = [
+        {"type": "Feature", "properties": {"class": "roof"}, "geometry": {"type": "Polygon", "coordinates": [ring]}},
+        {"type": "Feature", "properties": {}, "geometry": far},
+        {"type": "Feature", "properties": {}, "geometry": None},
+    ]
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    assert guess_reader(tmp_path) == "geojson_boxes"
+    (sample,) = open_dataset(tmp_path)
+    (box,) = sample.boxes
+    assert box.label == "roof" and box.xyxy == pytest.approx((10, 10, 30, 20), abs=1e-3)
+
+
+def test_masks_become_boxes_of_their_parts(tmp_path):
+    picture(tmp_path / "tile/a.jpg")
+    mask = np.full((80, 100), 2, np.uint8)
+    mask[10:30, 5:25] = 0
+    mask[50:70, 60:90] = 0
+    mask[0:2, 0:2] = 1
+    Image.fromarray(mask).save(tmp_path / "tile/a_mask.png")
+    (tmp_path / "classes.json").write_text('["building", "car", "unlabeled"]')
+    assert guess_reader(tmp_path) == "masks"
+    (sample,) = open_dataset(tmp_path)
+    assert [(b.label, b.xyxy) for b in sample.boxes] == [
+        ("building", (5, 10, 25, 30)), ("building", (60, 50, 90, 70))]  # fmt: skip
+    (tmp_path / "classes.json").write_text('["building"]')
+    with pytest.raises(DataError, match="not one number below 1 per pixel"):
+        open_dataset(tmp_path)[0]

@@ -1,0 +1,215 @@
+"""`lhrs instruct build`: what is asked can be answered from what is known, by somebody who computes it anew."""
+
+import json
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from tests.training.tiny import SRC
+
+from lhrs.cli.instruct import _known
+from lhrs.data.dataset import open_dataset
+from lhrs.data.samples import write_samples
+from lhrs.errors import ConfigError
+from lhrs.instruct.build import TASKS, make_samples
+from lhrs.instruct.known import Known, Thing, Vocabulary, plural
+from lhrs.instruct.spatial import _DIRECTIONS, expressions, place
+
+WORDS = Vocabulary(("airplane", "ship", "storage tank", "tennis court"))
+
+
+def image(rng, number, complete=True):
+    things = []
+    for label in rng.choice(["airplane", "ship", "storage tank"], rng.integers(0, 7)):
+        x, y = rng.uniform(0, 470, 2)
+        w, h = rng.uniform(10, 42, 2)
+        things.append(Thing(str(label), (x, y, x + w, y + h)))
+    known = frozenset(WORDS.labels) if complete else frozenset()
+    return Known(f"i{number}", ("a.png",), 512, 512, "test", "MIT", things=tuple(things), complete=known)
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    return {known.id: known for known in (image(rng, n) for n in range(400))}
+
+
+@pytest.fixture(scope="module")
+def samples(images):
+    return list(make_samples(images.values(), WORDS, per_image=10, choices=0.3, conversations=0.0))
+
+
+def of(samples, task):
+    found = [s for s in samples if s.task == task]
+    assert len(found) > 15, task
+    return found
+
+
+def known(images, sample):
+    return images[sample.id.partition("#")[0]]
+
+
+def test_counts_and_presence_are_true(images, samples):
+    for sample in of(samples, "count"):
+        label = next(n for n in WORDS.labels if plural(n) in sample.turns[0].text)
+        assert int(sample.turns[1].text) == sum(t.label == label for t in known(images, sample).things)
+    answers = Counter()
+    for sample in of(samples, "presence"):
+        label = next(n for n in WORDS.labels if n in sample.turns[0].text)
+        answers[sample.turns[1].text] += 1
+        assert (sample.turns[1].text == "yes") == any(t.label == label for t in known(images, sample).things)
+    assert 0.35 < answers["yes"] / answers.total() < 0.65
+
+
+def test_false_premises_are_false(images, samples):
+    for sample in of(samples, "false premise"):
+        label = next(n for n in WORDS.labels if n in sample.turns[0].text)
+        assert not known(images, sample).of(label)
+        assert sample.turns[1].text == f"There is no {label} in this image."
+
+
+def test_boxes_are_all_there_are(images, samples):
+    for sample in of(samples, "detection"):
+        label = next(n for n in WORDS.labels if plural(n) in sample.turns[0].text)
+        assert {b.xyxy for b in sample.turns[1].boxes} == {t.box for t in known(images, sample).of(label)}
+
+
+def test_expressions_fit_one_thing_only(images):
+    total = 0
+    for one in images.values():
+        for expression, thing in expressions(one):
+            total += 1
+            same = one.of(thing.label)
+            assert thing in same
+            rest = [t for t in same if t is not thing]
+            if "largest" in expression:
+                assert all(t.area < thing.area / 1.4 for t in rest)
+            elif "smallest" in expression:
+                assert all(t.area > thing.area * 1.4 for t in rest)
+            elif "leftmost" in expression:
+                assert all(t.centre[0] > thing.centre[0] + 20 for t in rest)
+            elif "bottommost" in expression:
+                assert all(t.centre[1] < thing.centre[1] - 20 for t in rest)
+            elif "nearest the top right corner" in expression:
+                assert all(math.dist(t.centre, (512, 0)) > math.dist(thing.centre, (512, 0)) + 20 for t in rest)
+            elif expression == f"the {thing.label}":
+                assert not rest
+    assert total > 500
+
+
+def test_relative_positions_point_the_right_way(images, samples):
+    angles = {name: 45 * n for n, name in enumerate(_DIRECTIONS)}
+    for sample in of(samples, "relative position"):
+        one = known(images, sample)
+        answer = sample.turns[1].text
+        direction = next(d for d in sorted(_DIRECTIONS, key=len, reverse=True) if answer.startswith(f"{d} the"))
+        other = answer.removeprefix(f"{direction} the ")
+        (there,) = one.of(other)
+        (here,) = [t for label in WORDS.labels if label != other and f" {label} " in sample.turns[0].text
+                   for t in one.of(label)]  # fmt: skip
+        seen = math.degrees(math.atan2(here.centre[1] - there.centre[1], here.centre[0] - there.centre[0]))
+        assert abs((seen - angles[direction] + 180) % 360 - 180) <= 16.01
+
+
+def test_locations(images, samples):
+    for sample in of(samples, "location"):
+        one = known(images, sample)
+        (thing,) = one.of(next(n for n in WORDS.labels if f"the {n}?" in sample.turns[0].text))
+        assert place(one, thing) == sample.turns[1].text
+    assert place(Known("a", (), 90, 90, "t", "MIT"), Thing("x", (40, 0, 50, 10))) == "top"
+    assert place(Known("a", (), 90, 90, "t", "MIT"), Thing("x", (40, 40, 50, 50))) == "centre"
+
+
+def test_choices_have_one_right_answer_and_letters_are_balanced(images, samples):
+    letters = {2: Counter(), 4: Counter()}
+    for sample in (s for s in samples if s.task.endswith("(choice)")):
+        options = [line[3:] for line in sample.turns[0].text.splitlines() if line[1:3] == ". "]
+        assert len(set(options)) == len(options) >= 2
+        letter = sample.turns[1].text
+        if len(options) in letters:
+            letters[len(options)][letter] += 1
+        if sample.task.startswith("count"):
+            label = next(n for n in WORDS.labels if plural(n) in sample.turns[0].text)
+            assert options["ABCD".index(letter)] == str(len(known(images, sample).of(label)))
+    for num, counts in letters.items():
+        assert counts.total() > 50 and len(counts) == num and max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_an_open_world_is_not_asked_about_what_is_absent():
+    rng = np.random.default_rng(0)
+    made = list(make_samples([image(rng, n, complete=False) for n in range(200)], WORDS, per_image=10, conversations=0))
+    assert len(made) > 300
+    for sample in made:
+        assert sample.task.split(" (")[0] not in ("presence", "false premise")
+        assert not sample.turns[1].text.startswith("0")
+
+
+def test_the_same_seed_gives_the_same_samples(images):
+    def make(seed, some):
+        return [s.model_dump_json() for s in make_samples(some, WORDS, seed=seed, choices=0)]
+
+    everything = list(images.values())
+    assert make(0, everything) == make(0, everything) != make(1, everything)
+    assert make(0, everything)[: len(make(0, everything[:9]))] == make(0, everything[:9])
+
+
+def test_unknown_tasks_are_one_line(images):
+    with pytest.raises(ConfigError, match="there is no task 'colour'; known: detail"):
+        list(make_samples(images.values(), WORDS, ["colour"]))
+
+
+def test_every_task_says_what_it_is():
+    assert all((maker.__doc__ or "").strip() for maker in TASKS.values())
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_what_is_written_is_read(tmp_path, samples, suffix):
+    (tmp_path / "images").mkdir()
+    moved = [s.model_copy(update={"images": [str(tmp_path / "images/a.png")]}) for s in samples[:50]]
+    write_samples(moved, tmp_path / f"out/data{suffix}")
+    assert list(open_dataset(tmp_path / f"out/data{suffix}")) == moved
+
+
+def test_real_data_of_every_kind(shared_data, tmp_path):
+    from lhrs.align.build import Build, build
+
+    train = shared_data / "banepa/train"
+    build(Build(train / "banepa_buildings.osm.pbf", tmp_path / "ds", (train / "oam",)))
+    wanted = {
+        tmp_path / "ds": {"reasoning", "detection", "referring expression"},
+        shared_data / "vhr10": {"false premise", "presence", "count", "region"},
+        shared_data / "dubai_seg": {"detection", "count"},
+        shared_data / "rsvqa/RSVQA-LR": {"comp", "presence"},
+    }
+    for path, tasks in wanted.items():
+        found = _known(path, None, False)
+        words = Vocabulary(tuple(sorted({t.label for k in found for t in k.things})))
+        made = list(make_samples(found, words, conversations=0, choices=0))
+        assert tasks <= {s.task for s in made}, path
+        for sample in made:
+            for turn in sample.turns:
+                assert turn.text.strip() and "None" not in turn.text
+                for box in turn.boxes:
+                    assert box.xyxy[2] > box.xyxy[0] and box.xyxy[3] > box.xyxy[1]
+
+
+def test_the_command(tmp_path, shared_data):
+    import os
+    import subprocess
+    import sys
+
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, "-m", "lhrs", "instruct", "build", *map(str, words)], capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(SRC)},
+        )  # fmt: skip
+
+    out = tmp_path / "a.jsonl"
+    done = run(shared_data / "eurosat/test", "--out", out, "--task", "scene", "--choices", "1")
+    assert done.returncode == 0 and "2,000 samples about 2,000 images" in done.stderr, done.stderr
+    answers = Counter(json.loads(line)["turns"][1]["text"] for line in out.read_text().splitlines())
+    assert answers == {"A": 500, "B": 500, "C": 500, "D": 500}
+    again = run(shared_data / "eurosat/test", "--out", out)
+    assert again.returncode == 2 and len(again.stderr.splitlines()) == 1 and "exists already" in again.stderr
+    assert "scene " in run("--list").stdout
