@@ -36,7 +36,9 @@ def test_dota(tmp_path):
 def test_voc_counts_from_one(tmp_path):
     picture(tmp_path / "JPEGImages/7.jpg")
     (tmp_path / "Annotations").mkdir()
-    thing = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>10</xmax><ymax>20</ymax></bndbox></object>"
+    thing = (
+        "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>10</xmax><ymax>20</ymax></bndbox></object>"
+    )
     (tmp_path / "Annotations/7.xml").write_text(
         f"<annotation><filename>7.jpg</filename>{thing.format('ship')}</annotation>"
     )

@@ -97,7 +97,8 @@ def write_index(table: pa.Table, path: Path) -> None:
         },
     }
     with written_whole(path) as part:
-        marked = table.drop_columns(["number"]).replace_schema_metadata({"geo": json.dumps(geo)})
+        kept = [name for name in table.column_names if name != "number"]
+        marked = table.select(kept).replace_schema_metadata({"geo": json.dumps(geo)})
         pq.write_table(marked, part, compression="zstd", compression_level=3, row_group_size=4096)
 
 

@@ -76,3 +76,52 @@ def build(
         f"{out}: {manifest['images with captions']:,} of {manifest['footprints']:,} footprints with captions, "
         f"{manifest['facts']:,} facts{left}"
     )
+
+
+@app.command()
+def recaption(
+    path: Path = typer.Argument(help="Data set made by `lhrs align build`."),
+    model: str = typer.Option(..., "--model", "-m", help="Folder, hub id or URL of a model that sees."),
+    out: Path = typer.Option(..., "--out", "-o", help="New folder."),
+    prompt: str | None = typer.Option(None, help="May hold {facts} and {caption}.", show_default=False),
+    keep: float = typer.Option(0.0, min=0, max=1, help="Share of claims that may lack facts for a text to be kept."),
+    flag: float = typer.Option(0.34, min=0, max=1, help="And to be flagged; above it is rejected."),
+    device: str | None = typer.Option(None, help="cpu, cuda, ...", show_default=False),
+    max_new_tokens: int = typer.Option(256, min=1, help="Of a text."),
+    batch_size: int = typer.Option(16, min=1, help="Images at a time."),
+) -> None:
+    """Describe images anew with a model that is guided by the facts, and check each claim (LHRS-Align-Recap)."""
+    _retell("recaption", path, model, out, prompt, keep, flag, device, max_new_tokens, batch_size)
+
+
+@app.command()
+def rewrite(
+    path: Path = typer.Argument(help="Data set made by `lhrs align build`."),
+    model: str = typer.Option(..., "--model", "-m", help="Folder, hub id or URL of a language model."),
+    out: Path = typer.Option(..., "--out", "-o", help="New folder."),
+    prompt: str | None = typer.Option(None, help="May hold {facts} and {caption}.", show_default=False),
+    device: str | None = typer.Option(None, help="cpu, cuda, ...", show_default=False),
+    max_new_tokens: int = typer.Option(256, min=1, help="Of a text."),
+    batch_size: int = typer.Option(16, min=1, help="Captions at a time."),
+) -> None:
+    """Put captions into other words with a language model; where a claim lacks facts, the caption stays."""
+    _retell("rewrite", path, model, out, prompt, 0.0, 0.34, device, max_new_tokens, batch_size)
+
+
+def _retell(
+    mode: str, path: Path, model: str, out: Path, prompt: str | None, keep: float, flag: float, device: str | None,
+    max_new_tokens: int, batch_size: int,
+) -> None:  # fmt: skip
+    from contextlib import ExitStack
+
+    from lhrs.align.records import read_index
+    from lhrs.align.retell import Retell, retell
+    from lhrs.inference.writer import load_writer
+
+    read_index(path, ["id"])  # before a model is loaded for nothing
+    job = Retell(path, out, "recaption" if mode == "recaption" else "rewrite", model, prompt, keep, flag, batch_size)
+    with ExitStack() as stack:
+        write = load_writer(model, device, max_new_tokens)
+        manifest = retell(job, write, lambda total: stack.enter_context(progress("batches", total)))
+    told = manifest["told"]
+    note(f"{out}: {told['kept']:,} kept, {told['flagged']:,} flagged, {told['rejected']:,} rejected")

@@ -88,6 +88,25 @@ def view(
             draw_sheet(samples, columns).save(part, format="PNG")
 
 
+@app.command()
+def export(
+    path: Annotated[Path, typer.Argument(help="Data to read.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder of tar files.")],
+    reader: Reader = None,
+    split: Split = None,
+    per_shard: Annotated[int, typer.Option(min=1, help="Samples per tar file.")] = 1000,
+) -> None:
+    """Write samples as tar files for webdataset: NAME.png or .jpg, NAME.txt (the last answer), NAME.json (all)."""
+    from lhrs.cli.terminal import note
+    from lhrs.data.dataset import open_dataset
+    from lhrs.data.shards import write_shards
+
+    dataset = open_dataset(path, reader, split)
+    with progress("writing", len(dataset)) as advance:
+        files = write_shards(dataset, out, per_shard, advance)
+    note(f"{out}: {len(dataset):,} samples in {len(files)} tar files")
+
+
 @app.command("lint")
 def check(
     path: Annotated[Path, typer.Argument(help="Data to read.")],
