@@ -60,7 +60,7 @@ def test_closed_roads_are_lines_unless_they_say_area(tmp_path):
     found = features(world.write(tmp_path / "a.osm.pbf"))
     assert {key: shape.geom_type for key, shape in found.items()} == {
         ("w1", "local road"): "LineString",
-        ("w2", "pedestrian area"): "MultiPolygon",
+        ("w2", "pedestrian area"): "Polygon",
     }
 
 

@@ -30,7 +30,7 @@ from lhrs.align.measure import measure, plane_key
 from lhrs.align.osm import OSM_ATTRIBUTION, OSM_LICENCE, digest, read_features, snapshot_date
 from lhrs.align.pixels import look
 from lhrs.align.records import INDEX, KIND, MANIFEST, SCHEMA, fact_rows, ring, write_index
-from lhrs.align.store import Region, Store, morton, write_store
+from lhrs.align.store import Region, Store, packed, write_store
 from lhrs.blocks import Engine, run_blocks
 from lhrs.errors import ConfigError, DataError
 from lhrs.files import write_file
@@ -153,11 +153,10 @@ def _extent(store: Path) -> Region:
 def _blocks(footprints: Sequence[Footprint]) -> list[Block]:
     keys = [plane_key(footprint) for footprint in footprints]
     places = np.array([(f.transform[2], f.transform[5]) for f in footprints])
-    curve = morton(places[:, 0], places[:, 1])
-    order = sorted(range(len(footprints)), key=lambda n: (keys[n], curve[n], n))
     blocks = []
-    for _, members in groupby(order, key=lambda n: keys[n]):
-        numbers = list(members)
+    for _, members in groupby(sorted(range(len(footprints)), key=lambda n: (keys[n], n)), key=lambda n: keys[n]):
+        alike = np.array(list(members))
+        numbers = alike[packed(places[alike, 0], places[alike, 1], _BLOCK)].tolist()
         for start in range(0, len(numbers), _BLOCK):
             here = tuple(numbers[start : start + _BLOCK])
             blocks.append(Block(here, tuple(footprints[n] for n in here)))

@@ -118,12 +118,11 @@ def find_facts(footprints: Sequence[Footprint], pieces: Pieces, ids: Sequence[st
     num_shown = np.add.reduceat(shown.astype(int), starts)
     # Where nothing of a kind can be seen, the fact is about what is there all the same.
     looked = shown | (np.repeat(num_shown, counts) == 0)
-    sums = np.add.reduceat(area, starts)
-    again = np.logical_or.reduceat(overlapping[rows] & (area > 0), starts)
-    for n in np.flatnonzero(again):
+    twice = overlapping[rows]
+    sums = np.add.reduceat(np.where(twice, 0.0, area), starts)
+    for n in np.flatnonzero(np.logical_or.reduceat(twice, starts)):
         mine = rows[starts[n] : starts[n] + counts[n]]
-        union = shapely.union_all(pieces.shape[mine[pieces.area_px[mine] > 0]])
-        sums[n] = union.area * pieces.scale[owners[starts[n]]] ** 2
+        sums[n] += shapely.union_all(pieces.shape[mine[overlapping[mine]]]).area * pieces.scale[owners[starts[n]]] ** 2
     owner_of, kind_of, total = owners[starts], kinds[starts], size.prod(1)
     shares = (sums / total[owner_of]).clip(max=1)
     largest = np.maximum.reduceat(area, starts) / total[owner_of]
@@ -166,20 +165,21 @@ def _seen(pieces: Pieces, width_px: np.ndarray) -> np.ndarray:
 
 
 def _overlapping(pieces: Pieces) -> np.ndarray:
-    """Tell of each piece whether another area of its kind, or of its parent, may overlap it in its footprint."""
+    """Tell of each piece whether another area of its kind, or of its parent, overlaps it in its footprint."""
     found = np.zeros(len(pieces.shape), bool)
     areas = np.flatnonzero(pieces.dimension == 2)
     if len(areas) < 2:
         return found
-    # Footprints may overlap each other: a copy in another footprint is no overlap.
-    tree = shapely.STRtree(pieces.shape[areas])
-    one, two = tree.query(pieces.shape[areas], predicate="overlaps")
-    same = tree.query(pieces.shape[areas], predicate="covers")
-    one, two = areas[np.r_[one, same[0]]], areas[np.r_[two, same[1]]]
     parents = parents_of(pieces.kinds)
     root = np.array([pieces.kinds.index(p) if p in pieces.kinds else n for n, p in enumerate(parents)])
-    kin = (one != two) & (pieces.footprint[one] == pieces.footprint[two])
+    one, two = areas[shapely.STRtree(pieces.shape[areas]).query(pieces.shape[areas])]
+    # Footprints may overlap each other: a copy in another footprint is no overlap.
+    kin = (one < two) & (pieces.footprint[one] == pieces.footprint[two])
     kin &= root[pieces.kind[one]] == root[pieces.kind[two]]
+    one, two = one[kin], two[kin]
+    kin = ~shapely.touches(pieces.shape[one], pieces.shape[two]) & shapely.intersects(
+        pieces.shape[one], pieces.shape[two]
+    )
     found[one[kin]] = found[two[kin]] = True
     return found
 
@@ -251,28 +251,29 @@ def _relate(found: list[list[Fact]], pieces: Pieces, seen: np.ndarray, names: li
     owners = pieces.footprint[a_rows]
     near = np.maximum(_NEAR_PX / pieces.scale[owners], _NEAR_M / (gsd_m[owners] * pieces.scale[owners]))
     gap = shapely.distance(a, b)
-    for n in np.flatnonzero(gap <= near).tolist():
-        (fact_a, row_a), (fact_b, row_b) = one[n], two[n]
-        dim_a, dim_b = pieces.dimension[row_a], pieces.dimension[row_b]
-        if gap[n] > 0 or not shapely.intersects(a[n], b[n]):
+    close = np.flatnonzero(gap <= near)
+    a, b, gap = a[close], b[close], gap[close]
+    crossing = shapely.crosses(a, b)
+    common = shapely.intersection(a, b)
+    areas = np.stack([shapely.area(v) for v in (a, b, common)], 1).tolist()
+    lengths = np.stack([shapely.length(v) for v in (a, b, common)], 1).tolist()
+    dimensions = np.stack([pieces.dimension[a_rows[close]], pieces.dimension[b_rows[close]]], 1).tolist()
+    for n, at in enumerate(close.tolist()):
+        fact_a, fact_b = one[at][0], two[at][0]
+        dim_a, dim_b = dimensions[n]
+        area_a, area_b, area = areas[n]
+        if gap[n] > 0:
             fact_b.relations.append(Relation("beside", fact_a.kind))
-            continue
-        if dim_a == dim_b == 2:
-            common = shapely.area(shapely.intersection(a[n], b[n]))
-            areas = shapely.area(a[n]), shapely.area(b[n])
-            inner, outer = (fact_a, fact_b) if areas[0] < areas[1] else (fact_b, fact_a)
-            if common > 0.8 * min(areas):
+        elif dim_a == dim_b == 2:
+            inner, outer = (fact_a, fact_b) if area_a < area_b else (fact_b, fact_a)
+            if area > 0.8 * min(area_a, area_b):
                 inner.relations.append(Relation("inside", outer.kind))
-            elif common < 0.1 * min(areas):
+            elif area < 0.1 * min(area_a, area_b):
                 fact_b.relations.append(Relation("beside", fact_a.kind))
         elif dim_a == dim_b == 1:
-            if shapely.crosses(a[n], b[n]):
+            if crossing[n]:
                 fact_b.relations.append(Relation("crosses", fact_a.kind))
         else:
-            line, area = (fact_a, fact_b) if dim_a == 1 else (fact_b, fact_a)
-            shape_line, shape_area = (a[n], b[n]) if dim_a == 1 else (b[n], a[n])
-            within = shapely.length(shapely.intersection(shape_line, shape_area))
-            if within > 0.1 * shapely.length(shape_line):
-                line.relations.append(Relation("crosses", area.kind))
-            else:
-                line.relations.append(Relation("beside", area.kind))
+            line, ground, whole = (fact_a, fact_b, 0) if dim_a == 1 else (fact_b, fact_a, 1)
+            through = lengths[n][2] > 0.1 * lengths[n][whole]
+            line.relations.append(Relation("crosses" if through else "beside", ground.kind))

@@ -147,7 +147,7 @@ def _sources(paths: Sequence[Path], licence: str | None, attribution: str | None
 
 
 def _of_source(source: Source, size: int, gsd_m: float | None) -> Iterator[Footprint]:
-    scene = _placed(source)
+    scene = scene_of(source)
     if scene is None:
         return
     step = size if gsd_m is None else size * gsd_m / scene.gsd_m
@@ -173,8 +173,12 @@ def _starts(length: int, step: float) -> list[float]:
     return [min(n * step, length - step) for n in range(count)]
 
 
-def _placed(source: Source) -> Scene | None:
-    """Return the scene of a source, or None if it does not say where it lies."""
+def scene_of(source: Source) -> Scene | None:
+    """Return the scene of a source, or None if it does not say where it lies.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
     if len(source.files) == 1 and Path(source.files[0]).suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"}:
         found = _tile(Path(source.files[0]))
         if found is not None:

@@ -102,50 +102,61 @@ def _read_osm(path: Path) -> Iterator[Features]:
     table = tag_table()
     factory = osmium.geom.WKBFactory()
     wanted = osmium.filter.KeyFilter(*table.keys)
-    ids: list[str] = []
-    kinds: list[str] = []
-    shapes: list[str] = []
+    found: list[tuple[str, str, str, bool]] = []
     with tempfile.TemporaryDirectory() as folder:
         big = path.stat().st_size > _BIG_FILE
         processor = osmium.FileProcessor(str(path))
         processor.with_locations(f"sparse_file_array,{folder}/nodes" if big else "flex_mem")
         try:
             for item in processor.with_areas(wanted).with_filter(wanted):
-                found = _described(item, factory, table.match)
-                if found is None:
-                    continue
-                ids.append(found[0])
-                kinds.append(found[1])
-                shapes.append(found[2])
-                if len(ids) == _FLUSH:
-                    yield Features(ids, kinds, shapely.from_wkb(shapes))
-                    ids, kinds, shapes = [], [], []
+                described = _described(item, factory, table.match)
+                if described is not None:
+                    found.append(described)
+                    if len(found) == _FLUSH:
+                        yield _features(found)
+                        found = []
         except RuntimeError as error:
             raise _broken(path, error) from None
-    yield Features(ids, kinds, shapely.from_wkb(shapes))
+    yield _features(found)
 
 
-def _described(item: Any, factory: Any, match: Any) -> tuple[str, str, str] | None:
-    """Return id, kind and geometry as hexadecimal WKB of an object of pyosmium."""
+def _described(item: Any, factory: Any, match: Any) -> tuple[str, str, str, bool] | None:
+    """Return id, kind, geometry as hexadecimal WKB, and whether that is the ring of an area."""
     import osmium
 
-    tags = {tag.k: tag.v for tag in item.tags}
     try:
-        if item.is_node():
-            kind = match(tags, "point")
-            return None if kind is None else (f"n{item.id}", kind, factory.create_point(item))
         if item.is_way():
-            if item.is_closed() and _is_area(tags) and match(tags, "area") is not None:
-                return None  # it comes again as an area
+            tags = dict(item.tags)
+            if item.is_closed() and _is_area(tags):
+                kind = match(tags, "area")
+                if kind is not None:
+                    return f"w{item.id}", kind, factory.create_linestring(item), True
             kind = match(tags, "line")
-            return None if kind is None else (f"w{item.id}", kind, factory.create_linestring(item))
+            return None if kind is None else (f"w{item.id}", kind, factory.create_linestring(item), False)
         if item.is_area():
-            kind = match(tags, "area") if not item.from_way() or _is_area(tags) else None
-            letter = "w" if item.from_way() else "r"
-            return None if kind is None else (f"{letter}{item.orig_id()}", kind, factory.create_multipolygon(item))
+            if item.from_way():  # it was there as a way
+                return None
+            kind = match(dict(item.tags), "area")
+            return None if kind is None else (f"r{item.orig_id()}", kind, factory.create_multipolygon(item), False)
+        if item.is_node():
+            kind = match(dict(item.tags), "point")
+            return None if kind is None else (f"n{item.id}", kind, factory.create_point(item), False)
     except (RuntimeError, osmium.InvalidLocationError):
         return None  # nodes that the extract lacks, rings that do not close: nothing that could be drawn
     return None
+
+
+def _features(found: list[tuple[str, str, str, bool]]) -> Features:
+    shapes = shapely.from_wkb([row[2] for row in found])
+    rings = np.flatnonzero([row[3] for row in found])
+    keep = np.ones(len(found), bool)
+    keep[rings] = shapely.get_num_coordinates(shapes[rings]) >= 4
+    rings = rings[keep[rings]]
+    points, of = shapely.get_coordinates(shapes[rings], return_index=True)
+    if len(rings):
+        shapes[rings] = shapely.polygons(shapely.linearrings(points, indices=of))
+    at = np.flatnonzero(keep)
+    return Features([found[n][0] for n in at], [found[n][1] for n in at], shapes[at])
 
 
 def _is_area(tags: Mapping[str, str]) -> bool:

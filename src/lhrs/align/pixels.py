@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lhrs.align.footprints import Footprint, Source
+from lhrs.align.footprints import Footprint, Source, scene_of
 from lhrs.files import written_whole
 from lhrs.imagery.open import open_image
-from lhrs.imagery.scene import Scene, open_scene
+from lhrs.imagery.scene import Scene
 
 _CLOUDS = (3, 8, 9, 10)
 """Sentinel-2's scene classes of cloud shadow, cloud and cirrus."""
@@ -52,7 +52,9 @@ def look(footprint: Footprint, out: Path) -> Look:
 
 @lru_cache(maxsize=8)
 def _scene(source: Source) -> Scene:
-    return open_scene(source.files, source.num_bands)
+    scene = scene_of(source)
+    assert scene is not None  # footprints come from sources that lie somewhere
+    return scene
 
 
 def _cloud_share(scl: str, footprint: Footprint, scene: Scene) -> float:

@@ -11,7 +11,7 @@ import shapely
 from lhrs.align.osm import Features
 from lhrs.files import written_whole
 
-_ROW_GROUP = 4096
+_ROW_GROUP = 2048
 _BOUNDS = ("west", "south", "east", "north")
 Region = tuple[float, float, float, float]
 """West, south, east, north in degrees; west > east spans the antimeridian."""
@@ -34,10 +34,14 @@ def write_store(path: Path, batches: Iterable[Features], regions: Sequence[Regio
     del tables
     bounds = np.stack([whole[name].to_numpy() for name in _BOUNDS], 1)
     # Ids decide among equals: their order in the file may be that of threads.
-    centres = morton(bounds[:, 0] + bounds[:, 2], bounds[:, 1] + bounds[:, 3])
-    order = np.lexsort((whole["id"].to_numpy(zero_copy_only=False).astype(str), centres))
-    with written_whole(path) as part:
-        pq.write_table(whole.take(order), part, row_group_size=_ROW_GROUP, compression="zstd", compression_level=1)
+    by_id = np.argsort(whole["id"].to_numpy(zero_copy_only=False).astype(str), kind="stable")
+    order = by_id[packed((bounds[:, 0] + bounds[:, 2])[by_id], (bounds[:, 1] + bounds[:, 3])[by_id], _ROW_GROUP)]
+    with (
+        written_whole(path) as part,
+        pq.ParquetWriter(part, whole.schema, compression="zstd", compression_level=1) as out,
+    ):
+        for start in range(0, len(order), _ROW_GROUP):  # not all at once: that would be a second copy
+            out.write_table(whole.take(order[start : start + _ROW_GROUP]))
     return len(whole)
 
 
@@ -55,15 +59,16 @@ def _table(batch: Features, regions: Sequence[Region] | None) -> pa.Table:
     return pa.table({**columns, **{name: bounds[at, n] for n, name in enumerate(_BOUNDS)}})
 
 
-def morton(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the place of each point along a curve that stays local, from the bits of x and y in turn; uint64."""
-    code = np.zeros(len(x), np.uint64)
-    for axis, values in enumerate((x, y)):
-        low, span = values.min(initial=0), np.ptp(values) if len(values) else 0
-        cells = ((values - low) / (span or 1) * (2**26 - 1)).astype(np.uint64)
-        for bit in range(26):
-            code |= ((cells >> np.uint64(bit)) & np.uint64(1)) << np.uint64(2 * bit + axis)
-    return code
+def packed(x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
+    """Return an order in which every `size` points in a row lie close together: strips along x, within them along y.
+
+    Leutenegger, Lopez and Edgington, "STR: a simple and efficient algorithm for R-tree packing" (1997).
+    """
+    strips = max(1, round((len(x) / size) ** 0.5))
+    by_x = np.argsort(x, kind="stable")
+    strip = np.empty(len(x), np.int64)
+    strip[by_x] = np.arange(len(x)) * strips // max(1, len(x))
+    return np.lexsort((y, strip))
 
 
 class Store:
