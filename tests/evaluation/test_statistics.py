@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lhrs.evaluation.nano import Row, _match, _windows, normal, table
-from lhrs.evaluation.statistics import auroc, bootstrap, wilson
+from lhrs.metrics.statistics import auroc, bootstrap, wilson
 
 
 def test_wilson_is_the_textbook_interval():

@@ -16,13 +16,13 @@ import numpy as np
 
 from lhrs.boxes import iou
 from lhrs.data.datasets.osm_sites import Site, read_sites
-from lhrs.evaluation.statistics import auroc, bootstrap, wilson
 from lhrs.inference.assistant import Assistant
 from lhrs.inference.runtime import Request
 from lhrs.instruct.banks import ABSTAIN, load_banks
 from lhrs.instruct.buildings import referring
 from lhrs.instruct.draw import Draw
 from lhrs.instruct.facts import ImageFacts
+from lhrs.metrics.statistics import auroc, bootstrap, wilson
 
 HELD_OUT_COLUMNS = [386693, 386694]
 """Tile columns of Banepa that training never sees."""

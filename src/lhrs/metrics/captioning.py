@@ -1,0 +1,147 @@
+"""BLEU, ROUGE-L and CIDEr of captions against references, without Java.
+
+The numbers are those of the reference code of COCO captions (Chen et al., 2015, arXiv:1504.00325) on the same tokens.
+Its tokenizer is a Java program, ours follows the same Penn Treebank rules for English captions: lower case, punctuation
+dropped, clitics parted.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+_SMALL, _TINY = 1e-9, 1e-15
+_BETA = 1.2
+_SIGMA = 6.0
+_CLITICS = re.compile(r"(?<=\w)(n't|'s|'re|'ve|'ll|'d|'m)\b")
+_TOKEN = re.compile(r"n't|'(?:s|re|ve|ll|d|m)\b|\d+(?:[.,:]\d+)*|\w+(?:[-']\w+)*")
+
+
+def tokenize(text: str) -> list[str]:
+    """Return the words of a caption, lower-cased, without punctuation."""
+    return _TOKEN.findall(_CLITICS.sub(r" \1", text.lower()))
+
+
+def bleu(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> list[float]:
+    """Return BLEU-1 to BLEU-4 of a corpus (Papineni et al., 2002), with the closest reference length.
+
+    Args:
+        candidates: tokens of each caption.
+        references: tokens of each caption's references.
+    """
+    guessed, right, length, wanted = np.zeros(4), np.zeros(4), 0, 0
+    for candidate, known in zip(candidates, references, strict=True):
+        length += len(candidate)
+        wanted += min((abs(len(r) - len(candidate)), len(r)) for r in known)[1]
+        for n in range(4):
+            mine = Counter(_grams(candidate, n + 1))
+            most: Counter[tuple[str, ...]] = Counter()
+            for reference in known:
+                most |= Counter(_grams(reference, n + 1))
+            guessed[n] += max(0, len(candidate) - n)
+            right[n] += sum(min(count, most[gram]) for gram, count in mine.items())
+    product, found = 1.0, []
+    ratio = (length + _TINY) / (wanted + _SMALL)
+    for n in range(4):
+        product *= (right[n] + _TINY) / (guessed[n] + _SMALL)
+        found.append(product ** (1 / (n + 1)) * (math.exp(1 - 1 / ratio) if ratio < 1 else 1.0))
+    return found
+
+
+def rouge_l(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> np.ndarray:
+    """Return `(N,)`: F of the longest common subsequence, best precision and recall over references (Lin, 2004)."""
+    found = []
+    for candidate, known in zip(candidates, references, strict=True):
+        common = [_longest_common(candidate, reference) for reference in known]
+        precision = max(c / len(candidate) if candidate else 0.0 for c in common)
+        recall = max(c / len(r) if r else 0.0 for c, r in zip(common, known, strict=True))
+        both = recall + _BETA**2 * precision
+        found.append((1 + _BETA**2) * precision * recall / both if precision and recall else 0.0)
+    return np.array(found)
+
+
+def cider(
+    candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]], clipped: bool = True
+) -> np.ndarray:
+    """Return `(N,)` CIDEr of each caption (Vedantam et al., 2015, arXiv:1411.5726); weights come from these references.
+
+    Args:
+        candidates: tokens of each caption.
+        references: tokens of each caption's references.
+        clipped: CIDEr-D, as the reference code of COCO captions computes under the name CIDEr: counts are clipped and
+            differences of length punished. False is CIDEr as first defined.
+    """
+    known = [[_counts(reference) for reference in group] for group in references]
+    documents: Counter[tuple[str, ...]] = Counter()
+    for group in known:
+        documents.update({gram for counts in group for gram in counts})
+    log_total = math.log(float(len(known))) if known else 0.0
+    found = []
+    for candidate, group, texts in zip(candidates, known, references, strict=True):
+        mine, norm = _vector(_counts(candidate), documents, log_total)
+        total = np.zeros(4)
+        for counts, text in zip(group, texts, strict=True):
+            theirs, their_norm = _vector(counts, documents, log_total)
+            value = np.zeros(4)
+            for n in range(4):
+                for gram, weight in mine[n].items():
+                    other = theirs[n].get(gram, 0.0)
+                    value[n] += (min(weight, other) if clipped else weight) * other
+                if norm[n] and their_norm[n]:
+                    value[n] /= norm[n] * their_norm[n]
+            gap = _bigrams(candidate) - _bigrams(text)
+            total += value * (math.exp(-(gap**2) / (2 * _SIGMA**2)) if clipped else 1.0)
+        found.append(10 * float(total.mean()) / len(group))
+    return np.array(found)
+
+
+def score_captions(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float | int]:
+    """Return BLEU-1 to 4, ROUGE-L and CIDEr of texts; empty captions count with 0 and are reported.
+
+    Args:
+        candidates: one caption each.
+        references: one or more each.
+    """
+    said = [tokenize(text) for text in candidates]
+    known = [[tokenize(text) for text in group] for group in references]
+    scores = bleu(said, known)
+    return {
+        "cider": float(cider(said, known).mean()), **{f"bleu{n + 1}": scores[n] for n in range(4)},
+        "rouge_l": float(rouge_l(said, known).mean()), "n": len(said),
+        "unparseable": float(np.mean([not words for words in said])),
+    }  # fmt: skip
+
+
+def _grams(words: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(words[n : n + size]) for n in range(len(words) - size + 1)]
+
+
+def _counts(words: Sequence[str]) -> Counter[tuple[str, ...]]:
+    return Counter(gram for size in range(1, 5) for gram in _grams(words, size))
+
+
+def _bigrams(words: Sequence[str]) -> int:
+    return max(0, len(words) - 1)
+
+
+def _vector(
+    counts: Counter[tuple[str, ...]], documents: Counter[tuple[str, ...]], log_total: float
+) -> tuple[list[dict[tuple[str, ...], float]], np.ndarray]:
+    found: list[dict[tuple[str, ...], float]] = [{}, {}, {}, {}]
+    squares = np.zeros(4)
+    for gram, count in counts.items():
+        weight = count * (log_total - math.log(max(1.0, documents[gram])))
+        found[len(gram) - 1][gram] = weight
+        squares[len(gram) - 1] += weight**2
+    return found, np.sqrt(squares)
+
+
+def _longest_common(a: Sequence[str], b: Sequence[str]) -> int:
+    row = [0] * (len(b) + 1)
+    for word in a:
+        before = 0
+        for n, other in enumerate(b, 1):
+            before, row[n] = row[n], before + 1 if word == other else max(row[n], row[n - 1])
+    return row[-1]

@@ -1,0 +1,98 @@
+"""What an answer says, or None: parsing never looks at the truth, and an answer that says two things says nothing."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+
+LETTERS = "ABCDEFGHIJ"
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+          "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty")  # fmt: skip
+_NUMBER_WORDS = {word: n for n, word in enumerate(_WORDS)}
+_NUMBER = re.compile(r"(?<![\w.,-])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w-]|[.,]\d)")
+_WRAP = "\"'`*_ \t\n"
+_ANSWER = re.compile(
+    r"(?:(?:the\s+)?(?:correct\s+|best\s+|right\s+)?(?:answer|option|choice)(?:\s+is|\s*:)?\s*[:\-]?\s*)?"
+    r"[(\[]?\s*(?P<letter>[A-J])\s*(?P<end>[)\].:,]+|$|\s)\s*(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+@lru_cache(maxsize=1 << 16)
+def normalise(text: str) -> str:
+    """Return text as it is compared: NFKC, case folded, spaces joined, without quotes around or a full stop after."""
+    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return folded.strip(_WRAP).rstrip(".").strip(_WRAP)
+
+
+@lru_cache(maxsize=1 << 16)
+def label_key(text: str) -> str:
+    """Return a label as it is compared: as `normalise`, words parted, no article before it.
+
+    `StorageTanks`, `storage_tanks` and `storage-tanks` are the same label; `storage tank` is not.
+    """
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]", " ", text.strip(_WRAP))
+    return re.sub(r"^(?:an?|the) ", "", normalise(parted))
+
+
+def parse_label(text: str, labels: Sequence[str]) -> str | None:
+    """Return the one of `labels` that the answer is, and nothing more than is; None otherwise."""
+    return _label_table(tuple(labels)).get(label_key(text))
+
+
+@lru_cache(maxsize=256)
+def _label_table(labels: tuple[str, ...]) -> dict[str, str]:
+    return {label_key(label): label for label in labels}
+
+
+def parse_yes_no(text: str) -> str | None:
+    """Return `yes` or `no` if the answer begins with one of them and does not hold the other."""
+    words = re.findall(r"\w+", normalise(text))
+    if not words or words[0] not in ("yes", "no"):
+        return None
+    return None if ({"yes": "no", "no": "yes"}[words[0]]) in words else words[0]
+
+
+def parse_number(text: str) -> float | None:
+    """Return the number in an answer, in digits or in words up to twenty; None if there is none or more than one."""
+    folded = normalise(text)
+    found = {float(match.replace(",", "")) for match in _NUMBER.findall(folded)}
+    if not re.search(r"\d", folded):
+        found |= {float(_NUMBER_WORDS[word]) for word in re.findall(r"[a-z]+", folded) if word in _NUMBER_WORDS}
+    elif len(re.findall(r"\d[\d.,]*", folded)) != len(_NUMBER.findall(folded)):
+        return None  # ranges, units glued to digits, dates: digits that are no plain number
+    return found.pop() if len(found) == 1 else None
+
+
+def parse_choice(text: str, options: Sequence[str]) -> int | None:
+    """Return the index of the option that is chosen.
+
+    An answer chooses by a letter (`B`, `(b)`, `B.`, `**B**`, `Answer: B`, `The answer is B.`), by a letter with that
+    option's own text (`B. river`), or by the text alone (`river`). Two letters, a letter with another option's text or
+    with anything else behind it, and all other sentences choose nothing.
+
+    Args:
+        text: of the model.
+        options: without letters, in the order shown.
+    """
+    keys = [label_key(option) for option in options]
+    whole = label_key(text)
+    if keys.count(whole) == 1:
+        return keys.index(whole)
+    match = _ANSWER.fullmatch(unicodedata.normalize("NFKC", text).strip(_WRAP))
+    if not match:
+        return None
+    chosen = LETTERS.index(match["letter"].upper())
+    if chosen >= len(options):
+        return None
+    rest = label_key(match["rest"])
+    return chosen if not rest or rest == keys[chosen] else None
+
+
+def letters_in(text: str, num_options: int) -> list[int] | None:
+    """Return all options that an answer to a question with several right ones names: `A, C`, `(A) and (C)`, `AC`."""
+    bare = re.sub(r"\band\b|[\s,;&()\[\].*+/]", "", unicodedata.normalize("NFKC", text))
+    found = [LETTERS.find(letter) for letter in bare.upper()]
+    if not found or min(found) < 0 or max(found) >= num_options or len(set(found)) < len(found):
+        return None
+    return sorted(found)

@@ -1,0 +1,187 @@
+"""Answers that try to be right without knowing: none may beat what it honestly deserves; and what old scorers give them."""
+
+import numpy as np
+import pytest
+
+from lhrs.metrics import labels
+from lhrs.metrics.captioning import score_captions
+from lhrs.metrics.legacy import LEGACY
+from lhrs.metrics.overlap import average_precision, ground
+from lhrs.metrics.records import METRICS, score_records
+
+RNG = np.random.default_rng(0)
+CLASSES = ["airport", "beach", "forest", "harbor", "parking lot", "river", "stadium", "storage tanks"]
+TRUTH = [CLASSES[i] for i in RNG.integers(0, len(CLASSES), 400)]
+LETTER_TRUTH = RNG.integers(0, 4, 400).tolist()
+OPTIONS = [[CLASSES[(i + k) % 8] for k in range(4)] for i in range(400)]
+YES_NO = [("yes", "no")[i] for i in RNG.integers(0, 2, 400)]
+NUMBERS = [str(i) for i in RNG.integers(0, 30, 400)]
+REFUSAL = "I'm sorry, I can't answer that."
+
+NOTHING = {
+    "empty": "", "space": "  ", "dot": ".", "refusal": REFUSAL, "letter e": "e", "newline": "\n", "unicode": "ａ́🏠",
+    "null byte": "\0", "html": "<b></b>", "quote": '"', "very long": "x" * 10_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NOTHING.values(), ids=NOTHING)
+def test_saying_nothing_is_worth_nothing(text):
+    said = [text] * 400
+    for score in (
+        labels.classify(said, TRUTH), labels.vqa(said, YES_NO), labels.vqa(said, NUMBERS), labels.vqa(said, TRUTH),
+        labels.counts(said, NUMBERS), labels.choose(said, LETTER_TRUTH, OPTIONS),
+    ):  # fmt: skip
+        assert score.accuracy == 0
+    assert labels.classify(said, TRUTH).unparseable == labels.choose(said, LETTER_TRUTH, OPTIONS).unparseable == 1
+    assert labels.vqa(said, YES_NO).unparseable == labels.counts(said, NUMBERS).unparseable == 1
+
+
+def test_saying_everything_is_worth_nothing():
+    everything = [", ".join(CLASSES), " ".join(CLASSES), "It could be " + " or ".join(CLASSES), "/".join(CLASSES)]
+    for text in everything:
+        assert labels.classify([text] * 400, TRUTH).accuracy == 0
+        assert labels.vqa([text] * 400, TRUTH).accuracy == 0
+    for text in ("yes and no", "yes/no", "yes no", "no, yes", "Yes. No."):
+        assert labels.vqa([text] * 400, YES_NO).accuracy == 0
+    for text in (" ".join(map(str, range(30))), "0-30", "between 1 and 30"):
+        assert labels.counts([text] * 400, NUMBERS).accuracy == labels.vqa([text] * 400, NUMBERS).accuracy == 0
+    for text in ("ABCD", "A B C D", "A, B, C, D", "A or B or C or D", "A. B. C. D."):
+        assert labels.choose([text] * 400, LETTER_TRUTH, OPTIONS).accuracy == 0
+
+
+def test_a_constant_is_worth_its_frequency():
+    for text in CLASSES:
+        assert labels.classify([text] * 400, TRUTH).accuracy == TRUTH.count(text) / 400
+        assert labels.classify([text] * 400, TRUTH).more["balanced_accuracy"] == pytest.approx(1 / 8)
+    assert labels.vqa(["yes"] * 400, YES_NO).accuracy == YES_NO.count("yes") / 400
+    for n, letter in enumerate("ABCD"):
+        assert labels.choose([letter] * 400, LETTER_TRUTH, OPTIONS).accuracy == LETTER_TRUTH.count(n) / 400
+    assert labels.majority(TRUTH) == max(map(TRUTH.count, CLASSES)) / 400
+
+
+def test_a_constant_letter_never_survives_rotation():
+    asked, truth, groups, said = [], [], [], []
+    for n, (options, answer) in enumerate(zip(OPTIONS, LETTER_TRUTH, strict=True)):
+        for turned, at in labels.rotations(options, answer):
+            asked.append(turned)
+            truth.append(at)
+            groups.append(n)
+            said.append("A")
+            assert turned[at] == options[answer]
+    plain = labels.choose(said, truth, asked)
+    circular = labels.choose_circular(groups, plain.right)
+    assert plain.accuracy == pytest.approx(0.25) and circular.accuracy == 0 and len(circular.right) == 400
+    right = labels.choose(["ABCD"[a] for a in truth], truth, asked)
+    assert labels.choose_circular(groups, right.right).accuracy == 1
+
+
+def test_right_answers_are_right_in_the_forms_that_are_declared():
+    for form in ("{}", "{}.", " {}\n", '"{}"', "The {}"):
+        assert labels.classify([form.format(t) for t in TRUTH], TRUTH).accuracy == 1, form
+    for form in ("{}", "({})", "{}.", "Answer: {}", "The answer is {}."):
+        said = [form.format("ABCD"[a]) for a in LETTER_TRUTH]
+        assert labels.choose(said, LETTER_TRUTH, OPTIONS).accuracy == 1, form
+    assert labels.classify([t.upper() for t in TRUTH], TRUTH).accuracy == 1
+    assert labels.vqa([a.upper() for a in YES_NO], YES_NO).accuracy == 1
+    assert labels.vqa([f"There are {n}." for n in NUMBERS], NUMBERS).accuracy == 1
+    assert labels.classify([t.replace(" ", "_") for t in TRUTH], TRUTH).accuracy == 1
+
+
+def test_verbose_right_answers_gain_nothing_over_terse_ones():
+    verbose = [f"This image clearly shows a {t}, one can see it well." for t in TRUTH]
+    assert labels.classify(verbose, TRUTH).accuracy == 0 and labels.classify(verbose, TRUTH).unparseable == 1
+    wrong = [f"Answer: {'ABCD'[(a + 1) % 4]}, not {'ABCD'[a]}" for a in LETTER_TRUTH]
+    assert labels.choose(wrong, LETTER_TRUTH, OPTIONS).accuracy == 0
+
+
+def boxes(count, rng, low=20, high=120, size=800):
+    corner = rng.uniform(0, size - high, (count, 2))
+    return np.concatenate([corner, corner + rng.uniform(low, high, (count, 2))], 1)
+
+
+def test_boxes_that_know_nothing():
+    rng = np.random.default_rng(1)
+    truth = boxes(2000, rng)
+    nobody = ground([None] * 2000, truth)
+    assert nobody.accuracy() == 0 and nobody.summary()["unparseable"] == 1 and nobody.summary()["mean_iou"] == 0
+    whole = ground([np.array([[0, 0, 800, 800]])] * 2000, truth)
+    assert whole.accuracy() == 0 and whole.summary()["mean_iou"] < 0.03
+    assert ground(list(boxes(2000, rng)[:, None]), truth).accuracy() < 0.01
+    assert ground(list(truth[:, None, [1, 0, 3, 2]]), truth).accuracy() < 0.1  # axes swapped
+    for scale in (1 / 800, 100 / 800, 1000 / 800):  # coordinates of another scale
+        assert ground(list(truth[:, None] * scale), truth).accuracy() < 0.25
+    grid = np.array([[x, y, x + 80, y + 80] for x in range(0, 800, 40) for y in range(0, 800, 40)], float)
+    assert ground([grid] * 2000, truth).accuracy() < 0.02  # many guesses: the first counts
+    backwards = truth[:, [2, 3, 0, 1]]
+    assert ground(list(backwards[:, None]), truth).accuracy() == 0
+    for odd in (np.nan, np.inf, -np.inf, 1e300):
+        assert ground([np.full((1, 4), odd)] * 2000, truth).accuracy() == 0
+    assert ground(list(truth[:, None]), truth).accuracy(0.999) == 1
+
+
+def test_unanswered_expressions_stay_in_the_denominator():
+    truth = boxes(10, np.random.default_rng(2))
+    half = [truth[n : n + 1] if n < 5 else None for n in range(10)]
+    assert ground(half, truth).accuracy() == 0.5
+
+
+def test_average_precision_is_not_fooled():
+    rng = np.random.default_rng(3)
+    truth = [boxes(5, rng) for _ in range(20)]
+    perfect = [(t, np.ones(5)) for t in truth]
+    assert average_precision(perfect, truth) == pytest.approx(1)
+    one_easy = [(t[:1], np.ones(1)) for t in truth]
+    assert average_precision(one_easy, truth) < 0.22
+    copies = [(np.repeat(t, 10, 0), np.ones(50)) for t in truth]
+    assert average_precision(copies, truth) < 0.3
+    assert average_precision([(np.empty((0, 4)), np.empty(0))] * 20, truth) == 0
+    noise = [(boxes(300, rng), rng.random(300)) for _ in truth]
+    assert average_precision(noise, truth) < 0.05
+
+
+def test_captions_that_say_nothing():
+    references = [[f"a {c} beside a {CLASSES[(i + 3) % 8]} with some trees"] for i, c in enumerate(CLASSES * 5)]
+    honest = score_captions([r[0] for r in references], references)
+    assert honest["bleu4"] == pytest.approx(1) and honest["rouge_l"] == pytest.approx(1) and honest["cider"] > 3
+    for text in ("", ".", "a a a a a a", "the", "🏠", "x" * 500, "with some trees"):
+        score = score_captions([text] * 40, references)
+        assert score["cider"] < 0.35 * honest["cider"] and score["bleu4"] < 0.15, text
+    constant = score_captions([references[0][0]] * 40, references)
+    assert constant["cider"] < 0.5 * honest["cider"]
+
+
+def test_every_metric_of_the_command_is_under_attack():
+    assert set(METRICS) == {"vqa", "classify", "count", "choice", "grounding", "caption"}
+    records = [{"prediction": "", "answer": a, "options": CLASSES} for a in TRUTH]
+    assert score_records(records, "choice")["accuracy"] == score_records(records, "classify")["accuracy"] == 0
+    boxes_ = [{"prediction": text, "answer": [10, 10, 50, 50], "size": [100, 100]}
+              for text in ("", "[]", "[1,2,3]", "[a,b,c,d]", "nowhere", "[0,0,100,100]")]  # fmt: skip
+    assert score_records(boxes_, "grounding")["accuracy"] == 0
+
+
+def test_what_legacy_scorers_give_away():
+    """The table of docs: the same empty or random answers, by published scorers."""
+    rng = np.random.default_rng(4)
+    unit = boxes(4000, rng, 16, 240) / 800
+    other = boxes(4000, rng, 16, 240) / 800
+    assert 0.2 < LEGACY["lhrs-bot-grounding"].score(other, unit) < 0.45
+    assert LEGACY["lhrs-bot-grounding"].score([[0.1, 0.1, 0.2, 0.2]], [[0.3, 0.3, 0.4, 0.4]]) == 1
+    middle = np.tile([0.4, 0.4, 0.6, 0.6], (4000, 1))
+    assert LEGACY["lhrs-bot-grounding"].score(middle, unit) > 0.35
+    nothing = [""] * 400
+    for name in ("lhrs-bot-vqa", "scorers-substring", "rsevalkit-substring", "choice-template"):
+        assert LEGACY[name].score(nothing, TRUTH) == 1, name
+    assert LEGACY["scorers-substring"].score(["1"] * 3, ["10", "21", "1"]) == 1
+    letters = ["ABCD"[a] for a in LETTER_TRUTH]
+    assert LEGACY["lhrs-bot-bench"].score(["("] * 400, letters) == letters.count("A") / 400
+    assert LEGACY["lhrs-bot-bench"].score(["Answer: B"] * 400, letters) == letters.count("A") / 400
+    assert LEGACY["rsthinker-contains"].score([" ".join(CLASSES)] * 400, TRUTH) == 1
+    assert LEGACY["rsthinker-contains"].score(["yes and no"] * 400, YES_NO) == 1
+    assert LEGACY["earthdial-recall"].score([" ".join(CLASSES)] * 400, TRUTH) == 1
+    assert LEGACY["xlrs-regex"].score(["B. parking lot"], ["B"]) == 0
+    assert LEGACY["xlrs-regex"].score(["Option B"], ["B"]) == 1
+    assert LEGACY["vhm-presence"].score(["No"] * 5, ["no"] * 5) == 0
+    near = np.array([[0.1, 0.1, 0.3, 0.3]])
+    beside = np.array([[0.3, 0.1, 0.5, 0.3]])
+    assert LEGACY["rsthinker-grounding"].score(near * 3, near * 3 + 0.02) == 1
+    assert ground([beside * 800], near * 800).accuracy() == 0

@@ -1,0 +1,85 @@
+"""`lhrs score` on files, right and wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[2] / "src"
+
+
+def score(path, *options):
+    command = [sys.executable, "-m", "lhrs", "score", str(path), *options]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(SRC)})
+
+
+def write(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_one_json_object(tmp_path):
+    records = [
+        {"prediction": "Yes.", "answer": "yes", "type": "presence", "confidence": 0.9},
+        {"prediction": "", "answer": "no", "type": "presence", "confidence": 0.2},
+        {"prediction": "7", "answer": "9", "type": "count", "confidence": 0.5},
+    ]
+    done = score(write(tmp_path / "p.jsonl", records), "--metric", "vqa", "--json", "--legacy", "rsevalkit-substring")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["accuracy"] == pytest.approx(1 / 3) and found["unparseable"] == pytest.approx(1 / 3)
+    assert found["by"] == {"count": 0, "presence": 0.5} and found["count_mae"] == 2 and found["n"] == 3
+    assert found["legacy rsevalkit-substring"] == pytest.approx(1 / 3) and "ece" in found and len(found["interval"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("metric", "record", "options"),
+    [
+        ("classify", {"prediction": "Sea_Lake", "answer": "sea lake"}, ()),
+        ("count", {"prediction": "twelve", "answer": "12"}, ()),
+        ("choice", {"prediction": "(b)", "answer": "B", "options": ["x", "y"]}, ()),
+        ("choice", {"prediction": "y", "answer": 1, "options": ["x", "y"]}, ()),
+        ("grounding", {"prediction": "[10, 10, 50, 50]", "answer": [10, 10, 50, 50]}, ()),
+        ("grounding", {"prediction": [10, 10, 50, 50], "answer": "[10, 10, 50, 50]"}, ()),
+        ("grounding", {"prediction": "(100,100),(500,500)", "answer": [10, 10, 50, 50], "size": [100, 100]},
+         ("--boxes", "qwen")),
+    ],
+)  # fmt: skip
+def test_every_metric_knows_a_right_answer(tmp_path, metric, record, options):
+    done = score(write(tmp_path / "p.jsonl", [record]), "--metric", metric, "--json", *options)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["accuracy"] == 1
+
+
+def test_captions_and_circular_choices(tmp_path):
+    captions = [{"prediction": "a river", "answer": ["a river", "the water"]}, {"prediction": "x", "answer": "y"}]
+    found = json.loads(score(write(tmp_path / "c.jsonl", captions), "--metric", "caption", "--json").stdout)
+    assert found["n"] == 2 and 0 < found["bleu1"] < 1
+    turned = [{"prediction": "A", "answer": letter, "options": ["x", "y"], "group": "q"} for letter in "AB"]
+    found = json.loads(score(write(tmp_path / "q.jsonl", turned), "--metric", "choice", "--json").stdout)
+    assert found["accuracy"] == 0.5 and found["circular"] == 0 and found["chance"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "line"),
+    [
+        ("", "vqa", "no records"),
+        ("{", "vqa", "not valid JSON"),
+        ('{"prediction": "a"}', "vqa", "record 1 has no 'answer'"),
+        ('{"prediction": "a", "answer": "b"}', "choice", "does not fit the metric 'choice'"),
+        ('{"prediction": "a", "answer": "many"}', "count", "does not fit the metric 'count'"),
+        ('{"prediction": "a", "answer": "b"}', "beauty", "no metric 'beauty'; known: vqa"),
+        ('{"prediction": "a", "answer": "C", "options": ["x", "y"]}', "choice", "is no index, letter or text"),
+    ],
+)
+def test_wrong_files_are_one_line(tmp_path, text, metric, line):
+    (tmp_path / "p.jsonl").write_text(text)
+    done = score(tmp_path / "p.jsonl", "--metric", metric)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and line in done.stderr, done.stderr
+
+
+def test_legacy_scorers_are_listed(tmp_path):
+    assert "lhrs-bot-grounding" in score(tmp_path, "--metric", "vqa", "--legacy", "list").stdout
