@@ -1,4 +1,4 @@
-"""Answers that try to be right without knowing: none may beat what it honestly deserves; and what old scorers give them."""
+"""Answers that try to be right without knowing: none may beat what it honestly deserves; what old scorers give."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ NUMBERS = [str(i) for i in RNG.integers(0, 30, 400)]
 REFUSAL = "I'm sorry, I can't answer that."
 
 NOTHING = {
-    "empty": "", "space": "  ", "dot": ".", "refusal": REFUSAL, "letter e": "e", "newline": "\n", "unicode": "ａ́🏠",
+    "empty": "", "space": "  ", "dot": ".", "refusal": REFUSAL, "letter e": "e", "newline": "\n", "unicode": "\uff41\u0301🏠",
     "null byte": "\0", "html": "<b></b>", "quote": '"', "very long": "x" * 10_000,
 }  # fmt: skip
 

@@ -109,7 +109,7 @@ def test_average_precision_by_hand():
 
 
 def texts(rng, count):
-    words = "a the river road with many green trees beside large parking lot and some buildings near white".split()
+    words = ["a", "the", "river", "road", "with", "many", "green", "trees", "beside", "large", "lot", "and", "near"]
     one = lambda: " ".join(rng.choice(words, rng.integers(0, 14)))  # noqa: E731
     return [one() for _ in range(count)], [[one() or "a" for _ in range(rng.integers(1, 6))] for _ in range(count)]
 

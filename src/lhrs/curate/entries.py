@@ -1,0 +1,95 @@
+"""What curation needs to know of each sample, whatever the format it was read from."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lhrs.align.records import read_index
+from lhrs.data.dataset import Dataset, guess_reader, open_dataset
+from lhrs.schema import Sample
+
+ALIGN = "align"
+"""The reader of data sets that have facts, footprints, and shares of nodata and cloud."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A sample, without its pixels."""
+
+    id: str
+    images: tuple[str, ...]
+    answers: tuple[str, ...]
+    """What the assistant says, turn by turn."""
+    said: bytes
+    """Tells samples of the same images apart by all that is said of them: turns, labels, boxes."""
+    credit: str
+    """Attribution, or the licence."""
+    facts: Sequence[dict[str, Any]] | None = None
+    footprint: bytes | None = None
+    """WKB, longitude and latitude."""
+    nodata_share: float | None = None
+    """As the data say; so the next."""
+    cloud_share: float | None = None
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.answers)
+
+
+def open_samples(path: Path, reader: str | None = None, split: str | None = None) -> tuple[Dataset, bool]:
+    """Return the samples at `path`, and whether they are an alignment data set.
+
+    Raises:
+        ConfigError: no reader fits, or several do.
+        DataError: something is missing or broken.
+    """
+    name = reader or guess_reader(path)
+    return open_dataset(path, name, split), name == ALIGN
+
+
+def read_entries(dataset: Dataset, is_align: bool) -> list[Entry]:
+    """Return all samples in their order.
+
+    Raises:
+        DataError: an annotation is broken.
+    """
+    if not is_align:
+        return [_entry(sample) for sample in dataset]
+    names = ("facts", "geometry", "nodata_share", "cloud_share")
+    rows = read_index(dataset.root, names)
+    columns = [rows[name] for name in names]
+    return [
+        _entry(sample, *(column[n].as_py() for column in columns))  # row by row: all facts at once would fill memory
+        for n, sample in enumerate(dataset)
+    ]
+
+
+def _entry(
+    sample: Sample,
+    facts: Sequence[dict[str, Any]] | None = None,
+    footprint: bytes | None = None,
+    nodata_share: float | None = None,
+    cloud_share: float | None = None,
+) -> Entry:
+    about = sample.model_dump(mode="json", include={"turns", "labels", "boxes"})
+    answers = (turn.text for turn in sample.turns if turn.role == "assistant")
+    return Entry(
+        sample.id, tuple(sample.images), tuple(text for text in answers if text.strip()),
+        hashlib.sha256(json.dumps(about).encode()).digest(), sample.attribution or sample.licence,
+        facts, footprint, nodata_share, cloud_share,
+    )  # fmt: skip
+
+
+def stamp(path: str | os.PathLike[str]) -> list[tuple[str, int, int]]:
+    """Return what changes when a file, or one of a folder's files, does; nothing if there is none."""
+    if os.path.isdir(path):
+        return [part for name in sorted(os.listdir(path)) for part in stamp(os.path.join(path, name))]
+    try:
+        about = os.stat(path)
+    except OSError:
+        return []
+    return [(os.fspath(path), about.st_size, about.st_mtime_ns)]

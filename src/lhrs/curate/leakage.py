@@ -1,0 +1,58 @@
+"""What of a data set gives a test set away: the same image, a near one, or the same ground."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lhrs.curate.duplicates import HashIndex, Likeness, Match, most_similar
+
+_BLOCK = 1024
+_OVERLAP = 0.01
+"""Share of a footprint that must lie in another's: neighbours overlap by rounding."""
+
+
+def find_leaks(likeness: Likeness, images: np.ndarray, test: np.ndarray) -> list[Match | None]:
+    """Return the nearest test image of each image that is near one: by hash, else by embedding.
+
+    Args:
+        likeness: of all images.
+        images: rows `(N,)`.
+        test: rows `(T,)`.
+    """
+    index = HashIndex(likeness.hashes[test], likeness.bits)
+    found: list[Match | None] = []
+    for row in images:
+        near, _ = index.near(likeness.hashes[row])
+        hit = likeness.by_hash(np.array([row]), test[near, None]) if len(near) else None
+        found.append(Match(int(near[hit[0]]), bits=hit[1]) if hit else None)
+    if likeness.embeddings is not None:
+        theirs = likeness.embeddings[test, None]
+        for start in range(0, len(images), _BLOCK):
+            where, cosines = most_similar(likeness.embeddings[images[start : start + _BLOCK], None], theirs)
+            for n, (at, cosine) in enumerate(zip(where.tolist(), cosines.tolist(), strict=True), start):
+                if found[n] is None and cosine >= likeness.similarity:
+                    found[n] = Match(at, similarity=round(cosine, 4))
+    return found
+
+
+def find_overlaps(footprints: Sequence[bytes | None], test_footprints: Sequence[bytes]) -> list[int | None]:
+    """Return for each footprint the first one of a test set that covers more than a hundredth of it.
+
+    Args:
+        footprints: WKB, longitude and latitude.
+        test_footprints: likewise.
+    """
+    import shapely
+
+    shapes = shapely.from_wkb(np.array(test_footprints, object))
+    tree = shapely.STRtree(shapes)
+    found: list[int | None] = []
+    for footprint in footprints:
+        near = shares = np.empty(0, np.int64)
+        if footprint is not None:
+            shape = shapely.from_wkb(footprint)
+            near = np.sort(tree.query(shape))
+            shares = shapely.area(shapely.intersection(shapes[near], shape)) / shapely.area(shape)
+        over = near[shares > _OVERLAP]
+        found.append(int(over[0]) if len(over) else None)
+    return found
