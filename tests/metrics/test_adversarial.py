@@ -19,7 +19,8 @@ NUMBERS = [str(i) for i in RNG.integers(0, 30, 400)]
 REFUSAL = "I'm sorry, I can't answer that."
 
 NOTHING = {
-    "empty": "", "space": "  ", "dot": ".", "refusal": REFUSAL, "letter e": "e", "newline": "\n", "unicode": "\uff41\u0301🏠",
+    "empty": "", "space": "  ", "dot": ".", "refusal": REFUSAL, "letter e": "e", "newline": "\n",
+    "unicode": "\uff41\u0301🏠",
     "null byte": "\0", "html": "<b></b>", "quote": '"', "very long": "x" * 10_000,
 }  # fmt: skip
 

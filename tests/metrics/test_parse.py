@@ -27,7 +27,8 @@ OPTIONS = ["a river", "an airport", "parking lot", "forest"]
         ("", None), (" ", None), ("E", None), ("AB", None), ("A, B", None), ("A B C D", None), ("A or B", None),
         ("B. a river", None), ("Based on the image", None), ("A large river", None), ("A lake", None),
         ("It is not B", None), ("B because it has runways", None), ("river airport", None), ("I can't tell", None),
-        ("The answer", None), ("ABCD", None), ("e", None), (".", None), ("\uff22", 1), ("\u0412", None),  # wide; Cyrillic
+        ("The answer", None), ("ABCD", None), ("e", None), (".", None),
+        ("\uff22", 1), ("\u0412", None),  # wide; Cyrillic
     ],
 )  # fmt: skip
 def test_choices(text, index):
@@ -39,7 +40,8 @@ def test_choices(text, index):
     [
         ("12", 12), ("12.", 12), ("twelve", 12), ("There are 12 buildings.", 12), ("1,234", 1234), ("3.5", 3.5),
         ("-2", -2), ("12 or 13", None), ("10-12", None), ("none", None), ("", None), ("many", None),
-        ("two or three", None), ("12 12", 12), ("123m2", None), ("1.2.3", None), ("two", 2), ("zero", 0), ("\uff11\uff12", 12),
+        ("two or three", None), ("12 12", 12), ("123m2", None), ("1.2.3", None), ("two", 2), ("zero", 0),
+        ("\uff11\uff12", 12),
     ],
 )  # fmt: skip
 def test_numbers(text, value):

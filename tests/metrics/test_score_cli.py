@@ -32,10 +32,8 @@ def test_one_json_object(tmp_path):
     found = json.loads(done.stdout)
     assert found["accuracy"] == pytest.approx(1 / 3) and found["unparseable"] == pytest.approx(1 / 3)
     assert found["by"] == {"count": 0, "presence": 0.5} and found["count_mae"] == 2 and found["n"] == 3
-    assert (
-        found["legacy rsevalkit-substring"] == pytest.approx(1 / 3) and "ece" in found
+    assert found["legacy rsevalkit-substring"] == pytest.approx(1 / 3) and "ece" in found
     assert len(found["interval"]) == 2
-    )
 
 
 @pytest.mark.parametrize(
