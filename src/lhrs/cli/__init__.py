@@ -18,6 +18,7 @@ _COMMANDS = {
     "instruct": ("instruct", "Make questions and answers about images (LHRS-Instruct, -Plus)."),
     "curate": ("curate", "Keep what is worth learning from: no duplicates, no leaks, the best of the rest."),
     "data": ("data", "Look at conversation data, and find what is wrong with it."),
+    "eval": ("evaluate", "Score a model on benchmarks, beside what is reached without looking."),
     "score": ("score", "Score a file of answers."),
     "train": ("train", "Train a model as a run file says."),
     "pretrain": ("pretrain", "Teach a backbone on images without labels (CMID)."),
@@ -51,7 +52,7 @@ class _Lazy(TyperGroup):
         if hasattr(module, "app"):
             return typer.main.get_command(module.app)
         one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        one.command(cmd_name)(getattr(module, cmd_name))
+        one.command(cmd_name)(getattr(module, cmd_name, None) or getattr(module, file))
         return typer.main.get_command(one)
 
 

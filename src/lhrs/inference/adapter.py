@@ -32,6 +32,10 @@ class Adapter:
         "Locate {expression} in the image. Answer only with the bounding boxes, each as [x1, y1, x2, y2] with whole "
         "numbers from 0 (left, top) to 1000 (right, bottom)."
     )
+    short = "{question} Answer with one word or one number only."
+    """For benchmarks whose answers are a word or a number."""
+    choose = "{question}\n{options}\nAnswer with the letter of the right option only."
+    """For benchmarks of single choices; options come one a line with their letters."""
     count = "How many {thing} are there in this image? Answer with a number only."
 
     def read_boxes(self, text: str, seen_wh: Size) -> ParsedBoxes:

@@ -53,6 +53,11 @@ def load(model: str | Path | None = None, device: str | None = None) -> Assistan
     return Assistant(TransformersRuntime(source, device))
 
 
+def model_folder(model: str | Path) -> Path:
+    """Return where a model lies, as far as it is a folder here; else what was given, as a path."""
+    return _EMBEDDED_FOLDER if str(model) == EMBEDDED else Path(model)
+
+
 def _is_ours(source: str) -> bool:
     """Tell an LHRS model from others by its configuration, without loading it."""
     from transformers import PreTrainedConfig

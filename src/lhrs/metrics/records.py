@@ -12,7 +12,7 @@ import numpy as np
 from lhrs.boxes import STYLES, parse_boxes
 from lhrs.errors import ConfigError, DataError
 from lhrs.metrics import labels
-from lhrs.metrics.captioning import score_captions
+from lhrs.metrics.captioning import cider, score_captions, tokenize
 from lhrs.metrics.confidence import aurc, ece
 from lhrs.metrics.legacy import LEGACY
 from lhrs.metrics.overlap import ground
@@ -141,14 +141,41 @@ def _pixel_boxes(text: str) -> np.ndarray:
 
 
 def _caption(records: Sequence[Record], boxes: str) -> dict[str, Any]:
-    references = [[str(a)] if isinstance(a, str) else [str(x) for x in a] for a in (r["answer"] for r in records)]
-    return score_captions(_texts(records, "prediction"), references)
+    return score_captions(_texts(records, "prediction"), [_references(record) for record in records])
+
+
+def _references(record: Record) -> list[str]:
+    answer = record["answer"]
+    return [answer] if isinstance(answer, str) else [str(text) for text in answer]
 
 
 METRICS: dict[str, Callable[[Sequence[Record], str], dict[str, Any]]] = {
     "vqa": _vqa, "classify": _classify, "count": _count, "choice": _choice, "grounding": _grounding,
     "caption": _caption,
 }  # fmt: skip
+
+
+def per_sample(records: Sequence[Record], metric: str) -> np.ndarray:
+    """Return float64 `(N,)`, how good each record is: 1 or 0, the overlap's being at least a half, or CIDEr.
+
+    What paired tests compare, and what pages of errors are sorted by.
+    """
+    said = _texts(records, "prediction")
+    if metric == "grounding":
+        truth = np.array([_box(r, "answer", "pixels")[0] for r in records])
+        return (ground([_box(r, "prediction", "pixels") for r in records], truth).iou >= 0.5).astype(float)
+    if metric == "caption":
+        known = [[tokenize(text) for text in _references(r)] for r in records]
+        return cider([tokenize(text) for text in said], known)
+    answers = _texts(records, "answer")
+    if metric == "choice":
+        options = [[str(o) for o in r["options"]] for r in records]
+        truth_ = [_index(r["answer"], offered) for r, offered in zip(records, options, strict=True)]
+        return labels.choose(said, truth_, options).right.astype(float)
+    if metric == "classify":
+        offered = sorted({str(o) for r in records for o in r.get("options") or ()}) or None
+        return labels.classify(said, answers, offered).right.astype(float)
+    return (labels.vqa if metric == "vqa" else labels.counts)(said, answers).right.astype(float)
 
 
 def legacy_score(records: Sequence[Record], name: str) -> float:

@@ -17,3 +17,5 @@ class LhrsBot(Adapter):
     classify = "[CLS] Choose the best categories describe the image from: {options}"
     ground = "[VG] Please output the coordinate of the following object: {expression}"
     count = "[VQA] How many {thing} are there?"
+    short = "[VQA] {question}"
+    choose = "{question}\nChoices: {options} Answer from the given choices with A., B., C., D., etc."

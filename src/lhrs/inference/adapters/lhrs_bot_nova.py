@@ -17,4 +17,5 @@ class LhrsBotNova(Adapter):
     scene = "[CLS] What is the category of this image?"
     classify = "[CLS] Choose the best categories describe the image from: {options}"
     ground = "[DET] Please output the coordinate of the following object: {expression}"
+    short = "[CONSIZE] {question} Answer in a single word. Answer:"
     count = "[CONSIZE] How many {thing} are there? Answer in a single word. Answer:"

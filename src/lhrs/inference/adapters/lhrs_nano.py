@@ -15,6 +15,8 @@ class LhrsNano(Adapter):
     classify = "which of these best describes the image: {options}?"
     ground = "locate {expression}."
     count = "how many {thing} are there?"
+    short = "{question}"
+    choose = "{question}\n{options}"
 
     def box_constraint(self, vocabulary: Vocabulary) -> Constraint:
         """See `Adapter.box_constraint`."""

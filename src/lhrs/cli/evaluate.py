@@ -1,0 +1,115 @@
+"""`lhrs eval`: ask a model what a benchmark asks, and score it."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from lhrs.cli.terminal import note
+
+
+def evaluate(
+    benchmarks: list[str] = typer.Argument(
+        None, help="NAME=PATH of the data, such as eurosat=data/EuroSAT.", metavar="BENCH..."
+    ),
+    model: str = typer.Option("lhrs-nano", "--model", "-m", help="Folder, hub id or URL of a server."),
+    out: Path = typer.Option(Path("results/eval"), "--out", "-o", help="Folder of answers and scores; gone on with."),
+    protocol: str = typer.Option("free", help="free, constrained (to the options), or circular (all rotations)."),
+    limit: int | None = typer.Option(None, min=1, help="Only so many questions, spread evenly.", show_default=False),
+    controls: bool = typer.Option(True, help="Ask without the image and with another's too."),
+    batch_size: int = typer.Option(16, min=1, help="Questions at a time; does not change the answers."),
+    against: Path | None = typer.Option(
+        None, help="Folder of another model's answers, to compare with.", show_default=False
+    ),
+    device: str | None = typer.Option(None, help="cpu, cuda, ...", show_default=False),
+    show_list: bool = typer.Option(False, "--list", help="Name the benchmarks and how to get them."),
+) -> None:
+    """Score a model on benchmarks, strictly, beside what is reached without looking."""
+    from lhrs.errors import ConfigError
+    from lhrs.evaluation.asking import PROTOCOLS, VARIANTS, put
+    from lhrs.evaluation.benchmark import benchmark_names, find_benchmark
+    from lhrs.evaluation.report import PAGE, compare, score_answers, table, write_errors, write_report
+    from lhrs.evaluation.runner import answer_all, model_hash
+    from lhrs.inference.load import load, model_folder
+
+    if show_list:
+        for name in benchmark_names():
+            found = find_benchmark(name)
+            typer.echo(f"{name:14} {found.metric:10} {found.obtain}")
+        return
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"--protocol is one of {', '.join(PROTOCOLS)}, not {protocol!r}.")
+    if not benchmarks:
+        raise ConfigError(f"name a benchmark and its data, NAME=PATH; known: {', '.join(benchmark_names())}.")
+    opened = []
+    for given in benchmarks:
+        named, _, path = given.partition("=")
+        name, _, split = named.partition(":")
+        found = find_benchmark(name)
+        if not path:
+            raise ConfigError(f"where is {name}? Say {name}=PATH. {found.obtain}")
+        opened.append(found(path, split or None))
+    items = {benchmark.name(): _spread(benchmark.items(), limit) for benchmark in opened}
+    runtime = load(model, device).runtime
+    hashed = model_hash(str(model_folder(model)), runtime.name)
+    results = []
+    for benchmark in opened:
+        asked = put(items[benchmark.name()], benchmark.metric, runtime.adapter, protocol)
+        folder = out / benchmark.name()
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for variant in VARIANTS if controls else VARIANTS[:1]:
+            with _counting(f"{benchmark.name()} {variant}", len(asked)) as done:
+                rows[variant] = answer_all(
+                    runtime, hashed, asked, benchmark.metric, variant, folder / f"{variant}.jsonl", batch_size, 0, done
+                )
+        results.append({"model_hash": hashed, **score_answers(benchmark, asked, rows, protocol)})
+        write_errors(benchmark, asked, rows["asked"], folder / PAGE)
+        if against is not None:
+            theirs = _answers(against / benchmark.name() / "asked.jsonl", asked)
+            results[-1]["against"] = compare(benchmark, asked, rows["asked"], theirs)
+    write_report(results, runtime.name, out)
+    typer.echo(table(results, runtime.name), nl=False)
+    for one in results:
+        if "against" in one:
+            told = one["against"]
+            low, high = told["interval"]
+            typer.echo(
+                f"{one['benchmark']}: {told['difference']:+.3f} ({low:+.3f} to {high:+.3f}), p = {told['p']:.4f}"
+            )
+    note(f"{out}: answers, scores and pages of errors")
+
+
+def _spread(items: list, limit: int | None) -> list:
+    if limit is None or limit >= len(items):
+        return items
+    return [items[(2 * n + 1) * len(items) // (2 * limit)] for n in range(limit)]
+
+
+def _answers(path: Path, asked: list) -> list[dict[str, Any]]:
+    """Return the other model's answers to the same questions.
+
+    Raises:
+        DataError: it has not answered all of them.
+    """
+    from lhrs.data.dataset import read_json_lines
+    from lhrs.errors import DataError
+
+    found = {(row["id"], row["rotation"]): row for _, row in read_json_lines(path)}
+    missing = [one.item.id for one in asked if (one.item.id, one.rotation) not in found]
+    if missing:
+        raise DataError(f"{path} has no answer to {missing[0]} and {len(missing) - 1} more of these questions.")
+    return [found[one.item.id, one.rotation] for one in asked]
+
+
+def _counting(what: str, total: int) -> Any:
+    """Show a bar that moves by any number."""
+    from contextlib import contextmanager
+
+    from lhrs.cli.terminal import progress
+
+    @contextmanager
+    def bar() -> Any:
+        with progress(what, total) as advance:
+            yield lambda count: [advance() for _ in range(count)]
+
+    return bar()

@@ -1,0 +1,94 @@
+"""How a benchmark's questions are put to a model, and what of its reply is kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lhrs.evaluation.benchmark import Item, Metric
+from lhrs.inference.adapter import Adapter
+from lhrs.inference.runtime import Reply, Request
+from lhrs.metrics.labels import rotations
+from lhrs.metrics.parse import LETTERS
+
+PROTOCOLS = ("free", "constrained", "circular")
+"""`free`: the model writes what it will, parsed strictly. `constrained`: it can write nothing but an option, where
+there are options. `circular`: choices are asked once for each rotation of their options, freely; right if all are."""
+VARIANTS = ("asked", "blind", "shuffled")
+"""With its image, with none, with another's: what a model knows without looking is not seeing."""
+_LENGTHS = {"classify": 32, "vqa": 32, "count": 16, "choice": 16, "grounding": 64, "caption": 128}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question as it is put."""
+
+    item: Item
+    rotation: int
+    prompt: str
+    choices: tuple[str, ...] | None
+    """What the reply is restricted to."""
+
+
+def put(items: Sequence[Item], metric: Metric, adapter: Adapter, protocol: str) -> list[Asked]:
+    """Return the questions as they are put to a model."""
+    found = []
+    for item in items:
+        if metric == "choice" and protocol == "circular":
+            for n, (options, answer) in enumerate(rotations(item.options, int(item.answer))):  # type: ignore[arg-type]
+                turned = replace(item, options=tuple(options), answer=answer)
+                found.append(Asked(turned, n, _prompt(turned, metric, adapter), None))
+        else:
+            found.append(Asked(item, 0, _prompt(item, metric, adapter), _choices(item, metric, protocol)))
+    return found
+
+
+def _prompt(item: Item, metric: Metric, adapter: Adapter) -> str:
+    if metric == "classify":
+        return adapter.classify.replace("{options}", ", ".join(_plain(option) for option in item.options))
+    if metric == "choice":
+        lines = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, item.options, strict=False))
+        return adapter.choose.replace("{question}", item.question).replace("{options}", lines)
+    if metric == "grounding":
+        return adapter.ground.replace("{expression}", item.question)
+    if metric == "caption":
+        return item.question or adapter.caption
+    return adapter.short.replace("{question}", item.question)
+
+
+def _choices(item: Item, metric: Metric, protocol: str) -> tuple[str, ...] | None:
+    if protocol != "constrained" or not item.options:
+        return None
+    return tuple(LETTERS[: len(item.options)]) if metric == "choice" else tuple(_plain(o) for o in item.options)
+
+
+def _plain(label: str) -> str:
+    from lhrs.metrics.parse import label_key
+
+    return label_key(label)
+
+
+def request(asked: Asked, metric: Metric, pixels: tuple[np.ndarray, ...]) -> Request:
+    """Return what a runtime is asked."""
+    form = "boxes" if metric == "grounding" else "text"
+    return Request(pixels, asked.prompt, asked.choices, form, max_new_tokens=_LENGTHS[metric])  # type: ignore[arg-type]
+
+
+def kept(reply: Reply, metric: Metric, size_wh: tuple[int, int]) -> dict[str, object]:
+    """Return what is stored of a reply: its text, its confidence, its boxes in pixels of the image."""
+    confidence = reply.sequence_probability
+    found: dict[str, object] = {
+        "prediction": reply.text, "confidence": None if confidence is None else round(confidence, 6)
+    }  # fmt: skip
+    if metric == "grounding":
+        found["boxes"] = [[round(float(v), 3) for v in box] for box in reply.boxes * np.tile(size_wh, 2)]
+    return found
+
+
+def record(asked: Asked, row: dict, metric: Metric) -> dict:
+    """Return a record for `lhrs.metrics.records`."""
+    item = asked.item
+    prediction = row["boxes"] if metric == "grounding" else row["prediction"]
+    found = {"prediction": prediction, "answer": item.answer, "options": item.options or None, "type": item.type,
+             "confidence": row["confidence"], "group": item.id}  # fmt: skip
+    return {key: value for key, value in found.items() if value is not None}

@@ -1,0 +1,13 @@
+"""AID (Xia et al., 2017, arXiv:1608.05167)."""
+
+from lhrs.evaluation.benchmark import SceneBenchmark
+
+
+class AID(SceneBenchmark):
+    """Thirty scene classes, 600 pixels a side; LHRS-Bot scores all 10,000 images."""
+
+    homepage = "https://captain-whu.github.io/AID/"
+    licence = "images of Google Earth: research only"
+    obtain = "Download AID from its homepage and unpack it."
+    num_classes = 30
+    own_split = "test"

@@ -1,0 +1,13 @@
+"""EuroSAT (Helber et al., 2019, arXiv:1709.00029), RGB."""
+
+from lhrs.evaluation.benchmark import SceneBenchmark
+
+
+class EuroSAT(SceneBenchmark):
+    """Ten land-cover classes, Sentinel-2 at 10 m, 64 pixels a side."""
+
+    homepage = "https://github.com/phelber/EuroSAT"
+    licence = "MIT"
+    obtain = "Download EuroSAT_RGB from https://zenodo.org/records/7711810 and unpack it."
+    num_classes = 10
+    own_split = "test"

@@ -1,0 +1,13 @@
+"""Functional Map of the World (Christie et al., 2018, arXiv:1711.07846), as folders of cropped images."""
+
+from lhrs.evaluation.benchmark import SceneBenchmark
+
+
+class Fmow(SceneBenchmark):
+    """Sixty-two kinds of buildings and land use."""
+
+    homepage = "https://github.com/fMoW/dataset"
+    licence = "https://github.com/fMoW/dataset/blob/master/LICENSE"
+    obtain = "Download fMoW-rgb as its homepage says and crop the boxes of its val split into <class>/<image>."
+    num_classes = 62
+    own_split = "val"

@@ -1,0 +1,60 @@
+"""LHRS-Bench (Muhtar et al., 2024, arXiv:2402.02544): 690 single choices about 108 images."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from lhrs.data.dataset import read_json
+from lhrs.errors import DataError
+from lhrs.evaluation.benchmark import Benchmark, Item
+
+_OPTION = re.compile(r"(?:^|[;\n]\s*|\s)([A-J])[.)]\s*")
+_FOLDERS = ("imgs_png", "imgs_jpg", "images", "")
+
+
+class LhrsBench(Benchmark):
+    """Eleven kinds of questions; one of several kinds counts in each. `--protocol circular` asks every rotation."""
+
+    metric = "choice"
+    homepage = "https://github.com/NJU-LHRS/LHRS-Bot"
+    licence = "images of Google Earth: research only"
+    layout = "a folder with qa.json and imgs_png/ (or imgs_jpg/)"
+    obtain = "Download LHRS-Bench from https://huggingface.co/datasets/PumpkinCat/LHRS_Data and unpack it."
+
+    def items(self) -> list[Item]:
+        path = self.root / "qa.json" if self.root.is_dir() else self.root
+        content = read_json(path)
+        try:
+            kinds = {int(str(key).split()[0]): " ".join(str(key).split()[1:]) for key in content.get("qtype", {})}
+            rows = [(entry, pair) for entry in content["data"] for pair in entry["qa_pairs"]]
+            items = [self._item(n, entry["filename"], pair, kinds) for n, (entry, pair) in enumerate(rows)]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{path} is not LHRS-Bench's format ({error!r}).") from None
+        return items
+
+    def _item(self, number: int, name: str, pair: dict[str, Any], kinds: dict[int, str]) -> Item:
+        options = split_options(pair["choices"])
+        letter = pair["answer"].strip().rstrip(".").upper()
+        answer = "ABCDEFGHIJ".index(letter)
+        if answer >= len(options):
+            raise ValueError(f"answer {letter} of {len(options)} options in question {number}")
+        types = pair.get("type") or []
+        named = "|".join(kinds.get(int(t), str(t)) for t in (types if isinstance(types, list) else [types]))
+        folder = self.root if self.root.is_dir() else self.root.parent
+        found = [folder / place / name for place in _FOLDERS]
+        image = next((path for path in found if path.exists()), found[0])
+        question = pair["question"].strip()
+        return Item(f"{number:04d}/{name}", (str(image),), question, answer, tuple(options), named or None)
+
+
+def split_options(text: str) -> Sequence[str]:
+    """Return the texts of `A. one; B. two; C. three.`; letters must come in order."""
+    marks: list[re.Match[str]] = []
+    for match in _OPTION.finditer(text):
+        if match[1] == "ABCDEFGHIJ"[len(marks)]:
+            marks.append(match)
+    ends = [*(match.start() for match in marks[1:]), len(text)]
+    found = [text[m.end() : end].strip().rstrip(";.").strip() for m, end in zip(marks, ends, strict=True)]
+    if len(found) < 2:
+        raise ValueError(f"no options in {text[:60]!r}")
+    return found

@@ -1,0 +1,13 @@
+"""METER-ML (Zhu et al., 2022, arXiv:2207.11166), NAIP images."""
+
+from lhrs.evaluation.benchmark import SceneBenchmark
+
+
+class MeterMl(SceneBenchmark):
+    """Six sources of methane, and none."""
+
+    homepage = "https://stanfordmlgroup.github.io/projects/meter-ml/"
+    licence = "CC-BY-4.0"
+    obtain = "Download it from its homepage and sort the NAIP images of the test split into <class>/<image>."
+    num_classes = 7
+    own_split = "test"

@@ -1,0 +1,13 @@
+"""NWPU-RESISC45 (Cheng et al., 2017, arXiv:1703.00121)."""
+
+from lhrs.evaluation.benchmark import SceneBenchmark
+
+
+class Resisc45(SceneBenchmark):
+    """Forty-five scene classes, 256 pixels a side."""
+
+    homepage = "https://gcheng-nwpu.github.io/#Datasets"
+    licence = "images of Google Earth: research only"
+    obtain = "Get it with torchgeo (`torchgeo.datasets.RESISC45(download=True)`) or from its homepage."
+    num_classes = 45
+    own_split = "test"

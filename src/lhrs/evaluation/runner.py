@@ -1,0 +1,136 @@
+"""Ask a model everything, once: answers are kept sample by sample, so that a stopped evaluation goes on.
+
+A row's key is a hash of the model, the image, the prompt and what the reply was restricted to. A question whose key is
+in the file is not asked again. Whatever the batch, and however often it was stopped, the file ends the same.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lhrs.evaluation.asking import Asked, kept, request
+from lhrs.evaluation.benchmark import Metric
+from lhrs.files import write_file
+from lhrs.imagery.open import open_image
+from lhrs.inference.runtime import Runtime
+
+_SAMPLE = 1 << 20
+
+
+def model_hash(model: str, name: str) -> str:
+    """Return a hash of a model: of a folder, all its files (of large ones the size, beginning and end), else its name.
+
+    Args:
+        model: as the user gave it.
+        name: as the runtime calls it.
+    """
+    hashed = hashlib.sha256(name.encode())
+    folder = Path(model)
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+        if path.is_file():
+            hashed.update(f"{path.relative_to(folder)}:{path.stat().st_size}".encode())
+            with path.open("rb") as file:
+                hashed.update(file.read(_SAMPLE))
+                if path.stat().st_size > 2 * _SAMPLE:
+                    file.seek(-_SAMPLE, 2)
+                    hashed.update(file.read())
+    return hashed.hexdigest()[:16]
+
+
+def answer_all(
+    runtime: Runtime,
+    model: str,
+    asked: Sequence[Asked],
+    metric: Metric,
+    variant: str,
+    path: Path,
+    batch_size: int = 16,
+    seed: int = 0,
+    done: Callable[[int], None] = lambda count: None,
+) -> list[dict[str, Any]]:
+    """Return a row per question, in their order.
+
+    Args:
+        runtime: the model.
+        model: its hash.
+        asked: the questions.
+        metric: of the benchmark.
+        variant: one of `lhrs.evaluation.asking.VARIANTS`.
+        path: of the answers, JSON lines; made or gone on with.
+        batch_size: questions at a time.
+        seed: of whose image is shown instead, in the variant `shuffled`.
+        done: called with the number of questions answered.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    images = _shown(asked, variant, seed)
+    keys = [_key(model, one, files) for one, files in zip(asked, images, strict=True)]
+    found = {row["key"]: row for row in _read(path)}
+    missing = [n for n, key in enumerate(keys) if key not in found]
+    done(len(keys) - len(missing))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        for start in range(0, len(missing), batch_size):
+            part = [n for n in missing[start : start + batch_size] if keys[n] not in found]
+            part = list({keys[n]: n for n in reversed(part)}.values())[::-1]  # asked twice, answered once
+            opened = [[open_image(image) for image in images[n]] for n in part]
+            pixels = [tuple(image.pixels for image in group) for group in opened]
+            replies = runtime.generate([request(asked[n], metric, p) for n, p in zip(part, pixels, strict=True)])
+            for n, group, reply in zip(part, opened, replies, strict=True):
+                size = (group[0].width, group[0].height) if group else (1, 1)
+                row = {"key": keys[n], "id": asked[n].item.id, "rotation": asked[n].rotation, "variant": variant,
+                       **kept(reply, metric, size)}  # fmt: skip
+                found[keys[n]] = row
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.flush()
+            done(len(part))
+    rows = [found[key] for key in keys]
+    once = dict(zip(keys, rows, strict=True)).values()
+    write_file(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in once))
+    return rows
+
+
+def _shown(asked: Sequence[Asked], variant: str, seed: int) -> list[tuple[str, ...]]:
+    """Return the files of the images that are shown with each question."""
+    if variant == "blind":
+        return [()] * len(asked)
+    if variant == "asked":
+        return [one.item.images for one in asked]
+    others = list(dict.fromkeys(one.item.images for one in asked))
+    order = np.random.default_rng(seed).permutation(len(others))
+    # A cycle through all images in random order: each gets another's.
+    after = {others[order[n]]: others[order[(n + 1) % len(order)]] for n in range(len(order))}
+    return [after[one.item.images] for one in asked]
+
+
+def _key(model: str, asked: Asked, files: Sequence[str]) -> str:
+    said = [model, [_digest(file) for file in files], asked.prompt, asked.choices, asked.item.id, asked.rotation]
+    return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).hexdigest()[:24]
+
+
+@lru_cache(maxsize=1 << 17)
+def _digest(file: str) -> str:
+    from lhrs.errors import DataError
+
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file whose last line may have been cut off."""
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return

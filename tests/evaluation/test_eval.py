@@ -1,0 +1,182 @@
+"""`lhrs eval`: any model, asked once, stopped or not, whatever the batch."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from tests.evaluation.test_benchmarks import lhrs_bench, picture
+from tests.inference.foreign import save
+from tests.inference.test_foreign import Server
+from tests.training.tiny import SRC, finish
+
+from lhrs.evaluation.asking import put
+from lhrs.evaluation.benchmark import find_benchmark
+from lhrs.evaluation.report import score_answers
+from lhrs.evaluation.runner import answer_all
+from lhrs.inference.load import load
+from lhrs.inference.runtime import Reply
+
+
+class Knows:
+    """Answers from the question alone, or not at all; counts how often it is asked."""
+
+    name = "knows"
+
+    def __init__(self, answer):
+        self.answer, self.asked = answer, []
+
+    def generate(self, requests, on_text=None):
+        self.asked += requests
+        return [Reply(self.answer(r), (), (0.5,)) for r in requests]
+
+
+def start(*words):
+    command = [sys.executable, "-m", "lhrs", "eval", *map(str, words)]
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(SRC)}, text=True, **pipes)
+
+
+def content(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    folder = lhrs_bench(tmp_path_factory.mktemp("bench"))
+    rng = np.random.default_rng(0)
+    for n in range(20):
+        from PIL import Image
+
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), np.uint8)).save(folder / f"imgs_png/{n}.png")
+    return folder
+
+
+def test_three_models_on_a_bench_of_sixty_questions(bench, tmp_path):
+    running = Server(True, True)
+    try:
+        models = {"nano": "lhrs-nano", "vlm": str(save("smolvlm", tmp_path / "smolvlm")), "server": running.url}
+        for name, model in models.items():
+            process = start(f"lhrs-bench={bench}", "--model", model, "--out", tmp_path / name, "--no-controls")
+            finish(process)
+            scores = json.loads((tmp_path / name / "scores.json").read_text())["results"][0]
+            assert scores["n"] == 60 and 0 <= scores["score"] <= 1 and scores["controls"]["chance"] == 0.25
+            assert set(scores["all"]["by"]) == {"identity", "quantity", "location"}
+            assert len((tmp_path / name / "lhrs-bench/asked.jsonl").read_text().splitlines()) == 60
+    finally:
+        running.server.should_exit = True
+    said = [[json.loads(line)["prediction"] for line in (tmp_path / n / "lhrs-bench/asked.jsonl").open()]
+            for n in ("nano", "server")]  # fmt: skip
+    assert said[0] == said[1]  # the server serves the same model
+
+
+def test_batches_do_not_change_the_file(bench, tmp_path):
+    for size in (1, 16):
+        finish(start(f"lhrs-bench={bench}", "--out", tmp_path / str(size), "--batch-size", size))
+    assert content(tmp_path / "1") == content(tmp_path / "16")
+    names = set(content(tmp_path / "1"))
+    assert names == {"scores.json", "scores.md", *(f"lhrs-bench/{n}" for n in
+                     ("asked.jsonl", "blind.jsonl", "shuffled.jsonl", "errors.html"))}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_goes_on_to_the_same_files(bench, tmp_path):
+    finish(start(f"lhrs-bench={bench}", "--out", tmp_path / "one"))
+    process = start(f"lhrs-bench={bench}", "--out", tmp_path / "two", "--batch-size", 1)
+    answers = tmp_path / "two/lhrs-bench/asked.jsonl"
+    while not (answers.exists() and answers.stat().st_size > 500):
+        assert process.poll() is None, finish(process)
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with answers.open("a") as file:
+        file.write('{"key": "cut of')
+    finish(start(f"lhrs-bench={bench}", "--out", tmp_path / "two"))
+    assert content(tmp_path / "two") == content(tmp_path / "one")
+
+
+def run(bench, answer, tmp_path, protocol="free", variants=("asked",), split=None):
+    benchmark = find_benchmark("lhrs-bench")(bench)
+    model = Knows(answer)
+    asked = put(benchmark.items(), benchmark.metric, load().runtime.adapter, protocol)
+    rows = {v: answer_all(model, "h", asked, benchmark.metric, v, tmp_path / f"{v}.jsonl") for v in variants}
+    return benchmark, asked, rows, model
+
+
+def test_nothing_is_asked_twice(bench, tmp_path):
+    *_, first = run(bench, lambda r: "A", tmp_path)
+    *_, second = run(bench, lambda r: "B", tmp_path)
+    assert len(first.asked) == 60 and not second.asked
+
+
+def test_a_constant_letter_is_found_out_by_rotation(bench, tmp_path):
+    benchmark, asked, rows, _ = run(bench, lambda r: "A", tmp_path, "circular")
+    assert len(asked) == 240
+    found = score_answers(benchmark, asked, rows, "circular")
+    assert found["score"] == 0 and found["n"] == 60 and found["all"]["accuracy"] == 0.25
+
+    def know(request):
+        number = next(i for i in benchmark.items() if i.question == request.question.splitlines()[0])
+        return number.options[number.answer]
+
+    benchmark, asked, rows, _ = run(bench, know, tmp_path / "b", "circular")
+    assert score_answers(benchmark, asked, rows, "circular")["score"] == 1
+
+
+def test_controls_see_nothing_and_something_else(bench, tmp_path):
+    images = {}
+
+    def remember(request):
+        images.setdefault(len(images), [i.tobytes() for i in request.images])
+        return "A"
+
+    run(bench, remember, tmp_path, variants=("asked", "blind", "shuffled"))
+    seen = list(images.values())
+    asked, blind, shuffled = seen[:60], seen[60:120], seen[120:]
+    assert all(not one for one in blind)
+    assert sorted(map(str, asked)) == sorted(map(str, shuffled))
+    assert not any(a == s for a, s in zip(asked, shuffled, strict=True))
+
+
+def test_constrained_answers_are_always_options(tmp_path):
+    for n in range(10):
+        picture(tmp_path / f"data/class{n}/a.png")
+    finish(
+        start(f"eurosat={tmp_path / 'data'}", "--out", tmp_path / "out", "--protocol", "constrained", "--no-controls")
+    )
+    scores = json.loads((tmp_path / "out/scores.json").read_text())["results"][0]
+    assert scores["unparseable"] == 0 and scores["controls"]["majority"] == 0.1
+
+
+def test_two_models_are_compared_sample_by_sample(bench, tmp_path):
+    finish(start(f"lhrs-bench={bench}", "--out", tmp_path / "a", "--no-controls"))
+    done = start(f"lhrs-bench={bench}", "--out", tmp_path / "b", "--no-controls", "--against", tmp_path / "a")
+    stdout, stderr = done.communicate(timeout=120)
+    assert done.returncode == 0 and "lhrs-bench: +0.000" in stdout and "p = 1.0000" in stdout, stderr
+    page = (tmp_path / "b/lhrs-bench/errors.html").read_text()
+    assert "right: " in page and "<script" not in page
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ((), "name a benchmark and its data"),
+        (("eurosat",), "where is eurosat? Say eurosat=PATH"),
+        (("eurosatt=x",), "no benchmark is called 'eurosatt'"),
+        (("eurosat=nowhere",), "nowhere does not exist"),
+        (("eurosat=.", "--protocol", "loud"), "--protocol is one of free"),
+        (("eurosat=.", "--model", "no-such-model"), "eurosat has 10"),
+    ],
+)
+def test_wrong_words_are_one_line(words, line, tmp_path):
+    for n in range(3):
+        picture(tmp_path / f"{n}/a.png")
+    words = [w.replace("eurosat=.", f"eurosat={tmp_path}") for w in words]
+    process = start(*words, "--out", tmp_path / "out")
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2 and len(stderr.splitlines()) == 1 and line in stderr, stderr
+    assert not (tmp_path / "out").exists()
