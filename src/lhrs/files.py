@@ -6,7 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lhrs.errors import DataError
+from lhrs.errors import ConfigError, DataError
+
+WORK = ".work"
+"""Folder inside an unfinished result that holds what is done so far."""
+
+
+def claim_folder(out: Path) -> Path:
+    """Return the work folder of a result that is to be made, or to be gone on with.
+
+    Raises:
+        ConfigError: `out` holds other things.
+    """
+    work = out / WORK
+    if out.exists() and not (out.is_dir() and (work.exists() or not any(out.iterdir()))):
+        raise ConfigError(f"{out} exists already; name another folder, or remove it.")
+    return work
 
 
 def write_file(path: Path, content: str | bytes) -> None:

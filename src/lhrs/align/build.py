@@ -33,10 +33,9 @@ from lhrs.align.records import INDEX, KIND, MANIFEST, SCHEMA, fact_rows, ring, w
 from lhrs.align.store import Region, Store, packed, write_store
 from lhrs.blocks import Engine, run_blocks
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import write_file
+from lhrs.files import claim_folder, write_file
 
 _BLOCK = 512
-_WORK = ".work"
 _MOST_FOOTPRINTS = 20_000_000
 _VERSION = 1
 """Of what rows hold; raised when they change."""
@@ -98,9 +97,7 @@ def build(
     """
     if not job.osm.exists():
         raise DataError(f"{job.osm} does not exist.")
-    if job.out.exists() and not (job.out.is_dir() and ((job.out / _WORK).exists() or not any(job.out.iterdir()))):
-        raise ConfigError(f"{job.out} exists already; name another folder, or remove it.")
-    work = job.out / _WORK
+    work = claim_folder(job.out)
     key = _key(job)
     footprints = _listed(job, work, key)
     blocks = _blocks(footprints)

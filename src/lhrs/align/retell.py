@@ -25,7 +25,7 @@ from lhrs.align.records import INDEX, MANIFEST, facts_of, read_index, write_inde
 from lhrs.align.tags import tag_table
 from lhrs.blocks import run_blocks
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import write_file
+from lhrs.files import claim_folder, write_file
 from lhrs.imagery.open import open_image
 
 Mode = Literal["recaption", "rewrite"]
@@ -80,9 +80,7 @@ def retell(
         ConfigError: the folder holds something else, or images are needed and there are none.
     """
     table = read_index(job.source)
-    work = job.out / ".work"
-    if job.out.exists() and not (job.out.is_dir() and (work.exists() or not any(job.out.iterdir()))):
-        raise ConfigError(f"{job.out} exists already; name another folder, or remove it.")
+    work = claim_folder(job.out)
     if job.mode == "recaption" and table["image"].null_count == len(table):
         raise ConfigError(f"{job.source} has no images to look at: it was built on a grid. Use lhrs align rewrite.")
     batches = [(start, min(start + job.batch_size, len(table))) for start in range(0, len(table), job.batch_size)]

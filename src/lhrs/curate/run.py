@@ -37,13 +37,12 @@ from lhrs.curate.quality import fact_scores, overall, readability, specificity
 from lhrs.curate.report import write_report
 from lhrs.curate.write import MANIFEST, write_align, write_samples, write_scores
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import write_file
+from lhrs.files import claim_folder, write_file
 
 MEASURES = ("alignment", "fact_coverage", "fact_precision", "readability", "specificity_bits")
 """What the score is made of."""
 _BLOCK = 128
 """Images."""
-_WORK = ".work"
 _VERSION = 1
 """Of what is measured; raised when it changes."""
 Progress = Callable[[str, int], Callable[[], None]]
@@ -87,8 +86,7 @@ def curate(job: Curation, workers: int = 1, progress: Progress = lambda what, to
         ConfigError: a model cannot be loaded or is of the wrong kind, the folder holds something else, or there is
             nothing to rank by.
     """
-    if job.out.exists() and not (job.out.is_dir() and ((job.out / _WORK).exists() or not any(job.out.iterdir()))):
-        raise ConfigError(f"{job.out} exists already; name another folder, or remove it.")
+    work = claim_folder(job.out)
     dataset, is_align = open_samples(job.data, job.reader, job.split)
     entries = read_entries(dataset, is_align)
     test = [entry for path in job.against for entry in read_entries(*open_samples(path))]
@@ -99,7 +97,6 @@ def curate(job: Curation, workers: int = 1, progress: Progress = lambda what, to
     models = dict.fromkeys(name for name in (job.embedding, job.alignment) if name)
     encoders = {name: Encoder(name, needs_text=name == job.alignment) for name in models}
 
-    work = job.out / _WORK
     pictures = _measured([*entries, *test], work, workers, progress)
     errors = [pictures.errors[row] for entry in entries for row in pictures.of(entry.images)]
     if errors and all(errors):

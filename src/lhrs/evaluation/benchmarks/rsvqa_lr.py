@@ -1,23 +1,9 @@
 """RSVQA, low resolution (Lobry et al., 2020, arXiv:2003.07333): Sentinel-2 at 10 m."""
 
-from lhrs.data.datasets.rsvqa import RSVQA
-from lhrs.evaluation.benchmark import Benchmark, Item
+from lhrs.evaluation.benchmarks._rsvqa import RsvqaBenchmark
 
 
-class RsvqaLr(Benchmark):
-    """Presence, comparison, rural or urban, and counts; `by` has the accuracy of each. Test split."""
+class RsvqaLr(RsvqaBenchmark):
+    """Presence, comparison, rural or urban, and counts."""
 
-    metric = "vqa"
-    homepage = RSVQA.homepage
-    licence = RSVQA.licence
-    layout = RSVQA.layout
     obtain = "Download it from https://zenodo.org/records/6344334 and unpack it."
-    own_split = "test"
-
-    def items(self) -> list[Item]:
-        dataset = RSVQA(self.root, self.split or self.own_split)
-        found = []
-        for sample in dataset[: len(dataset)]:
-            question, answer = sample.turns[0].text, sample.turns[1].text
-            found.append(Item(sample.id, tuple(sample.images), question, answer, type=sample.task))
-        return found
