@@ -121,3 +121,25 @@ def test_real_data(shared_data):
     for name, (path, split, least) in counts.items():
         items = find_benchmark(name)(shared_data / path, split).items()
         assert len(items) >= least and len({item.id for item in items}) == len(items), name
+
+
+def test_vrsbench(tmp_path):
+    picture(tmp_path / "Images_val/P1.png", (200, 100))
+    one = {"image_id": "P1.png"}
+    rows = {
+        "vqa": [{**one, "question": "Is it day?", "ground_truth": "Yes", "type": "scene", "question_id": 7}],
+        "referring": [{**one, "question": "The ship", "ground_truth": "{<10><20><50><60>}", "is_unique": 1}],
+        "Cap": [{**one, "question": "Describe the image in detail", "ground_truth": "A port."}],
+    }
+    for name, content in rows.items():
+        (tmp_path / f"VRSBench_EVAL_{name}.json").write_text(json.dumps(content))
+    (item,) = find_benchmark("vrsbench-vqa")(tmp_path).items()
+    assert (item.id, item.answer, item.type) == ("7", "Yes", "scene")
+    (item,) = find_benchmark("vrsbench-referring")(tmp_path).items()
+    assert item.answer == pytest.approx((20, 20, 100, 60)) and item.type == "unique"
+    (item,) = find_benchmark("vrsbench-caption")(tmp_path).items()
+    assert item.answer == ("A port.",) and item.question == "Describe the image in detail"
+    rows["referring"][0]["ground_truth"] = "[10, 20, 50, 60]"
+    (tmp_path / "VRSBench_EVAL_referring.json").write_text(json.dumps(rows["referring"]))
+    with pytest.raises(DataError, match="entry 0 is not VRSBench's"):
+        find_benchmark("vrsbench-referring")(tmp_path).items()
