@@ -6,6 +6,7 @@ rows together. The same inputs and settings give the same bytes, on any number o
 
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -32,11 +33,11 @@ from lhrs.align.pixels import look
 from lhrs.align.records import INDEX, KIND, MANIFEST, SCHEMA, fact_rows, ring, write_index
 from lhrs.align.store import Region, Store, packed, write_store
 from lhrs.blocks import Engine, run_blocks
-from lhrs.errors import ConfigError, DataError
+from lhrs.errors import ConfigError, DataError, LHRSError
 from lhrs.files import claim_folder, write_file
 
 _BLOCK = 512
-_MOST_FOOTPRINTS = 20_000_000
+_MOST_FOOTPRINTS = 2_000_000
 _VERSION = 1
 """Of what rows hold; raised when they change."""
 
@@ -95,11 +96,25 @@ def build(
         DataError: an input is missing or broken.
         ConfigError: nothing would be built, or the folder holds something else.
     """
-    if not job.osm.exists():
-        raise DataError(f"{job.osm} does not exist.")
+    if not job.osm.is_file():
+        raise DataError(f"{job.osm} {'is a folder' if job.osm.is_dir() else 'does not exist'}; --osm takes a file.")
     work = claim_folder(job.out)
+    fresh = not job.out.exists()
+    try:
+        return _build(job, work, engine, workers, progress)
+    except LHRSError:
+        if fresh:
+            shutil.rmtree(job.out, ignore_errors=True)
+        raise
+
+
+def _build(
+    job: Build, work: Path, engine: Engine, workers: int, progress: Callable[[int], Callable[[], None]]
+) -> dict[str, Any]:
     key = _key(job)
     footprints = _listed(job, work, key)
+    key = hashlib.sha256(f"{key}{_stamps(footprints)}".encode()).hexdigest()
+    _forget_others(job.out, work, key)
     blocks = _blocks(footprints)
     store = _stored(job, work, key, _regions(blocks))
     osm_date = snapshot_date(job.osm)
@@ -126,6 +141,24 @@ def _key(job: Build) -> str:
     settings = {name: str(value) for name, value in job.__dict__.items() if name not in ("out", "per_category")}
     text = json.dumps([_VERSION, digest(job.osm), hashlib.sha256(table).hexdigest(), settings])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stamps(footprints: Sequence[Footprint]) -> str:
+    """Return what tells whether the footprints, or the files that they are cut from, have changed."""
+    files = sorted({file for f in footprints if f.source for file in f.source.files})
+    told = [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files if os.path.exists(file)]
+    return hashlib.sha256(
+        repr([told, [(f.id, f.transform, f.width, f.height) for f in footprints]]).encode()
+    ).hexdigest()
+
+
+def _forget_others(out: Path, work: Path, key: str) -> None:
+    """Remove the cut images of a stopped build of something else."""
+    mark = work / "key"
+    if not mark.exists() or mark.read_text() != key:
+        shutil.rmtree(out / "images", ignore_errors=True)
+        work.mkdir(parents=True, exist_ok=True)
+        write_file(mark, key)
 
 
 def _listed(job: Build, work: Path, key: str) -> list[Footprint]:

@@ -28,6 +28,9 @@ _LINEAR = frozenset(["highway", "barrier", "railway", "waterway", "aerialway"])
 _AREAS_ANYWAY = frozenset(
     [("railway", "platform"), ("waterway", "riverbank"), ("waterway", "dock"), ("waterway", "dam")]
 )
+_AREAL = frozenset(["building", "landuse", "leisure", "amenity", "tourism", "aeroway"])
+"""Keys whose closed ways are areas whatever else they are: a fenced park is a park."""
+_LINEAR_NATURE = ("coastline", "tree_row", "cliff", "ridge", "arete", "valley")
 _FLUSH = 50_000
 _BIG_FILE = 2 * 2**30
 """Bytes from which on node locations go to disk, not to memory."""
@@ -162,6 +165,8 @@ def _features(found: list[tuple[str, str, str, bool]]) -> Features:
 def _is_area(tags: Mapping[str, str]) -> bool:
     if "area" in tags:
         return tags["area"] != "no"
+    if any(key in tags for key in _AREAL) or tags.get("natural", "") not in ("", *_LINEAR_NATURE):
+        return True
     return not any(key in tags and (key, tags[key]) not in _AREAS_ANYWAY for key in _LINEAR)
 
 
@@ -179,6 +184,8 @@ def _read_table(path: Path, untagged: str | None) -> Iterator[Features]:
         frame = geopandas.read_parquet(path) if suffix == ".parquet" else geopandas.read_file(path)
     except Exception as error:  # each driver raises its own
         raise DataError(f"{path} cannot be read as map data ({' '.join(str(error).split())}).") from None
+    if not isinstance(frame, geopandas.GeoDataFrame):
+        raise DataError(f"{path} holds no geometries.")
     if frame.crs is not None and not frame.crs.equals("EPSG:4326"):
         frame = frame.to_crs("EPSG:4326")
     is_overture = {"id", "sources", "bbox", "version"} <= set(frame.columns)
@@ -217,7 +224,10 @@ _NO_TAGS = frozenset(
 def _plain_tags(properties: Mapping[str, Any]) -> dict[str, str]:
     nested = properties.get("tags")
     if isinstance(nested, str) and nested.startswith("{"):
-        nested = json.loads(nested)
+        try:
+            nested = json.loads(nested)
+        except ValueError:
+            raise DataError(f"`tags` of a feature is no JSON: {nested[:60]!r}.") from None
     if isinstance(nested, Mapping):
         return {str(key): str(value) for key, value in nested.items()}
     return {key: str(value) for key, value in properties.items() if key not in _NO_TAGS}
@@ -228,17 +238,21 @@ def _identity(properties: Mapping[str, Any], geometry_type: str) -> str | None:
     sources = properties.get("sources")
     if sources is not None and len(sources) and str(sources[0].get("dataset")) == "OpenStreetMap":
         return str(sources[0].get("record_id")).partition("@")[0]
-    for name in ("@id", "id", "full_id"):
+    for name in ("@id", "id", "full_id", "osm_id"):
         said = str(properties.get(name, ""))
         kind, _, number = said.partition("/")
         if kind in ("node", "way", "relation") and number.isdecimal():
             return kind[0] + number
-    if "osm_way_id" in properties:
+    if _is_whole(properties.get("osm_way_id")):
         return f"w{int(properties['osm_way_id'])}"
-    if "osm_id" in properties:
+    if _is_whole(properties.get("osm_id")):
         letter = str(properties.get("osm_type") or ("node" if geometry_type == "Point" else "way"))[0].lower()
         return f"{letter}{int(properties['osm_id'])}"
     return str(properties["id"]) if "id" in properties else None
+
+
+def _is_whole(value: Any) -> bool:
+    return value is not None and str(value).removesuffix(".0").lstrip("-").isdecimal()
 
 
 _OVERTURE_KEYS = {

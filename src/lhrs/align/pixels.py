@@ -1,5 +1,6 @@
 """The pictures of footprints: cut out of scenes, or referred to."""
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def look(footprint: Footprint, out: Path) -> Look:
         return Look(os.path.abspath(source.files[0]), round(share, 4), source.cloud_share)
     scene = _scene(source)
     pixels, valid = scene.read(footprint.window, (footprint.width, footprint.height))
-    path = out / "images" / f"{re.sub(r'[^A-Za-z0-9._@,/-]+', '_', footprint.id)}.png"
+    path = out / "images" / f"{_file_name(footprint.id)}.png"
     if not path.exists():
         from PIL import Image
 
@@ -48,6 +49,15 @@ def look(footprint: Footprint, out: Path) -> Look:
             Image.fromarray(pixels).save(part, format="PNG")
     cloud = source.cloud_share if source.scl is None else _cloud_share(source.scl, footprint, scene)
     return Look(path.relative_to(out).as_posix(), round(1 - valid, 4), cloud)
+
+
+def _file_name(identity: str) -> str:
+    """Return a relative path made of an id: none of another id, and none that leaves its folder."""
+    parts = [re.sub(r"[^\w.@,-]+", "_", part) for part in identity.split("/") if part.strip(".")]
+    plain = "/".join(parts)
+    if plain == identity:
+        return plain
+    return f"{plain or 'image'}-{hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()}"
 
 
 @lru_cache(maxsize=8)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,11 @@ def read_index(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     if not path.exists():
         raise DataError(f"{folder} is no alignment data set: it has no {INDEX}. Make one: lhrs align build")
     try:
-        return pq.read_table(path, columns=list(columns) if columns else None)
+        table = pq.read_table(path, columns=list(columns) if columns else None)
+        lacking = [name for name in columns or SCHEMA.names if name not in table.column_names and name != "number"]
+        if lacking:
+            raise DataError(f"{path} is no index of an alignment data set: it has no column {lacking[0]!r}.")
+        return table
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read ({' '.join(str(error).split())}).") from None
 
@@ -127,8 +130,3 @@ def ring(corners: np.ndarray) -> bytes:
     near = shapely.intersection(whole, shapely.box(0, -90, 180, 90))
     far = shapely.transform(shapely.intersection(whole, shapely.box(180, -90, 540, 90)), lambda p: p - [360, 0])
     return shapely.to_wkb(shapely.MultiPolygon([near, far]))
-
-
-def summary(record: Any) -> dict[str, Any]:
-    """Return a dataclass for the manifest, without what is not set."""
-    return {key: value for key, value in asdict(record).items() if value is not None}

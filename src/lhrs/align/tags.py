@@ -15,11 +15,9 @@ _HIDDEN = {
     "parking": {"underground"},
     "indoor": {"yes", "room", "area", "corridor"},
     "covered": {"yes"},
-    "disused": {"yes"},
-    "abandoned": {"yes"},
     "razed": {"yes"},
 }
-"""Tags of what lies under something else or is gone."""
+"""Tags of what lies under something else or is gone. A negative `layer` alone is not: it may lie under a bridge."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class TagTable:
                 self.kinds[kind.parent] = Kind(kind.parent, f"{kind.parent}s", kind.group, None, None, (), 0.0)
         self.keys = tuple(self._rows)
         self._memo: dict[tuple, str | None] = {}
-        self._used = frozenset(self.keys) | _HIDDEN.keys() | {"layer", "water"}
+        self._used = frozenset(self.keys) | _HIDDEN.keys() | {"water", "sport", "leisure"}
 
     def _kind(self, row: dict[str, str]) -> Kind | None:
         name = row["kind"]
@@ -117,7 +115,7 @@ class TagTable:
         return self._memo[memo]
 
     def _find(self, tags: dict[str, str], shape: str) -> str | None:
-        if any(tags.get(key) in values for key, values in _HIDDEN.items()) or tags.get("layer", "").startswith("-"):
+        if any(tags.get(key) in values for key, values in _HIDDEN.items()):
             return None
         rows = sorted((row for key in tags for row in self._rows.get(key, ())), key=lambda row: row.order)
         gone = {row.key for row in rows if row.kind is None and tags[row.key] in row.values}

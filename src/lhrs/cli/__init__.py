@@ -96,6 +96,9 @@ def main() -> None:
         if missing not in _EXTRA_OF:
             raise
         complain(f"this needs {missing}, which is not installed: pip install 'lhrs[{_EXTRA_OF[missing]}]'")
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        complain(f"{named}{error.strerror or error}.")
     except typer.Abort:
         complain("aborted.")
     sys.exit(FAILED)

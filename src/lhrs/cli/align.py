@@ -1,5 +1,6 @@
 """`lhrs align`: images with facts and captions from OpenStreetMap."""
 
+import math
 import os
 from pathlib import Path
 
@@ -54,6 +55,10 @@ def build(
         raise ConfigError("give --imagery, or --footprints grid to do without.")
     if bbox is not None and not (-180 <= bbox[0] <= 180 >= bbox[2] >= -180 and -90 <= bbox[1] < bbox[3] <= 90):
         raise ConfigError(f"--bbox {' '.join(map(str, bbox))} is not west south east north in degrees.")
+    if bbox is not None and (bbox[2] - bbox[0]) % 360 > 180:
+        raise ConfigError(f"--bbox {' '.join(map(str, bbox))} spans more than half the Earth: west comes before east.")
+    if gsd is not None and not math.isfinite(gsd):
+        raise ConfigError(f"--gsd {gsd} is no number of metres.")
     if date is not None:
         try:
             day.fromisoformat(date)

@@ -69,9 +69,15 @@ def write_align(data: Path, kept: Sequence[int], out: Path) -> dict[str, Any]:
     """
     table = read_index(data).take(pa.array(kept))
     manifest = read_json(data / MANIFEST)
-    for image in table["image"].to_pylist():
+    images = table["image"].to_pylist()
+    for n, image in enumerate(images):
         if image and not os.path.isabs(image):
-            _link(data / image, out / image)
+            if ".." in Path(image).parts:  # of another data set, which this one was told from: not ours to write
+                images[n] = os.path.relpath((data / image).resolve(), out.resolve())
+            else:
+                _link(data / image, out / image)
+    at = table.schema.get_field_index("image")
+    table = table.set_column(at, "image", pa.array(images, pa.string()))
     write_index(table.append_column("number", pa.array(range(len(table)), pa.int64())), out / INDEX)
     credits_ = sorted(set(table["attribution"].to_pylist()))
     write_file(out / "ATTRIBUTION.txt", "\n".join(credits_) + "\n")
@@ -91,11 +97,11 @@ def write_align(data: Path, kept: Sequence[int], out: Path) -> dict[str, Any]:
 def _link(source: Path, target: Path) -> None:
     """Make `target` the same file as `source`, or a copy on another disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
+    with written_whole(target) as part:
         try:
-            shutil.copyfile(source, target)
-        except OSError as error:
-            raise DataError(f"{source} cannot be copied: {error.strerror}.") from None
+            os.link(source, part)
+        except OSError:
+            try:
+                shutil.copyfile(source, part)
+            except OSError as error:
+                raise DataError(f"{source} cannot be copied: {error.strerror}.") from None

@@ -1,5 +1,6 @@
 """Samples as tar files in webdataset's layout: files of one sample share their name up to the first dot."""
 
+import hashlib
 import io
 import json
 import os
@@ -8,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import written_whole
+from lhrs.files import write_file, written_whole
 from lhrs.imagery.open import open_image
 from lhrs.schema import Sample
 
@@ -33,10 +34,18 @@ def write_shards(
         DataError: an image cannot be read.
         ConfigError: the folder holds other things.
     """
+    ids = hashlib.sha256(f"{per_shard}\n".encode())
+    for sample in dataset:
+        ids.update(f"{sample.id}\n{sample.source}\n{sample.images}\n".encode())
+    mark = out / ".key"
+    if mark.exists() and mark.read_text() != ids.hexdigest():
+        raise ConfigError(f"{out} holds the shards of other data; name another folder, or remove it.")
     total = -(-len(dataset) // per_shard)
     files = [out / f"shard-{n:06d}.tar" for n in range(total)]
     if out.exists() and any(p not in files and not p.name.startswith(".") for p in out.iterdir()):
         raise ConfigError(f"{out} holds other things; name another folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    write_file(mark, ids.hexdigest())
     for n, file in enumerate(files):
         part = range(n * per_shard, min((n + 1) * per_shard, len(dataset)))
         if not file.exists():

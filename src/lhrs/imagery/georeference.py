@@ -53,7 +53,7 @@ class Georeference:
         """Return metres on the ground per pixel at the centre of a `width` x `height` image; None if off the Earth.
 
         This is the square root of a pixel's area on the WGS 84 ellipsoid, which holds for degrees, feet, rotated grids
-        and Mercator alike. Where a projection's own pixel size is within 1 % of it (UTM and its like), that round
+        and Mercator alike. Where a projection's own pixel size is within 0.2 % of it (UTM and its like), that round
         number is returned.
         """
         x, y = width / 2, height / 2
@@ -70,7 +70,7 @@ class Georeference:
             return None
         if self.transform is not None and self.crs.is_projected:
             nominal_m = math.sqrt(abs(self.transform.determinant)) * self.crs.linear_units_factor[1]
-            if abs(nominal_m / gsd_m - 1) < 0.01:
+            if abs(nominal_m / gsd_m - 1) < 0.002:
                 return nominal_m
         return gsd_m
 

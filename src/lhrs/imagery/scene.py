@@ -89,16 +89,32 @@ def _read(
 ) -> tuple[np.ndarray, np.ndarray]:
     with rasterio.Env(GDAL_NUM_THREADS="1"), opened(file) as dataset:
         across, down = dataset.width / whole[0], dataset.height / whole[1]  # bands of another resolution
-        part = Window(window[0] * across, window[1] * down, window[2] * across, window[3] * down)
+        wanted = Window(window[0] * across, window[1] * down, window[2] * across, window[3] * down)
+        # GDAL would stretch what there is over all that was asked for.
+        part = wanted.intersection(Window(0, 0, dataset.width, dataset.height))
         unique = sorted(set(bands))
-        shape = (len(unique), size[1], size[0])
+        x1, x2 = (
+            round((x - wanted.col_off) / wanted.width * size[0]) for x in (part.col_off, part.col_off + part.width)
+        )
+        y1, y2 = (
+            round((y - wanted.row_off) / wanted.height * size[1]) for y in (part.row_off, part.row_off + part.height)
+        )
+        shape = (len(unique), max(1, y2 - y1), max(1, x2 - x1))
         try:
-            values = dataset.read(unique, window=part, out_shape=shape, resampling=Resampling.average)
-            mask: np.ndarray = read_mask(dataset, unique, shape, part) & data_mask(values)
+            read = dataset.read(unique, window=part, out_shape=shape, resampling=Resampling.average)
+            known: np.ndarray = read_mask(dataset, unique, shape, part) & data_mask(read)
         except RasterioError as error:
             raise DataError(f"{file}: the file is damaged, its pixels cannot be read ({reason(error)}).") from error
     at = [unique.index(band) for band in bands]
-    return values[at], mask[at]
+    if shape[1:] == (size[1], size[0]):
+        return read[at], known[at]
+    values = np.zeros((len(bands), size[1], size[0]), read.dtype)
+    mask = np.zeros(values.shape, bool)
+    values[:, y1 : y1 + shape[1], x1 : x1 + shape[2]], mask[:, y1 : y1 + shape[1], x1 : x1 + shape[2]] = (
+        read[at],
+        known[at],
+    )
+    return values, mask
 
 
 def open_scene(files: Sequence[str | Path], num_bands: int | None = None) -> Scene:

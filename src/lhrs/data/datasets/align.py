@@ -32,6 +32,9 @@ class Align(Dataset):
             self._table = parquet.read_table(path)
         except Exception as error:  # the file system's and Arrow's
             raise DataError(f"{path} is not a whole Parquet file: {' '.join(str(error).split())}.") from None
+        lacking = {"id", "image", "caption", "facts", "licence"} - set(self._table.column_names)
+        if lacking:
+            raise DataError(f"{path} is no index of an alignment data set: it has no column {min(lacking)!r}.")
 
     def __len__(self) -> int:
         return len(self._table)
