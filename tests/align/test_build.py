@@ -256,3 +256,71 @@ def test_a_folder_with_other_things_is_not_touched(town, tmp_path):
     with pytest.raises(ConfigError, match="exists already"):
         build(job(town, tmp_path / "ds"))
     assert [p.name for p in (tmp_path / "ds").iterdir()] == ["thesis.txt"]
+
+
+def test_ids_cannot_leave_the_folder_or_take_another_images_place(town, tmp_path):
+    import shutil
+
+    osm, scene = town
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    for n, name in enumerate(("北京.tif", "上海.tif", "a b.tif", "a_b.tif")):
+        shutil.copy(scene, folder / name)
+        with rasterio.open(folder / name, "r+") as out:
+            out.write(np.full((1, 800, 800), 10 + n, np.uint8)[0], 1)
+    build(Build(osm, tmp_path / "ds", (folder,), size=400))
+    rows = read_index(tmp_path / "ds").to_pylist()
+    assert len({row["image"] for row in rows}) == len(rows) == 16
+    for row in rows:
+        value = 10 + ("北京.tif", "上海.tif", "a b.tif", "a_b.tif").index(row["id"].split("@")[0])
+        assert (np.array(Image.open(tmp_path / "ds" / row["image"]))[..., 0] == value).all()
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "id": "../../../escaped", "bbox": [9, 47, 10, 48], "links": [],
+        "geometry": {"type": "Point", "coordinates": list(CENTRE)}, "properties": {"datetime": "2024-04-21T10:00:00Z"},
+        "assets": {"visual": {"href": str(scene), "type": "image/tiff", "roles": ["visual"]}},
+    }  # fmt: skip
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    build(Build(osm, tmp_path / "deep/er/ds", (tmp_path / "item.json",), size=400))
+    assert not [p for p in tmp_path.rglob("*escaped*") if "images" not in p.parts]
+
+
+def test_windows_past_the_edge_are_not_stretched(town, tmp_path):
+    osm, _ = town
+    values = np.zeros((3, 300, 300), np.uint8) + 9
+    values[:, :, 200:210] = 200
+    with rasterio.open(town[1]) as source:
+        profile = {**source.profile, "height": 300, "width": 300}
+    with rasterio.open(tmp_path / "small.tif", "w", **profile) as out:
+        out.write(values)
+    build(Build(osm, tmp_path / "ds", (tmp_path / "small.tif",), size=200, gsd_m=4.0, max_nodata=1.0))
+    (row,) = read_index(tmp_path / "ds").to_pylist()
+    pixels = np.array(Image.open(tmp_path / "ds" / row["image"]))
+    assert row["nodata_share"] == pytest.approx(1 - 0.75**2, abs=0.01)
+    assert np.flatnonzero(pixels[20, :, 0] > 100).tolist() == list(range(100, 105)) and not pixels[150:].any()
+
+
+def test_a_stopped_build_of_something_else_is_forgotten(town, tmp_path, monkeypatch):
+    import lhrs.align.build as module
+
+    osm, scene = town
+    real = module.write_index
+    monkeypatch.setattr(module, "write_index", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        build(job(town, tmp_path / "ds", size=100))
+    monkeypatch.setattr(module, "write_index", real)
+    build(job(town, tmp_path / "ds", size=100, gsd_m=4.0))
+    build(job(town, tmp_path / "fresh", size=100, gsd_m=4.0))
+    assert content(tmp_path / "ds") == content(tmp_path / "fresh")
+
+
+def test_curating_told_data_leaves_its_source_alone(built, tmp_path):
+    from lhrs.align.retell import Retell, retell
+    from lhrs.curate.run import Curation, curate
+
+    out, _ = built
+    before = content(out)
+    retell(Retell(out, tmp_path / "told", "rewrite", "m"), lambda prompts: ["Some buildings."] * len(prompts))
+    curate(Curation(tmp_path / "told", tmp_path / "chosen"))
+    assert content(out) == before
+    sample = open_dataset(tmp_path / "chosen")[0]
+    assert Image.open(sample.images[0]).size == (64, 64)

@@ -137,3 +137,29 @@ def test_grammar(described):
 def test_nothing_visible_is_no_caption():
     assert caption([], "a") is None
     assert caption([replace(fact("building"), visible=False)], "a") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A hundred buildings.", "There are ninety-nine buildings.", "Twenty buildings can be seen.",
+        "Dozens upon dozens of buildings.", "Hundreds of buildings.", "The building covers 90% of the image.",
+        "Buildings in the north-east, and in the southwest corner.",
+        "Buildings in the top left and in the bottom right.",
+        "Sorry, I cannot see the image, but buildings are common.", "There is no vegetation, but buildings.",
+        "Buildings without any shade.", "The buildings are not visible.",
+    ],
+)  # fmt: skip
+def test_the_checker_is_not_talked_round(text):
+    facts = [fact("building", count=4, share=0.06, position="top right")]
+    assert hallucination(check(text, facts, exact=False)) > 0, check(text, facts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Four buildings.", "There are 4 buildings in the northeast.", "Buildings in the top right.",
+     "The buildings cover about 6 percent of the image.", "Several buildings."],
+)  # fmt: skip
+def test_the_checker_lets_the_truth_pass(text):
+    facts = [fact("building", count=4, share=0.06, position="top right")]
+    assert hallucination(check(text, facts)) == 0, check(text, facts)

@@ -180,3 +180,33 @@ def test_a_pbf_and_its_geojson_hold_the_same_buildings(shared_data):
 def test_a_digest_is_of_the_content(tmp_path):
     (tmp_path / "a").write_bytes(b"x")
     assert digest(tmp_path / "a") == "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+
+
+def test_old_multipolygons_are_what_their_outlines_say_with_their_holes(tmp_path):
+    world = World()
+    outer, inner = world.box(0, 0, 100, 100, building="yes"), world.box(40, 40, 20, 20)
+    world.relation([("w", outer, "outer"), ("w", inner, "inner")])
+    ((key, shape),) = features(world.write(tmp_path / "a.osm.pbf")).items()
+    assert key == ("r1", "building") and len(shape.geoms[0].interiors) == 1
+
+
+def test_outlines_that_repeat_their_relation_are_not_counted_twice(tmp_path):
+    world = World()
+    outer, inner = world.box(0, 0, 100, 100, building="yes"), world.box(40, 40, 20, 20)
+    world.relation([("w", outer, "outer"), ("w", inner, "inner")], building="yes")
+    fence = world.box(300, 0, 50, 50, barrier="hedge", leisure="park")
+    assert set(features(world.write(tmp_path / "a.osm.pbf"))) == {("r1", "building"), (f"w{fence}", "park")}
+
+
+def test_odd_tables_are_one_line_or_read(tmp_path):
+    frame = geopandas.GeoDataFrame(
+        {"osm_id": ["way/12"], "building": ["yes"]}, geometry=[shapely.box(0, 0, 1, 1)], crs=4326
+    )
+    frame.to_file(tmp_path / "a.geojson", driver="GeoJSON")
+    assert set(features(tmp_path / "a.geojson")) == {("w12", "building")}
+    frame.rename(columns={"osm_id": "tags"}).assign(tags="{broken").to_file(tmp_path / "b.geojson", driver="GeoJSON")
+    with pytest.raises(DataError, match="is no JSON"):
+        features(tmp_path / "b.geojson")
+    (tmp_path / "c.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="holds no geometries"):
+        features(tmp_path / "c.csv")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 
 import numpy as np
@@ -179,7 +180,7 @@ def test_real_data_of_every_kind(shared_data, tmp_path):
     wanted = {
         tmp_path / "ds": {"reasoning", "detection", "referring expression"},
         shared_data / "vhr10": {"false premise", "presence", "count", "region"},
-        shared_data / "dubai_seg": {"detection", "count"},
+        shared_data / "dubai_seg": {"detection", "referring expression"},
         shared_data / "rsvqa/RSVQA-LR": {"comp", "presence"},
     }
     for path, tasks in wanted.items():
@@ -213,3 +214,36 @@ def test_the_command(tmp_path, shared_data):
     again = run(shared_data / "eurosat/test", "--out", out)
     assert again.returncode == 2 and len(again.stderr.splitlines()) == 1 and "exists already" in again.stderr
     assert "scene " in run("--list").stdout
+
+
+def test_maps_are_asked_about_as_their_facts_say(shared_data, tmp_path):
+    """Churches are buildings when buildings are counted, and nobody is asked to tell a plain building from a house."""
+    from lhrs.align.build import Build, build
+    from lhrs.align.records import facts_of, read_index
+
+    build(Build(shared_data / "osm/monaco.osm.gz", tmp_path / "ds", size=256, gsd_m=0.5))
+    facts = {row["id"]: facts_of(row["facts"]) for row in read_index(tmp_path / "ds").to_pylist()}
+    found = _known(tmp_path / "ds", None, False)
+    words = Vocabulary(tuple(sorted({t.label for k in found for t in k.things})))
+    made = list(make_samples(found, words, ["count", "region"], conversations=0, choices=1))
+    counted = [s for s in made if re.match("(How many|Count the|What is the number of) buildings", s.turns[0].text)]
+    assert len(counted) > 5
+    for sample in counted:
+        lines = [line for line in sample.turns[0].text.splitlines() if line[1:3] == ". "]
+        value = int(lines["ABCD".index(sample.turns[1].text)][3:])
+        building = next(f for f in facts[sample.id.split("#")[0]] if f.kind == "building")
+        assert value == building.num_visible
+    for sample in made:
+        if sample.task.startswith("region"):
+            assert "\nA. a building\n" not in sample.turns[0].text.replace("B.", "A.").replace("C.", "A.")
+
+
+def test_the_place_of_the_right_number_gives_nothing_away(images):
+    made = make_samples(images.values(), WORDS, ["count"], choices=1, conversations=0, per_image=1)
+    ranks = Counter()
+    for sample in made:
+        options = [int(line[3:]) for line in sample.turns[0].text.splitlines() if line[1:3] == ". "]
+        value = options["ABCD".index(sample.turns[1].text)]
+        if value >= 3:
+            ranks[sorted(options).index(value)] += 1
+    assert len(ranks) == 4 and min(ranks.values()) > 0.08 * ranks.total()

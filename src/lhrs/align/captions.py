@@ -20,7 +20,7 @@ _DENSE_SHARE, _DENSE_COUNT = 0.2, 12
 BUILT_UP = "built-up area"
 
 _OPENINGS = (
-    "{image} of {what}", "{image} showing {what}", "{what} seen from above", "{image} of {what} from above",
+    "{image} of {what}", "{image} showing {what}", "{what} seen from above",
     "this {plain} shows {what}", "the image shows {what}", "an overhead view of {what}",
 )  # fmt: skip
 _MORE = (
@@ -77,12 +77,21 @@ def caption(
         joined = [phrases.pop(0)[0] for _ in range(min(len(phrases), rng.choice((1, 2, 2, 3))))]
         what = f"{what} with {listed(joined)}" if " with " not in what else f"{listed([what, *joined])}"
     image, plain = _image(gsd_m, rng)
-    text = [sentence(rng.choice(_OPENINGS).format(image=image, plain=plain, what=what))]
+    text = [sentence(_said(rng, _OPENINGS, "", image=image, plain=plain, what=what))]
+    before = ""
     while phrases:
         taken = [phrases.pop(0) for _ in range(min(len(phrases), rng.choice((1, 2, 3))))]
         what = listed([words_ for words_, _ in taken])
-        text.append(sentence(rng.choice(_MORE).format(what=what, is_="are" if taken[0][1] else "is")))
+        before = _said(rng, _MORE, before, what=what, is_="are" if taken[0][1] else "is")
+        text.append(sentence(before))
     return " ".join(text)
+
+
+def _said(rng: Random, ways: Sequence[str], before: str, what: str, **words: str) -> str:
+    """Return one of the ways filled in; none begins with digits, none like the sentence before."""
+    able = [way for way in ways if not (way.startswith("{what}") and what[0].isdigit())]
+    made = [way.format(what=what, **words) for way in able]
+    return rng.choice([text for text in made if text.split()[:3] != before.split()[:3]] or made)
 
 
 def _without_repetition(facts: Sequence[Fact]) -> list[Fact]:

@@ -27,10 +27,24 @@ _VAGUE = {"several": (2, 10**6), "many": (4, 10**6), "numerous": (4, 10**6), "so
 _COUNT = re.compile(
     r"\b(about|around|roughly|approximately|more than|over|at least|nearly)?\s*(\d[\d,]*|[a-z]+)\s+(?:[a-z-]+\s+){0,2}$"
 )
+_NUMBER_WORDS = {
+    **{word: n for n, word in enumerate(NUMBERS)},
+    "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19,
+    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
+    "hundred": 100, "thousand": 1000,
+}  # fmt: skip
+_REFUSES = re.compile(r"\b(?:cannot|can't|could not|unable|sorry|as an ai|not (?:visible|possible|clear|sure))\b")
+_NONE = re.compile(r"\b(?:no|without|lacks?|absence of|devoid of|free of)\s+\w+")
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:%|percent|per cent)")
+_COMPASS_PLACES = {"north": "top", "south": "bottom", "west": "left", "east": "right", "northwest": "top left",
+                   "northeast": "top right", "southwest": "bottom left", "southeast": "bottom right"}  # fmt: skip
+_COMPASS_PLACE = re.compile(r"\bin the (north|south)?[- ]?(east|west)?(?:ern)?(?: corner| part| side)?\b")
 _ABSENT = re.compile(
     r"\b(?:no|without|lacks?|absence of|devoid of|free of)\s+(?:any\s+|visible\s+)?(?:[a-z-]+\s+){0,2}$"
 )
 _OF_THEM = re.compile(r"\b(?:one of the|some of the|the|this|these|its|their|beside|along|near)\s+$")
+
+_BESIDE = re.compile(r"\b(?:beside|along|near|one of|some of)(?: the)?\s+$")
 
 Verdict = Literal["supported", "contradicted", "unsupported"]
 
@@ -59,6 +73,10 @@ def check(text: str, facts: Sequence[Fact], exact: bool = True) -> list[Claim]:
     lower = re.sub(r"\s+", " ", text.lower())
     for part in re.split(r"(?<=[a-z0-9])[.;!?](?:\s|$)|\n", lower):
         mentions = list(_pattern().finditer(part))
+        found += [Claim(match[0], "absence", "unsupported") for match in _REFUSES.finditer(part)]
+        told = {mention.start() for mention in mentions if _ABSENT.search(part[: mention.start()])}
+        if not told:  # what is said to be absent is no word of the table
+            found += [Claim(match[0], "absence", "unsupported") for match in _NONE.finditer(part)]
         for n, mention in enumerate(mentions):
             before = part[mentions[n - 1].end() if n else 0 : mention.start()]
             after = part[mention.end() : mentions[n + 1].start() if n + 1 < len(mentions) else len(part)]
@@ -87,7 +105,7 @@ def _claims(word: str, before: str, after: str, facts: Sequence[Fact], exact: bo
         slack = 1.0 if exact else 1.25
         right = any(low / slack <= f.num_visible <= high * slack for f in meant)
         found.append(Claim(f"{words} {word}".strip(), "count", "supported" if right else "contradicted"))
-    if not _OF_THEM.search(before):
+    if not _BESIDE.search(before):
         found += _described(word, after, meant)
     return found
 
@@ -98,20 +116,16 @@ def _counted(word: str, before: str) -> tuple[str, float, float] | None:
     if not match or _OF_THEM.search(before):
         return None
     about, said = match[1], match[2]
-    if said.replace(",", "").isdecimal():
-        count = int(said.replace(",", ""))
-    elif said in NUMBERS[1:]:
-        count = NUMBERS.index(said)
-    elif said in _VAGUE:
-        return (said, *_VAGUE[said])
-    else:
-        # "two large white" buildings: the number may stand further ahead than the last word.
-        tail = before.split()[-3:]
-        number_ = next((w for w in tail if w.isdecimal() or w in NUMBERS[1:]), None)
-        if number_ is None:
-            return None
-        count = int(number_) if number_.isdecimal() else NUMBERS.index(number_)
-        about = None
+    tail = re.findall(r"[a-z]+|\d[\d,]*", before)[-6:]
+    tail = tail[tail.index("can") + 1 :] if "can" in tail else tail  # "one can see" is no count
+    at = max((n for n, word in enumerate(tail) if word in _VAGUE or word in ("hundreds", "thousands")), default=None)
+    count = _number_in(tail if at is None else tail[at:])
+    if count is None and at is not None:
+        low, high = _VAGUE.get(tail[at], (100, 10**6))
+        return tail[at], low, high
+    if count is None:
+        return None
+    said = str(count)
     if about in ("more than", "over", "at least"):
         return f"{about} {said}", count, 10**6
     if about:
@@ -119,14 +133,39 @@ def _counted(word: str, before: str) -> tuple[str, float, float] | None:
     return str(said), count, count
 
 
+def _number_in(words: Sequence[str]) -> int | None:
+    """Return the number that the last of the words which spell one do: `ninety nine`, `a hundred`, `1,200`."""
+    is_number = [word[0].isdigit() or (word in _NUMBER_WORDS and word != "no") for word in words]
+    end = len(words) - next((n for n, yes in enumerate(reversed(is_number)) if yes), len(words))
+    start = end
+    while start and is_number[start - 1]:
+        start -= 1
+    total, found = 0, False
+    for word in words[start:end]:
+        if word.replace(",", "").isdecimal():
+            total, found = int(word.replace(",", "")), True
+        else:
+            value = _NUMBER_WORDS[word]
+            total = max(1, total) * value if value >= 100 else total + value
+            found = True
+    return total if found else None
+
+
 def _described(word: str, after: str, meant: Sequence[Fact]) -> list[Claim]:
     found = []
-    place = _first(after, _places())
-    if place:
-        right = any(f.position == _places()[place] for f in meant)
+    places = [(words, _places()[words]) for words in _all(after, _places())]
+    for match in _COMPASS_PLACE.finditer(after):
+        name = f"{match[1] or ''}{match[2] or ''}"
+        if name:
+            places.append((match[0], _COMPASS_PLACES[name]))
+    for words, place in places:
+        right = any(f.position == place for f in meant)
         known = any(f.position for f in meant)
         verdict: Verdict = "supported" if right else "contradicted" if known else "unsupported"
-        found.append(Claim(f"{word} {place}", "position", verdict))
+        found.append(Claim(f"{word} {words}", "position", verdict))
+    for match in _PERCENT.finditer(after):
+        right = any(abs(float(match[1]) / 100 - f.area_share) <= 0.05 for f in meant)
+        found.append(Claim(f"{word} {match[0]}", "share", "supported" if right else "contradicted"))
     way = _first(after, _directions())
     if way:
         right = any(f.orientation == _directions()[way] for f in meant if is_line(f) or f.length_m)
@@ -142,6 +181,15 @@ def _described(word: str, after: str, meant: Sequence[Fact]) -> list[Claim]:
 def _first(text: str, known: dict) -> str | None:
     at = [(text.find(words), -len(words), words) for words in known if words in text]
     return min(at)[2] if at else None
+
+
+def _all(text: str, known: dict) -> list[str]:
+    """Return all known words in a text, the longest where several begin alike."""
+    found, rest = [], text
+    while (first := _first(rest, known)) is not None:
+        found.append(first)
+        rest = rest[rest.find(first) + len(first) :]
+    return found
 
 
 @cache

@@ -104,15 +104,18 @@ def _read_osm(path: Path) -> Iterator[Features]:
 
     table = tag_table()
     factory = osmium.geom.WKBFactory()
-    wanted = osmium.filter.KeyFilter(*table.keys)
     found: list[tuple[str, str, str, bool]] = []
     with tempfile.TemporaryDirectory() as folder:
         big = path.stat().st_size > _BIG_FILE
-        processor = osmium.FileProcessor(str(path))
-        processor.with_locations(f"sparse_file_array,{folder}/nodes" if big else "flex_mem")
         try:
-            for item in processor.with_areas(wanted).with_filter(wanted):
-                described = _described(item, factory, table.match)
+            outlines = _Outlines(path, table.match)
+            # Areas pass whatever their tags: those of old relations are on their outlines.
+            wanted = osmium.filter.KeyFilter(*table.keys)
+            wanted.enable_for(osmium.osm.NODE | osmium.osm.WAY)
+            processor = osmium.FileProcessor(str(path))
+            processor.with_locations(f"sparse_file_array,{folder}/nodes" if big else "flex_mem")
+            for item in processor.with_areas().with_filter(wanted):
+                described = _described(item, factory, table.match, outlines)
                 if described is not None:
                     found.append(described)
                     if len(found) == _FLUSH:
@@ -123,7 +126,49 @@ def _read_osm(path: Path) -> Iterator[Features]:
     yield _features(found)
 
 
-def _described(item: Any, factory: Any, match: Any) -> tuple[str, str, str, bool] | None:
+class _Outlines:
+    """Ways that outline multipolygons, so that what is a hole is not filled, and nothing is there twice.
+
+    Relations that say what they are stand for themselves, and their outlines are not the same thing once more. Older
+    ones have no tags of their own: they are what their outlines say.
+    """
+
+    def __init__(self, path: Path, match: Any) -> None:
+        import osmium
+
+        self.kinds: dict[int, set[str]] = {}
+        """Of relations, by the ways that outline them."""
+        self.bare: dict[int, list[int]] = {}
+        """Outlines of relations that do not say what they are."""
+        relation: Any
+        for relation in osmium.FileProcessor(str(path), osmium.osm.RELATION):
+            tags = dict(relation.tags)
+            if tags.get("type") != "multipolygon":
+                continue
+            kind = match(tags, "area")
+            ways = [member.ref for member in relation.members if member.type == "w" and member.role in ("outer", "")]
+            if kind is not None:
+                for way in ways:
+                    self.kinds.setdefault(way, set()).add(kind)
+            elif len(tags) == 1:
+                self.bare[relation.id] = ways
+        self._of_bare = {way for ways in self.bare.values() for way in ways}
+        self._tags: dict[int, dict[str, str]] = {}
+
+    def is_told_elsewhere(self, way: int, kind: str, tags: dict[str, str]) -> bool:
+        """Tell whether an area comes with a relation; remembers what an old one is."""
+        if way in self._of_bare:
+            self._tags[way] = tags
+            return True
+        return kind in self.kinds.get(way, ())
+
+    def tags_of(self, relation: int, own: dict[str, str]) -> dict[str, str]:
+        """Return what a relation is."""
+        outlines = self.bare.get(relation)
+        return own if outlines is None else next((self._tags[w] for w in outlines if w in self._tags), own)
+
+
+def _described(item: Any, factory: Any, match: Any, outlines: _Outlines) -> tuple[str, str, str, bool] | None:
     """Return id, kind, geometry as hexadecimal WKB, and whether that is the ring of an area."""
     import osmium
 
@@ -133,13 +178,15 @@ def _described(item: Any, factory: Any, match: Any) -> tuple[str, str, str, bool
             if item.is_closed() and _is_area(tags):
                 kind = match(tags, "area")
                 if kind is not None:
+                    if outlines.is_told_elsewhere(item.id, kind, tags):
+                        return None
                     return f"w{item.id}", kind, factory.create_linestring(item), True
             kind = match(tags, "line")
             return None if kind is None else (f"w{item.id}", kind, factory.create_linestring(item), False)
         if item.is_area():
             if item.from_way():  # it was there as a way
                 return None
-            kind = match(dict(item.tags), "area")
+            kind = match(outlines.tags_of(item.orig_id(), dict(item.tags)), "area")
             return None if kind is None else (f"r{item.orig_id()}", kind, factory.create_multipolygon(item), False)
         if item.is_node():
             kind = match(dict(item.tags), "point")

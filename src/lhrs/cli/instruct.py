@@ -43,7 +43,7 @@ def build(
         raise ConfigError(f"{out} exists already; name another file, or remove it.")
     images = [known for path in paths for known in _known(path, split, open_world)]
     labels = tuple(sorted({thing.label for known in images for thing in known.things}))
-    words = Vocabulary(labels, tuple(sorted({known.scene for known in images if known.scene})))
+    words = Vocabulary(labels)
     samples = list(make_samples(images, words, tasks, per_image, choices, conversations, seed))
     if not samples:
         raise ConfigError(f"nothing of {', '.join(map(str, paths))} can be asked about with these tasks.")
@@ -67,11 +67,14 @@ def _known(path: Path, split: str | None, open_world: bool) -> "list[Known]":
     from dataclasses import replace
 
     from lhrs.align.records import INDEX, MANIFEST, facts_of, read_index
-    from lhrs.data.dataset import open_dataset
+    from lhrs.data.dataset import guess_reader, open_dataset
     from lhrs.data.windows import image_shape
+    from lhrs.errors import DataError
     from lhrs.instruct.known import from_row, from_sample
 
     if (path / INDEX).exists() and (path / MANIFEST).exists():
+        if split is not None:
+            raise DataError(f"{path} has no splits.")
         rows = read_index(path).to_pylist()
         return [
             from_row(row, facts_of(row["facts"]), str(path.absolute() / row["image"]) if row["image"] else None)
@@ -84,12 +87,18 @@ def _known(path: Path, split: str | None, open_world: bool) -> "list[Known]":
         sample = dataset[index]
         labels.update(box.label for box in sample.boxes)
         scenes.update(sample.labels)
-    found = []
+    are_parts = guess_reader(path) == "masks"
+    found: dict[tuple[str, ...], Known] = {}
     with progress("reading", len(dataset)) as advance:
         for index in range(len(dataset)):
             sample = dataset[index]
             height, width = image_shape(Path(sample.images[0])) if sample.images else (1, 1)
             known = from_sample(sample, width, height, sorted(labels), sorted(scenes))
-            found.append(replace(known, complete=frozenset()) if open_world else known)
+            if open_world or are_parts:
+                known = replace(known, complete=frozenset(), are_parts=are_parts)
+            before = found.get(known.images or (known.id,))
+            if before is not None:  # more questions about an image that is there already
+                known = replace(before, turns=(*before.turns, *known.turns))
+            found[known.images or (known.id,)] = known
             advance()
-    return found
+    return list(found.values())

@@ -36,7 +36,7 @@ def make_samples(
         images: what is known of each.
         words: of all of them.
         tasks: names in `TASKS`; none means all.
-        per_image: exchanges at most.
+        per_image: exchanges at most that are made; those that came with the data are all there.
         choices: share of questions that become multiple choice, where wrong answers are at hand.
         conversations: share of images whose short exchanges become one conversation.
         seed: of all draws.
@@ -58,7 +58,7 @@ def make_samples(
             if found is not None and len(made) < per_image:
                 made.append(found)
         given = [Exchange(known.task or "given", question, answer) for question, answer in known.turns]
-        made += given[: max(0, per_image - len(made))]
+        made += given
         talk = [e for e in made if e.task in _SHORT] if rng.random() < conversations else []
         if len(talk) >= 2:
             made = [e for e in made if e not in talk]
@@ -86,8 +86,7 @@ class _Letters:
 
 def _as_choice(exchange: Exchange, rng: Random, letters: _Letters) -> list[Turn]:
     wrong = list(exchange.wrong)
-    if exchange.task != "count":  # the nearest numbers mislead best
-        rng.shuffle(wrong)
+    rng.shuffle(wrong)
     options = wrong[: len(LETTERS) - 1]
     at = letters.draw(len(options) + 1)
     options.insert(at, exchange.answer)

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lhrs.align.captions import is_counted
@@ -27,6 +27,8 @@ class Thing:
     label: str
     box: XYXY
     """Pixels of the image."""
+    also: tuple[str, ...] = ()
+    """What else it is called: a church is a building too."""
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -56,6 +58,8 @@ class Known:
     """Labels of which some things lie mostly outside: they cannot be counted."""
     complete: frozenset[str] = frozenset()
     """Labels whose things are all known, so that none is an answer. Empty for maps: what is not mapped may be there."""
+    are_parts: bool = False
+    """Things are connected parts of masks: houses that touch are one, and cannot be counted."""
     facts: tuple[Fact, ...] = ()
     caption: str | None = None
     scene: str | None = None
@@ -68,11 +72,11 @@ class Known:
 
     def of(self, label: str) -> list[Thing]:
         """Return the things called so."""
-        return [thing for thing in self.things if thing.label == label]
+        return [thing for thing in self.things if label in (thing.label, *thing.also)]
 
     def labels(self) -> dict[str, int]:
         """Return how many things there are of each label, in the order of their names."""
-        return dict(sorted(Counter(thing.label for thing in self.things).items()))
+        return dict(sorted(Counter(name for thing in self.things for name in (thing.label, *thing.also)).items()))
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,6 @@ class Vocabulary:
 
     labels: tuple[str, ...] = ()
     """Of things that it marks."""
-    scenes: tuple[str, ...] = ()
-    plurals: Mapping[str, str] = field(default_factory=dict)
 
 
 def plural(label: str) -> str:
@@ -115,14 +117,16 @@ def from_sample(sample: Sample, width: int, height: int, labels: Sequence[str], 
     pairs = tuple((texts[n], texts[n + 1]) for n in range(0, len(texts) - 1, 2) if sample.turns[n].role == "user")
     return Known(
         sample.id, tuple(sample.images), width, height, sample.source, sample.licence, sample.attribution, sample.split,
-        things, frozenset(map(_words, crowds)), frozenset(map(_words, labels)) - _STUFF, (), None,
+        things, frozenset(map(_words, crowds)), frozenset(map(_words, labels)) - _STUFF, False, (), None,
         _words(sample.labels[0]) if sample.labels else None, tuple(map(_words, scenes)), pairs, sample.task,
     )  # fmt: skip
 
 
 def from_row(row: Mapping[str, Any], facts: Sequence[Fact], image: str | None) -> Known:
     """Return what a row of an alignment data set knows: the map is not taken to be complete."""
-    things, cut, told = [], set(), set()
+    things: list[Thing] = []
+    cut: set[str] = set()
+    told: set[str] = set()
     for fact in sorted(facts, key=lambda fact: fact.parent is None):
         if not is_counted(fact.kind):
             continue
@@ -130,15 +134,16 @@ def from_row(row: Mapping[str, Any], facts: Sequence[Fact], image: str | None) -
             if identity in told:
                 continue
             told.add(identity)
+            also = (fact.parent,) if fact.parent else ()
             if seen and inside >= _LEAST_INSIDE:
                 x1, y1, x2, y2 = box
-                things.append(Thing(fact.kind, (x1, y1, x2, y2)))
+                things.append(Thing(fact.kind, (x1, y1, x2, y2), also))
             elif seen:
-                cut.add(fact.kind)
+                cut.update((fact.kind, *also))
     licence = " AND ".join(dict.fromkeys(filter(None, (row["licence"], row["text_licence"]))))
     return Known(
         row["id"], (image,) if image else (), row["width"], row["height"], "lhrs-instruct", licence,
-        row["attribution"], None, tuple(things), frozenset(cut), frozenset(), tuple(facts), row["caption"],
+        row["attribution"], None, tuple(things), frozenset(cut), frozenset(), False, tuple(facts), row["caption"],
     )  # fmt: skip
 
 

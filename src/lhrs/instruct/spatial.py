@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from lhrs.align.facts import COLUMNS, ROWS
+from lhrs.align.tags import tag_table
 from lhrs.align.words import article, number
 from lhrs.instruct.known import Known, Thing, Vocabulary, plural
 from lhrs.schema import Box, Turn
@@ -73,7 +74,8 @@ def location(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
         "bottom",
     ]
     here = place(known, thing)
-    return Exchange("location", question.format(thing.label), here, wrong=tuple(o for o in others if o != here))
+    wrong = tuple(o for o in others if o != here and not set(o.split()) <= set(here.split()))
+    return Exchange("location", question.format(thing.label), here, wrong=wrong)
 
 
 def relative(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
@@ -100,6 +102,8 @@ def relative(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
 
 def count(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
     """How many there are of a kind."""
+    if known.are_parts:
+        return None
     labels = [label for label in known.labels() if label not in known.cut]
     absent = sorted(known.complete - set(known.labels()) - known.cut)
     if absent and rng.random() < 0.15:
@@ -111,7 +115,8 @@ def count(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
     question = rng.choice(
         ("How many {} are there?", "How many {} can be seen?", "Count the {}.", "What is the number of {}?")
     )
-    near = sorted({max(0, num + step) for step in (-3, -2, -1, 1, 2, 3, 5)} - {num}, key=lambda n: (abs(n - num), n))
+    below = rng.randint(0, min(3, num))  # how many of the wrong ones are smaller must not give the right one away
+    near = [*(num - n for n in range(below, 0, -1)), *(num + n for n in range(1, 4 - below))]
     return Exchange("count", question.format(plural(label)), str(num), wrong=tuple(map(str, near)))
 
 
@@ -148,7 +153,12 @@ def region(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
     if any(other.label != thing.label and _overlap(thing, other) > 0.3 for other in known.things):
         return None
     question = rng.choice(("What is in this box?", "What does this region show?", "Name what this box marks."))
-    others = tuple(label for label in words.labels if label != thing.label)
+    kin = {thing.label, *thing.also, *(t.label for t in known.things if thing.label in t.also)}
+    generic = any(thing.label in other.also for other in known.things) or thing.label == "building"
+    if known.facts and generic:  # a map's plain building may be a house, or anything
+        return None
+    siblings = set(thing.also) if known.facts else set()
+    others = tuple(name for name in words.labels if name not in kin and not siblings & _also(name))
     if not others:  # there is nothing to tell apart
         return None
     return Exchange("region", question, article(thing.label), asked=_boxes([thing]), wrong=tuple(map(article, others)))
@@ -244,6 +254,11 @@ def expressions(known: Known) -> list[tuple[str, Thing]]:
             if math.dist(near[1].centre, other.centre) - math.dist(near[0].centre, other.centre) > _MARGIN * diagonal:
                 found.append((f"the {label} nearest the {other.label}", near[0]))
     return found
+
+
+def _also(label: str) -> set[str]:
+    kind = tag_table().kinds.get(label)
+    return {kind.parent} if kind is not None and kind.parent else set()
 
 
 def _only(known: Known, rng: Random) -> Thing | None:

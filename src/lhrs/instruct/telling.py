@@ -13,6 +13,8 @@ _DETAIL = (
     "Describe the image in detail.", "What does this image show? Be thorough.", "Give a detailed description.",
     "Explain everything that can be seen in this image.",
 )  # fmt: skip
+_WAYS = ("motorway", "main road", "local road", "service road", "dirt track", "railway track", "tram track",
+         "cycle path", "footpath", "pedestrian street")  # fmt: skip
 _WATER = ("river", "body of water", "stream", "canal", "sea", "basin")
 _GREEN = ("forest", "park", "meadow", "grass", "garden", "farmland", "orchard", "vineyard", "grassland", "scrub")
 
@@ -46,24 +48,23 @@ def land_use(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
 
 
 def density(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
-    """How densely the ground is built on, with the evidence."""
+    """That the ground is densely built on, with the evidence."""
     buildings = next((f for f in _shown(known) if f.kind == "building"), None)
-    if buildings is None or 0.12 <= buildings.area_share < 0.2 or 0.03 <= buildings.area_share < 0.06:
+    if buildings is None or buildings.area_share < 0.2:  # few on the map may be many on the ground
         return None
-    how = "densely" if buildings.area_share >= 0.2 else "sparsely" if buildings.area_share < 0.03 else "loosely"
     share = f"{max(1, round(buildings.area_share * 100))} percent"
     question = rng.choice(
         ("Is this area densely or sparsely built on? Why?", "How dense are the buildings here? Explain.")
     )
     return Exchange(
         "reasoning", question,
-        f"It is {how} built on: {_amount(buildings)} cover about {share} of the image.",
+        f"It is densely built on: {_amount(buildings)} cover about {share} of the image.",
     )  # fmt: skip
 
 
 def access(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
     """By what one gets here."""
-    ways = [f for f in _shown(known) if f.group == "transport" and is_line(f) and f.kind != "road"]
+    ways = [f for f in _shown(known) if f.kind in _WAYS and is_line(f)]
     if not ways:
         return None
     names = list(
@@ -81,7 +82,7 @@ def nature(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
     question = rng.choice(
         ("What vegetation and water can be seen, and where?", "Which natural features does the image show?")
     )
-    return Exchange("reasoning", question, sentence(listed([_placed(f, rng) for f in found[:4]])))
+    return Exchange("reasoning", question, sentence(f"the image shows {listed([_placed(f, rng) for f in found[:4]])}"))
 
 
 def scene(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
@@ -101,9 +102,9 @@ def is_scene(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
         return None
     yes = rng.random() < 0.5
     name = known.scene if yes else rng.choice(others)
-    question = rng.choice(("Does this image show {}?", "Is this {}?"))
+    question = rng.choice(("Is the class of this image {}?", "Would you call this scene {}?"))
     return Exchange(
-        "scene check", question.format(article(name)), "yes" if yes else "no", wrong=("no" if yes else "yes",)
+        "scene check", question.format(f'"{name}"'), "yes" if yes else "no", wrong=("no" if yes else "yes",)
     )
 
 
