@@ -302,7 +302,6 @@ def test_windows_past_the_edge_are_not_stretched(town, tmp_path):
 def test_a_stopped_build_of_something_else_is_forgotten(town, tmp_path, monkeypatch):
     import lhrs.align.build as module
 
-    osm, scene = town
     real = module.write_index
     monkeypatch.setattr(module, "write_index", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):

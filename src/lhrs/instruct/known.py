@@ -65,10 +65,8 @@ class Known:
     scene: str | None = None
     scenes: tuple[str, ...] = ()
     """Classes that the data set tells apart."""
-    turns: tuple[tuple[str, str], ...] = ()
-    """Questions and answers that came with it."""
-    task: str | None = None
-    """What they are."""
+    turns: tuple[tuple[str, str, str | None], ...] = ()
+    """Questions and answers that came with it, and their tasks."""
 
     def of(self, label: str) -> list[Thing]:
         """Return the things called so."""
@@ -114,11 +112,12 @@ def from_sample(sample: Sample, width: int, height: int, labels: Sequence[str], 
         Thing(_words(box.label), box.xyxy) for box in sample.boxes if not box.crowd and _words(box.label) not in _STUFF
     )
     texts = [turn.text for turn in sample.turns]
-    pairs = tuple((texts[n], texts[n + 1]) for n in range(0, len(texts) - 1, 2) if sample.turns[n].role == "user")
+    starts = [n for n in range(0, len(texts) - 1, 2) if sample.turns[n].role == "user"]
+    pairs = tuple((texts[n], texts[n + 1], sample.task) for n in starts)
     return Known(
         sample.id, tuple(sample.images), width, height, sample.source, sample.licence, sample.attribution, sample.split,
         things, frozenset(map(_words, crowds)), frozenset(map(_words, labels)) - _STUFF, False, (), None,
-        _words(sample.labels[0]) if sample.labels else None, tuple(map(_words, scenes)), pairs, sample.task,
+        _words(sample.labels[0]) if sample.labels else None, tuple(map(_words, scenes)), pairs,
     )  # fmt: skip
 
 
