@@ -1,5 +1,6 @@
 """What the three tasks of VRSBench (Li et al., 2024, arXiv:2406.12384) share."""
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 from lhrs.data.dataset import read_json
@@ -35,5 +36,5 @@ class VrsBench(Benchmark):
                 raise DataError(f"{path}: entry {n} is not VRSBench's ({error!r}).") from None
         return found
 
-    def _item(self, identity: str, image: str, row: dict[str, Any]) -> Item:
-        raise NotImplementedError
+    @abstractmethod
+    def _item(self, identity: str, image: str, row: dict[str, Any]) -> Item: ...
