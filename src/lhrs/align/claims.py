@@ -22,8 +22,12 @@ UNMAPPED = (
     "billboard",
 )  # fmt: skip
 """Things that pictures show and maps do not hold: nobody can tell from facts whether they are there."""
-_VAGUE = {"several": (2, 10**6), "many": (4, 10**6), "numerous": (4, 10**6), "some": (1, 10**6), "few": (2, 12),
-          "number": (2, 10**6), "dozens": (18, 10**6), "pair": (2, 2), "couple": (2, 3)}  # fmt: skip
+_VAGUE = {
+    "several": (2, 10**6), "many": (4, 10**6), "numerous": (4, 10**6), "some": (1, 10**6), "few": (2, 12),
+    "number": (2, 10**6), "dozens": (18, 10**6), "hundreds": (100, 10**6), "thousands": (1000, 10**6),
+    "pair": (2, 2), "couple": (2, 3),
+}  # fmt: skip
+"""Words for counts, with the least and the most that they may mean."""
 _COUNT = re.compile(
     r"\b(about|around|roughly|approximately|more than|over|at least|nearly)?\s*(\d[\d,]*|[a-z]+)\s+(?:[a-z-]+\s+){0,2}$"
 )
@@ -99,7 +103,7 @@ def _claims(word: str, before: str, after: str, facts: Sequence[Fact], exact: bo
     if not meant:
         return [Claim(word, "presence", "unsupported")]
     found = [Claim(word, "presence", "supported")]
-    counted = _counted(word, before)
+    counted = _counted(before)
     if counted and any(is_counted(f.kind) for f in meant):
         words, low, high = counted
         slack = 1.0 if exact else 1.25
@@ -110,27 +114,23 @@ def _claims(word: str, before: str, after: str, facts: Sequence[Fact], exact: bo
     return found
 
 
-def _counted(word: str, before: str) -> tuple[str, float, float] | None:
+def _counted(before: str) -> tuple[str, float, float] | None:
     """Return words, least and most of a count that stands before a noun."""
     match = _COUNT.search(before)
     if not match or _OF_THEM.search(before):
         return None
-    about, said = match[1], match[2]
+    about = match[1]
     tail = re.findall(r"[a-z]+|\d[\d,]*", before)[-6:]
     tail = tail[tail.index("can") + 1 :] if "can" in tail else tail  # "one can see" is no count
-    at = max((n for n, word in enumerate(tail) if word in _VAGUE or word in ("hundreds", "thousands")), default=None)
-    count = _number_in(tail if at is None else tail[at:])
-    if count is None and at is not None:
-        low, high = _VAGUE.get(tail[at], (100, 10**6))
-        return tail[at], low, high
+    vague = max((n for n, word in enumerate(tail) if word in _VAGUE), default=None)
+    count = _number_in(tail if vague is None else tail[vague:])
     if count is None:
-        return None
-    said = str(count)
+        return None if vague is None else (tail[vague], *_VAGUE[tail[vague]])
     if about in ("more than", "over", "at least"):
-        return f"{about} {said}", count, 10**6
+        return f"{about} {count}", count, 10**6
     if about:
-        return f"{about} {said}", 0.8 * count, 1.2 * count
-    return str(said), count, count
+        return f"{about} {count}", 0.8 * count, 1.2 * count
+    return str(count), count, count
 
 
 def _number_in(words: Sequence[str]) -> int | None:
