@@ -6,8 +6,10 @@ made again, so that work that was stopped goes on; every engine gives the same p
 
 import hashlib
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -95,18 +97,7 @@ def _pool(
 def _ray(
     blocks: Sequence[BlockT], missing: Sequence[int], function: "Callable[[BlockT], pa.Table]", workers: int
 ) -> "Iterator[tuple[int, pa.Table]]":
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError("--engine ray needs the extra `ray`: pip install 'lhrs[ray]'") from None
-    import os
-
-    started = not ray.is_initialized()
-    if started:
-        address = os.environ.get("RAY_ADDRESS")
-        alone: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
-        ray.init(address, log_to_driver=False, **alone)
-    try:
+    with _cluster(workers) as ray:
         task: Any = ray.remote(num_cpus=1)(lambda block: function(block))
         waiting = list(reversed(missing))
         running: dict[Any, int] = {}
@@ -117,6 +108,54 @@ def _ray(
             ready, _ = ray.wait(list(running), num_returns=1)
             for reference in ready:
                 yield running.pop(reference), ray.get(reference)
+
+
+@contextmanager
+def _cluster(workers: int) -> Iterator[Any]:
+    """Use the cluster that RAY_ADDRESS names, or start one on this machine and stop it afterwards."""
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError("--engine ray needs the extra `ray`: pip install 'lhrs[ray]'") from None
+    started = not ray.is_initialized()
+    if started:
+        address = os.environ.get("RAY_ADDRESS")
+        alone: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
+        ray.init(address, log_to_driver=False, **alone)
+    try:
+        yield ray
     finally:
         if started:
             ray.shutdown()
+
+
+@contextmanager
+def ray_actors(make: Callable[[], Any], workers: int, num_gpus: float = 0) -> "Iterator[Callable[[str, list], list]]":
+    """Start actors on a Ray cluster, each with what `make` returns there, and stop them afterwards.
+
+    Args:
+        make: called once on each actor, such as to load a model.
+        workers: how many.
+        num_gpus: that each needs.
+
+    Yields:
+        A function that calls a method by name for each of a list of arguments, spread over the actors, and returns
+        the results in the order of the arguments.
+
+    Raises:
+        ConfigError: Ray is not installed.
+    """
+
+    class Holder:
+        def __init__(self) -> None:
+            self.held = make()
+
+        def call(self, method: str, argument: Any) -> Any:
+            return getattr(self.held, method)(argument)
+
+    with _cluster(workers) as ray:
+        from ray.util import ActorPool
+
+        actor: Any = ray.remote(num_cpus=1, num_gpus=num_gpus)(Holder)
+        pool = ActorPool([actor.remote() for _ in range(workers)])
+        yield lambda method, given: list(pool.map(lambda one, argument: one.call.remote(method, argument), given))

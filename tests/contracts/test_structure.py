@@ -23,7 +23,7 @@ MAY_IMPORT = {
     | {"imagery", "instruct", "data", "models", "cmid", "inference"},  # familiarity is fitted where it ships
     "inference": BASE | {"imagery", "models"},  # models only in runtimes/torch, checked below
     "metrics": BASE,
-    "evaluation": BASE | {"imagery", "instruct", "data", "inference", "metrics"},
+    "evaluation": BASE | {"align", "imagery", "instruct", "data", "inference", "metrics"},
     "cli": BASE
     | {
         "imagery",

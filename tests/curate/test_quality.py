@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 from tests.curate.scenes import blurred, scene
 
+from lhrs.align.claims import fact_scores
 from lhrs.align.facts import Fact
 from lhrs.curate.pictures import measure, sharpness
-from lhrs.curate.quality import fact_scores, overall, readability, specificity
+from lhrs.curate.quality import overall, readability, specificity
 
 
 def fact(kind, visible=True, parent=None, count=1):

@@ -14,12 +14,14 @@ from tests.inference.foreign import save
 from tests.inference.test_foreign import Server
 from tests.training.tiny import SRC, finish
 
+from lhrs.errors import ConfigError
 from lhrs.evaluation.asking import put
 from lhrs.evaluation.benchmark import find_benchmark
 from lhrs.evaluation.report import score_answers
 from lhrs.evaluation.runner import answer_all
 from lhrs.inference.load import load
 from lhrs.inference.runtime import Reply
+from lhrs.inference.runtimes.openai import Pace
 
 
 class Knows:
@@ -72,6 +74,44 @@ def test_three_models_on_a_bench_of_sixty_questions(bench, tmp_path):
     said = [[json.loads(line)["prediction"] for line in (tmp_path / n / "lhrs-bench/asked.jsonl").open()]
             for n in ("nano", "server")]  # fmt: skip
     assert said[0] == said[1]  # the server serves the same model
+
+
+def test_a_ray_cluster_answers_as_one_process_does(bench, tmp_path):
+    pytest.importorskip("ray")
+    common = (f"lhrs-bench={bench}", "--limit", 24, "--batch-size", 4)
+    finish(start(*common, "--out", tmp_path / "local"))
+    finish(start(*common, "--out", tmp_path / "ray", "--engine", "ray", "--workers", 2))
+    assert content(tmp_path / "local") == content(tmp_path / "ray")
+
+
+def test_a_server_is_asked_no_oftener_than_it_allows(monkeypatch):
+    slept = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr("time.monotonic", lambda: 100.0)
+    pace = Pace("30")
+    for _ in range(3):
+        pace.wait()
+    assert slept == [0, 2, 4]
+    for wrong in ("0", "-3", "many"):
+        with pytest.raises(ConfigError, match="LHRS_REQUESTS_PER_MINUTE"):
+            Pace(wrong)
+
+
+def test_answers_of_another_program_are_matched_by_id(bench, tmp_path):
+    items = find_benchmark("lhrs-bench")(bench).items()
+    rows = [{"id": item.id, "prediction": "ABCD"[int(item.answer)]} for item in items[:15]]
+
+    def score(records):
+        path = tmp_path / "p.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in records))
+        command = [sys.executable, "-m", "lhrs", "score", str(path), "--bench", f"lhrs-bench={bench}", "--json"]
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(SRC)})
+
+    found = json.loads(score(rows).stdout)
+    assert found["n"] == 60 and found["accuracy"] == 0.25 and found["unparseable"] == 0.75
+    for wrong, said in (([*rows, rows[0]], "twice"), ([{"id": "x", "prediction": ""}], "no question"), ([{}], "lacks")):
+        done = score(wrong)
+        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
 
 
 def test_batches_do_not_change_the_file(bench, tmp_path):

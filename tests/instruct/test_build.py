@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from tests.training.tiny import SRC
 
+from lhrs.align.tags import plural
 from lhrs.cli.instruct import _known
 from lhrs.data.dataset import open_dataset
 from lhrs.data.samples import write_samples
 from lhrs.errors import ConfigError
 from lhrs.instruct.build import TASKS, make_samples
-from lhrs.instruct.known import Known, Thing, Vocabulary, plural
+from lhrs.instruct.known import Known, Thing, Vocabulary
 from lhrs.instruct.spatial import _DIRECTIONS, expressions, place
 
 WORDS = Vocabulary(("airplane", "ship", "storage tank", "tennis court"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,29 @@ def test_wrong_files_are_one_line(tmp_path, text, metric, line):
 
 def test_legacy_scorers_are_listed(tmp_path):
     assert "lhrs-bot-grounding" in score(tmp_path, "--metric", "vqa", "--legacy", "list").stdout
+
+
+def test_facts_bear_out_captions_or_do_not(tmp_path):
+    boxes = [{"label": "airplane", "xyxy": [0, 0, 9, 9]}] * 3 + [{"label": "tennis court", "xyxy": [0, 0, 9, 9]}]
+    texts = ["Three airplanes beside a tennis court.", "Two airplanes and a ship.", "", "A lake."]
+    records = [{"prediction": text, "boxes": boxes} for text in texts]
+    found = json.loads(score(write(tmp_path / "f.jsonl", records), "--metric", "facts", "--json").stdout)
+    # said: all 3 claims right and both kinds named; airplanes right, their count and the ship not; nothing; no lake
+    assert found["fact_recall"] == pytest.approx((1 + 0.5 + 0 + 0) / 4)
+    assert found["fact_precision"] == pytest.approx((1 + 1 / 3 + 0) / 3, abs=1e-4)
+    assert found["unparseable"] == 0.25 and found["contradicted"] == 1
+    assert found["fact_f1"] == pytest.approx((1 + 0.4) / 4, abs=1e-4)
+    facts = [{"prediction": "Two houses.", "facts": [{"kind": "house", "count": 2}]}]
+    assert json.loads(score(write(tmp_path / "g.jsonl", facts), "--metric", "facts", "--json").stdout)["fact_f1"] == 1
+    bad = score(write(tmp_path / "h.jsonl", [{"prediction": "x"}]), "--metric", "facts")
+    assert bad.returncode == 2 and "boxes" in bad.stderr and "Traceback" not in bad.stderr
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="METEOR is a Java program, there is no Java here")
+def test_meteor_is_the_reference_programs(tmp_path):
+    same = {"prediction": "many green trees", "answer": ["many green trees"]}
+    records = [same, {"prediction": "", "answer": ["a river"]}]
+    path = write(tmp_path / "c.jsonl", records)
+    found = json.loads(score(path, "--metric", "caption", "--also", "meteor", "--json").stdout)
+    assert found["meteor"] == pytest.approx(0.5, abs=0.02)
+    assert score(path, "--metric", "caption", "--also", "bleurt").returncode == 2

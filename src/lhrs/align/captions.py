@@ -31,6 +31,8 @@ _MORE = (
 
 def is_counted(kind: str) -> bool:
     """Tell whether objects of a kind are things one counts, not stretches of land or lines cut into ways."""
+    if kind not in tag_table().kinds:  # of somebody's boxes
+        return True
     found = tag_table().kinds[kind]
     if found.plural is None or found.width_m or kind in _NOT_COUNTED or kind.endswith(" area"):
         return False

@@ -7,12 +7,12 @@ English; what it cannot read it does not judge, but nouns of things that no map 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 from lhrs.align.captions import BUILT_UP, is_counted, is_line
 from lhrs.align.facts import Fact
-from lhrs.align.tags import tag_table
+from lhrs.align.tags import plural, tag_table
 from lhrs.align.words import COMPASS, DIRECTIONS, NUMBERS, PLACES, SHARES
 
 UNMAPPED = (
@@ -70,13 +70,14 @@ def check(text: str, facts: Sequence[Fact], exact: bool = True) -> list[Claim]:
 
     Args:
         text: English.
-        facts: of the picture.
+        facts: of the picture; kinds that the table does not know are nouns too.
         exact: counts must be those of the facts; else they may be off by a quarter, as people count.
     """
     found: list[Claim] = []
     lower = re.sub(r"\s+", " ", text.lower())
+    own = tuple(sorted({fact.kind for fact in facts} - tag_table().kinds.keys()))
     for part in re.split(r"(?<=[a-z0-9])[.;!?](?:\s|$)|\n", lower):
-        mentions = list(_pattern().finditer(part))
+        mentions = list(_pattern(own).finditer(part))
         found += [Claim(match[0], "absence", "unsupported") for match in _REFUSES.finditer(part)]
         told = {mention.start() for mention in mentions if _ABSENT.search(part[: mention.start()])}
         if not told:  # what is said to be absent is no word of the table
@@ -94,8 +95,26 @@ def hallucination(claims: Sequence[Claim]) -> float:
     return sum(claim.verdict != "supported" for claim in claims) / len(claims) if claims else 0.0
 
 
+def fact_scores(text: str, facts: Sequence[Fact]) -> tuple[float, float]:
+    """Return coverage and precision of a text.
+
+    Coverage is the share of visible facts whose kind the text mentions; a kind counts as mentioned where one of its
+    own is, as buildings where churches are. Precision is the share of the text's claims that the facts bear out.
+    """
+    visible = [fact for fact in facts if fact.visible]
+    named = {fact.kind for fact in visible if _mentions(text, fact)}
+    named |= {fact.parent for fact in visible if fact.kind in named and fact.parent}
+    coverage = sum(fact.kind in named for fact in visible) / len(visible) if visible else 1.0
+    return round(coverage, 4), round(1 - hallucination(check(text, facts)), 4)
+
+
+def _mentions(text: str, fact: Fact) -> bool:
+    return any(claim.about == "presence" and claim.verdict == "supported" for claim in check(text, [fact]))
+
+
 def _claims(word: str, before: str, after: str, facts: Sequence[Fact], exact: bool) -> list[Claim]:
-    kinds = _lexicon()[_singular(word)]
+    own = {name: f.kind for f in facts if f.kind not in tag_table().kinds for name in (f.kind, plural(f.kind))}
+    kinds = frozenset([own[word]]) if word in own else _lexicon()[_singular(word)]
     if _ABSENT.search(before):
         there = [f for f in facts if f.kind in kinds]
         return [Claim(f"no {word}", "absence", "contradicted" if there else "unsupported")]
@@ -240,9 +259,11 @@ def _singular(word: str) -> str:
     return _plurals().get(word, word)
 
 
-@cache
-def _pattern() -> re.Pattern[str]:
-    words = sorted({*_plurals(), *_plurals().values(), *_lexicon_words()}, key=lambda w: (-len(w), w))
+@lru_cache(64)
+def _pattern(own: tuple[str, ...] = ()) -> re.Pattern[str]:
+    """Return what finds the known nouns, and the kinds of facts that the table does not know."""
+    more = {*own, *map(plural, own)}
+    words = sorted({*_plurals(), *_plurals().values(), *_lexicon_words(), *more}, key=lambda w: (-len(w), w))
     return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, words))})(?![\w-])")
 
 

@@ -126,3 +126,15 @@ class TagTable:
 def tag_table() -> TagTable:
     """Return the table that comes with lhrs."""
     return TagTable((files("lhrs.resources") / "tags.csv").read_text(encoding="utf-8"))
+
+
+def plural(label: str) -> str:
+    """Return the plural of a label; the table knows its own kinds."""
+    kind = tag_table().kinds.get(label)
+    if kind is not None:
+        return kind.plural or label
+    if label.endswith(("s", "sh", "ch", "x")):
+        return label if label.endswith("s") and not label.endswith("ss") else f"{label}es"
+    if label.endswith("y") and label[-2:-1] not in "aeiou":
+        return f"{label[:-1]}ies"
+    return f"{label}s"

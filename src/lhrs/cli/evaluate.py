@@ -22,15 +22,20 @@ def evaluate(
         None, help="Folder of another model's answers, to compare with.", show_default=False
     ),
     device: str | None = typer.Option(None, help="cpu, cuda, ...", show_default=False),
+    engine: str = typer.Option("local", help="local, or ray: copies of the model on a cluster's workers."),
+    workers: int = typer.Option(2, min=1, help="Copies, with the engine ray."),
     show_list: bool = typer.Option(False, "--list", help="Name the benchmarks and how to get them."),
 ) -> None:
     """Score a model on benchmarks, strictly, beside what is reached without looking."""
+    from contextlib import ExitStack
+
     from lhrs.errors import ConfigError
     from lhrs.evaluation.asking import PROTOCOLS, VARIANTS, put
-    from lhrs.evaluation.benchmark import benchmark_names, find_benchmark
+    from lhrs.evaluation.benchmark import benchmark_names, find_benchmark, open_benchmark
     from lhrs.evaluation.report import PAGE, compare, score_answers, table, write_errors, write_report
     from lhrs.evaluation.runner import answer_all, model_hash
     from lhrs.inference.load import load, model_folder
+    from lhrs.inference.runtimes.spread import spread
 
     if show_list:
         for name in benchmark_names():
@@ -39,34 +44,34 @@ def evaluate(
         return
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol is one of {', '.join(PROTOCOLS)}, not {protocol!r}.")
+    if engine not in ("local", "ray"):
+        raise ConfigError(f"--engine is local or ray, not {engine!r}.")
     if not benchmarks:
         raise ConfigError(f"name a benchmark and its data, NAME=PATH; known: {', '.join(benchmark_names())}.")
-    opened = []
-    for given in benchmarks:
-        named, _, path = given.partition("=")
-        name, _, split = named.partition(":")
-        found = find_benchmark(name)
-        if not path:
-            raise ConfigError(f"where is {name}? Say {name}=PATH. {found.obtain}")
-        opened.append(found(path, split or None))
+    opened = [open_benchmark(given) for given in benchmarks]
     items = {benchmark.name(): _spread(benchmark.items(), limit) for benchmark in opened}
-    runtime = load(model, device).runtime
-    hashed = model_hash(str(model_folder(model)), runtime.name)
-    results = []
-    for benchmark in opened:
-        asked = put(items[benchmark.name()], benchmark.metric, runtime.adapter, protocol)
-        folder = out / benchmark.name()
-        rows: dict[str, list[dict[str, Any]]] = {}
-        for variant in VARIANTS if controls else VARIANTS[:1]:
-            with _counting(f"{benchmark.name()} {variant}", len(asked)) as done:
-                rows[variant] = answer_all(
-                    runtime, hashed, asked, benchmark.metric, variant, folder / f"{variant}.jsonl", batch_size, 0, done
-                )
-        results.append({"model_hash": hashed, **score_answers(benchmark, asked, rows, protocol)})
-        write_errors(benchmark, asked, rows["asked"], folder / PAGE)
-        if against is not None:
-            theirs = _answers(against / benchmark.name() / "asked.jsonl", asked)
-            results[-1]["against"] = compare(benchmark, asked, rows["asked"], theirs)
+    with ExitStack() as stack:
+        if engine == "ray":
+            runtime = stack.enter_context(spread(model, workers, batch_size, device))
+            at_once = 2 * workers * batch_size
+        else:
+            runtime, at_once = load(model, device).runtime, batch_size
+        hashed = model_hash(str(model_folder(model)), runtime.name)
+        results = []
+        for benchmark in opened:
+            asked = put(items[benchmark.name()], benchmark.metric, runtime.adapter, protocol)
+            folder = out / benchmark.name()
+            rows: dict[str, list[dict[str, Any]]] = {}
+            for variant in VARIANTS if controls else VARIANTS[:1]:
+                with _counting(f"{benchmark.name()} {variant}", len(asked)) as done:
+                    rows[variant] = answer_all(
+                        runtime, hashed, asked, benchmark.metric, variant, folder / f"{variant}.jsonl", at_once, 0, done
+                    )
+            results.append({"model_hash": hashed, **score_answers(benchmark, asked, rows, protocol)})
+            write_errors(benchmark, asked, rows["asked"], folder / PAGE)
+            if against is not None:
+                theirs = _answers(against / benchmark.name() / "asked.jsonl", asked)
+                results[-1]["against"] = compare(benchmark, asked, rows["asked"], theirs)
     write_report(results, runtime.name, out)
     typer.echo(table(results, runtime.name), nl=False)
     for one in results:

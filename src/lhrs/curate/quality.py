@@ -7,9 +7,6 @@ from math import log2
 
 import numpy as np
 
-from lhrs.align.claims import check, hallucination
-from lhrs.align.facts import Fact
-
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*|\d+(?:[.,]\d+)*")
 _SENTENCE = re.compile(r"[.!?]+(?:\s|$)")
 _VOWELS = re.compile(r"[aeiouy]+")
@@ -19,23 +16,6 @@ _PLAIN = 60.0
 name residential and agricultural areas reach: here that is half the score, and as far again none."""
 _FEW_WORDS = 5
 """Below which the formula measures the subject, not the style."""
-
-
-def fact_scores(text: str, facts: Sequence[Fact]) -> tuple[float, float]:
-    """Return coverage and precision of a text.
-
-    Coverage is the share of visible facts whose kind the text mentions; a kind counts as mentioned where one of its
-    own is, as buildings where churches are. Precision is the share of the text's claims that the facts bear out.
-    """
-    visible = [fact for fact in facts if fact.visible]
-    named = {fact.kind for fact in visible if _mentions(text, fact)}
-    named |= {fact.parent for fact in visible if fact.kind in named and fact.parent}
-    coverage = sum(fact.kind in named for fact in visible) / len(visible) if visible else 1.0
-    return round(coverage, 4), round(1 - hallucination(check(text, facts)), 4)
-
-
-def _mentions(text: str, fact: Fact) -> bool:
-    return any(claim.about == "presence" and claim.verdict == "supported" for claim in check(text, [fact]))
 
 
 def readability(text: str) -> float | None:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lhrs.align.claims import fact_scores
 from lhrs.align.records import facts_of
 from lhrs.blocks import run_blocks
 from lhrs.curate.alignment import Encoder
@@ -33,7 +34,7 @@ from lhrs.curate.duplicates import Likeness
 from lhrs.curate.entries import Entry, open_samples, read_entries, stamp
 from lhrs.curate.pictures import SCHEMA as PICTURES
 from lhrs.curate.pictures import Pictures, gather, measure
-from lhrs.curate.quality import fact_scores, overall, readability, specificity
+from lhrs.curate.quality import overall, readability, specificity
 from lhrs.curate.report import write_report
 from lhrs.curate.write import MANIFEST, write_align, write_samples, write_scores
 from lhrs.errors import ConfigError, DataError

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from lhrs import registry
 from lhrs.data.dataset import Dataset
-from lhrs.errors import DataError
+from lhrs.errors import ConfigError, DataError
 
 BENCHMARKS = "lhrs.evaluation.benchmarks"
 """The package whose modules are the benchmarks, and the entry-point group of benchmarks from elsewhere."""
@@ -78,6 +78,21 @@ def find_benchmark(name: str) -> type[Benchmark]:
         ConfigError: there is none of that name.
     """
     return registry.find(BENCHMARKS, name.replace("-", "_"), Benchmark)  # type: ignore[type-abstract]
+
+
+def open_benchmark(given: str) -> Benchmark:
+    """Return the benchmark that `NAME[:SPLIT]=PATH` names.
+
+    Raises:
+        ConfigError: there is none of that name, or no path.
+        DataError: its data is not there.
+    """
+    named, _, path = given.partition("=")
+    name, _, split = named.partition(":")
+    found = find_benchmark(name)
+    if not path:
+        raise ConfigError(f"where is {name}? Say {name}=PATH. {found.obtain}")
+    return found(path, split or None)
 
 
 def benchmark_names() -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from lhrs.align.captions import is_counted
 from lhrs.align.facts import Fact
-from lhrs.align.tags import tag_table
 from lhrs.schema import XYXY, Sample
 
 _STUFF = frozenset(
@@ -83,18 +82,6 @@ class Vocabulary:
 
     labels: tuple[str, ...] = ()
     """Of things that it marks."""
-
-
-def plural(label: str) -> str:
-    """Return the plural of a label; the table knows its own kinds."""
-    kind = tag_table().kinds.get(label)
-    if kind is not None:
-        return kind.plural or label
-    if label.endswith(("s", "sh", "ch", "x")):
-        return label if label.endswith("s") and not label.endswith("ss") else f"{label}es"
-    if label.endswith("y") and label[-2:-1] not in "aeiou":
-        return f"{label[:-1]}ies"
-    return f"{label}s"
 
 
 def from_sample(sample: Sample, width: int, height: int, labels: Sequence[str], scenes: Sequence[str]) -> Known:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from random import Random
 
 from lhrs.align.facts import COLUMNS, ROWS
-from lhrs.align.tags import tag_table
+from lhrs.align.tags import plural, tag_table
 from lhrs.align.words import article, number
-from lhrs.instruct.known import Known, Thing, Vocabulary, plural
+from lhrs.instruct.known import Known, Thing, Vocabulary
 from lhrs.schema import Box, Turn
 
 _CLEAR = 1.5

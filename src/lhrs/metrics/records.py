@@ -141,7 +141,12 @@ def _pixel_boxes(text: str) -> np.ndarray:
 
 
 def _caption(records: Sequence[Record], boxes: str) -> dict[str, Any]:
-    return score_captions(_texts(records, "prediction"), [_references(record) for record in records])
+    return score_captions(*captions_of(records))
+
+
+def captions_of(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
+    """Return captions and the references of each."""
+    return _texts(records, "prediction"), [_references(record) for record in records]
 
 
 def _references(record: Record) -> list[str]:

@@ -5,6 +5,8 @@ import io
 import json
 import math
 import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,13 +15,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lhrs.errors import MissingExtraError, ServerError
+from lhrs.errors import ConfigError, MissingExtraError, ServerError
 from lhrs.inference.adapter import Adapter, get_adapter
 from lhrs.inference.runtime import Reply, Request
 from lhrs.registry import names
 
 _AT_ONCE = 8
 """Requests under way at a time."""
+PER_MINUTE = "LHRS_REQUESTS_PER_MINUTE"
 
 
 class OpenAIRuntime:
@@ -28,11 +31,14 @@ class OpenAIRuntime:
     Args:
         url: up to and including `/v1`; `#name` behind it picks one of the server's models, else its first is taken.
 
-    The key, where one is needed, is read from the environment variable OPENAI_API_KEY.
+    The key, where one is needed, is read from the environment variable OPENAI_API_KEY. A server that asks to wait is
+    asked again, later and later; one that allows only so many requests is asked no more often than the environment
+    variable LHRS_REQUESTS_PER_MINUTE says.
 
     Raises:
         MissingExtraError: the client is not installed.
         ServerError: there is no answer, or no model.
+        ConfigError: LHRS_REQUESTS_PER_MINUTE is no number.
     """
 
     threshold: float | None = None
@@ -46,6 +52,7 @@ class OpenAIRuntime:
         self._errors: Any = openai.OpenAIError
         self._refused: Any = openai.BadRequestError
         self._url = base
+        self._pace = Pace(os.environ.get(PER_MINUTE))
         self._client = openai.OpenAI(base_url=base, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=4)
         listed = [] if model else [entry.id for entry in self._call(lambda: self._client.models.list())]
         if not model and not listed:
@@ -127,12 +134,40 @@ class OpenAIRuntime:
         }
 
     def _call(self, what: Callable[[], Any]) -> Any:
+        self._pace.wait()
         try:
             return what()
         except self._refused as error:
             raise _RefusedError(f"{self._url} refuses: {_line(error)}") from error
         except self._errors as error:
             raise ServerError(f"{self._url} does not answer: {_line(error)}") from error
+
+
+class Pace:
+    """Let callers through no more often than so many times a minute, evenly, from any number of threads.
+
+    Raises:
+        ConfigError: it is no number above 0.
+    """
+
+    def __init__(self, per_minute: str | None) -> None:
+        try:
+            self._apart_s = 60 / float(per_minute) if per_minute else 0.0
+        except (ValueError, ZeroDivisionError):
+            self._apart_s = -1.0
+        if self._apart_s < 0:
+            raise ConfigError(f"{PER_MINUTE} is {per_minute!r}, not a number above 0.")
+        self._lock, self._next = threading.Lock(), 0.0
+
+    def wait(self) -> None:
+        """Return when it is the caller's turn."""
+        if not self._apart_s:
+            return
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._apart_s
+        time.sleep(turn - now)
 
 
 class _RefusedError(ServerError):

@@ -1,0 +1,82 @@
+"""One model on many workers of a Ray cluster, behaving like one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from lhrs.blocks import ray_actors
+from lhrs.inference.adapter import Adapter
+from lhrs.inference.runtime import Reply, Request, Runtime
+
+
+class _Copy:
+    """What each worker holds."""
+
+    def __init__(self, model: str, device: str | None) -> None:
+        from lhrs.inference.load import load
+
+        self.runtime = load(model, device).runtime
+
+    def about(self, _: None) -> tuple[str, Adapter, float | None]:
+        return self.runtime.name, self.runtime.adapter, self.runtime.threshold
+
+    def generate(self, requests: Sequence[Request]) -> list[Reply]:
+        return self.runtime.generate(requests)
+
+    def distance(self, pixels: np.ndarray) -> float | None:
+        return self.runtime.distance(pixels)
+
+    def unfamiliar(self, features: np.ndarray | None) -> bool:
+        return self.runtime.unfamiliar(features)
+
+
+class SpreadRuntime:
+    """See `Runtime`; requests go to the workers in parts of `batch_size`, and their replies come back in order.
+
+    Args:
+        call: of `lhrs.blocks.ray_actors`, whose actors hold copies of one model.
+        batch_size: requests that a worker takes at once.
+    """
+
+    def __init__(self, call: Callable[[str, list[Any]], list[Any]], batch_size: int) -> None:
+        self._call, self._batch_size = call, batch_size
+        ((self.name, self.adapter, self.threshold),) = call("about", [None])
+
+    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
+        """See `Runtime.generate`; the text comes in one piece."""
+        size = self._batch_size
+        parts = self._call("generate", [requests[n : n + size] for n in range(0, len(requests), size)])
+        replies = [reply for part in parts for reply in part]
+        if on_text is not None:
+            on_text(replies[0].text)
+        return replies
+
+    def distance(self, pixels: np.ndarray) -> float | None:
+        """See `Runtime.distance`."""
+        (found,) = self._call("distance", [pixels])
+        return found
+
+    def unfamiliar(self, features: np.ndarray | None) -> bool:
+        """See `Runtime.unfamiliar`."""
+        (found,) = self._call("unfamiliar", [features])
+        return bool(found)
+
+
+@contextmanager
+def spread(model: str, workers: int, batch_size: int, device: str | None = None) -> Iterator[Runtime]:
+    """Load a model on each of so many workers of a Ray cluster.
+
+    Args:
+        model: see `lhrs.load`; a folder must be there on all machines.
+        workers: copies of the model.
+        batch_size: requests that a worker takes at once.
+        device: see `lhrs.load`; with `cuda` each worker asks the cluster for a GPU of its own.
+
+    Raises:
+        ConfigError: Ray is not installed.
+    """
+    gpus = 1 if device is not None and device.startswith("cuda") else 0
+    with ray_actors(lambda: _Copy(model, device), workers, gpus) as call:
+        yield SpreadRuntime(call, batch_size)
