@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from lhrs.metrics.overlap import oriented_corners
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -111,3 +114,22 @@ def test_meteor_is_the_reference_programs(tmp_path):
     found = json.loads(score(path, "--metric", "caption", "--also", "meteor", "--json").stdout)
     assert found["meteor"] == pytest.approx(0.5, abs=0.02)
     assert score(path, "--metric", "caption", "--also", "bleurt").returncode == 2
+
+
+def test_oriented_boxes_polygons_and_masks(tmp_path):
+    turned = [50, 50, 40, 20, 0.3]
+    corners = [[x, y] for x, y in oriented_corners(np.array(turned, float))[0]]
+    flat = [v for corner in corners for v in corner]
+    mask = {"size": [4, 5], "counts": [4, 8, 8]}  # columns 1 and 2, written column by column
+    records = [
+        {"prediction": flat, "answer": turned},
+        {"prediction": [0, 0, 10, 10], "answer": [0, 0, 10, 0, 10, 5, 0, 5]},
+        {"prediction": {"size": [4, 5], "counts": [8, 8, 4]}, "answer": mask},
+        {"prediction": "here", "answer": turned},
+        {"prediction": turned, "answer": mask},
+        {"prediction": {"size": [4, 5], "counts": [9]}, "answer": mask},
+        {"prediction": mask, "answer": mask},
+    ]
+    found = json.loads(score(write(tmp_path / "s.jsonl", records), "--metric", "grounding", "--json").stdout)
+    assert found["mean_iou"] == pytest.approx((1 + 0.5 + 4 / 12 + 0 + 0 + 0 + 1) / 7)
+    assert found["unparseable"] == pytest.approx(3 / 7) and found["acc@0.5"] == pytest.approx(3 / 7)

@@ -15,8 +15,9 @@ from lhrs.metrics import labels
 from lhrs.metrics.captioning import cider, score_captions, tokenize
 from lhrs.metrics.confidence import aurc, ece
 from lhrs.metrics.legacy import LEGACY
-from lhrs.metrics.overlap import ground
+from lhrs.metrics.overlap import Grounding, ground
 from lhrs.metrics.parse import LETTERS, label_key
+from lhrs.metrics.shapes import ground_shapes, is_shape
 from lhrs.metrics.statistics import bootstrap
 
 Record = Mapping[str, Any]
@@ -116,8 +117,14 @@ def _index(answer: Any, options: Sequence[str]) -> int:
 
 
 def _grounding(records: Sequence[Record], boxes: str) -> dict[str, Any]:
+    return dict(_found(records, boxes).summary())
+
+
+def _found(records: Sequence[Record], boxes: str) -> Grounding:
+    if any(is_shape(record["answer"]) for record in records):
+        return ground_shapes([record["prediction"] for record in records], [record["answer"] for record in records])
     truth = np.array([_box(r, "answer", boxes)[0] for r in records])
-    return dict(ground([_box(r, "prediction", boxes) for r in records], truth).summary())
+    return ground([_box(r, "prediction", boxes) for r in records], truth)
 
 
 def _box(record: Record, name: str, boxes: str) -> np.ndarray:
@@ -167,8 +174,7 @@ def per_sample(records: Sequence[Record], metric: str) -> np.ndarray:
     """
     said = _texts(records, "prediction")
     if metric == "grounding":
-        truth = np.array([_box(r, "answer", "pixels")[0] for r in records])
-        return (ground([_box(r, "prediction", "pixels") for r in records], truth).iou >= 0.5).astype(float)
+        return (_found(records, "pixels").iou >= 0.5).astype(float)
     if metric == "caption":
         known = [[tokenize(text) for text in _references(r)] for r in records]
         return cider([tokenize(text) for text in said], known)
