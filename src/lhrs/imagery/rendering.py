@@ -113,8 +113,12 @@ def choose_scaling(values: np.ndarray, mask: np.ndarray, num_bands: int) -> Scal
         return Scaling(None, "uint8 as is")
     if values.dtype.kind in "iu" and values.dtype.itemsize == 2 and num_bands >= _SENTINEL2_MIN_BANDS:
         return Scaling(((0, SENTINEL2_WHITE),) * len(values), f"Sentinel-2 reflectance 0-{SENTINEL2_WHITE}")
-    limits = tuple(_stretch(band, known) for band, known in zip(values, mask, strict=True))
-    return Scaling(limits, "2-98 percentile of each band")
+    return stretched(values, mask, "2-98 percentile of each band")
+
+
+def stretched(values: np.ndarray, mask: np.ndarray, words: str) -> Scaling:
+    """Return the scaling that shows the 2nd to 98th percentile of each band `(B, H, W)`, where its mask is True."""
+    return Scaling(tuple(_stretch(band, known) for band, known in zip(values, mask, strict=True)), words)
 
 
 def to_uint8(values: np.ndarray, mask: np.ndarray, num_bands: int) -> tuple[np.ndarray, str]:

@@ -12,9 +12,10 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from lhrs.errors import DataError
+from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.raster import locate, opened, read_mask, reason
-from lhrs.imagery.rendering import Scaling, choose_bands, choose_scaling, data_mask
+from lhrs.imagery.rendering import Scaling, choose_bands, choose_scaling, data_mask, stretched
+from lhrs.imagery.sensors import TRUE_COLOUR, Formula, SensorView, find_sensor, recognise
 
 _LOOK_SIDE = 1024
 _BAND_FILE = re.compile(r"(.*?)(?:^|[_.-])B0?([234])$", re.IGNORECASE)
@@ -29,8 +30,8 @@ class Scene:
 
     files: tuple[str, ...]
     """One file, or one for each of red, green and blue."""
-    bands: tuple[int, int, int]
-    """1-based, of red, green and blue in their files."""
+    bands: tuple[int, ...]
+    """1-based, of red, green and blue in their files, or of what `look` makes a picture from."""
     num_bands: int
     """In all, as far as known: what scaling rests on."""
     width: int
@@ -40,13 +41,19 @@ class Scene:
     transform: tuple[float, float, float, float, float, float]
     """Pixels to CRS, in the order of `affine.Affine`."""
     gsd_m: float
+    look: SensorView | None = None
+    """Of a known sensor; None shows the bands as they are."""
 
     @cached_property
     def scaling(self) -> Scaling:
         """How values become eight bits, chosen once on the whole scene, so that windows do not differ."""
+        if self.look is not None and self.look.limits is not None:
+            return Scaling((self.look.limits,) * 3, self.look.words)
         scale = min(1.0, _LOOK_SIDE / max(self.width, self.height))
         size = max(1, round(self.width * scale)), max(1, round(self.height * scale))
         values, mask = self._values((0, 0, self.width, self.height), size)
+        if self.look is not None:
+            return stretched(values, mask, self.look.words)
         return choose_scaling(values, mask, self.num_bands)
 
     def read(
@@ -72,7 +79,8 @@ class Scene:
         self, window: tuple[float, float, float, float], size: tuple[int, int]
     ) -> tuple[np.ndarray, np.ndarray]:
         if len(self.files) == 1:
-            return _read(self.files[0], list(self.bands), window, size, (self.width, self.height))
+            found = _read(self.files[0], list(self.bands), window, size, (self.width, self.height))
+            return found if self.look is None else _formed(*found, self.look.formula)
         parts = [
             _read(file, [band], window, size, (self.width, self.height))
             for file, band in zip(self.files, self.bands, strict=True)
@@ -117,10 +125,35 @@ def _read(
     return values, mask
 
 
-def open_scene(files: Sequence[str | Path], num_bands: int | None = None) -> Scene:
+def _formed(values: np.ndarray, mask: np.ndarray, formula: Formula) -> tuple[np.ndarray, np.ndarray]:
+    """Return three channels and their mask, made of the bands read."""
+    if formula == "plain":
+        return values, mask
+    numbers = values.astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if formula == "decibel":
+            made = 10 * np.log10(numbers)
+            known = mask & (numbers > 0)
+        else:
+            one = (numbers[0] - numbers[1]) / (numbers[0] + numbers[1])
+            made, known = np.stack([one] * 3), np.stack([mask[0] & mask[1] & np.isfinite(one)] * 3)
+    return np.where(known, made, 0.0), known
+
+
+def open_scene(
+    files: Sequence[str | Path], num_bands: int | None = None, sensor: str | None = None, view: str | None = None
+) -> Scene:
     """Look at one raster, or at three of the same extent that hold red, green and blue.
 
+    Args:
+        files: their paths or URLs.
+        num_bands: of the scene in all, where the files do not hold all of them.
+        sensor: of one raster, see `lhrs.imagery.sensors`; None recognises it by the names of its bands. Where it is not
+            known, three bands are chosen as `lhrs ask` does, and stretched over the whole scene.
+        view: of the sensor; None is its first.
+
     Raises:
+        ConfigError: there is no such sensor or view.
         DataError: a file cannot be read, is not georeferenced, or the three do not lie alike.
     """
     names = tuple(str(file) for file in files)
@@ -129,20 +162,35 @@ def open_scene(files: Sequence[str | Path], num_bands: int | None = None) -> Sce
         if georeference is None or gsd_m is None or georeference.transform is None:
             raise DataError(f"{names[0]} is not georeferenced by an affine transform: nobody knows where it lies.")
         if len(names) == 1:
-            bands = choose_bands([c.name for c in dataset.colorinterp], dataset.descriptions)[0]
+            look = _look(names[0], dataset.count, dataset.descriptions, dataset.dtypes[0], sensor, view)
+            chosen = choose_bands([c.name for c in dataset.colorinterp], dataset.descriptions)[0]
+            bands = chosen if look is None else list(look.bands)
             num_bands = dataset.count
         else:
-            bands = [1, 1, 1]
+            bands, look = [1, 1, 1], None
         bounds = dataset.bounds
         made = Scene(
-            names, (bands[0], bands[1], bands[2]), num_bands or len(names), dataset.width, dataset.height,
-            dataset.crs.to_string(), tuple(dataset.transform)[:6], gsd_m,
+            names, tuple(bands), num_bands or len(names), dataset.width, dataset.height,
+            dataset.crs.to_string(), tuple(dataset.transform)[:6], gsd_m, look,
         )  # fmt: skip
     for name in names[1:]:
         with rasterio.Env(), opened(name) as dataset:
             if not np.allclose(dataset.bounds, bounds, rtol=1e-6):
                 raise DataError(f"{name} does not cover the same ground as {names[0]}.")
     return made
+
+
+def _look(
+    file: str, count: int, names: Sequence[str | None], dtype: str, sensor: str | None, view: str | None
+) -> SensorView | None:
+    known = recognise(names, dtype) if sensor is None else find_sensor(sensor)
+    if known is None:
+        if view not in (None, TRUE_COLOUR):
+            raise ConfigError(f"{file}: nobody knows its bands, so there is no view {view!r}: name its sensor.")
+        return None
+    if len(known.bands) > count:
+        raise ConfigError(f"{file} has {count} bands, {known.name} has {len(known.bands)}.")
+    return known.view(view or next(iter(known.views)))
 
 
 def band_files(files: Sequence[Path]) -> tuple[list[tuple[Path, Path, Path]], list[Path]]:

@@ -79,49 +79,68 @@ class Assistant:
             options: when given, every answer is exactly one of them.
             on_error: receives images that cannot be read, which are then left out; without it they raise DataError.
         """
-        if not question.strip():
-            raise ConfigError("the question is empty: say what you want to know.")
-        return self._run(images, _Task(question, self._asked(question, options), options), on_error)
+        return self._run(images, self.ask_task(question, options), on_error)
 
     def caption_all(self, images: Iterable[ImageInput], on_error: OnError | None = None) -> Iterator[Answer]:
         """See `caption` and `ask_all`."""
-        prompt = self.runtime.adapter.caption
-        return self._run(images, _Task(prompt, prompt, long=True), on_error)
+        return self._run(images, self.caption_task(), on_error)
 
     def classify_all(
         self, images: Iterable[ImageInput], labels: Sequence[str] | None = None, on_error: OnError | None = None
     ) -> Iterator[Answer]:
         """See `classify` and `ask_all`."""
-        adapter = self.runtime.adapter
-        prompt = adapter.scene if labels is None else adapter.classify.replace("{options}", ", ".join(_plain(labels)))
-        return self._run(images, _Task(adapter.scene, prompt, labels), on_error)
+        return self._run(images, self.classify_task(labels), on_error)
 
     def ground_all(
         self, images: Iterable[ImageInput], expression: str, on_error: OnError | None = None
     ) -> Iterator[Answer]:
         """See `ground` and `ask_all`."""
-        question = self.runtime.adapter.ground.replace("{expression}", expression.strip() or "the buildings")
-        return self._run(images, _Task(question, question, label=_noun(expression), long=True, form="boxes"), on_error)
+        return self._run(images, self.ground_task(expression), on_error)
 
     def count_all(
         self, images: Iterable[ImageInput], thing: str = "buildings", on_error: OnError | None = None
     ) -> Iterator[Answer]:
         """See `count` and `ask_all`."""
+        return self._run(images, self.count_task(thing), on_error)
+
+    def ask_task(self, question: str, options: Sequence[str] | None = None) -> "Task":
+        """Return what `ask` asks of an image."""
+        if not question.strip():
+            raise ConfigError("the question is empty: say what you want to know.")
+        return Task(question, self._asked(question, options), options)
+
+    def caption_task(self) -> "Task":
+        """Return what `caption` asks of an image."""
+        return Task(self.runtime.adapter.caption, self.runtime.adapter.caption, long=True)
+
+    def classify_task(self, labels: Sequence[str] | None = None) -> "Task":
+        """Return what `classify` asks of an image."""
+        adapter = self.runtime.adapter
+        prompt = adapter.scene if labels is None else adapter.classify.replace("{options}", ", ".join(_plain(labels)))
+        return Task(adapter.scene, prompt, labels)
+
+    def ground_task(self, expression: str) -> "Task":
+        """Return what `ground` asks of an image."""
+        question = self.runtime.adapter.ground.replace("{expression}", expression.strip() or "the buildings")
+        return Task(question, question, label=_noun(expression), long=True, form="boxes")
+
+    def count_task(self, thing: str = "buildings") -> "Task":
+        """Return what `count` asks of an image."""
         question = self.runtime.adapter.count.replace("{thing}", thing)
-        return self._run(images, _Task(question, question, form="number"), on_error)
+        return Task(question, question, form="number")
 
     def chat(self, image: OpenedImage | None, name: str = "") -> "Chat":
         """Start a conversation about one image, or about none."""
         return Chat(self, image, name)
 
-    def _run(self, images: Iterable[ImageInput], task: "_Task", on_error: OnError | None) -> Iterator[Answer]:
+    def _run(self, images: Iterable[ImageInput], task: "Task", on_error: OnError | None) -> Iterator[Answer]:
         source, number = iter(images), 0
         with ThreadPoolExecutor(2) as pool:
             pending = pool.submit(_read, list(islice(source, BATCH)), on_error)
             while batch := pending.result():
                 pending = pool.submit(_read, list(islice(source, BATCH)), on_error)
                 opened = [(n, name, image) for n, (name, image) in enumerate(batch, number) if image is not None]
-                replies = self.runtime.generate([self._request(image, task, n) for n, _, image in opened])
+                replies = self.runtime.generate([self.request([image.pixels], task, n) for n, _, image in opened])
                 number += len(batch)
                 for (_, name, image), reply in zip(opened, replies, strict=True):
                     yield self.answer(name, image, task, reply)
@@ -133,12 +152,18 @@ class Assistant:
         listed = ", ".join(_plain(options))
         return adapter.ask_options.replace("{options}", listed).replace("{question}", question.rstrip())
 
-    def _request(self, image: OpenedImage | None, task: "_Task", index: int) -> Request:
-        sampling = Sampling(self.temperature, self.seed, index) if self.temperature > 0 else None
-        images = () if image is None else (image.pixels,)
-        return Request(images, task.prompt, task.plain, task.form, sampling=sampling, history=task.history)
+    def request(self, images: Sequence[np.ndarray], task: "Task", index: int) -> Request:
+        """Return what the model is asked.
 
-    def answer(self, name: str, image: OpenedImage | None, task: "_Task", reply: Reply) -> Answer:
+        Args:
+            images: uint8 `(H, W, 3)`; several are views of one thing.
+            task: what is asked.
+            index: position among all requests, which drawn answers depend on.
+        """
+        sampling = Sampling(self.temperature, self.seed, index) if self.temperature > 0 else None
+        return Request(tuple(images), task.prompt, task.plain, task.form, sampling=sampling, history=task.history)
+
+    def answer(self, name: str, image: OpenedImage | None, task: "Task", reply: Reply) -> Answer:
         """Turn a reply of the model into the record that users get."""
         plain, options = task.plain, task.options
         text = polish(reply.text) if options is None or plain is None else options[plain.index(reply.text)]
@@ -160,7 +185,7 @@ class Assistant:
 
 
 @dataclass
-class _Task:
+class Task:
     """What is asked of every image of a run."""
 
     question: str
@@ -201,8 +226,9 @@ class Chat:
 
     def ask(self, question: str, on_text: Callable[[str], None] | None = None) -> Answer:
         """Answer the next question; `on_text` receives the raw pieces of the answer as they come."""
-        task = _Task(question, self.assistant._asked(question, None), history=tuple(self._said))
-        request = self.assistant._request(self.image, task, len(self.answers))
+        task = Task(question, self.assistant._asked(question, None), history=tuple(self._said))
+        images = [] if self.image is None else [self.image.pixels]
+        request = self.assistant.request(images, task, len(self.answers))
         reply = self.assistant.runtime.generate([request], on_text)[0]
         self._said.append((task.prompt, reply.text))
         self.answers.append(self.assistant.answer(self.name, self.image, task, reply))

@@ -1,0 +1,1 @@
+"""Whole scenes: questions put to every window, answers put together on the map."""
