@@ -23,6 +23,7 @@ MAY_IMPORT = {
     | {"imagery", "instruct", "data", "models", "cmid", "inference"},  # familiarity is fitted where it ships
     "inference": BASE | {"imagery", "models"},  # models only in runtimes/torch, checked below
     "metrics": BASE,
+    "scene": BASE | {"imagery", "inference"},
     "evaluation": BASE | {"align", "imagery", "instruct", "data", "inference", "metrics"},
     "cli": BASE
     | {
@@ -35,6 +36,7 @@ MAY_IMPORT = {
         "cmid",
         "training",
         "inference",
+        "scene",
         "evaluation",
         "metrics",
     },

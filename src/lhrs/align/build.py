@@ -26,7 +26,7 @@ import shapely
 from lhrs.align.captions import caption
 from lhrs.align.choose import choose
 from lhrs.align.facts import Fact, find_facts
-from lhrs.align.footprints import Footprint, Source, corners_of, from_imagery, grid, is_north_up, region_of
+from lhrs.align.footprints import Footprint, corners_of, from_imagery, grid, is_north_up, region_of
 from lhrs.align.measure import measure, plane_key
 from lhrs.align.osm import OSM_ATTRIBUTION, OSM_LICENCE, digest, read_features, snapshot_date
 from lhrs.align.pixels import look
@@ -35,6 +35,7 @@ from lhrs.align.store import Region, Store, packed, write_store
 from lhrs.blocks import Engine, run_blocks
 from lhrs.errors import ConfigError, DataError, LHRSError
 from lhrs.files import claim_folder, write_file
+from lhrs.imagery.sources import Source
 
 _BLOCK = 512
 _MOST_FOOTPRINTS = 2_000_000

@@ -15,36 +15,12 @@ import numpy as np
 
 from lhrs.align.store import Region
 from lhrs.errors import DataError
-from lhrs.imagery.georeference import Georeference
-from lhrs.imagery.open import list_images
-from lhrs.imagery.scene import Scene, band_files, open_scene
-from lhrs.imagery.tiles import tile_address, tile_transform
+from lhrs.imagery.sources import Affine6, Source, scene_of, sources
 
-Affine6 = tuple[float, float, float, float, float, float]
-"""a, b, c, d, e, f: x' = a x + b y + c, y' = d x + e y + f."""
 _WHOLE = 1.5
 """Images up to this many times the window's side are taken whole."""
 _LEAST_WINDOW = 0.5
 """Share of a window that must lie on the scene."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where pictures come from, and on which terms."""
-
-    name: str
-    """Unique among the sources."""
-    files: tuple[str, ...]
-    """As `Scene.files`."""
-    date: str | None = None
-    """ISO day of acquisition."""
-    licence: str | None = None
-    attribution: str | None = None
-    cloud_share: float | None = None
-    """Of the whole scene, as its metadata say."""
-    scl: str | None = None
-    """File of Sentinel-2's scene classification: its clouds are counted window by window."""
-    num_bands: int | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +93,7 @@ def from_imagery(
         DataError: something is missing or cannot be read, or nothing is georeferenced.
     """
     num, seen, names = 0, 0, set()
-    for source in _sources(paths, licence, attribution, date):
+    for source in sources(paths, licence, attribution, date):
         seen += 1
         if source.name in names:
             raise DataError(
@@ -130,20 +106,6 @@ def from_imagery(
     if not num:
         given = ", ".join(map(str, paths))
         raise DataError(f"{given} holds no georeferenced image and no web-mercator tile (looked at {seen}).")
-
-
-def _sources(paths: Sequence[Path], licence: str | None, attribution: str | None, date: str | None) -> Iterator[Source]:
-    for path in paths:
-        if path.suffix == ".json":
-            from lhrs.align.stac import stac_sources
-
-            yield from stac_sources(path, licence, attribution)
-            continue
-        scenes, alone = band_files(list_images([path]))
-        for files in [*scenes, *((file,) for file in alone)]:
-            name = files[0].relative_to(path).as_posix() if path.is_dir() else files[0].name
-            num_bands = 13 if len(files) == 3 else None  # band by band is how Sentinel-2 comes
-            yield Source(name, tuple(map(str, files)), date, licence, attribution, num_bands=num_bands)
 
 
 def _of_source(source: Source, size: int, gsd_m: float | None) -> Iterator[Footprint]:
@@ -171,50 +133,6 @@ def _starts(length: int, step: float) -> list[float]:
         return [0.0] if length >= _LEAST_WINDOW * step else []
     count = math.ceil(length / step - 1e-6)
     return [min(n * step, length - step) for n in range(count)]
-
-
-def scene_of(source: Source) -> Scene | None:
-    """Return the scene of a source, or None if it does not say where it lies.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
-    if len(source.files) == 1 and Path(source.files[0]).suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"}:
-        found = _tile(Path(source.files[0]))
-        if found is not None:
-            return found
-    try:
-        return open_scene(source.files, source.num_bands)
-    except DataError as error:
-        if "georeferenced" in str(error):
-            return None
-        raise
-
-
-def _tile(file: Path) -> Scene | None:
-    from PIL import Image
-
-    try:
-        address = tile_address(file)
-        with Image.open(file) as image:
-            width, height = image.size
-    except (DataError, OSError):
-        return None
-    if width != height:
-        return None
-    transform = tile_transform(*address, width)
-    gsd_m = _gsd("EPSG:3857", transform, width)
-    return Scene((str(file),), (1, 2, 3), 3, width, height, "EPSG:3857", transform, gsd_m)
-
-
-def _gsd(crs: str, transform: Affine6, size: int) -> float:
-    from affine import Affine
-    from rasterio.crs import CRS
-
-    found = Georeference(CRS.from_string(crs), Affine(*transform)).gsd_m(size, size)
-    if found is None:
-        raise DataError(f"a footprint in {crs} at {transform[2]}, {transform[5]} does not lie on the Earth.")
-    return found
 
 
 def grid(region: Region, size: int, gsd_m: float) -> Iterator[Footprint]:

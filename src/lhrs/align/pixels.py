@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lhrs.align.footprints import Footprint, Source, scene_of
+from lhrs.align.footprints import Footprint
 from lhrs.files import written_whole
 from lhrs.imagery.open import open_image
 from lhrs.imagery.scene import Scene
+from lhrs.imagery.sources import Source, scene_of
 
 _CLOUDS = (3, 8, 9, 10)
 """Sentinel-2's scene classes of cloud shadow, cloud and cirrus."""

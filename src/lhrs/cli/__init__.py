@@ -13,6 +13,7 @@ _COMMANDS = {
     "classify": ("ask", "Name the class of images."),
     "ground": ("ask", "Find things and give their boxes."),
     "count": ("ask", "Count things."),
+    "scene": ("scene", "Ask about every window of a whole scene; answers on the map."),
     "chat": ("chat", "Talk about an image."),
     "align": ("align", "Make images with facts and captions from OpenStreetMap (LHRS-Align, -Recap)."),
     "instruct": ("instruct", "Make questions and answers about images (LHRS-Instruct, -Plus)."),

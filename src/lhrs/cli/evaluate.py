@@ -33,8 +33,8 @@ def evaluate(
     from lhrs.evaluation.asking import PROTOCOLS, VARIANTS, put
     from lhrs.evaluation.benchmark import benchmark_names, find_benchmark, open_benchmark
     from lhrs.evaluation.report import PAGE, compare, score_answers, table, write_errors, write_report
-    from lhrs.evaluation.runner import answer_all, model_hash
-    from lhrs.inference.load import load, model_folder
+    from lhrs.evaluation.runner import answer_all
+    from lhrs.inference.load import load, model_hash
     from lhrs.inference.runtimes.spread import spread
 
     if show_list:
@@ -56,7 +56,7 @@ def evaluate(
             at_once = 2 * workers * batch_size
         else:
             runtime, at_once = load(model, device).runtime, batch_size
-        hashed = model_hash(str(model_folder(model)), runtime.name)
+        hashed = model_hash(model, runtime.name)
         results = []
         for benchmark in opened:
             asked = put(items[benchmark.name()], benchmark.metric, runtime.adapter, protocol)

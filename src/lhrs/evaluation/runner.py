@@ -19,28 +19,6 @@ from lhrs.files import write_file
 from lhrs.imagery.open import open_image
 from lhrs.inference.runtime import Runtime
 
-_SAMPLE = 1 << 20
-
-
-def model_hash(model: str, name: str) -> str:
-    """Return a hash of a model: of a folder, all its files (of large ones the size, beginning and end), else its name.
-
-    Args:
-        model: as the user gave it.
-        name: as the runtime calls it.
-    """
-    hashed = hashlib.sha256(name.encode())
-    folder = Path(model)
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
-        if path.is_file():
-            hashed.update(f"{path.relative_to(folder)}:{path.stat().st_size}".encode())
-            with path.open("rb") as file:
-                hashed.update(file.read(_SAMPLE))
-                if path.stat().st_size > 2 * _SAMPLE:
-                    file.seek(-_SAMPLE, 2)
-                    hashed.update(file.read())
-    return hashed.hexdigest()[:16]
-
 
 def answer_all(
     runtime: Runtime,

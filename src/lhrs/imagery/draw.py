@@ -15,6 +15,15 @@ _MIN_SIDE = 512
 _COLOURS = ["#f0e442", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#0072b2", "#ffffff"]
 
 
+def colour(n: int) -> tuple[int, int, int]:
+    """Return the n-th colour as red, green, blue, 0-255; they repeat, darker, when they run out."""
+    from PIL import ImageColor
+
+    shade = 0.75 ** (n // len(_COLOURS))
+    red, green, blue = ImageColor.getrgb(_COLOURS[n % len(_COLOURS)])[:3]
+    return round(red * shade), round(green * shade), round(blue * shade)
+
+
 def draw_boxes(pixels: np.ndarray, boxes: np.ndarray, labels: Sequence[str] | None = None) -> "Image":
     """Return the image with boxes and labels, one colour for each different label.
 

@@ -85,7 +85,8 @@ class Scene:
             _read(file, [band], window, size, (self.width, self.height))
             for file, band in zip(self.files, self.bands, strict=True)
         ]
-        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+        found = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+        return found if self.look is None else _formed(*found, self.look.formula)
 
 
 def _read(

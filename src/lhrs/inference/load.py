@@ -1,10 +1,12 @@
 """`lhrs.load`: find a model and make it answer."""
 
+import hashlib
 from pathlib import Path
 
 from lhrs.errors import CheckpointError, ConfigError, MissingExtraError
 from lhrs.inference.assistant import Assistant
 
+_SAMPLE = 1 << 20
 EMBEDDED = "lhrs-nano"
 """Name of the model inside the package."""
 _EMBEDDED_FOLDER = Path(__file__).parents[1] / "resources" / EMBEDDED
@@ -53,9 +55,29 @@ def load(model: str | Path | None = None, device: str | None = None) -> Assistan
     return Assistant(TransformersRuntime(source, device))
 
 
-def model_folder(model: str | Path) -> Path:
+def model_folder(model: str | Path | None) -> Path:
     """Return where a model lies, as far as it is a folder here; else what was given, as a path."""
-    return _EMBEDDED_FOLDER if str(model) == EMBEDDED else Path(model)
+    return _EMBEDDED_FOLDER if model is None or str(model) == EMBEDDED else Path(model)
+
+
+def model_hash(model: str | None, name: str) -> str:
+    """Return a hash of a model: of a folder, all its files (of large ones the size, beginning and end), else its name.
+
+    Args:
+        model: as `load` takes it.
+        name: as the runtime calls it.
+    """
+    hashed = hashlib.sha256(name.encode())
+    folder = model_folder(model)
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+        if path.is_file():
+            hashed.update(f"{path.relative_to(folder)}:{path.stat().st_size}".encode())
+            with path.open("rb") as file:
+                hashed.update(file.read(_SAMPLE))
+                if path.stat().st_size > 2 * _SAMPLE:
+                    file.seek(-_SAMPLE, 2)
+                    hashed.update(file.read())
+    return hashed.hexdigest()[:16]
 
 
 def _is_ours(source: str) -> bool:

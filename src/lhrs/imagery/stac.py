@@ -1,21 +1,20 @@
 """STAC items as sources of pictures: the true-colour asset where there is one, else red, green and blue."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from lhrs.align.footprints import Source
 from lhrs.errors import DataError
+from lhrs.imagery.sources import Source
 
 _TRUE_COLOUR = ("visual", "image", "true-color", "TCI")
 _COLOURS = ("red", "green", "blue")
 
 
-def stac_sources(path: Path, licence: str | None = None, attribution: str | None = None) -> Iterator[Source]:
+def stac_sources(path: str, licence: str | None = None, attribution: str | None = None) -> Iterator[Source]:
     """Yield a source for each item of a STAC item, collection or catalogue on disk.
 
     Args:
-        path: its JSON.
+        path: its JSON, or its URL.
         licence: where items state none.
         attribution: where items name no provider.
 
@@ -25,7 +24,7 @@ def stac_sources(path: Path, licence: str | None = None, attribution: str | None
     import pystac
 
     try:
-        found: Any = pystac.read_file(str(path))
+        found: Any = pystac.read_file(path)
         items = [found] if isinstance(found, pystac.Item) else list(found.get_items(recursive=True))
     except Exception as error:  # pystac raises its own, json's and the file system's
         raise DataError(f"{path} cannot be read as STAC ({' '.join(str(error).split())}).") from None
@@ -46,7 +45,7 @@ def stac_sources(path: Path, licence: str | None = None, attribution: str | None
         )
 
 
-def _files(item: Any, path: Path) -> tuple[str, ...]:
+def _files(item: Any, path: str) -> tuple[str, ...]:
     assets = item.assets
     by_role = [key for key, asset in assets.items() if "visual" in (asset.roles or [])]
     for name in (*by_role, *_TRUE_COLOUR):

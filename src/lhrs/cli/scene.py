@@ -1,0 +1,85 @@
+"""`lhrs scene`: ask about every window of a whole scene."""
+
+import math
+import os
+from pathlib import Path
+
+import typer
+
+from lhrs.cli.terminal import note, progress
+
+
+def _print_sensors(value: bool) -> None:
+    if value:
+        from lhrs.imagery.sensors import sensors
+
+        for one in sensors().values():
+            typer.echo(f"{one.name:16} {', '.join(one.views)}: {one.about}")
+        raise typer.Exit
+
+
+def scene(
+    scenes: list[str] = typer.Argument(
+        metavar="SCENE...",
+        help="GeoTIFFs, folders of them, STAC items, URLs. For `change` the earlier, then the later.",
+    ),
+    out: Path = typer.Option(..., "--out", "-o", help="New folder for the results; unfinished work is gone on with."),
+    task: str = typer.Option(..., help="classify, caption, ground, count, vqa or change."),
+    labels: str | None = typer.Option(None, help="Classes or answers to choose from: a,b,c.", show_default=False),
+    question: str | None = typer.Option(None, help="Of vqa, or of change.", show_default=False),
+    thing: str | None = typer.Option(None, help="What is found or counted.", show_default=False),
+    model: str | None = typer.Option(
+        None, "--model", "-m", help="Folder, hub id or URL of a server.", show_default=False
+    ),
+    device: str | None = typer.Option(None, help="cpu, cuda, ...", show_default=False),
+    size: int = typer.Option(256, min=16, help="Side in pixels of a window, as the model sees it."),
+    gsd: float | None = typer.Option(
+        None, min=0.01, help="Metres per pixel at which the model looks; the scene's own.", show_default=False
+    ),
+    overlap: float | None = typer.Option(
+        None, min=0, max=0.9, help="Of neighbouring windows; ground 0.25, else 0.", show_default=False
+    ),
+    sensor: str | None = typer.Option(None, help="Which took it, see --sensors.", show_default=False),
+    view: list[str] = typer.Option([], help="Of the sensor, such as swir; several are shown together."),
+    least_data: float = typer.Option(0.2, min=0, max=1, help="Windows with less data than this share are skipped."),
+    workers: int = typer.Option(1, min=1, help="Processes, each with the model."),
+    engine: str = typer.Option("local", help="local or ray (a cluster named by RAY_ADDRESS, or this machine)."),
+    show_sensors: bool = typer.Option(
+        False, "--sensors", callback=_print_sensors, is_eager=True, help="Name the known sensors and their views."
+    ),
+) -> None:
+    """Ask about every window of a scene; answers on the map, and one for the whole."""
+    from contextlib import ExitStack
+
+    from lhrs.errors import ConfigError
+    from lhrs.scene.run import SceneJob, run
+    from lhrs.scene.work import KINDS, Asking
+
+    if task not in KINDS:
+        raise ConfigError(f"--task is one of {', '.join(KINDS)}, not {task!r}.")
+    if engine not in ("local", "ray"):
+        raise ConfigError(f"--engine is local or ray, not {engine!r}.")
+    if gsd is not None and not math.isfinite(gsd):
+        raise ConfigError(f"--gsd {gsd} is no number of metres.")
+    if question is not None and task not in ("vqa", "change"):
+        raise ConfigError(f"--question belongs to vqa and change, not to {task}.")
+    if thing is not None and task not in ("ground", "count"):
+        raise ConfigError(f"--thing belongs to ground and count, not to {task}.")
+    listed = None if labels is None else tuple(part.strip() for part in labels.split(","))
+    if listed is not None and not all(listed):
+        raise ConfigError(f"--labels {labels!r} has an empty entry.")
+    given = tuple(s if "://" in s or s.startswith("/vsi") else os.path.abspath(s) for s in scenes)
+    asking = Asking(task, listed, question or thing or "", model, device)
+    job = SceneJob(given, Path(os.path.abspath(out)), asking, size, gsd, overlap, sensor, tuple(view), least_data)
+    with ExitStack() as stack:
+        manifest = run(
+            job, "ray" if engine == "ray" else "local", workers,
+            lambda total: stack.enter_context(progress("windows by 128", total)),
+        )  # fmt: skip
+    for one in manifest["scenes"]:
+        typer.echo(f"{one['item']}: {one['answer']}" if len(manifest["scenes"]) > 1 else one["answer"])
+    asked, windows = (sum(one[key] for one in manifest["scenes"]) for key in ("asked", "windows"))
+    strange = sum(one["unfamiliar"] for one in manifest["scenes"])
+    note(f"{out}: {asked:,} of {windows:,} windows asked; {manifest['scenes'][0]['view']}; {manifest['model']}")
+    if strange:
+        note(f"{strange:,} windows look unlike everything the model was trained on: do not rely on their answers.")

@@ -1,0 +1,35 @@
+"""What is known of a scene when every window has answered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lhrs.imagery.scene import Scene
+from lhrs.imagery.sources import Source
+from lhrs.scene.merge import Found
+from lhrs.scene.windows import SceneWindow
+
+UNCHANGED, CHANGED = "unchanged", "changed"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is known of one scene when all is answered."""
+
+    source: Source
+    scene: Scene
+    later: Scene | None
+    windows: Sequence[SceneWindow]
+    rows: list[dict[str, Any]]
+    """One for each window, in order; see `lhrs.scene.work`."""
+    objects: Found | None
+    """Of `ground`."""
+
+
+def code_of(row: dict[str, Any], names: Sequence[str]) -> int:
+    """Return a window's code in the raster: 0 is nothing, 1 the first name."""
+    if row["answer"] is None:
+        return 0
+    if row["earlier"] is not None:
+        return names.index(CHANGED if row["answer"] != row["earlier"] else UNCHANGED) + 1
+    return names.index(row["answer"]) + 1

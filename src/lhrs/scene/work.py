@@ -1,0 +1,199 @@
+"""What is done to a block of windows: read them, ask, and return rows. The same rows wherever it runs."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from lhrs.errors import ConfigError
+from lhrs.imagery.image import OpenedImage, View
+from lhrs.imagery.scene import Scene
+from lhrs.inference.assistant import BATCH, Assistant, Task
+from lhrs.inference.load import load
+from lhrs.scene.windows import SceneWindow
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Kind = Literal["classify", "caption", "ground", "count", "vqa", "change"]
+KINDS: tuple[Kind, ...] = ("classify", "caption", "ground", "count", "vqa", "change")
+_READERS = 2
+_AHEAD = 2
+"""Batches that are read ahead of the model."""
+_EDGE = 1 / 64
+"""Share of a window's side within which a box touches its edge: the step of lhrs-nano's places."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is asked of every window, and of whom."""
+
+    kind: Kind
+    labels: tuple[str, ...] | None = None
+    """Answers to choose from, of `classify`, `vqa` and `change`."""
+    words: str = ""
+    """The question of `vqa` and `change`, the expression of `ground`, the thing of `count`."""
+    model: str | None = None
+    device: str | None = None
+
+    def task(self, assistant: Assistant) -> Task:
+        """Return the question as the model hears it.
+
+        Raises:
+            ConfigError: labels are the same to the model, or the question is empty.
+        """
+        if self.kind == "caption":
+            return assistant.caption_task()
+        if self.kind == "ground":
+            return assistant.ground_task(self.words)
+        if self.kind == "count":
+            return assistant.count_task(self.words or "buildings")
+        if self.kind == "vqa" or (self.kind == "change" and self.words):
+            return assistant.ask_task(self.words, self.labels)
+        return assistant.classify_task(self.labels)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Windows that are worked on together."""
+
+    views: tuple[Scene, ...]
+    """Of one scene; the first is what boxes are drawn on."""
+    later: tuple[Scene, ...]
+    """The same views of the same ground at another time, for `change`; else none."""
+    windows: tuple[SceneWindow, ...]
+    size: tuple[int, int]
+    """Width and height at most of a window as the model sees it, in pixels."""
+    least_data: float
+    """Share of data that a window needs to be asked about."""
+    asking: Asking
+
+
+def answer_block(block: Block) -> "pa.Table":
+    """Return a row for each window of a block.
+
+    Raises:
+        DataError: a file cannot be read.
+        ConfigError: the model cannot be asked this.
+    """
+    import pyarrow as pa
+
+    assistant = assistant_of(block.asking.model, block.asking.device)
+    task = block.asking.task(assistant)
+    rows = []
+    for batch in _batches(block):
+        known = [(w, images, share) for w, images, share in batch if share >= block.least_data]
+        times = 2 if block.later else 1
+        groups = [images[n * len(images) // times : (n + 1) * len(images) // times] for _, images, _ in known
+                  for n in range(times)]  # fmt: skip
+        numbers = [w.number * times + n for w, _, _ in known for n in range(times)]
+        replies = assistant.runtime.generate(
+            [assistant.request(group, task, number) for group, number in zip(groups, numbers, strict=True)]
+        )
+        answers = iter(
+            assistant.answer("", _image(group[0]), task, reply) for group, reply in zip(groups, replies, strict=True)
+        )
+        asked = {w.number for w, _, _ in known}
+        for window, images, share in batch:
+            row = {"number": window.number, "window": window.window, "core": window.core, "data_share": share}
+            if window.number in asked:
+                earlier = next(answers) if block.later else None
+                answer = next(answers)
+                boxes, edges = _placed([box.xyxy for box in answer.boxes], images[0], window)
+                row |= {
+                    "answer": answer.answer, "confidence": answer.confidence, "unfamiliar": answer.unfamiliar,
+                    "earlier": None if earlier is None else earlier.answer, "boxes": boxes, "cut": edges,
+                    "box_confidence": [box.confidence or 0.0 for box in answer.boxes],
+                }  # fmt: skip
+                if earlier is not None and None not in (earlier.confidence, answer.confidence):
+                    row["confidence"] = earlier.confidence * answer.confidence  # type: ignore[operator]
+            rows.append(row)
+    return pa.Table.from_pylist(rows, _schema())
+
+
+def assistant_of(model: str | None, device: str | None) -> Assistant:
+    """Return a model, loaded once in this process."""
+    return _loaded(model, device)
+
+
+@cache
+def _loaded(model: str | None, device: str | None) -> Assistant:
+    return load(model, device)
+
+
+def _batches(block: Block) -> Iterator[list[tuple[SceneWindow, list[np.ndarray], float]]]:
+    """Yield windows with their pictures, read while the model works on those before."""
+    waiting = iter(block.windows)
+    with ThreadPoolExecutor(_READERS) as pool:
+        pending = [pool.submit(_read, block, w) for w in islice(waiting, (1 + _AHEAD) * BATCH)]
+        while pending:
+            ready = [future.result() for future in pending[:BATCH]]
+            pending = pending[BATCH:] + [pool.submit(_read, block, w) for w in islice(waiting, BATCH)]
+            yield ready
+
+
+def _read(block: Block, window: SceneWindow) -> tuple[SceneWindow, list[np.ndarray], float]:
+    left, top, width, height = window.window
+    scale = min(block.size[0] / width, block.size[1] / height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    read = [view.read((left, top, width, height), size) for view in block.views]
+    first = block.views[0]
+    for view in block.later:
+        read.append(view.read(_same_ground(first, view, window.window), size))
+    return window, [pixels for pixels, _ in read], min(share for _, share in read)
+
+
+def _same_ground(of: Scene, on: Scene, rect: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
+    """Return a window of one scene in pixels of another with the same CRS and axes."""
+    from affine import Affine
+
+    shift = ~Affine(*on.transform) * Affine(*of.transform)
+    x1, y1 = shift * (rect[0], rect[1])
+    x2, y2 = shift * (rect[0] + rect[2], rect[1] + rect[3])
+    return min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1)
+
+
+def _image(pixels: np.ndarray) -> OpenedImage:
+    height, width = pixels.shape[:2]
+    return OpenedImage(pixels, 1.0, width, height, View([1, 2, 3], "", ""))
+
+
+def _placed(
+    boxes: Sequence[Sequence[float]], pixels: np.ndarray, window: SceneWindow
+) -> tuple[list[list[float]], list[list[bool]]]:
+    """Return boxes in pixels of the scene, and which edges of the window they touch where the scene goes on."""
+    height, width = pixels.shape[:2]
+    left, top, across, down = window.window
+    scale = np.array([across / width, down / height] * 2)
+    found = np.asarray(boxes, float).reshape(-1, 4)
+    slack = np.array([width, height]) * _EDGE
+    edges = np.concatenate([found[:, :2] <= slack, found[:, 2:] >= np.array([width, height]) - slack], 1)
+    return (found * scale + np.array([left, top] * 2)).tolist(), (edges & np.array(window.inner)).tolist()
+
+
+def _schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    box = pa.list_(pa.float64())
+    return pa.schema(
+        [
+            ("number", pa.int64()), ("window", pa.list_(pa.int64())), ("core", pa.list_(pa.int64())),
+            ("data_share", pa.float64()), ("answer", pa.string()), ("earlier", pa.string()),
+            ("confidence", pa.float64()), ("unfamiliar", pa.bool_()), ("boxes", pa.list_(box)),
+            ("box_confidence", pa.list_(pa.float64())), ("cut", pa.list_(pa.list_(pa.bool_()))),
+        ]
+    )  # fmt: skip
+
+
+def check_asking(asking: Asking) -> None:
+    """Raise ConfigError for what does not go together, before anything is read."""
+    if asking.kind == "vqa" and not asking.words.strip():
+        raise ConfigError("--task vqa needs --question: what do you want to know?")
+    if asking.kind == "ground" and not asking.words.strip():
+        raise ConfigError("--task ground needs --thing: what is looked for, such as 'the ships'?")
+    if asking.labels is not None and asking.kind not in ("classify", "vqa", "change"):
+        raise ConfigError(f"--labels belong to classify, vqa and change, not to {asking.kind}.")
