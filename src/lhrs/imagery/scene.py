@@ -18,6 +18,8 @@ from lhrs.imagery.rendering import Scaling, choose_bands, choose_scaling, data_m
 from lhrs.imagery.sensors import TRUE_COLOUR, Formula, SensorView, find_sensor, recognise
 
 _LOOK_SIDE = 1024
+_CACHE_MIB = 128
+"""Of decoded blocks that GDAL keeps: neighbouring windows share them. Its own choice is a twentieth of all memory."""
 _BAND_FILE = re.compile(r"(.*?)(?:^|[_.-])B0?([234])$", re.IGNORECASE)
 
 
@@ -96,7 +98,7 @@ def _read(
     size: tuple[int, int],
     whole: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    with rasterio.Env(GDAL_NUM_THREADS="1"), opened(file) as dataset:
+    with rasterio.Env(GDAL_NUM_THREADS="1", GDAL_CACHEMAX=_CACHE_MIB), opened(file) as dataset:
         across, down = dataset.width / whole[0], dataset.height / whole[1]  # bands of another resolution
         wanted = Window(window[0] * across, window[1] * down, window[2] * across, window[3] * down)
         # GDAL would stretch what there is over all that was asked for.
