@@ -23,6 +23,7 @@ MAY_IMPORT = {
     | {"imagery", "instruct", "data", "models", "cmid", "inference"},  # familiarity is fitted where it ships
     "inference": BASE | {"imagery", "models"},  # models only in runtimes/torch, checked below
     "metrics": BASE,
+    "serving": BASE | {"imagery", "inference", "scene"},
     "scene": BASE | {"imagery", "inference"},
     "evaluation": BASE | {"align", "imagery", "instruct", "data", "inference", "metrics"},
     "cli": BASE
@@ -37,6 +38,7 @@ MAY_IMPORT = {
         "training",
         "inference",
         "scene",
+        "serving",
         "evaluation",
         "metrics",
     },

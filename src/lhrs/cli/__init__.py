@@ -14,6 +14,7 @@ _COMMANDS = {
     "ground": ("ask", "Find things and give their boxes."),
     "count": ("ask", "Count things."),
     "scene": ("scene", "Ask about every window of a whole scene; answers on the map."),
+    "mcp": ("mcp", "Offer the tasks as tools to agents (Model Context Protocol)."),
     "chat": ("chat", "Talk about an image."),
     "align": ("align", "Make images with facts and captions from OpenStreetMap (LHRS-Align, -Recap)."),
     "instruct": ("instruct", "Make questions and answers about images (LHRS-Instruct, -Plus)."),
@@ -34,6 +35,7 @@ _EXTRA_OF = {
     "ray": "ray",
     **dict.fromkeys(("matplotlib", "sklearn", "umap"), "train"),
     "openai": "remote",
+    "mcp": "serve",
 }
 
 

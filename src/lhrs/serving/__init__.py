@@ -1,0 +1,1 @@
+"""Where others reach the model: an OpenAI-compatible server, a web page, tools for agents."""

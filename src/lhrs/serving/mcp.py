@@ -1,0 +1,127 @@
+"""The tasks as tools of the Model Context Protocol, for agents."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
+
+from lhrs.errors import LHRSError
+from lhrs.inference.assistant import Assistant
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import MCPServer
+
+_ABOUT = (
+    "Questions about satellite and aerial images. Paths are relative to the server's folder. Answers have a confidence; "
+    "where `unfamiliar` is true the image is unlike everything the model knows: do not rely on the answer."
+)
+SCENES = "lhrs-scenes"
+"""Folder, below the server's, of what `scene` writes."""
+
+
+def make_server(root: Path, load: Callable[[], Assistant], model: str | None, device: str | None) -> "MCPServer":
+    """Return a server whose tools read images below one folder and write below `lhrs-scenes` in it.
+
+    Args:
+        root: the folder; nothing outside it is read, whatever links say.
+        load: loads the model, at the first question.
+        model: the same for `scene`, which loads it by itself.
+        device: of `scene`.
+    """
+    from mcp.server.mcpserver import MCPServer
+
+    server = MCPServer("lhrs", instructions=_ABOUT)
+    base, lock, loaded = root.resolve(), Lock(), list[Assistant]()
+
+    def answer(image: str, ask: Callable[[Assistant, Path], Any]) -> dict[str, Any]:
+        with lock, _told():  # the model answers one question at a time
+            path = inside(base, image)
+            if not loaded:
+                loaded.append(load())
+            found = ask(loaded[0], path).model_dump()
+            return {**found, "image": image}
+
+    @server.tool()
+    def ask(image: str, question: str, options: list[str] | None = None) -> dict[str, Any]:
+        """Answer a question about an image; with options the answer is exactly one of them."""
+        return answer(image, lambda a, path: a.ask(path, question, options))
+
+    @server.tool()
+    def caption(image: str) -> dict[str, Any]:
+        """Describe an image in a sentence."""
+        return answer(image, lambda a, path: a.caption(path))
+
+    @server.tool()
+    def classify(image: str, labels: list[str] | None = None) -> dict[str, Any]:
+        """Name the class of an image, exactly one of the labels if there are any."""
+        return answer(image, lambda a, path: a.classify(path, labels))
+
+    @server.tool()
+    def ground(image: str, expression: str) -> dict[str, Any]:
+        """Find what an expression names; boxes are xyxy in pixels, and lon/lat where the image is georeferenced."""
+        return answer(image, lambda a, path: a.ground(path, expression))
+
+    @server.tool()
+    def count(image: str, thing: str = "buildings") -> dict[str, Any]:
+        """Count things in an image."""
+        return answer(image, lambda a, path: a.count(path, thing))
+
+    @server.tool()
+    def scene(
+        scene: str,
+        task: Literal["classify", "caption", "ground", "count", "vqa"],
+        labels: list[str] | None = None,
+        words: str = "",
+        size: int = 256,
+        gsd_m: float | None = None,
+    ) -> dict[str, Any]:
+        """Ask about every window of a whole georeferenced raster: areas by class, numbers of objects, GeoJSON.
+
+        `words` is the question of vqa, or the thing to ground or count. `size` is the side of a window in pixels,
+        `gsd_m` the metres per pixel at which to look. Returns the summary and where the files were written.
+        """
+        from lhrs.scene.run import SceneJob, run
+        from lhrs.scene.work import Asking
+
+        with lock, _told():
+            path = inside(base, scene)
+            asking = Asking(task, None if labels is None else tuple(labels), words, model, device)
+            told = json.dumps([scene, path.stat().st_mtime_ns, task, labels, words, size, gsd_m])
+            folder = base / SCENES / f"{path.stem}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+            manifest = folder / "manifest.json"
+            if not manifest.exists():  # the same question again is answered from what is there
+                run(SceneJob((str(path),), folder, asking, size, gsd_m))
+            (summary,) = json.loads(manifest.read_text())["scenes"]
+            return {**summary, "folder": folder.relative_to(base).as_posix()}
+
+    return server
+
+
+def inside(base: Path, name: str) -> Path:
+    """Return the file of a name below a folder.
+
+    Raises:
+        LHRSError: it is outside, or not there.
+    """
+    try:
+        path = (base / name).resolve()
+        there = path.is_relative_to(base) and path.is_file()
+    except (OSError, ValueError):  # names that no file can have
+        there = False
+    if not there:
+        raise LHRSError(f"there is no file {name!r} in the server's folder.")
+    return path
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Give the agent what is wrong as a result that it can read, not as a failure of the server."""
+    from mcp.server.mcpserver.exceptions import ToolError
+
+    try:
+        yield
+    except LHRSError as error:
+        raise ToolError(" ".join(str(error).split())) from error
