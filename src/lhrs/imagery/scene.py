@@ -112,7 +112,11 @@ def _read(
         )
         shape = (len(unique), max(1, y2 - y1), max(1, x2 - x1))
         try:
-            read = dataset.read(unique, window=part, out_shape=shape, resampling=Resampling.average)
+            # GDAL cannot average complex numbers, such as radar's; their amplitude is what is looked at.
+            is_complex = any("complex" in dataset.dtypes[band - 1] for band in unique)
+            method = Resampling.nearest if is_complex else Resampling.average
+            read = dataset.read(unique, window=part, out_shape=shape, resampling=method)
+            read = np.abs(read) if is_complex else read
             known: np.ndarray = read_mask(dataset, unique, shape, part) & data_mask(read)
         except RasterioError as error:
             raise DataError(f"{file}: the file is damaged, its pixels cannot be read ({reason(error)}).") from error

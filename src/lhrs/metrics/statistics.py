@@ -16,8 +16,12 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
 def bootstrap(values: np.ndarray, seed: int = 0, rounds: int = 2000) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of the mean."""
     values = np.asarray(values, float)
-    picks = np.random.default_rng(seed).integers(len(values), size=(rounds, len(values)))
-    low, high = np.quantile(values[picks].mean(1), [0.025, 0.975])
+    rng, means = np.random.default_rng(seed), np.empty(rounds)
+    some = max(1, 4_000_000 // len(values))  # not all rounds at once: memory
+    for start in range(0, rounds, some):
+        picks = rng.integers(len(values), size=(min(some, rounds - start), len(values)))
+        means[start : start + some] = values[picks].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
 _ABOUT = (
-    "Questions about satellite and aerial images. Paths are relative to the server's folder. Answers have a confidence; "
+    "Questions about satellite and aerial images. Paths start at the server's folder. Answers have a confidence; "
     "where `unfamiliar` is true the image is unlike everything the model knows: do not rely on the answer."
 )
 SCENES = "lhrs-scenes"
