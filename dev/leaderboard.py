@@ -1,0 +1,332 @@
+"""Write docs/leaderboard.md and docs/leaderboard.html from what is in results/.
+
+    python dev/leaderboard.py
+
+- `results/public_record.csv`: numbers that others reported, in percent but for CIDEr, each with where it was found and
+  what is known of the scorer that made it. `strict` is the same system under a sound scorer.
+- `results/eval/*/scores.json`, `results/lhrs-nano/scores.json`: ours; the words beside them are their README's.
+"""
+
+import csv
+import html
+import json
+import re
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from lhrs.errors import DataError
+from lhrs.files import write_file
+from lhrs.metrics.legacy import LEGACY
+
+ROOT = Path(__file__).parents[1]
+RECORD = "results/public_record.csv"
+PAGES = ("docs/leaderboard.md", "docs/leaderboard.html")
+TITLE = "Leaderboard: reported numbers, and how far they can be trusted"
+STANDING = {
+    "strict": "sound: an answer is right or wrong, and boxes overlap as they do",
+    "doubtful": "lenient with answers that say nothing or too much, so that it is unfair between models",
+    "broken": "its defect changes published numbers: compare with nothing",
+    "unknown": "nobody has told how it was made",
+}
+EVIDENCE = {
+    "V": "code read and run by us",
+    "R": "the paper, README, model card or figure of those who report it",
+    "S": "a secondary source: an issue, a survey, somebody's copy",
+    "M": "recalled, not checked",
+}
+_COLUMNS = (
+    *("system", "benchmark", "split", "metric", "value", "scorer", "standing", "strict", "strict_source", "source"),
+    *("evidence", "note"),
+)
+_SHARES = {"accuracy", "circular", "share", "F1", "AUROC"}
+_NUMERIC = {"number", "main", "broken", "doubtful", "strict"}
+_LINKS = (
+    (re.compile(r"\b([\w.-]+/[\w.-]+)#(\d+)"), r'<a href="https://github.com/\1/issues/\2">\g<0></a>'),
+    (re.compile(r"arXiv:(\d{4}\.\d{5})"), r'<a href="https://arxiv.org/abs/\1">\g<0></a>'),
+    (re.compile(r"`([^`]+)`"), r"<code>\1</code>"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its words, how they are set, and what stands small beside them."""
+
+    text: str
+    kind: str = ""
+    """`number`, `main` (the number that counts), `broken`, `doubtful`, `strict`, `head`, `wide`, or plain."""
+    small: str = ""
+    mark: str = ""
+    """A word of `STANDING`."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A heading, what is said below it, and rows."""
+
+    name: str
+    title: str
+    words: Sequence[str]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    standings: Sequence[str] = ()
+    """Of each row, where rows can be chosen by it."""
+
+
+def read_record(path: Path) -> list[dict[str, str]]:
+    """Return the public record.
+
+    Raises:
+        DataError: a row lacks what it must have, or says what is not known.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    if tuple(reader.fieldnames or ()) != _COLUMNS:
+        raise DataError(f"{path} has not the columns {', '.join(_COLUMNS)}.")
+    allowed = {"scorer": {"strict", "unknown", *LEGACY}, "standing": set(STANDING), "evidence": set(EVIDENCE)}
+    for n, row in enumerate(rows, 2):
+        for name, known in allowed.items():
+            if row[name] not in known:
+                raise DataError(f"{path}, line {n}: {name} is {row[name]!r}, not one of {', '.join(sorted(known))}.")
+        missing = [name for name in ("system", "benchmark", "metric", "value", "source") if not row[name].strip()]
+        missing += ["strict_source"] if row["strict"] and not row["strict_source"] else []
+        if missing:
+            raise DataError(f"{path}, line {n}: no {missing[0]}.")
+        if (row["scorer"] == "strict") != (row["standing"] == "strict"):
+            raise DataError(f"{path}, line {n}: a scorer is strict if and only if its standing is.")
+    return rows
+
+
+def _record_table(rows: Sequence[dict[str, str]]) -> Table:
+    letters = {row["evidence"] for row in rows}
+    return Table(
+        "record",
+        "The public record",
+        [
+            "What others reported, in percent but for CIDEr. Values by a broken scorer are struck, by a doubtful one "
+            "marked. Means of values that are listed are left out, and so are values that were only recalled.",
+            *(f"- **{name}**: {words}." for name, words in STANDING.items()),
+            "Letters after a source: "
+            + "; ".join(f"**{letter}** {words}" for letter, words in EVIDENCE.items() if letter in letters)
+            + ". Names of scorers are those of `lhrs score --legacy`.",
+            "Sound scorers do not make numbers comparable by themselves: Qwen2-VL-7B has 44.25 and 11.87 on DIOR-RSVG, "
+            "both with a sound overlap, asked and read in different ways on different splits.",
+        ],
+        ("system", "benchmark", "metric", "reported", "strict", "scorer", "source", "note"),
+        [
+            (
+                Cell(row["system"], "head"),
+                Cell(row["benchmark"], small=row["split"]),
+                Cell(row["metric"]),
+                Cell(row["value"], {"strict": "strict", "unknown": "number"}.get(row["standing"], row["standing"])),
+                Cell(row["strict"], "strict"),
+                Cell("" if row["scorer"] == row["standing"] else row["scorer"], mark=row["standing"]),
+                Cell(row["source"], "wide", small=row["evidence"]),
+                Cell(row["note"], "wide"),
+            )
+            for row in rows
+        ],
+        [row["standing"] for row in rows],
+    )
+
+
+def _rescored_table(rows: Sequence[dict[str, str]]) -> Table:
+    sound: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["standing"] == "strict":
+            sound.setdefault((row["system"], row["benchmark"]), []).append(row["value"])
+    found = []
+    for row in rows:
+        if row["strict"]:
+            others = [v for v in sound.get((row["system"], row["benchmark"]), []) if v != row["strict"]]
+            found.append((
+                Cell(row["system"], "head"), Cell(row["benchmark"], small=row["metric"]),
+                Cell(row["value"], row["standing"]), Cell(row["strict"], "strict"), Cell(", ".join(others), "strict"),
+                Cell(row["strict_source"], "wide"), Cell(row["note"], "wide"),
+            ))  # fmt: skip
+    return Table(
+        "rescored",
+        "Reported, and scored again",
+        [
+            "The same system with a sound scorer. LHRS-Bot's are the very same answers; the others were asked again. "
+            "Other strict values are the same system's too, from elsewhere in the public record."
+        ],
+        ("system", "benchmark", "reported", "strict", "other strict", "scored again by", "what was wrong"),
+        found,
+    )
+
+
+def _number(value: float | None, metric: str) -> str:
+    """Return shares in percent, other values as they are; nothing where there is none."""
+    if value is None or value != value:
+        return ""
+    return f"{Decimal(f'{value:.3f}') * 100:.1f}" if metric in _SHARES else f"{value:.3f}"
+
+
+def _own_tables(results: Path) -> list[Table]:
+    rows = []
+    for path in sorted(results.glob("eval/*/scores.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for one in content["results"]:
+            metric, controls = one["metric"], one["controls"]
+            told: list[float | None] = [controls.get("majority", controls.get("chance")), controls.get("blind"),
+                                        controls.get("shuffled")]  # fmt: skip
+            rows.append((
+                Cell(content["model"], "head"), Cell(one["benchmark"], small=one["protocol"]), Cell(metric),
+                Cell(f"{one['n']:,}", "number"), Cell(_number(one["score"], metric), "main"),
+                Cell(_span(one["interval"], metric), "number"), Cell(_number(one["unparseable"], "share"), "number"),
+                *(Cell(_number(value, metric), "number") for value in told), Cell(_place(path, results), "wide"),
+            ))  # fmt: skip
+    columns = ("model", "benchmark", "metric", "n", "score", "95 %", "unparseable", "majority", "blind", "shuffled",
+               "source")  # fmt: skip
+    path = results / "lhrs-nano/scores.json"
+    tasks = [_task(one, path, results) for one in json.loads(path.read_text(encoding="utf-8"))]
+    looking = (
+        "Shares are in percent. Beside each score is what is reached without looking: the most frequent answer (or "
+        "chance), the model without the image, and with another's."
+    )
+    learned = (
+        "The embedded model learned from the training parts of EuroSAT and UC Merced: none of this is zero-shot. What "
+        "was looked at while building it is told in `results/lhrs-nano/README.md`."
+    )
+    named = ("task", "metric", "n", "score", "95 %", "constant", "blind", "shuffled", "other controls", "source")
+    return [
+        Table("ours", "lhrs on benchmarks", [looking, *_words(results / "eval/README.md")], columns, rows),
+        Table("nano", "lhrs-nano on its own tasks", [learned], named, tasks),
+    ]
+
+
+def _task(one: dict[str, Any], path: Path, results: Path) -> tuple[Cell, ...]:
+    metric, beside = one["metric"], dict(one["baselines"])
+    constant = [beside.pop(name) for name in ("majority", "chance", "constant") if name in beside]
+    told = [constant[0] if constant else None, beside.pop("blind", None), beside.pop("shuffled", None)]
+    return (
+        Cell(one["task"], "head"), Cell(metric), Cell(f"{one['n']:,}", "number"),
+        Cell(_number(one["score"], metric), "main"), Cell(_span((one["low"], one["high"]), metric), "number"),
+        *(Cell(_number(value, metric), "number") for value in told),
+        Cell(", ".join(f"{name} {_number(value, metric)}" for name, value in beside.items()), "wide"),
+        Cell(_place(path, results), "wide"),
+    )  # fmt: skip
+
+
+def _span(interval: Sequence[float | None], metric: str) -> str:
+    ends = [_number(end, metric) for end in interval]
+    return " - ".join(ends) if all(ends) else ""
+
+
+def _place(path: Path, results: Path) -> str:
+    return f"results/{path.parent.relative_to(results).as_posix()}"
+
+
+def _words(path: Path) -> list[str]:
+    """Return the paragraphs of a README but for headings and commands."""
+    parts = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL).split("\n\n")
+    return [" ".join(part.split()) for part in parts if part.strip() and not part.lstrip().startswith("#")]
+
+
+def as_markdown(tables: Sequence[Table]) -> str:
+    """Return the page as Markdown."""
+    lines = [f"# {TITLE}", "", "Made by `python dev/leaderboard.py` from `results/`; to sort and filter, open "
+             "[leaderboard.html](leaderboard.html).", ""]  # fmt: skip
+    for table in tables:
+        lines += [f"## {table.title}", ""]
+        for words in table.words:
+            lines += [words] if words.startswith("- ") else ["", words, ""]
+        lines += ["", f"| {' | '.join(table.columns)} |", "|" + "---|" * len(table.columns)]
+        lines += [f"| {' | '.join(map(_markdown_cell, row))} |" for row in table.rows]
+        lines.append("")
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = cell.text.replace("|", "\\|")
+    if text:
+        text = {"broken": f"~~{text}~~", "doubtful": f"{text} (?)", "main": f"**{text}**"}.get(cell.kind, text)
+    return " ".join(part for part in (text, cell.small and f"({cell.small})", cell.mark) if part)
+
+
+def as_html(tables: Sequence[Table], template: str) -> str:
+    """Return the page as HTML that needs nothing beside it.
+
+    Args:
+        tables: what is on it.
+        template: with `$title` and `$body`.
+    """
+    links = "".join(f'<a href="#{table.name}">{html.escape(table.title)}</a>' for table in tables)
+    body = [f"<nav>{links}</nav>"]
+    for table in tables:
+        body += [f'<h2 id="{table.name}">{html.escape(table.title)}</h2>', *_html_words(table.words)]
+        if table.standings:
+            options = "".join(f"<option>{name}</option>" for name in STANDING)
+            body.append(
+                '<form class="filter" onsubmit="return false"><input name="words" type="search" aria-label="words" '
+                'placeholder="benchmark, system, source ...">'
+                f'<select name="standing" aria-label="scorer"><option value="">any scorer</option>{options}</select>'
+                f"<output>{len(table.rows)} rows</output></form>"
+            )
+        numeric = [all(row[n].kind in _NUMERIC for row in table.rows) for n in range(len(table.columns))]
+        head = "".join(
+            f"<th{' class=n' * right}><button>{html.escape(name)}</button></th>"
+            for name, right in zip(table.columns, numeric, strict=True)
+        )
+        body.append(f"<table><thead><tr>{head}</tr></thead><tbody>")
+        for n, row in enumerate(table.rows):
+            cells = "".join(_html_cell(cell, name) for cell, name in zip(row, table.columns, strict=True))
+            chosen = f' data-s="{table.standings[n]}"' if table.standings else ""
+            body.append(f"<tr{chosen}>{cells}</tr>")
+        body.append("</tbody></table>")
+    return string.Template(template).substitute(title=html.escape(TITLE), body="\n".join(body))
+
+
+def _html_words(paragraphs: Sequence[str]) -> list[str]:
+    found = []
+    for words in paragraphs:
+        text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", _linked(words.removeprefix("- ")))
+        found.append(f"<ul><li>{text}</ul>" if words.startswith("- ") else f"<p>{text}</p>")
+    return ["\n".join(found).replace("</ul>\n<ul>", "\n")]
+
+
+def _html_cell(cell: Cell, column: str) -> str:
+    text = _linked(cell.text)
+    tag = {"broken": "del", "doubtful": "span", "strict": "span"}.get(cell.kind)
+    if tag and text:
+        text = f'<{tag} class="{cell.kind}">{text}</{tag}>'
+    text += f'{" " if text else ""}<span class="dim">{html.escape(cell.small)}</span>' if cell.small else ""
+    text += f'{" " if text else ""}<span class="mark {cell.mark}">{cell.mark}</span>' if cell.mark else ""
+    styles = [
+        *(["n"] if cell.kind in _NUMERIC else []),
+        *([cell.kind] if cell.kind in ("main", "head", "wide") else []),
+    ]
+    key = re.match(r"-?[\d,]+(\.\d+)?", cell.text) if cell.kind in _NUMERIC else None
+    attributes = f' class="{" ".join(styles)}"' if styles else ""
+    attributes += f' data-k="{key[0].replace(",", "")}"' if key else ""
+    return f'<td{attributes} data-l="{html.escape(column)}">{text}</td>'
+
+
+def _linked(text: str) -> str:
+    text = html.escape(text, quote=False)
+    for pattern, link in _LINKS:
+        text = pattern.sub(link, text)
+    return text
+
+
+def make(root: Path = ROOT) -> dict[str, str]:
+    """Return the pages by their names.
+
+    Raises:
+        DataError: the record is not as it should be.
+    """
+    record = read_record(root / RECORD)
+    tables = [_rescored_table(record), *_own_tables(root / "results"), _record_table(record)]
+    template = (Path(__file__).parent / "leaderboard.html").read_text(encoding="utf-8")
+    return dict(zip(PAGES, (as_markdown(tables), as_html(tables, template)), strict=True))
+
+
+if __name__ == "__main__":
+    for name, content in make().items():
+        write_file(ROOT / name, content)
+        print(name)

@@ -1,0 +1,75 @@
+"""The leaderboard is what is in results/, and nothing on it comes from nowhere."""
+
+import csv
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lhrs.errors import DataError
+
+ROOT = Path(__file__).parents[1]
+RECORD = ROOT / "results/public_record.csv"
+
+
+@pytest.fixture(scope="module")
+def board():
+    spec = importlib.util.spec_from_file_location("leaderboard", ROOT / "dev/leaderboard.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_committed_pages_are_what_is_made_from_results(board):
+    for name, content in board.make().items():
+        assert (ROOT / name).read_text(encoding="utf-8") == content, f"{name} is old: run python dev/leaderboard.py"
+
+
+def test_every_number_of_ours_is_there_with_its_controls(board):
+    page = board.make()["docs/leaderboard.md"]
+    for path in (ROOT / "results/eval").glob("*/scores.json"):
+        for one in json.loads(path.read_text())["results"]:
+            lines = [x for x in page.splitlines() if f"| {one['benchmark']} ({one['protocol']}) |" in x]
+            row = next(x for x in lines if x.endswith(f"| results/eval/{path.parent.name} |"))
+            shown = [*one["controls"].values(), one["score"]]
+            if one["metric"] == "accuracy":
+                assert all(
+                    re.search(rf"[ *]{100 * value:.1f}[ *]|[ *]{100 * value + 0.05:.1f}[ *]", row) for value in shown
+                )
+
+
+def test_values_of_broken_scorers_are_struck(board):
+    rows, pages = board.read_record(RECORD), board.make()
+    broken = [row["value"] for row in rows if row["standing"] == "broken"]
+    struck = re.findall(r'<del class="broken">([\d.]+)</del>', pages["docs/leaderboard.html"].split('id="record"')[1])
+    assert struck == broken and len(broken) > 10
+    assert pages["docs/leaderboard.md"].split("## The public record")[1].count("~~") == 2 * len(broken)
+
+
+def test_the_page_needs_no_other_host(board):
+    page = board.make()["docs/leaderboard.html"]
+    assert not re.search(r"<(link|img|iframe|base)\b|<script[^>]+src|@import|url\(|fetch\(", page)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "line"),
+    [
+        ("source", " ", "line 2: no source"),
+        ("value", "", "line 2: no value"),
+        ("scorer", "mine", "line 2: scorer is 'mine', not one of"),
+        ("evidence", "", "line 2: evidence is ''"),
+        ("standing", "strict", "strict if and only if"),
+        ("strict", "1.0", "line 2: no strict_source"),
+    ],
+)
+def test_rows_from_nowhere_are_refused(board, tmp_path, column, value, line):
+    with RECORD.open(newline="") as file:
+        first = next(row for row in csv.DictReader(file) if row["standing"] == "unknown" and not row["strict"])
+    with (tmp_path / "record.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, first)
+        writer.writeheader()
+        writer.writerow({**first, column: value})
+    with pytest.raises(DataError, match=line):
+        board.read_record(tmp_path / "record.csv")
