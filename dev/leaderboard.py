@@ -57,7 +57,7 @@ class Cell:
 
     text: str
     kind: str = ""
-    """`number`, `main` (the number that counts), `broken`, `doubtful`, `strict`, `head`, `wide`, or plain."""
+    """`number`, `main` (the number that counts), `broken`, `doubtful`, `strict`, `head`, `wide`, `path`, or plain."""
     small: str = ""
     mark: str = ""
     """A word of `STANDING`."""
@@ -179,7 +179,7 @@ def _own_tables(results: Path) -> list[Table]:
                 Cell(content["model"], "head"), Cell(one["benchmark"], small=one["protocol"]), Cell(metric),
                 Cell(f"{one['n']:,}", "number"), Cell(_number(one["score"], metric), "main"),
                 Cell(_span(one["interval"], metric), "number"), Cell(_number(one["unparseable"], "share"), "number"),
-                *(Cell(_number(value, metric), "number") for value in told), Cell(_place(path, results), "wide"),
+                *(Cell(_number(value, metric), "number") for value in told), Cell(_place(path, results), "path"),
             ))  # fmt: skip
     columns = ("model", "benchmark", "metric", "n", "score", "95 %", "unparseable", "majority", "blind", "shuffled",
                "source")  # fmt: skip
@@ -190,8 +190,8 @@ def _own_tables(results: Path) -> list[Table]:
         "chance), the model without the image, and with another's."
     )
     learned = (
-        "The embedded model learned from the training parts of EuroSAT and UC Merced: none of this is zero-shot. What "
-        "was looked at while building it is told in `results/lhrs-nano/README.md`."
+        "The embedded model was trained for these tasks, on other images of the same data sets: none of it is "
+        "zero-shot. What was looked at while building it is told in `results/lhrs-nano/README.md`."
     )
     named = ("task", "metric", "n", "score", "95 %", "constant", "blind", "shuffled", "other controls", "source")
     return [
@@ -209,7 +209,7 @@ def _task(one: dict[str, Any], path: Path, results: Path) -> tuple[Cell, ...]:
         Cell(_number(one["score"], metric), "main"), Cell(_span((one["low"], one["high"]), metric), "number"),
         *(Cell(_number(value, metric), "number") for value in told),
         Cell(", ".join(f"{name} {_number(value, metric)}" for name, value in beside.items()), "wide"),
-        Cell(_place(path, results), "wide"),
+        Cell(_place(path, results), "path"),
     )  # fmt: skip
 
 
@@ -299,7 +299,7 @@ def _html_cell(cell: Cell, column: str) -> str:
     text += f'{" " if text else ""}<span class="mark {cell.mark}">{cell.mark}</span>' if cell.mark else ""
     styles = [
         *(["n"] if cell.kind in _NUMERIC else []),
-        *([cell.kind] if cell.kind in ("main", "head", "wide") else []),
+        *([cell.kind] if cell.kind in ("main", "head", "wide", "path") else []),
     ]
     key = re.match(r"-?[\d,]+(\.\d+)?", cell.text) if cell.kind in _NUMERIC else None
     attributes = f' class="{" ".join(styles)}"' if styles else ""
