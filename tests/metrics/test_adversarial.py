@@ -5,6 +5,7 @@ import pytest
 
 from lhrs.metrics import labels
 from lhrs.metrics.captioning import score_captions
+from lhrs.metrics.honesty import honesty
 from lhrs.metrics.legacy import LEGACY
 from lhrs.metrics.overlap import average_precision, ground
 from lhrs.metrics.records import METRICS, score_records
@@ -151,8 +152,50 @@ def test_captions_that_say_nothing():
     assert constant["cider"] < 0.5 * honest["cider"]
 
 
+def test_several_right_options_are_named_all_or_not_at_all():
+    subsets = [tuple(k for k in range(4) if bits >> k & 1) for bits in RNG.integers(1, 16, 400).tolist()]
+    said = [" ".join("ABCD"[k] for k in subset) for subset in subsets]
+    assert labels.choose(said, subsets, OPTIONS).accuracy == 1
+    assert labels.choose([text[::-1] for text in said], subsets, OPTIONS).accuracy == 1
+    for text in NOTHING.values():
+        assert labels.choose([text] * 400, subsets, OPTIONS).accuracy == 0
+    for constant in ("A", "ABCD", "A, B", "bad"):  # each subset is right as often as any other
+        assert labels.choose([constant] * 400, subsets, OPTIONS).accuracy < 0.12
+    one_less = [text[2:] for text in said if len(text) > 1]
+    kept = [n for n, text in enumerate(said) if len(text) > 1]
+    assert labels.choose(one_less, [subsets[n] for n in kept], [OPTIONS[n] for n in kept]).accuracy == 0
+    records = [{"prediction": "A", "answer": list(s), "options": o} for s, o in zip(subsets, OPTIONS, strict=True)]
+    assert score_records(records, "choice")["chance"] == pytest.approx(1 / 15)
+    assert labels.rotations("abcd", (0, 3))[1] == (["b", "c", "d", "a"], (2, 3))
+
+
+def test_neither_denying_everything_nor_nothing_is_honest():
+    letters = [["left", "right", "top", "There is no such object"]] * 100 + [["left", "right", "top"]] * 100
+    true, false = [True] * 100, [False] * 100
+    colours = ["white", "red, blue"] * 50
+
+    def score(texts, answerable, options=((),) * 200, answers=(*colours, *colours)):
+        found = honesty(texts, answers, options, answerable)
+        return found.accuracy, found.more["denies_false"], found.more["denies_true"]
+
+    known = [*colours, *["There is no car."] * 100]
+    assert score(known, true + false) == (1, 1, 0)
+    assert score(["blue and red" if "," in c else c for c in colours] + known[100:], true + false)[0] == 1
+    assert score(["I cannot tell."] * 200, true + false) == (0.5, 1, 1)
+    assert score(["white"] * 200, true + false) == (0.25, 0, 0)
+    for text in (*list(NOTHING.values())[:3], "e", "x" * 9999, "yes", "no yes", "There is no car, but it is white"):
+        assert score([text] * 200, true + false) == (0, 0, 0), text
+    answers = [3] * 100 + [1] * 100  # the option that denies is right for the false ones
+    assert score(["D"] * 200, false + true, letters, answers) == (0.5, 1, 0)
+    assert score(["B"] * 200, false + true, letters, answers) == (0.5, 0, 0)
+    assert score(["No such object is visible."] * 200, false + true, letters, answers) == (0.5, 1, 1)
+    assert score(["D. left", "BD"] * 100, false + true, letters, answers) == (0, 0, 0)
+    presence = score(["No, there is no ship."] * 200, true + true, answers=["no"] * 200)  # answers, and denies nothing
+    assert presence[0] == 1 and presence[2] == 0
+
+
 def test_every_metric_of_the_command_is_under_attack():
-    assert set(METRICS) == {"vqa", "classify", "count", "choice", "grounding", "caption"}
+    assert set(METRICS) == {"vqa", "classify", "count", "choice", "grounding", "caption", "honesty"}
     records = [{"prediction": "", "answer": a, "options": CLASSES} for a in TRUTH]
     assert score_records(records, "choice")["accuracy"] == score_records(records, "classify")["accuracy"] == 0
     boxes_ = [{"prediction": text, "answer": [10, 10, 50, 50], "size": [100, 100]}

@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhrs.metrics.parse import (
+    is_denial,
     label_key,
     letters_in,
     normalise,
     parse_choice,
+    parse_choices,
     parse_label,
     parse_number,
     parse_yes_no,
@@ -69,13 +71,52 @@ def test_labels():
 
 
 def test_several_letters():
-    assert letters_in("A, C", 4) == letters_in("(A) and (C)", 4) == letters_in("ca", 4) == [0, 2]
+    assert letters_in("A, C", 4) == letters_in("(A) and (C)", 4) == letters_in("CA", 4) == [0, 2]
+    assert letters_in("bad", 4) is letters_in("a cab", 4) is None  # words
     assert letters_in("A and E", 4) is letters_in("", 4) is letters_in("AA", 4) is letters_in("Alpha", 4) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("A, C", (0, 2)), ("C A", (0, 2)), ("The answers are A and C.", (0, 2)), ("Answer: AC", (0, 2)), ("(B)", (1,)),
+        ("water", (2,)), ("B. river", (1,)), ("A river C", None), ("A. river", None), ("", None), ("all of them", None),
+        ("A, B, C, D, E", None), ("bad", None),
+    ],
+)  # fmt: skip
+def test_choices_of_several(text, chosen):
+    assert parse_choices(text, ["forest", "river", "water", "city"]) == chosen
+
+
+DENIALS = [
+    "There is no ship.", "There are no planes in the image", "No, there is no ship.", "The ship is not in the image.",
+    "no such object", "No ship is visible.", "I can't tell.", "I cannot see any plane in this picture", "None",
+    "The colour of the car cannot be determined",
+    "This image does not contain a bridge", "Such a bridge does not exist",
+    "I'm sorry, but I can't see a ship in the image.", "Sorry. There is no ship.",
+    "The image is black and white, so the color can't be determined",
+]  # fmt: skip
+ASSERTIONS = [
+    "", "yes", "white", "Yes, there is no ship", "There is no ship, but a white plane", "There is a ship",
+    "It is not white", "The ship is not in the harbor", "noble", "Norway", "There is no red ship, it is white",
+    "No. It is white.", "The planes are probably not visible", "A", "not bad", "I can see no reason why not",
+]  # fmt: skip
+
+
+def test_a_denial_says_nothing_else():
+    assert [text for text in DENIALS if not is_denial(text)] == []
+    assert [text for text in ASSERTIONS if is_denial(text)] == []
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_survived_and_normalising_is_done_once(text):
-    for parse in (parse_number, parse_yes_no, lambda t: parse_choice(t, OPTIONS), lambda t: letters_in(t, 4)):
+    for parse in (
+        parse_number,
+        parse_yes_no,
+        lambda t: parse_choice(t, OPTIONS),
+        lambda t: letters_in(t, 4),
+        is_denial,
+    ):
         parse(text)
     assert normalise(normalise(text)) == normalise(text)
 

@@ -4,10 +4,19 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 
-from lhrs.metrics.parse import label_key, normalise, parse_choice, parse_label, parse_number, parse_yes_no
+from lhrs.metrics.parse import (
+    label_key,
+    normalise,
+    parse_choice,
+    parse_choices,
+    parse_label,
+    parse_number,
+    parse_yes_no,
+)
 
 COUNT_BUCKETS = ((0, 0), (1, 10), (11, 100), (101, 1000), (1001, float("inf")))
 """RSVQA's (Lobry et al., 2020, arXiv:2003.07333)."""
@@ -58,7 +67,7 @@ def classify(predictions: Sequence[str], answers: Sequence[str], labels: Sequenc
     guesses = [parse_label(text, known) for text in predictions]
     truth = [label_key(answer) for answer in answers]
     right = np.array([g is not None and label_key(g) == t for g, t in zip(guesses, truth, strict=True)], bool)
-    by = _by(answers, right)
+    by = by_type(answers, right)
     return Score(right, np.array([g is not None for g in guesses], bool), {"balanced_accuracy": _mean(by.values())}, by)
 
 
@@ -97,7 +106,7 @@ def vqa(predictions: Sequence[str], answers: Sequence[str], types: Sequence[str]
     """
     judged = [judge_vqa(p, a) for p, a in zip(predictions, answers, strict=True)]
     right = np.array([r for r, _ in judged], bool)
-    by = _by(types, right) if types is not None else {}
+    by = by_type(types, right) if types is not None else {}
     more = {"mean_of_types": _mean(by.values())} if by else {}
     numeric = [n for n, answer in enumerate(answers) if _number(answer) is not None]
     if numeric:
@@ -141,21 +150,24 @@ def _bucket(value: float) -> int:
 
 def choose(
     predictions: Sequence[str],
-    answers: Sequence[int],
+    answers: Sequence[int | tuple[int, ...]],
     options: Sequence[Sequence[str]],
     types: Sequence[str] | None = None,
 ) -> Score:
-    """Score single choices.
+    """Score choices.
 
     Args:
         predictions: of the model.
-        answers: index of the right option.
+        answers: index of the right option; indices where several may be right, then all of them and no other count.
         options: texts without letters, as shown.
         types: of the questions; one question may be of several, parted by `|`.
     """
-    guesses = [parse_choice(text, offered) for text, offered in zip(predictions, options, strict=True)]
+    guesses = [
+        parse_choice(text, offered) if isinstance(answer, int) else parse_choices(text, offered)
+        for text, answer, offered in zip(predictions, answers, options, strict=True)
+    ]
     right = np.array([g == a for g, a in zip(guesses, answers, strict=True)], bool)
-    return Score(right, np.array([g is not None for g in guesses], bool), {}, _by(types, right) if types else {})
+    return Score(right, np.array([g is not None for g in guesses], bool), {}, by_type(types, right) if types else {})
 
 
 def choose_circular(groups: Sequence[object], right: np.ndarray) -> Score:
@@ -175,10 +187,17 @@ def choose_circular(groups: Sequence[object], right: np.ndarray) -> Score:
     return Score(every, np.ones(len(every), bool), {"mean_of_rotations": float(right.mean()) if len(right) else 0.0})
 
 
-def rotations(options: Sequence[str], answer: int) -> list[tuple[list[str], int]]:
-    """Return the options turned by 0, 1, ... places, each with the new index of the right one."""
+Right = TypeVar("Right", int, tuple[int, ...])
+
+
+def rotations(options: Sequence[str], answer: Right) -> list[tuple[list[str], Right]]:
+    """Return the options turned by 0, 1, ... places, each with the new index of the right one, or of the right ones."""
     size = len(options)
-    return [([*options[turn:], *options[:turn]], (answer - turn) % size) for turn in range(size)]
+
+    def turned(turn: int) -> Right:
+        return (answer - turn) % size if isinstance(answer, int) else tuple(sorted((a - turn) % size for a in answer))
+
+    return [([*options[turn:], *options[:turn]], turned(turn)) for turn in range(size)]
 
 
 def majority(answers: Sequence[str]) -> float:
@@ -186,7 +205,8 @@ def majority(answers: Sequence[str]) -> float:
     return max(Counter(map(normalise, answers)).values()) / len(answers) if answers else float("nan")
 
 
-def _by(groups: Sequence[str], right: np.ndarray) -> dict[str, float]:
+def by_type(groups: Sequence[str], right: np.ndarray) -> dict[str, float]:
+    """Return the accuracy of each type; a question may be of several, parted by `|`."""
     found: dict[str, list[bool]] = defaultdict(list)
     for group, ok in zip(groups, right.tolist(), strict=True):
         for name in group.split("|"):

@@ -10,6 +10,10 @@ _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
           "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty")  # fmt: skip
 _NUMBER_WORDS = {word: n for n, word in enumerate(_WORDS)}
 _NUMBER = re.compile(r"(?<![\w.,-])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w-]|[.,]\d)")
+_LEAD = re.compile(
+    r"^(?:the\s+)?(?:correct\s+|best\s+|right\s+)?(?:answers?|options?|choices?)(?:\s+(?:is|are))?\s*:?\s+", re.I
+)
+_GLUED = re.compile(r"[A-Za-z]{2,}")
 _WRAP = "\"'`*_ \t\n"
 _ANSWER = re.compile(
     r"(?:(?:the\s+)?(?:correct\s+|best\s+|right\s+)?(?:answer|option|choice)(?:\s+is|\s*:)?\s*[:\-]?\s*)?"
@@ -90,9 +94,62 @@ def parse_choice(text: str, options: Sequence[str]) -> int | None:
 
 
 def letters_in(text: str, num_options: int) -> list[int] | None:
-    """Return all options that an answer to a question with several right ones names: `A, C`, `(A) and (C)`, `AC`."""
-    bare = re.sub(r"\band\b|[\s,;&()\[\].*+/]", "", unicodedata.normalize("NFKC", text))
+    """Return all options that an answer to a question with several right ones names: `A, C`, `(A) and (C)`, `AC`.
+
+    Letters that touch are capitals: `bad` and `cab` are words.
+    """
+    parted = re.sub(r"\band\b|[,;&()\[\].*+/]", " ", unicodedata.normalize("NFKC", text))
+    if any(not run.isupper() for run in _GLUED.findall(parted)):
+        return None
+    bare = "".join(parted.split())
     found = [LETTERS.find(letter) for letter in bare.upper()]
     if not found or min(found) < 0 or max(found) >= num_options or len(set(found)) < len(found):
         return None
     return sorted(found)
+
+
+def parse_choices(text: str, options: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the indices of all options that are chosen where several may be right: letters, or one as `parse_choice`.
+
+    Args:
+        text: of the model.
+        options: without letters, in the order shown.
+    """
+    found = letters_in(_LEAD.sub("", text.strip(_WRAP), count=1), len(options))
+    if found is not None:
+        return tuple(found)
+    one = parse_choice(text, options)
+    return None if one is None else (one,)
+
+
+_IMAGE = r"(?:the|this) (?:image|picture|photo|photograph|scene|view)"
+_DENIALS = re.compile(
+    "|".join((
+        r"(?:no|none|unknown|unanswerable|nonexistent|non-existent|not applicable|n/a|not (?:visible|present|there))",
+        r"no such [\w -]+",
+        rf"no [\w -]+? (?:visible|present|shown|found|exists?|can be seen|in {_IMAGE})\b.*",
+        r"there (?:is|are) (?:no|not any|none)\b.*", r"there (?:isn't|aren't)\b.*", r"there's (?:no|not any|none)\b.*",
+        rf"{_IMAGE} (?:(?:does not|doesn't) (?:contain|show|have|include)|(?:contains|shows|has) no)\b.*",
+        rf"[\w ,-]+ (?:is|are)(?: not|n't) (?:visible|present|shown|found|there|in {_IMAGE})\b.*",
+        r"[\w ,-]+ (?:does|do)(?: not|n't) (?:exist|appear)\b.*",
+        r"(?:[\w ,-]+ )?(?:cannot|can not|can't) be (?:seen|found|determined|identified|told|answered)\b.*",
+        r"(?:i|we|you|one) (?:cannot|can not|can't|do not|don't|am unable to|are unable to) "
+        r"(?:see|find|tell|know|determine|identify|detect|locate|answer)\b.*",
+    )),
+    re.DOTALL,
+)  # fmt: skip
+_ASSERTS = re.compile(
+    r"\b(?:yes|but|however|although|probably|likely|perhaps|maybe|seems?|white|black|gr[ae]y|red|green|blue|yellow|orange"
+    r"|brown|purple|pink|silver|beige|cyan)\b"
+)
+
+
+@lru_cache(maxsize=1 << 16)
+def is_denial(text: str) -> bool:
+    """Return whether an answer says that what is asked about is not there or cannot be told, and nothing beside it.
+
+    `There is no ship.`, `The ship is not in the image`, `I cannot tell`; not `There is no ship, but a white plane`.
+    """
+    folded = normalise(text).replace("\u2019", "'").replace("black and white", "panchromatic")
+    said = re.sub(r"^(?:no[,.] |(?:i'm |i am )?sorry[,.]? (?:but )?)", "", folded)
+    return bool(_DENIALS.fullmatch(said)) and not _ASSERTS.search(said)

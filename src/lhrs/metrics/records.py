@@ -1,6 +1,7 @@
 """Scores of a file of answers, for people who only want the scorer.
 
-A record holds `prediction` and `answer`, and where the metric needs them `type`, `options`, `size` or `confidence`.
+A record holds `prediction` and `answer`, and where the metric needs them `type`, `options`, `size`, `confidence` or
+`answerable`.
 """
 
 import re
@@ -14,6 +15,7 @@ from lhrs.errors import ConfigError, DataError
 from lhrs.metrics import labels
 from lhrs.metrics.captioning import cider, score_captions, tokenize
 from lhrs.metrics.confidence import aurc, ece
+from lhrs.metrics.honesty import honesty
 from lhrs.metrics.legacy import LEGACY
 from lhrs.metrics.overlap import Grounding, ground
 from lhrs.metrics.parse import LETTERS, label_key
@@ -96,15 +98,22 @@ def _choice(records: Sequence[Record], boxes: str) -> dict[str, Any]:
     answers = [_index(r["answer"], offered) for r, offered in zip(records, options, strict=True)]
     score = labels.choose(_texts(records, "prediction"), answers, options, _types(records))
     found = _with_interval(score, records)
-    found["chance"] = float(np.mean([1 / len(offered) for offered in options]))
+    ways = [len(o) if isinstance(a, int) else 2 ** len(o) - 1 for a, o in zip(answers, options, strict=True)]
+    found["chance"] = float(np.mean(1 / np.array(ways)))
     if all(r.get("group") is not None for r in records):
         circular = labels.choose_circular([r["group"] for r in records], score.right)
         found |= {"circular": circular.accuracy, "questions": len(circular.right)}
     return found
 
 
-def _index(answer: Any, options: Sequence[str]) -> int:
-    """Return the index of a right option given as index, letter or text."""
+def _index(answer: Any, options: Sequence[str]) -> int | tuple[int, ...]:
+    """Return the index of a right option given as index, letter or text; of a list of such, the indices in order."""
+    if isinstance(answer, list | tuple):
+        return tuple(sorted({_one_index(one, options) for one in answer}))
+    return _one_index(answer, options)
+
+
+def _one_index(answer: Any, options: Sequence[str]) -> int:
     if isinstance(answer, int):
         return answer
     keys = [label_key(option) for option in options]
@@ -114,6 +123,19 @@ def _index(answer: Any, options: Sequence[str]) -> int:
     if len(letter) == 1 and letter in LETTERS[: len(options)]:
         return LETTERS.index(letter)
     raise ValueError(f"answer {answer!r} is no index, letter or text of its options")
+
+
+def _honesty(records: Sequence[Record], boxes: str) -> dict[str, Any]:
+    score = _honest(records, _types(records))
+    always = float(np.mean([not r.get("answerable", True) for r in records]))
+    return {**_with_interval(score, records), "majority": always}  # to deny everything
+
+
+def _honest(records: Sequence[Record], types: Sequence[str] | None = None) -> labels.Score:
+    options = [[str(o) for o in r.get("options") or ()] for r in records]
+    answers = [_one_index(r["answer"], o) if o else str(r["answer"]) for r, o in zip(records, options, strict=True)]
+    answerable = [bool(r.get("answerable", True)) for r in records]
+    return honesty(_texts(records, "prediction"), answers, options, answerable, types)
 
 
 def _grounding(records: Sequence[Record], boxes: str) -> dict[str, Any]:
@@ -163,7 +185,7 @@ def _references(record: Record) -> list[str]:
 
 METRICS: dict[str, Callable[[Sequence[Record], str], dict[str, Any]]] = {
     "vqa": _vqa, "classify": _classify, "count": _count, "choice": _choice, "grounding": _grounding,
-    "caption": _caption,
+    "caption": _caption, "honesty": _honesty,
 }  # fmt: skip
 
 
@@ -183,6 +205,8 @@ def per_sample(records: Sequence[Record], metric: str) -> np.ndarray:
         options = [[str(o) for o in r["options"]] for r in records]
         truth_ = [_index(r["answer"], offered) for r, offered in zip(records, options, strict=True)]
         return labels.choose(said, truth_, options).right.astype(float)
+    if metric == "honesty":
+        return _honest(records).right.astype(float)
     if metric == "classify":
         offered = sorted({str(o) for r in records for o in r.get("options") or ()}) or None
         return labels.classify(said, answers, offered).right.astype(float)
