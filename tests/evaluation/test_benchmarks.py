@@ -7,7 +7,7 @@ from PIL import Image
 
 from lhrs.errors import ConfigError, DataError
 from lhrs.evaluation.benchmark import benchmark_names, find_benchmark
-from lhrs.evaluation.benchmarks.lhrs_bench import split_options
+from lhrs.evaluation.benchmarks._options import split_options
 from lhrs.metrics.records import METRICS
 
 

@@ -205,7 +205,7 @@ def test_two_models_are_compared_sample_by_sample(bench, tmp_path):
     ("words", "line"),
     [
         ((), "name a benchmark and its data"),
-        (("eurosat",), "where is eurosat? Say eurosat=PATH"),
+        (("aid",), "where is aid? Say aid=PATH. Download AID from its homepage"),
         (("eurosatt=x",), "no benchmark is called 'eurosatt'"),
         (("eurosat=nowhere",), "nowhere does not exist"),
         (("eurosat=.", "--protocol", "loud"), "--protocol is one of free"),

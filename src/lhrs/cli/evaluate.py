@@ -10,7 +10,7 @@ from lhrs.cli.terminal import note
 
 def evaluate(
     benchmarks: list[str] = typer.Argument(
-        None, help="NAME=PATH of the data, such as eurosat=data/EuroSAT.", metavar="BENCH..."
+        None, help="NAME=PATH of the data, such as eurosat=data/EuroSAT; NAME alone downloads.", metavar="BENCH..."
     ),
     model: str = typer.Option("lhrs-nano", "--model", "-m", help="Folder, hub id or URL of a server."),
     out: Path = typer.Option(Path("results/eval"), "--out", "-o", help="Folder of answers and scores; gone on with."),
@@ -32,7 +32,7 @@ def evaluate(
     from lhrs.errors import ConfigError
     from lhrs.evaluation.asking import PROTOCOLS, VARIANTS, put
     from lhrs.evaluation.benchmark import benchmark_names, find_benchmark, open_benchmark
-    from lhrs.evaluation.report import PAGE, compare, score_answers, table, write_errors, write_report
+    from lhrs.evaluation.report import PAGE, compare, score_answers, table, told_of, write_errors, write_report
     from lhrs.evaluation.runner import answer_all
     from lhrs.inference.load import load, model_hash
     from lhrs.inference.runtimes.spread import spread
@@ -40,7 +40,8 @@ def evaluate(
     if show_list:
         for name in benchmark_names():
             found = find_benchmark(name)
-            typer.echo(f"{name:14} {found.metric:10} {found.obtain}")
+            how = found.obtain if found.source is None else f"`lhrs eval {name}` downloads it; {found.licence}."
+            typer.echo(f"{name:18} {found.metric:10} {how}")
         return
     if protocol not in PROTOCOLS:
         raise ConfigError(f"--protocol is one of {', '.join(PROTOCOLS)}, not {protocol!r}.")
@@ -48,8 +49,15 @@ def evaluate(
         raise ConfigError(f"--engine is local or ray, not {engine!r}.")
     if not benchmarks:
         raise ConfigError(f"name a benchmark and its data, NAME=PATH; known: {', '.join(benchmark_names())}.")
-    opened = [open_benchmark(given) for given in benchmarks]
-    items = {benchmark.name(): _spread(benchmark.items(), limit) for benchmark in opened}
+    opened = [open_benchmark(given, note) for given in benchmarks]
+    items, data = {}, {}
+    for benchmark in opened:
+        name, every = benchmark.name(), benchmark.items()
+        items[name] = _spread(every, limit)
+        data[name] = told_of(benchmark, items[name], len(items[name]) == len(every))
+        if data[name]["pinned"] is False:
+            got, wanted = data[name]["data_hash"], data[name]["expected_hash"]
+            note(f"{name}: data hash {got}, not the pinned {wanted}: other questions or images than the official ones")
     with ExitStack() as stack:
         if engine == "ray":
             runtime = stack.enter_context(spread(model, workers, batch_size, device))
@@ -67,7 +75,8 @@ def evaluate(
                     rows[variant] = answer_all(
                         runtime, hashed, asked, benchmark.metric, variant, folder / f"{variant}.jsonl", at_once, 0, done
                     )
-            results.append({"model_hash": hashed, **score_answers(benchmark, asked, rows, protocol)})
+            scores = score_answers(benchmark, asked, rows, protocol)
+            results.append({"model_hash": hashed, **data[benchmark.name()], **scores})
             write_errors(benchmark, asked, rows["asked"], folder / PAGE)
             if against is not None:
                 theirs = _answers(against / benchmark.name() / "asked.jsonl", asked)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -16,7 +17,8 @@ PROTOCOLS = ("free", "constrained", "circular")
 there are options. `circular`: choices are asked once for each rotation of their options, freely; right if all are."""
 VARIANTS = ("asked", "blind", "shuffled")
 """With its image, with none, with another's: what a model knows without looking is not seeing."""
-_LENGTHS = {"classify": 32, "vqa": 32, "count": 16, "choice": 16, "grounding": 64, "caption": 128}
+_LENGTHS = {"classify": 32, "vqa": 32, "count": 16, "choice": 16, "grounding": 64, "caption": 128,
+            "honesty": 64}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def put(items: Sequence[Item], metric: Metric, adapter: Adapter, protocol: str) 
     found = []
     for item in items:
         if metric == "choice" and protocol == "circular":
-            for n, (options, answer) in enumerate(rotations(item.options, int(item.answer))):  # type: ignore[arg-type]
+            for n, (options, answer) in enumerate(rotations(item.options, item.answer)):  # type: ignore[type-var]
                 turned = replace(item, options=tuple(options), answer=answer)
                 found.append(Asked(turned, n, _prompt(turned, metric, adapter), None))
         else:
@@ -46,9 +48,12 @@ def put(items: Sequence[Item], metric: Metric, adapter: Adapter, protocol: str) 
 def _prompt(item: Item, metric: Metric, adapter: Adapter) -> str:
     if metric == "classify":
         return adapter.classify.replace("{options}", ", ".join(_plain(option) for option in item.options))
-    if metric == "choice":
+    if metric == "choice" or (metric == "honesty" and item.options):
         lines = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, item.options, strict=False))
-        return adapter.choose.replace("{question}", item.question).replace("{options}", lines)
+        choose = adapter.choose_all if isinstance(item.answer, tuple) else adapter.choose
+        return choose.replace("{question}", item.question).replace("{options}", lines)
+    if metric == "honesty":  # asked for one word only, nobody could deny a premise
+        return adapter.ask.replace("{question}", item.question)
     if metric == "grounding":
         return adapter.ground.replace("{expression}", item.question)
     if metric == "caption":
@@ -59,7 +64,11 @@ def _prompt(item: Item, metric: Metric, adapter: Adapter) -> str:
 def _choices(item: Item, metric: Metric, protocol: str) -> tuple[str, ...] | None:
     if protocol != "constrained" or not item.options:
         return None
-    return tuple(LETTERS[: len(item.options)]) if metric == "choice" else tuple(_plain(o) for o in item.options)
+    if metric == "classify":
+        return tuple(_plain(o) for o in item.options)
+    letters = LETTERS[: len(item.options)]
+    most = len(letters) if isinstance(item.answer, tuple) else 1
+    return tuple(", ".join(some) for size in range(1, most + 1) for some in combinations(letters, size))
 
 
 def _plain(label: str) -> str:
@@ -90,5 +99,5 @@ def record(asked: Asked, row: dict, metric: Metric) -> dict:
     item = asked.item
     prediction = row["boxes"] if metric == "grounding" else row["prediction"]
     found = {"prediction": prediction, "answer": item.answer, "options": item.options or None, "type": item.type,
-             "confidence": row["confidence"], "group": item.id}  # fmt: skip
+             "confidence": row["confidence"], "group": item.id, "answerable": item.answerable}  # fmt: skip
     return {key: value for key, value in found.items() if value is not None}

@@ -1,19 +1,24 @@
 """What every benchmark promises, and how one is found by its name."""
 
+import hashlib
+import json
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from lhrs import registry
 from lhrs.data.dataset import Dataset
 from lhrs.errors import ConfigError, DataError
+from lhrs.evaluation.fetching import Source, fetched, place
 
 BENCHMARKS = "lhrs.evaluation.benchmarks"
 """The package whose modules are the benchmarks, and the entry-point group of benchmarks from elsewhere."""
 
-Metric = Literal["classify", "vqa", "count", "choice", "grounding", "caption"]
+Metric = Literal["classify", "vqa", "count", "choice", "grounding", "caption", "honesty"]
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,16 @@ class Item:
     question: str
     """As the benchmark has it; for `classify` and `caption` empty, then each model is asked in its own words; for
     `grounding` the expression."""
-    answer: str | tuple[str, ...] | tuple[float, ...] | int
-    """Text; references of a caption; xyxy pixels of the image; index of the right option."""
+    answer: str | tuple[str, ...] | tuple[float, ...] | int | tuple[int, ...]
+    """Text; references of a caption; xyxy pixels of the image; index of the right option; indices of the right options
+    of a question of which several may be right."""
     options: tuple[str, ...] = ()
     type: str | None = None
     """Of the question; several are parted by `|`."""
+    answerable: bool = True
+    """For `honesty`: False where the question supposes what is not there."""
+    same_as: str | None = None
+    """What wordings of one question share: they count as one in intervals and tests."""
 
 
 class Benchmark(ABC):
@@ -42,6 +52,12 @@ class Benchmark(ABC):
     """What has to be at `root`, in one line."""
     obtain: ClassVar[str]
     """How to get it, in one line."""
+    source: ClassVar[Source | None] = None
+    """Where `fetch` gets it from; None where the licence or the host does not let a program do that."""
+    groups: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Types of questions by the group whose score is told too."""
+    expected_hash: ClassVar[Mapping[str, str]] = {}
+    """`data_hash` of the official questions by split (`` is the benchmark's own), where somebody has computed it."""
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         """Find the data.
@@ -65,10 +81,54 @@ class Benchmark(ABC):
             DataError: something is missing or broken.
         """
 
+    def told(self) -> dict[str, Any]:
+        """Return what the report should say about the data beside their hash."""
+        return {}
+
+    @classmethod
+    def fetch(cls) -> Path:
+        """Return where the data lie, having downloaded them unless they were before; see `lhrs.evaluation.fetching`.
+
+        Raises:
+            ConfigError: a program cannot get them.
+            DataError: the download failed.
+            MissingExtraError: the extra `bench` is not installed.
+        """
+        if cls.source is None:
+            raise ConfigError(f"where is {cls.name()}? Say {cls.name()}=PATH. {cls.obtain}")
+        return fetched(cls.source)
+
     @classmethod
     def name(cls) -> str:
         """Return the name by which it is found."""
         return cls.__module__.rpartition(".")[2].replace("_", "-")
+
+
+def data_hash(items: Sequence[Item]) -> str:
+    """Return a hash of questions, answers and images: who has the same scored the same.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    hashed = hashlib.sha256()
+    for item in items:
+        said = [item.id, [image_digest(image) for image in item.images], item.question, item.answer, item.options]
+        hashed.update(json.dumps([*said, item.type, item.answerable], ensure_ascii=False).encode() + b"\n")
+    return hashed.hexdigest()[:16]
+
+
+@lru_cache(maxsize=1 << 17)
+def image_digest(file: str) -> str:
+    """Return the SHA-256 of an image file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}.") from None
 
 
 def find_benchmark(name: str) -> type[Benchmark]:
@@ -80,19 +140,24 @@ def find_benchmark(name: str) -> type[Benchmark]:
     return registry.find(BENCHMARKS, name.replace("-", "_"), Benchmark)  # type: ignore[type-abstract]
 
 
-def open_benchmark(given: str) -> Benchmark:
-    """Return the benchmark that `NAME[:SPLIT]=PATH` names.
+def open_benchmark(given: str, tell: Callable[[str], None] = lambda text: None) -> Benchmark:
+    """Return the benchmark that `NAME[:SPLIT]=PATH` names; without a path it is downloaded, see `Benchmark.fetch`.
+
+    Args:
+        given: by the user.
+        tell: is called with a line before a download.
 
     Raises:
-        ConfigError: there is none of that name, or no path.
-        DataError: its data is not there.
+        ConfigError: there is none of that name, or no path and no download.
+        DataError: its data is not there, or the download failed.
+        MissingExtraError: the extra `bench` is not installed.
     """
     named, _, path = given.partition("=")
     name, _, split = named.partition(":")
     found = find_benchmark(name)
-    if not path:
-        raise ConfigError(f"where is {name}? Say {name}=PATH. {found.obtain}")
-    return found(path, split or None)
+    if not path and found.source is not None and not place(found.source).exists():
+        tell(f"{name}: downloading to {place(found.source)}; {found.licence}")
+    return found(path or found.fetch(), split or None)
 
 
 def benchmark_names() -> list[str]:

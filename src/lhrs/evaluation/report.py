@@ -1,14 +1,14 @@
 """What answers are worth: scores with intervals, and beside them what is reached without looking."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lhrs.evaluation.asking import Asked, record
-from lhrs.evaluation.benchmark import Benchmark
+from lhrs.evaluation.benchmark import Benchmark, Item, data_hash
 from lhrs.files import write_file
 from lhrs.metrics.records import per_sample, score_records
 from lhrs.metrics.statistics import bootstrap, paired_difference
@@ -41,11 +41,12 @@ def score_answers(
     }
     mine = scores["asked"]
     values = per_sample([record(a, r, metric) for a, r in zip(asked, rows["asked"], strict=True)], metric)
-    if main == "circular":
-        groups: dict[str, list[float]] = {}
-        for one, value in zip(asked, values.tolist(), strict=True):
-            groups.setdefault(one.item.id, []).append(value)
-        values = np.array([min(group) for group in groups.values()])
+    questions, values = _by_question(asked, values, main == "circular")
+    by_group = {
+        group: float(values[among].mean())
+        for group, types in benchmark.groups.items()
+        if (among := [n for n, one in enumerate(questions) if {*(one.item.type or "").split("|")} & {*types}])
+    }
     low, high = bootstrap(values)
     return {
         "benchmark": benchmark.name(), "metric": main, "protocol": protocol, "n": len(values), "score": mine[main],
@@ -54,8 +55,42 @@ def score_answers(
             **{name: mine[name] for name in ("majority", "chance") if name in mine},
             **{variant: scores[variant][main] for variant in rows if variant != "asked"},
         },
-        "all": mine,
+        "all": {**mine, "by_group": by_group} if by_group else mine,
     }  # fmt: skip
+
+
+def _by_question(asked: Sequence[Asked], values: np.ndarray, every: bool) -> tuple[list[Asked], np.ndarray]:
+    """Return each question once, and how well it was answered: the mean of its wordings, of all rotations the worst."""
+    if every:
+        asked, values = _merged(asked, values, [one.item.id for one in asked], np.min)
+    return _merged(asked, values, [one.item.same_as or n for n, one in enumerate(asked)], np.mean)
+
+
+def _merged(
+    asked: Sequence[Asked], values: np.ndarray, keys: Sequence[object], merge: Callable[[np.ndarray], Any]
+) -> tuple[list[Asked], np.ndarray]:
+    groups: dict[object, list[int]] = {}
+    for n, key in enumerate(keys):
+        groups.setdefault(key, []).append(n)
+    return [asked[which[0]] for which in groups.values()], np.array([merge(values[w]) for w in groups.values()])
+
+
+def told_of(benchmark: Benchmark, items: Sequence[Item], whole: bool) -> dict[str, Any]:
+    """Return what data were scored: their hash, and whether it is the pinned one; None where there is none to compare.
+
+    Args:
+        benchmark: which.
+        items: what was asked.
+        whole: whether those are all of its questions.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    found = data_hash(items)
+    expected = benchmark.expected_hash.get(benchmark.split or "") if whole else None
+    pinned = None if expected is None else found == expected
+    return {"data_hash": found, "pinned": pinned, **({} if pinned is not False else {"expected_hash": expected}),
+            **benchmark.told()}  # fmt: skip
 
 
 def table(results: Sequence[dict[str, Any]], model: str) -> str:
@@ -98,7 +133,10 @@ def write_errors(benchmark: Benchmark, asked: Sequence[Asked], rows: Sequence[di
         if benchmark.metric == "grounding":
             boxes = [Box(label="right", xyxy=tuple(item.answer))]  # type: ignore[arg-type]
             boxes += [Box(label="said", xyxy=tuple(box)) for box in row["boxes"][:1]]
-        right = item.options[int(item.answer)] if benchmark.metric == "choice" else item.answer  # type: ignore[arg-type]
+        right = item.answer if item.answerable or item.options else "to deny it"
+        if item.options and benchmark.metric in ("choice", "honesty"):
+            indices = (item.answer,) if isinstance(item.answer, int) else item.answer
+            right = "; ".join(item.options[int(n)] for n in indices)
         samples.append(
             Sample(
                 id=f"{item.id} ({item.type or benchmark.metric})", images=list(item.images), boxes=boxes,
@@ -119,5 +157,6 @@ def compare(
         per_sample([record(one, row, benchmark.metric) for one, row in zip(asked, rows, strict=True)], benchmark.metric)
         for rows in (mine, theirs)
     )
+    a, b = (_by_question(asked, values, every=False)[1] for values in (a, b))
     mean, interval, p = paired_difference(a, b)
     return {"difference": mean, "interval": list(interval), "p": p}

@@ -7,14 +7,13 @@ in the file is not asked again. Whatever the batch, and however often it was sto
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lhrs.evaluation.asking import Asked, kept, request
-from lhrs.evaluation.benchmark import Metric
+from lhrs.evaluation.benchmark import Metric, image_digest
 from lhrs.files import write_file
 from lhrs.imagery.open import open_image
 from lhrs.inference.runtime import Runtime
@@ -88,19 +87,8 @@ def _shown(asked: Sequence[Asked], variant: str, seed: int) -> list[tuple[str, .
 
 
 def _key(model: str, asked: Asked, files: Sequence[str]) -> str:
-    said = [model, [_digest(file) for file in files], asked.prompt, asked.choices, asked.item.id, asked.rotation]
+    said = [model, [image_digest(file) for file in files], asked.prompt, asked.choices, asked.item.id, asked.rotation]
     return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).hexdigest()[:24]
-
-
-@lru_cache(maxsize=1 << 17)
-def _digest(file: str) -> str:
-    from lhrs.errors import DataError
-
-    try:
-        with open(file, "rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}.") from None
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:

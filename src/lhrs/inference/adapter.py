@@ -36,6 +36,8 @@ class Adapter:
     """For benchmarks whose answers are a word or a number."""
     choose = "{question}\n{options}\nAnswer with the letter of the right option only."
     """For benchmarks of single choices; options come one a line with their letters."""
+    choose_all = "{question}\n{options}\nOne or several options are right. Answer with the letters of all of them only."
+    """The same for questions of which several options may be right."""
     count = "How many {thing} are there in this image? Answer with a number only."
 
     def read_boxes(self, text: str, seen_wh: Size) -> ParsedBoxes:

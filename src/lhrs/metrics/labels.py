@@ -192,12 +192,12 @@ Right = TypeVar("Right", int, tuple[int, ...])
 
 def rotations(options: Sequence[str], answer: Right) -> list[tuple[list[str], Right]]:
     """Return the options turned by 0, 1, ... places, each with the new index of the right one, or of the right ones."""
-    size = len(options)
+    shown, size = list(options), len(options)
+    return [(shown[turn:] + shown[:turn], _turned(answer, turn, size)) for turn in range(size)]
 
-    def turned(turn: int) -> Right:
-        return (answer - turn) % size if isinstance(answer, int) else tuple(sorted((a - turn) % size for a in answer))
 
-    return [([*options[turn:], *options[:turn]], turned(turn)) for turn in range(size)]
+def _turned(answer: Right, turn: int, size: int) -> Right:
+    return (answer - turn) % size if isinstance(answer, int) else tuple(sorted((a - turn) % size for a in answer))
 
 
 def majority(answers: Sequence[str]) -> float:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from lhrs.data.dataset import read_json
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
+from lhrs.evaluation.fetching import Hub
 
 _FOLDERS = ("Images_val", "images", "")
 
@@ -18,6 +19,7 @@ class VrsBench(Benchmark):
     obtain = (
         "Download Images_val.zip and the VRSBench_EVAL files from https://huggingface.co/datasets/xiang709/VRSBench."
     )
+    source = Hub("xiang709/VRSBench", ("VRSBench_EVAL_*.json", "Images_val.zip"))
     file: ClassVar[str]
 
     def items(self) -> list[Item]:

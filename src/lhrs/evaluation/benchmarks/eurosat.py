@@ -1,6 +1,7 @@
 """EuroSAT (Helber et al., 2019, arXiv:1709.00029), RGB."""
 
 from lhrs.evaluation.benchmark import SceneBenchmark
+from lhrs.evaluation.fetching import Library
 
 
 class EuroSAT(SceneBenchmark):
@@ -9,5 +10,6 @@ class EuroSAT(SceneBenchmark):
     homepage = "https://github.com/phelber/EuroSAT"
     licence = "MIT"
     obtain = "Download EuroSAT_RGB from https://zenodo.org/records/7711810 and unpack it."
+    source = Library("torchvision.datasets", "EuroSAT", "eurosat/2750", checks=False)  # checks always
     num_classes = 10
     own_split = "test"

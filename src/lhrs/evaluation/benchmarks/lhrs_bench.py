@@ -1,25 +1,35 @@
 """LHRS-Bench (Muhtar et al., 2024, arXiv:2402.02544): 690 single choices about 108 images."""
 
-import re
-from collections.abc import Sequence
 from typing import Any
 
 from lhrs.data.dataset import read_json
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
+from lhrs.evaluation.benchmarks._options import split_options
+from lhrs.evaluation.fetching import Hub
 
-_OPTION = re.compile(r"(?:^|[;\n]\s*|\s)([A-J])[.)]\s*")
 _FOLDERS = ("imgs_png", "imgs_jpg", "images", "")
 
 
 class LhrsBench(Benchmark):
-    """Eleven kinds of questions; one of several kinds counts in each. `--protocol circular` asks every rotation."""
+    """Eleven kinds of questions; one of several kinds counts in each. `--protocol circular` asks every rotation.
+
+    The paper speaks of five groups, but neither its data nor its code name them: those here are ours, for reading only.
+    """
 
     metric = "choice"
     homepage = "https://github.com/NJU-LHRS/LHRS-Bot"
     licence = "images of Google Earth: research only"
     layout = "a folder with qa.json and imgs_png/ (or imgs_jpg/)"
     obtain = "Download LHRS-Bench from https://huggingface.co/datasets/PumpkinCat/LHRS_Data and unpack it."
+    source = Hub("PumpkinCat/LHRS_Data", ("LHRS-Bench/*",), "LHRS-Bench")
+    groups = {
+        "recognition": ("identity", "color", "shape"),
+        "position": ("orientation", "distance", "location"),
+        "quantity": ("quantity", "area"),
+        "image": ("resolution", "modality"),
+        "reasoning": ("reasoning",),
+    }
 
     def items(self) -> list[Item]:
         path = self.root / "qa.json" if self.root.is_dir() else self.root
@@ -45,16 +55,3 @@ class LhrsBench(Benchmark):
         image = next((path for path in found if path.exists()), found[0])
         question = pair["question"].strip()
         return Item(f"{number:04d}/{name}", (str(image),), question, answer, tuple(options), named or None)
-
-
-def split_options(text: str) -> Sequence[str]:
-    """Return the texts of `A. one; B. two; C. three.`; letters must come in order."""
-    marks: list[re.Match[str]] = []
-    for match in _OPTION.finditer(text):
-        if match[1] == "ABCDEFGHIJ"[len(marks)]:
-            marks.append(match)
-    ends = [*(match.start() for match in marks[1:]), len(text)]
-    found = [text[m.end() : end].strip().rstrip(";.").strip() for m, end in zip(marks, ends, strict=True)]
-    if len(found) < 2:
-        raise ValueError(f"no options in {text[:60]!r}")
-    return found

@@ -1,6 +1,7 @@
 """NWPU-RESISC45 (Cheng et al., 2017, arXiv:1703.00121)."""
 
 from lhrs.evaluation.benchmark import SceneBenchmark
+from lhrs.evaluation.fetching import Library
 
 
 class Resisc45(SceneBenchmark):
@@ -9,5 +10,6 @@ class Resisc45(SceneBenchmark):
     homepage = "https://gcheng-nwpu.github.io/#Datasets"
     licence = "images of Google Earth: research only"
     obtain = "Get it with torchgeo (`torchgeo.datasets.RESISC45(download=True)`) or from its homepage."
+    source = Library("torchgeo.datasets", "RESISC45", "NWPU-RESISC45")
     num_classes = 45
     own_split = "test"

@@ -2,6 +2,7 @@
 
 from lhrs.data.dataset import read_json_lines
 from lhrs.evaluation.benchmark import Item, SceneBenchmark
+from lhrs.evaluation.fetching import Library
 
 
 class UcMerced(SceneBenchmark):
@@ -11,6 +12,7 @@ class UcMerced(SceneBenchmark):
     licence = "public domain (images)"
     layout = "a folder with <class>/<image>, and perhaps index.jsonl with `file`, `label`, `split`"
     obtain = "Get it with torchgeo (`torchgeo.datasets.UCMerced(download=True)`) or from its homepage."
+    source = Library("torchgeo.datasets", "UCMerced", "UCMerced_LandUse/Images")
     num_classes = 21
 
     def items(self) -> list[Item]:

@@ -1,0 +1,42 @@
+"""Visual grounding of CHOICE (An et al., 2024, arXiv:2411.18145)."""
+
+import re
+
+from lhrs.data.dataset import read_json
+from lhrs.data.windows import image_shape
+from lhrs.errors import DataError
+from lhrs.evaluation.benchmark import Benchmark, Item
+
+_TASK = "perception/single_instance_identification/visual_grounding"
+_EXPRESSION = re.compile(r"coordinates of (.+?) in the image")
+
+
+class ChoiceGrounding(Benchmark):
+    """One object for one expression. The truth is four corners of a turned box, in shares of the image.
+
+    Scored is the upright box around them, which a model can write. The authors' evaluator.py takes the corners
+    themselves, which no upright box matches: its scores are lower.
+    """
+
+    metric = "grounding"
+    homepage = "https://github.com/ShawnAn-WHU/CHOICE"
+    licence = "MIT"
+    layout = f"a folder with {_TASK}/visual_grounding.json and images/"
+    obtain = "Download CHOICE as its homepage says."
+
+    def items(self) -> list[Item]:
+        path = self.root / _TASK / "visual_grounding.json"
+        found = []
+        for n, row in enumerate(read_json(path)):
+            try:
+                expression = _EXPRESSION.search(row["question"])
+                if not expression:
+                    raise ValueError(f"no expression in {row['question'][:60]!r}")
+                image = self.root / row["image_path"]
+                height, width = image_shape(image)
+                x, y = zip(*row["answer"], strict=True)
+                box = (min(x) * width, min(y) * height, max(x) * width, max(y) * height)
+                found.append(Item(str(row["id"]), (str(image),), expression[1], box))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise DataError(f"{path}: entry {n} is not CHOICE's ({error!r}).") from None
+        return found

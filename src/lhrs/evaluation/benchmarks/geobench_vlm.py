@@ -1,0 +1,54 @@
+"""GEOBench-VLM (Danish et al., 2024, arXiv:2411.19325): single choices among five options."""
+
+from lhrs.data.dataset import read_json
+from lhrs.errors import DataError
+from lhrs.evaluation.benchmark import Benchmark, Item
+from lhrs.evaluation.benchmarks._options import letter_index
+from lhrs.evaluation.fetching import Hub
+
+_FOLDERS = {"single": "Single", "temporal": "Temporal"}
+
+
+class GeoBenchVlm(Benchmark):
+    """Every wording of every question, as the authors ask them; the interval counts a question once.
+
+    The split `temporal` shows the first and the last image of a series, as theirs does. Captions, boxes and masks of
+    the release are left out: no public file says how their truth is to be scored.
+    """
+
+    metric = "choice"
+    homepage = "https://github.com/The-AI-Alliance/GEO-Bench-VLM"
+    licence = "Apache-2.0; images of their sources"
+    layout = "a folder with Single/qa.json (and Temporal/qa.json) and images"
+    obtain = "Download Single.zip and Temporal.zip from https://huggingface.co/datasets/aialliance/GEOBench-VLM."
+    source = Hub("aialliance/GEOBench-VLM", ("Single.zip", "Temporal.zip"))
+
+    def items(self) -> list[Item]:
+        if self.split not in (None, *_FOLDERS):
+            raise DataError(f"geobench-vlm has the splits {', '.join(_FOLDERS)}, not {self.split!r}.")
+        folder = _FOLDERS[self.split or "single"]
+        path = self.root / folder / "qa.json"
+        found = []
+        # Fields as in eval_geobenchvlm/qwen_cls_single.py and temporal/qwen_cls_temporal.py of the homepage.
+        for n, row in enumerate(read_json(path)):
+            try:
+                files = row["image_path"] if isinstance(row["image_path"], list) else [row["image_path"]]
+                images = [str(self._image(folder, file)) for file in ([files[0], files[-1]] if files[1:] else files)]
+                options = tuple(str(option).strip() for option in row["options_list"])
+                answer = letter_index(row["ground_truth_option"], len(options))
+                told = str(row.get("cls_description") or "").strip()
+                if len(images) > 1:
+                    told = f"The first image was taken before, the second after. {told}".strip()
+                same = str(row.get("question_id", n))
+                for k, prompt in enumerate(row["prompts"]):
+                    question = f"{told}\n{prompt.strip()}".strip()
+                    found.append(Item(f"{same}/{k}", tuple(images), question, answer, options, row.get("task"),
+                                      same_as=same))  # fmt: skip
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+                raise DataError(f"{path}: entry {n} is not GEOBench-VLM's ({error!r}).") from None
+        return found
+
+    def _image(self, folder: str, file: str) -> object:
+        """Return where an image is: paths are written from the release's root or from the folder."""
+        beside = self.root / folder / file
+        return beside if beside.exists() else self.root / file

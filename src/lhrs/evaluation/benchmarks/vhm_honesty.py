@@ -1,0 +1,78 @@
+"""Honest question answering of VHM (Pang et al., 2025, arXiv:2403.20213): half of the premises are false."""
+
+from pathlib import Path
+from typing import Any
+
+from lhrs.data.dataset import read_json
+from lhrs.errors import DataError
+from lhrs.evaluation.benchmark import Benchmark, Item
+from lhrs.evaluation.benchmarks._options import letter_index, split_options, split_question
+from lhrs.evaluation.fetching import Hub
+
+# The files of its honesty tasks, as docs/Data.md of opendatalab/VHM lists them ("popula" is theirs).
+_TRUE = {
+    "presence": ("presence_mo_dota",), "color": ("color_dota-test_fair1m-val_open",),
+    "absolute position": ("abspos_dota-test_mc",), "relative position": ("relpos_dota-test_mc",),
+}  # fmt: skip
+_FALSE = {
+    "color, false": tuple(f"color_false_dota-test_{how}_open" for how in ("random", "popular", "adversarial")),
+    "color of panchromatic, false": ("color_false_pan_dota-test",),
+    "absolute position, false": tuple(
+        f"abspos_false_dota-test_{how}_mc" for how in ("random", "popular", "adversarial")
+    ),
+    "relative position, false": tuple(
+        f"relpos_false_dota-test_{how}_mc" for how in ("random", "popula", "adversarial")
+    ),
+}
+
+
+class VhmHonesty(Benchmark):
+    """Questions about colour and position of things that are there and of things that are not.
+
+    The authors' RSEvalKit does not score the questions about colour with a false premise; here a denial is right and
+    nothing else. `denies_true` tells how often what is there is denied. A part of the files may be there too.
+    """
+
+    metric = "honesty"
+    homepage = "https://github.com/opendatalab/VHM"
+    licence = "CC-BY-NC-4.0; images of DOTA and FAIR1M: academic use"
+    layout = "a folder (or datasets_eval/ in it) with abspos_false_dota-test_random_mc.json and others, and images"
+    obtain = "Download datasets_eval.zip from https://huggingface.co/datasets/FitzPC/VHM_eval_dataset and unpack it."
+    source = Hub("FitzPC/VHM_eval_dataset", ("datasets_eval.zip",))
+    groups = {"true premise": tuple(_TRUE), "false premise": tuple(_FALSE)}
+
+    def items(self) -> list[Item]:
+        inner = self.root / "datasets_eval"
+        folder = inner if inner.is_dir() else self.root
+        found: list[Item] = []
+        for answerable, tasks in ((True, _TRUE), (False, _FALSE)):
+            for task, names in tasks.items():
+                for path in (folder / f"{name}.json" for name in names):
+                    found += _read(path, task, answerable) if path.exists() else []
+        if all(item.answerable for item in found):
+            raise DataError(f"{self.root} has no questions with a false premise. Expected {self.layout}. {self.obtain}")
+        return found
+
+
+def _read(path: Path, task: str, answerable: bool) -> list[Item]:
+    found = []
+    for n, row in enumerate(read_json(path)):
+        try:
+            image = path.parent / row["image_path"] / row["image"]
+            asked, answer = (turn["value"] for turn in row["conversations"])
+            found.append(_item(f"{path.stem}/{n}", str(image), asked, answer, task, answerable))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{path}: entry {n} is not VHM's ({error!r}).") from None
+    return found
+
+
+def _item(identity: str, image: str, asked: Any, answer: Any, task: str, answerable: bool) -> Item:
+    asked = asked.replace("<image>", "").strip()
+    if not identity.split("/")[0].endswith("_mc"):
+        return Item(identity, (image,), asked, str(answer).strip(), (), task, answerable)
+    try:
+        question, options = split_question(asked)
+    except ValueError:  # all in one line
+        options = tuple(split_options(asked))
+        question = asked[: asked.index(options[0])].rstrip("(A.) \n")
+    return Item(identity, (image,), question, letter_index(answer, len(options)), options, task, answerable)

@@ -1,0 +1,148 @@
+"""Benchmarks from where their authors put them, once, into a folder that later runs find.
+
+The downloads are those of torchgeo, torchvision, huggingface_hub and pooch, which check what they get. A folder is
+there whole or not at all.
+"""
+
+import os
+import shutil
+import zipfile
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from lhrs.errors import DataError, LHRSError, MissingExtraError
+from lhrs.files import new_folder
+
+
+class Source(Protocol):
+    """Where data come from."""
+
+    @property
+    def folder(self) -> str:
+        """Name of their folder; benchmarks that share it share the download."""
+
+    @property
+    def root(self) -> str:
+        """What in it a benchmark opens."""
+
+    def get(self, folder: Path) -> None:
+        """Fill an empty folder."""
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Files of a data set on the Hugging Face hub; archives are unpacked."""
+
+    repo: str
+    files: tuple[str, ...] = ("*",)
+    root: str = ""
+
+    @property
+    def folder(self) -> str:
+        return self.repo.replace("/", "--")
+
+    def get(self, folder: Path) -> None:
+        hub = _extra("huggingface_hub")
+        snapshot = Path(hub.snapshot_download(self.repo, repo_type="dataset", allow_patterns=list(self.files)))
+        for path in sorted(p for p in snapshot.rglob("*") if p.is_file()):
+            target = folder / path.relative_to(snapshot)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix == ".zip":
+                _unpack(path, target.parent)
+            else:
+                _link(path.resolve(), target)
+
+
+@dataclass(frozen=True)
+class Library:
+    """A data set class of torchgeo or torchvision that downloads itself."""
+
+    module: str
+    name: str
+    root: str
+    checks: bool = True
+    """Whether it takes `checksum`."""
+
+    @property
+    def folder(self) -> str:
+        return self.name
+
+    def get(self, folder: Path) -> None:
+        made = getattr(_extra(self.module), self.name)
+        made(str(folder), download=True, **({"checksum": True} if self.checks else {}))
+
+
+@dataclass(frozen=True)
+class Doi:
+    """Files of a record that a DOI names, such as Zenodo's; archives are unpacked."""
+
+    doi: str
+    root: str = ""
+
+    @property
+    def folder(self) -> str:
+        return self.doi.rpartition("/")[2]
+
+    def get(self, folder: Path) -> None:
+        record = _extra("pooch").create(path=folder, base_url=f"doi:{self.doi}/")
+        record.load_registry_from_doi()  # with checksums
+        for name in sorted(record.registry):
+            path = Path(record.fetch(name))
+            if path.suffix == ".zip":
+                _unpack(path, folder)
+                path.unlink()
+
+
+def data_home() -> Path:
+    """Return the folder of downloaded data: `LHRS_DATA`, or one in the platform's cache."""
+    named = os.environ.get("LHRS_DATA")
+    return Path(named) if named else Path(_extra("platformdirs").user_cache_dir("lhrs")) / "data"
+
+
+def place(source: Source) -> Path:
+    """Return the folder of a source's data, there or not."""
+    return data_home() / source.folder
+
+
+def fetched(source: Source) -> Path:
+    """Return where the data of a source lie, having downloaded them unless they were before.
+
+    Raises:
+        DataError: the download failed; nothing half-done is left.
+        MissingExtraError: the extra `bench` is not installed.
+    """
+    folder = place(source)
+    if not folder.exists():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with new_folder(folder) as part:
+                source.get(part)
+        except LHRSError:
+            raise
+        except Exception as error:  # each library fails in its own ways: no network, no such file, a wrong checksum
+            told = " ".join(str(error).split())[:300]
+            raise DataError(f"{source.folder} could not be downloaded to {folder}: {told}.") from error
+    return folder / source.root
+
+
+def _extra(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        what = f"downloading needs {module.partition('.')[0]}: pip install 'lhrs[bench]', or name a folder: NAME=PATH"
+        raise MissingExtraError(what) from error
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+
+
+def _link(path: Path, place: Path) -> None:
+    """Put a file there without a second copy where the disk allows that."""
+    try:
+        os.link(path, place)
+    except OSError:
+        shutil.copyfile(path, place)
