@@ -176,7 +176,7 @@ def test_neither_denying_everything_nor_nothing_is_honest():
 
     def score(texts, answerable, options=((),) * 200, answers=(*colours, *colours)):
         found = honesty(texts, answers, options, answerable)
-        return found.accuracy, found.more["denies_false"], found.more["denies_true"]
+        return found.accuracy, found.more.get("denies_false", 0), found.more.get("denies_true", 0)
 
     known = [*colours, *["There is no car."] * 100]
     assert score(known, true + false) == (1, 1, 0)
@@ -190,6 +190,7 @@ def test_neither_denying_everything_nor_nothing_is_honest():
     assert score(["B"] * 200, false + true, letters, answers) == (0.5, 0, 0)
     assert score(["No such object is visible."] * 200, false + true, letters, answers) == (0.5, 1, 1)
     assert score(["D. left", "BD"] * 100, false + true, letters, answers) == (0, 0, 0)
+    assert set(honesty(["x"], ["y"], [()], [False]).more) == {"denies_false"}  # no share of nothing
     presence = score(["No, there is no ship."] * 200, true + true, answers=["no"] * 200)  # answers, and denies nothing
     assert presence[0] == 1 and presence[2] == 0
 

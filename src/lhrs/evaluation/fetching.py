@@ -8,6 +8,7 @@ import os
 import shutil
 import zipfile
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,7 +48,10 @@ class Hub:
         hub = _extra("huggingface_hub")
         snapshot = Path(hub.snapshot_download(self.repo, repo_type="dataset", allow_patterns=list(self.files)))
         for path in sorted(p for p in snapshot.rglob("*") if p.is_file()):
-            target = folder / path.relative_to(snapshot)
+            name = path.relative_to(snapshot)
+            if not any(fnmatch(name.as_posix(), pattern) for pattern in self.files):
+                continue  # of an earlier download by somebody else
+            target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".zip":
                 _unpack(path, target.parent)
@@ -122,8 +126,10 @@ def fetched(source: Source) -> Path:
         except LHRSError:
             raise
         except Exception as error:  # each library fails in its own ways: no network, no such file, a wrong checksum
-            told = " ".join(str(error).split())[:300]
-            raise DataError(f"{source.folder} could not be downloaded to {folder}: {told}.") from error
+            told = " ".join(str(error).split())[:300].rstrip(".")
+            raise DataError(
+                f"{source.folder} could not be downloaded to {folder}: {told}. Or say NAME=PATH."
+            ) from error
     return folder / source.root
 
 
@@ -140,9 +146,9 @@ def _unpack(path: Path, folder: Path) -> None:
         archive.extractall(folder)
 
 
-def _link(path: Path, place: Path) -> None:
+def _link(path: Path, target: Path) -> None:
     """Put a file there without a second copy where the disk allows that."""
     try:
-        os.link(path, place)
+        os.link(path, target)
     except OSError:
-        shutil.copyfile(path, place)
+        shutil.copyfile(path, target)

@@ -31,14 +31,14 @@ def honesty(
 
     Returns:
         With `denies_false` and `denies_true`, the shares of questions with a false and a true premise that are denied,
-        and `accuracy_when_answering` (`lhrs.metrics.confidence.abstention`).
+        and `accuracy_when_answering` (`lhrs.metrics.confidence.abstention`), where there are such questions.
     """
     rows = zip(predictions, answers, options, answerable, strict=True)
     judged = np.array([_judge(*row) for row in rows], bool).reshape(-1, 3)
     right, parsed, denied = judged.T
     told = abstention(denied, np.asarray(answerable, bool), right)
-    more = {"denies_false": told["abstains"], "denies_true": told["refuses"],
-            "accuracy_when_answering": told["accuracy_when_answering"]}  # fmt: skip
+    names = {"denies_false": "abstains", "denies_true": "refuses", "accuracy_when_answering": "accuracy_when_answering"}
+    more = {name: told[key] for name, key in names.items() if not np.isnan(told[key])}
     return Score(right, parsed, more, by_type(by, right) if by else {})
 
 
