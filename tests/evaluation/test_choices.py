@@ -12,9 +12,10 @@ from lhrs.errors import DataError
 from lhrs.evaluation.asking import put, record
 from lhrs.evaluation.benchmark import find_benchmark
 from lhrs.evaluation.benchmarks._options import letter_index, split_question, without_letter
+from lhrs.evaluation.given import match
 from lhrs.evaluation.report import score_answers
 from lhrs.inference.adapter import Adapter
-from lhrs.metrics.records import per_sample
+from lhrs.metrics.records import per_sample, score_records
 
 
 def write(path, content):
@@ -216,6 +217,8 @@ def test_vhm_honesty(tmp_path):
     assert found["score"] == 1 and found["all"]["denies_false"] == 1 and found["all"]["denies_true"] == 0
     assert found["all"]["by_group"] == {"true premise": 1, "false premise": 1}
     assert found["controls"]["majority"] == 0.5  # to deny everything
+    given = [{"id": item.id, "prediction": knows(item)} for item in items]  # `lhrs score --bench`
+    assert score_records(match(items, given, "honesty", "p.jsonl"), "honesty")["denies_false"] == 1
     deny = scored(benchmark, lambda item: "There is no such thing.")
     assert deny["all"]["by_group"] == {"true premise": 0, "false premise": 1}
     for text in ("", "yes no", "It could be anything", "white plane", "There is no plane, but it is white"):

@@ -39,7 +39,7 @@ def match(items: Sequence[Item], records: Sequence[Mapping[str, Any]], metric: M
         given = said.get(item.id, {})
         row = {
             "prediction": given.get("prediction"), "answer": item.answer, "options": item.options or None,
-            "type": item.type, "confidence": given.get("confidence"),
+            "type": item.type, "confidence": given.get("confidence"), "answerable": item.answerable,
             "size": given.get("size") or (_size(item.images[0]) if metric == "grounding" else None),
         }  # fmt: skip
         found.append({key: value for key, value in row.items() if value is not None or key == "prediction"})
