@@ -167,6 +167,18 @@ def test_a_constant_letter_is_found_out_by_rotation(bench, tmp_path):
     assert score_answers(benchmark, asked, rows, "circular")["score"] == 1
 
 
+def test_letters_learnt_by_heart_do_not_help_when_options_are_reordered(bench, tmp_path):
+    items = find_benchmark("lhrs-bench")(bench).items()
+    letters = {item.question: "ABCD"[item.answer] for item in items}
+    texts = {item.question: item.options[item.answer] for item in items}
+    for known, least, most in ((letters, 0.05, 0.6), (texts, 1, 1)):
+        learnt = lambda r: known[r.question.splitlines()[0]]  # noqa: E731, B023
+        benchmark, asked, rows, _ = run(bench, learnt, tmp_path / str(most), "reordered")
+        assert least <= score_answers(benchmark, asked, rows, "reordered")["score"] <= most
+    backwards = put(items[::-1], "choice", load().runtime.adapter, "reordered")  # an order is the question's own
+    assert [a.item.options for a in asked] == [a.item.options for a in backwards][::-1]
+
+
 def test_controls_see_nothing_and_something_else(bench, tmp_path):
     images = {}
 

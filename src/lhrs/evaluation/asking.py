@@ -1,5 +1,6 @@
 """How a benchmark's questions are put to a model, and what of its reply is kept."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -12,9 +13,11 @@ from lhrs.inference.runtime import Reply, Request
 from lhrs.metrics.labels import rotations
 from lhrs.metrics.parse import LETTERS
 
-PROTOCOLS = ("free", "constrained", "circular")
+PROTOCOLS = ("free", "constrained", "circular", "reordered")
 """`free`: the model writes what it will, parsed strictly. `constrained`: it can write nothing but an option, where
-there are options. `circular`: choices are asked once for each rotation of their options, freely; right if all are."""
+there are options. `circular`: choices are asked once for each rotation of their options, freely; right if all are.
+`reordered`: as `free`, with the options of choices in an order drawn from the question's id, the same for every model: a
+benchmark that was learnt by the letter is not known any more."""
 VARIANTS = ("asked", "blind", "shuffled")
 """With its image, with none, with another's: what a model knows without looking is not seeing."""
 _LENGTHS = {"classify": 32, "vqa": 32, "count": 16, "choice": 16, "grounding": 64, "caption": 128,
@@ -35,7 +38,8 @@ class Asked:
 def put(items: Sequence[Item], metric: Metric, adapter: Adapter, protocol: str) -> list[Asked]:
     """Return the questions as they are put to a model."""
     found = []
-    for item in items:
+    for given in items:
+        item = _reordered(given) if metric == "choice" and protocol == "reordered" else given
         if metric == "choice" and protocol == "circular":
             for n, (options, answer) in enumerate(rotations(item.options, item.answer)):  # type: ignore[type-var]
                 turned = replace(item, options=tuple(options), answer=answer)
@@ -43,6 +47,14 @@ def put(items: Sequence[Item], metric: Metric, adapter: Adapter, protocol: str) 
         else:
             found.append(Asked(item, 0, _prompt(item, metric, adapter), _choices(item, metric, protocol)))
     return found
+
+
+def _reordered(item: Item) -> Item:
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(item.id.encode()).digest()[:8]))
+    order = rng.permutation(len(item.options)).tolist()
+    places = {old: new for new, old in enumerate(order)}
+    answer = tuple(sorted(places[a] for a in item.answer)) if isinstance(item.answer, tuple) else places[item.answer]  # type: ignore[index]
+    return replace(item, options=tuple(item.options[old] for old in order), answer=answer)
 
 
 def _prompt(item: Item, metric: Metric, adapter: Adapter) -> str:
