@@ -14,9 +14,7 @@ def evaluate(
     ),
     model: str = typer.Option("lhrs-nano", "--model", "-m", help="Folder, hub id or URL of a server."),
     out: Path = typer.Option(Path("results/eval"), "--out", "-o", help="Folder of answers and scores; gone on with."),
-    protocol: str = typer.Option(
-        "free", help="free, constrained (to the options), circular (all rotations), reordered."
-    ),
+    protocol: str = typer.Option("free", help="free, constrained (to options), circular (all rotations), reordered."),
     limit: int | None = typer.Option(None, min=1, help="Only so many questions, spread evenly.", show_default=False),
     controls: bool = typer.Option(True, help="Ask without the image and with another's too."),
     batch_size: int = typer.Option(16, min=1, help="Questions at a time; does not change the answers."),

@@ -16,7 +16,7 @@ from lhrs.metrics.parse import LETTERS
 PROTOCOLS = ("free", "constrained", "circular", "reordered")
 """`free`: the model writes what it will, parsed strictly. `constrained`: it can write nothing but an option, where
 there are options. `circular`: choices are asked once for each rotation of their options, freely; right if all are.
-`reordered`: as `free`, with the options of choices in an order drawn from the question's id, the same for every model: a
+`reordered`: as `free`, with options of choices in an order drawn from the question's id, the same for every model: a
 benchmark that was learnt by the letter is not known any more."""
 VARIANTS = ("asked", "blind", "shuffled")
 """With its image, with none, with another's: what a model knows without looking is not seeing."""
