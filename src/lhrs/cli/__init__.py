@@ -16,6 +16,7 @@ _COMMANDS = {
     "scene": ("scene", "Ask about every window of a whole scene; answers on the map."),
     "mcp": ("mcp", "Offer the tasks as tools to agents (Model Context Protocol)."),
     "chat": ("chat", "Talk about an image."),
+    "serve": ("serve", "Answer over HTTP, like OpenAI's API."),
     "align": ("align", "Make images with facts and captions from OpenStreetMap (LHRS-Align, -Recap)."),
     "instruct": ("instruct", "Make questions and answers about images (LHRS-Instruct, -Plus)."),
     "curate": ("curate", "Keep what is worth learning from: no duplicates, no leaks, the best of the rest."),
@@ -36,6 +37,7 @@ _EXTRA_OF = {
     **dict.fromkeys(("matplotlib", "sklearn", "umap"), "train"),
     "openai": "remote",
     "mcp": "serve",
+    **dict.fromkeys(("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpcore"), "serve"),
 }
 
 

@@ -49,6 +49,31 @@ class Georeference:
         lonlat[beyond, 0] = (lonlat[beyond, 0] + 180) % 360 - 180
         return lonlat
 
+    def to_pixels(self, points: np.ndarray, crs: "str | CRS") -> np.ndarray:
+        """Return float64 `(N, 2)` xy pixels of `(N, 2)` points in a CRS, longitude or easting first; NaN if nowhere."""
+        import rasterio
+        from rasterio.transform import GCPTransformer
+
+        with rasterio.Env():
+            east, north = _between(crs, self.crs, np.asarray(points, np.float64)).T
+            if self.transform is not None:
+                a, b, c, d, e, f = (~self.transform)[:6]
+                return np.stack([a * east + b * north + c, d * east + e * north + f], 1)
+            with GCPTransformer(self.gcps) as transformer:
+                rows, columns = transformer.rowcol(east, north, op=lambda value: value)
+                return np.stack([columns, rows], 1)
+
+    def moved(self, left: int, top: int) -> "Georeference":
+        """Return the georeference of the part of the raster that begins at a column and row."""
+        from rasterio.control import GroundControlPoint
+
+        if self.transform is not None:
+            a, b, c, d, e, f = self.transform[:6]
+            there = type(self.transform)(a, b, c + a * left + b * top, d, e, f + d * left + e * top)
+            return Georeference(self.crs, there)
+        points = (GroundControlPoint(p.row - top, p.col - left, p.x, p.y, p.z) for p in self.gcps)
+        return Georeference(self.crs, gcps=tuple(points))
+
     def gsd_m(self, width: int, height: int) -> float | None:
         """Return metres on the ground per pixel at the centre of a `width` x `height` image; None if off the Earth.
 
@@ -75,18 +100,30 @@ class Georeference:
         return gsd_m
 
 
+def reproject(points: np.ndarray, crs: str) -> np.ndarray:
+    """Return float64 `(N, 2)` points in a CRS of `(N, 2)` longitude and latitude (WGS 84 degrees); NaN if nowhere."""
+    import rasterio
+
+    with rasterio.Env():
+        return _between("EPSG:4326", crs, np.asarray(points, np.float64))
+
+
 def _to_wgs84(crs: "CRS", points: np.ndarray) -> np.ndarray:
+    return _between(crs, "EPSG:4326", points)
+
+
+def _between(source: "str | CRS", target: "str | CRS", points: np.ndarray) -> np.ndarray:
     from rasterio._err import CPLE_BaseError  # what `transform` raises has no public name
     from rasterio.warp import transform
 
     try:
-        lonlat = np.stack(transform(crs, "EPSG:4326", *points.T)[:2], 1)
+        moved = np.stack(transform(source, target, *points.T)[:2], 1)
     except CPLE_BaseError:
         # One point off the Earth fails them all: find the others one by one.
         if len(points) == 1:
             return np.full((1, 2), np.nan)
-        return np.concatenate([_to_wgs84(crs, point) for point in points[:, None]])
-    return np.where(np.isfinite(lonlat).all(1, keepdims=True), lonlat, np.nan)
+        return np.concatenate([_between(source, target, point) for point in points[:, None]])
+    return np.where(np.isfinite(moved).all(1, keepdims=True), moved, np.nan)
 
 
 def _counter_clockwise(ring: np.ndarray) -> list[list[float]]:

@@ -20,6 +20,16 @@ class View:
 
 
 @dataclass(frozen=True)
+class Area:
+    """A rectangle on the ground."""
+
+    bbox: tuple[float, float, float, float]
+    """West, south, east, north in the CRS; east of west, also across the antimeridian (170 to 190)."""
+    crs: str = "EPSG:4326"
+    """With longitude, or easting, first whatever the authority says."""
+
+
+@dataclass(frozen=True)
 class OpenedImage:
     """An image reduced to what a model or a person looks at.
 
@@ -39,6 +49,9 @@ class OpenedImage:
     gsd_m: float | None = None
     """Metres on the ground per pixel of the file, at the image centre; None if not georeferenced."""
     georeference: Georeference | None = field(default=None, repr=False)
+    corner: tuple[int, int] = (0, 0)
+    """Column and row in the file of the top-left pixel, where only a part of it was opened: then `width`, `height` and
+    all pixel coordinates are the part's."""
 
     def to_lonlat(self, points: np.ndarray) -> np.ndarray | None:
         """Return float64 `(N, 2)` WGS 84 longitude and latitude in degrees of `(N, 2)` xy pixels, or None.

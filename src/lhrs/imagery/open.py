@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lhrs.errors import DataError
-from lhrs.imagery.image import OpenedImage, View, reduced_size
+from lhrs.imagery.image import Area, OpenedImage, View, reduced_size
 from lhrs.imagery.quiet import ignored
 
 if TYPE_CHECKING:
@@ -28,7 +28,12 @@ _ORIENTATION = 0x0112
 _ON_ITS_SIDE = {5, 6, 7, 8}
 
 
-def open_image(path: str | os.PathLike[str], max_side: int | None = DEFAULT_MAX_SIDE) -> OpenedImage:
+def open_image(
+    path: str | os.PathLike[str],
+    max_side: int | None = DEFAULT_MAX_SIDE,
+    area: Area | None = None,
+    driver: str | None = None,
+) -> OpenedImage:
     """Open a picture or a raster of any type, size, band count and georeference.
 
     PNG, JPEG, WebP, GIF, BMP and AVIF are read with Pillow, turned upright as their EXIF says; everything else, PNG of
@@ -38,9 +43,13 @@ def open_image(path: str | os.PathLike[str], max_side: int | None = DEFAULT_MAX_
         path: The file.
         max_side: Upper bound for the longer side of the returned pixels; None keeps every pixel. Rasters are read at
             the reduced size from their overviews, so that a file far bigger than memory opens in a moment.
+        area: Look at this part of a georeferenced raster only.
+        driver: GDAL's short name of the only format it may try; None is all. Some formats refer to other files, which
+            nobody should open for a stranger.
 
     Raises:
-        DataError: The file is missing, damaged, no image, holds no valid pixel, or would take absurdly long to read.
+        DataError: The file is missing, damaged, no image, holds no valid pixel, does not touch `area`, or would take
+            absurdly long to read.
     """
     path = Path(path)
     try:
@@ -52,10 +61,12 @@ def open_image(path: str | os.PathLike[str], max_side: int | None = DEFAULT_MAX_
     if not head:
         raise DataError(f"{path} is empty.")
     if _is_picture(head) and not path.with_name(path.name + ".aux.xml").exists():
+        if area is not None:
+            raise DataError(f"{path} is not georeferenced: nobody knows which part of it lies in the area.")
         return _open_picture(path, max_side)
     from lhrs.imagery.raster import read_raster  # GDAL takes a while to load, most pictures do without
 
-    return read_raster(path, max_side)
+    return read_raster(path, max_side, area, driver)
 
 
 def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:

@@ -23,6 +23,8 @@ class Adapter:
     refusal: str | None = None
     """What the model was taught to say when it cannot tell; None for models that were not."""
     system_prompt: str | None = None
+    reads_conversations = True
+    """Earlier turns and system messages change its answers; False for models that know single questions only."""
     ask = "{question}"
     ask_options = "{question} Options: {options}. Answer with one of the options only."
     caption = "Describe this overhead image in one sentence."

@@ -173,7 +173,7 @@ class Engine:
         mask = np.concatenate([prefix_mask, asked], 1)
         writers = [_Writer(r, self.backend, self.backend.longest - int(m.sum())) for r, m in
                    zip(requests, mask, strict=True)]  # fmt: skip
-        stream = None if on_text is None else Stream(on_text)
+        streams = [Stream(listen) if (listen := on_text or r.on_text) else None for r in requests]
         rows = np.arange(len(requests))
         while True:
             tokens, probabilities, cache = self.backend.step(
@@ -181,11 +181,12 @@ class Engine:
             )
             for row, token, probability in zip(rows, tokens, probabilities, strict=True):
                 writers[row].write(token, probability)
-            if stream is not None:
-                stream.show(self.backend.decode(writers[0].tokens), writers[0].done)
+                if (stream := streams[row]) is not None:
+                    stream.show(self.backend.decode(writers[row].tokens), writers[row].done)
             keep = np.array([not writers[row].done for row in rows])
             if not keep.any():
-                return [w.reply(f) for w, f in zip(writers, features, strict=True)]
+                read = (prefix_mask.sum(1) + asked.sum(1)).tolist()
+                return [w.reply(n, f) for w, n, f in zip(writers, read, features, strict=True)]
             if not keep.all():
                 rows, mask, cache = rows[keep], mask[keep], self.backend.take(cache, np.flatnonzero(keep))
             ids = np.array([[writers[row].tokens[-1]] for row in rows])
@@ -234,13 +235,12 @@ class _Writer:
                 self.done = True
         self.done = self.done or len(self.tokens) >= self.limit
 
-    def reply(self, features: np.ndarray | None) -> Reply:
+    def reply(self, prompt_tokens: int, features: np.ndarray | None) -> Reply:
         decode = self.backend.decode
         text = decode(self.tokens) if self.constraint is None else self.constraint.text(self.tokens)
         pieces = tuple(decode([t]) for t in self.tokens)
-        return Reply(
-            text, pieces, tuple(self.probabilities), self.backend.adapter.read_boxes(text, (1, 1)).boxes, features
-        )
+        boxes = self.backend.adapter.read_boxes(text, (1, 1)).boxes
+        return Reply(text, pieces, tuple(self.probabilities), boxes, prompt_tokens, features)
 
 
 def constraint(request: Request, adapter: Adapter, vocabulary: Vocabulary) -> Constraint | None:

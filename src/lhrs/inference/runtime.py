@@ -40,6 +40,8 @@ class Request:
     """How to draw tokens; None takes the likeliest."""
     history: tuple[tuple[str, str], ...] = ()
     """Earlier (question, answer) pairs about the same images, for models that were trained on conversations."""
+    on_text: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
+    """Receives the pieces of the answer as they come; several requests of a batch may listen."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Reply:
     server does not tell."""
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     """Boxes in the answer, `(N, 4)` xyxy as shares of the first image (0-1)."""
+    prompt_tokens: int = 0
+    """Tokens that the model read for it, images included; 0 where a server does not tell."""
     features: np.ndarray | None = field(default=None, repr=False)
     """Pooled encoder features `(C,)`, for runtimes that can tell familiar images from strange ones."""
 
@@ -82,7 +86,7 @@ class Runtime(Protocol):
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
         """Answer requests in order; the same answers whatever the batch.
 
-        `on_text` receives the pieces of the answer as they come; for a single request.
+        `on_text` receives the pieces of the answer as they come, for a single request; see also `Request.on_text`.
         """
         ...
 

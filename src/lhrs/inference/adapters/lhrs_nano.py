@@ -8,6 +8,7 @@ class LhrsNano(Adapter):
     """Plain lower-case questions; boxes are location tokens."""
 
     box_style = "loc64"
+    reads_conversations = False
     refusal = "i can't tell from this image."
     ask_options = "{question} options: {options}."
     caption = "describe the image in one sentence."

@@ -80,6 +80,8 @@ class OpenAIRuntime:
             return list(pool.map(self._answer, requests))
 
     def _answer(self, request: Request) -> Reply:
+        if request.on_text is not None:
+            return self._stream(request, request.on_text)
         asked = self._asked(request)
         form = _form(request)
         try:
@@ -89,7 +91,7 @@ class OpenAIRuntime:
             done = self._call(lambda: self._client.chat.completions.create(**asked))
         choice = done.choices[0]
         told = choice.logprobs.content if choice.logprobs is not None and choice.logprobs.content else []
-        text = (choice.message.content or "").strip()
+        text = (choice.message.content or choice.message.refusal or "").strip()
         if form:
             with suppress(ValueError, KeyError, TypeError):  # some servers accept a form and do not keep it
                 text = str(json.loads(text)["answer"])

@@ -17,12 +17,11 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
 )
-from transformers.generation.streamers import BaseStreamer
 
 from lhrs.boxes import Size
 from lhrs.errors import CheckpointError, MissingExtraError
 from lhrs.inference.adapter import adapter_for
-from lhrs.inference.decoding import Constraint, Stream
+from lhrs.inference.decoding import Constraint, Stream, Vocabulary
 from lhrs.inference.engine import Choice, constraint
 from lhrs.inference.runtime import Reply, Request
 from lhrs.inference.runtimes.torch import messages, pick_device
@@ -113,8 +112,11 @@ class TransformersRuntime:
             return_tensors="pt",
             **({"add_special_tokens": False} if self._processor.chat_template else {}),
         ).to(self._model.device, self._model.dtype)
-        choose = _Choose([_Row(r, constraint(r, self.adapter, self)) for r in requests], self.end)
-        streamer = None if on_text is None or len(requests) > 1 else _Pieces(self, Stream(on_text))
+        listeners = [on_text or r.on_text for r in requests]
+        choose = _Choose(
+            [_Row(r, constraint(r, self.adapter, self), listen) for r, listen in zip(requests, listeners, strict=True)],
+            self,
+        )
         tokens = self._model.generate(
             **inputs,
             generation_config=GenerationConfig(
@@ -124,10 +126,10 @@ class TransformersRuntime:
                 pad_token_id=self._tokenizer.pad_token_id,
             ),
             logits_processor=LogitsProcessorList([choose]),
-            streamer=streamer,
         )[:, inputs["input_ids"].shape[1] :].tolist()
         seen = self._sizes(inputs, requests)
-        return [self._reply(*row) for row in zip(choose.rows, tokens, seen, strict=True)]
+        read = inputs["attention_mask"].sum(1).tolist()
+        return [self._reply(*row) for row in zip(choose.rows, tokens, seen, read, strict=True)]
 
     def _text(self, request: Request) -> str:
         chat = messages(request, lambda text: self._special.sub(" ", text), self.adapter.system_prompt)
@@ -144,7 +146,7 @@ class TransformersRuntime:
         starts = np.cumsum([0, *(len(r.images) for r in requests)])[:-1]
         return [(int(grids[n][2]) * patch, int(grids[n][1]) * patch) for n in starts]
 
-    def _reply(self, row: "_Row", tokens: list[int], seen_wh: Size) -> Reply:
+    def _reply(self, row: "_Row", tokens: list[int], seen_wh: Size, prompt_tokens: int) -> Reply:
         kept: list[int] = []
         for token in tokens[: row.limit]:
             if token in self.end:
@@ -152,15 +154,20 @@ class TransformersRuntime:
             kept.append(token)
         text = self.decode(kept).strip() if row.constraint is None else row.constraint.text(kept)
         probabilities = tuple(row.probabilities[: len(kept) + 1])
+        if row.stream is not None:
+            row.stream.show(self.decode(kept), complete=True)
         boxes = self.adapter.read_boxes(text, seen_wh).boxes
-        return Reply(text, tuple(self.decode([t]) for t in kept), probabilities, boxes)
+        return Reply(text, tuple(self.decode([t]) for t in kept), probabilities, boxes, prompt_tokens)
 
 
 class _Row:
     """What one request of a batch allows, and what was chosen."""
 
-    def __init__(self, request: Request, allowed: Constraint | None) -> None:
+    def __init__(
+        self, request: Request, allowed: Constraint | None, on_text: Callable[[str], None] | None = None
+    ) -> None:
         self.request, self.constraint = request, allowed
+        self.stream = None if on_text is None else Stream(on_text)
         self.limit = (allowed.limit if allowed else None) or request.max_new_tokens
         self.probabilities: list[float] = []
 
@@ -168,8 +175,8 @@ class _Row:
 class _Choose(LogitsProcessor):
     """Leave one token in each row: the one that the request's constraint and noise choose."""
 
-    def __init__(self, rows: list[_Row], end: tuple[int, ...]) -> None:
-        self.rows, self.end = rows, end
+    def __init__(self, rows: list[_Row], vocabulary: Vocabulary) -> None:
+        self.rows, self.vocabulary, self.end = rows, vocabulary, vocabulary.end
         self._start: int | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -186,23 +193,7 @@ class _Choose(LogitsProcessor):
             token, probability = Choice(allowed, noise).pick(scores[n].float().cpu().numpy())
             row.probabilities.append(probability)
             chosen.append(token)
+            if row.stream is not None and token not in self.end:
+                row.stream.show(self.vocabulary.decode([*tokens, token]), complete=False)
         only = torch.full_like(scores, -torch.inf)
         return only.scatter(1, torch.tensor(chosen, device=scores.device)[:, None], 0.0)
-
-
-class _Pieces(BaseStreamer):
-    """Hand on text as tokens come; the first call holds the prompt."""
-
-    def __init__(self, runtime: TransformersRuntime, stream: Stream) -> None:
-        self.runtime, self.stream = runtime, stream
-        self.tokens: list[int] | None = None
-
-    def put(self, value: torch.Tensor) -> None:
-        if self.tokens is None:
-            self.tokens = []
-            return
-        self.tokens += [t for t in value.flatten().tolist() if t not in self.runtime.end]
-        self.stream.show(self.runtime.decode(self.tokens), complete=False)
-
-    def end(self) -> None:
-        self.stream.show(self.runtime.decode(self.tokens or []), complete=True)

@@ -1,0 +1,75 @@
+"""`lhrs serve`: answer over HTTP, like OpenAI's API."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lhrs.errors import ConfigError
+
+_MB = 2**20
+
+
+def serve(
+    model: Annotated[str | None, typer.Option(help="Folder, hub id or URL of a server; lhrs-nano by default.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is all, and wants API keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="One API key a line; LHRS_API_KEYS (by commas) does the same.")
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Answer everyone who reaches --host.")] = False,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Fetch images from this host (example.org, *.example.org); repeatable.")
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help="Let pages of this site ask (https://example.org); repeatable.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Requests answered together.")] = 16,
+    queue: Annotated[int, typer.Option(min=1, help="Requests under way at a time; more get 429.")] = 64,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds for an answer.")] = 60.0,
+    max_body_mb: Annotated[int, typer.Option(min=1, help="Size of a request.")] = 32,
+    max_file_mb: Annotated[int, typer.Option(min=1, help="Size of an uploaded file.")] = 1024,
+    quota_mb: Annotated[int, typer.Option(min=1, help="Size of all uploaded files.")] = 8192,
+    file_hours: Annotated[float, typer.Option(min=0.01, help="How long uploaded files are kept.")] = 24.0,
+    log_text: Annotated[bool, typer.Option("--log-text", help="Log questions and answers.")] = False,
+) -> None:
+    """Answer over HTTP like OpenAI's API: /v1/chat/completions, /v1/files; see docs/serving.md."""
+    from lhrs.inference.load import load
+    from lhrs.serving.server import check
+    from lhrs.serving.server import serve as run
+    from lhrs.serving.settings import Settings
+
+    settings = Settings(
+        host=host,
+        port=port,
+        keys=_keys(api_key_file),
+        allow_hosts=tuple(allow_host or ()),
+        cors_origins=tuple(cors_origin or ()),
+        batch_size=batch_size,
+        queue=queue,
+        timeout_s=timeout,
+        max_body=max_body_mb * _MB,
+        max_file=max_file_mb * _MB,
+        quota=quota_mb * _MB,
+        file_ttl_s=file_hours * 3600,
+        log_text=log_text,
+    )
+    check(settings, insecure)
+    run(load(model, device), settings)
+
+
+def _keys(file: Path | None) -> tuple[str, ...]:
+    text = os.environ.get("LHRS_API_KEYS", "").replace(",", "\n")
+    if file is not None:
+        try:
+            text += "\n" + file.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--api-key-file {file} cannot be read: {error}") from error
+    keys = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    if file is not None and not keys:
+        raise ConfigError(f"--api-key-file {file} holds no key.")
+    if any(len(key) < 16 for key in keys):
+        raise ConfigError("an API key has fewer than 16 characters; make one: openssl rand -hex 24")
+    return keys

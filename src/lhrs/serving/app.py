@@ -1,0 +1,172 @@
+"""The routes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from lhrs.errors import DataError
+from lhrs.serving import completions, pictures
+from lhrs.serving.gate import Gate
+from lhrs.serving.messages import ChatRequest
+from lhrs.serving.problems import Problem
+from lhrs.serving.service import Service
+from lhrs.serving.uploads import receive
+
+_WEB = Path(__file__).parents[1] / "resources" / "web"
+_EXPIRE_S = 60.0
+
+
+def make_app(service: Service) -> FastAPI:
+    """Return the ASGI application of a service."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        expiring = asyncio.create_task(_expire(service))
+        yield
+        expiring.cancel()
+        await service.stop()
+
+    app = FastAPI(title="lhrs", lifespan=lifespan, docs_url=None, redoc_url=None)  # their pages come from elsewhere
+    app.add_middleware(Gate, service=service)
+    if service.settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=service.settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type"],
+            expose_headers=["x-request-id"],
+        )
+    app.add_exception_handler(Problem, _refuse)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _http)
+    name = service.assistant.runtime.name
+
+    schema = ChatRequest.model_json_schema(by_alias=True)
+
+    @app.post(
+        "/v1/chat/completions",
+        openapi_extra={"requestBody": {"content": {"application/json": {"schema": schema}}, "required": True}},
+    )
+    async def chat(request: Request) -> Response:
+        """Answer a question about images."""
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise Problem(415, "content-type must be application/json", code="unsupported_media_type")
+        return await completions.complete(service, request)
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """List the model."""
+        return {"object": "list", "data": [_model(service)]}
+
+    @app.get("/v1/models/{model:path}")
+    async def one_model(model: str) -> dict[str, Any]:
+        """Tell about the model."""
+        if model != name:
+            raise Problem(404, f"the model here is {name!r}", "model", "model_not_found")
+        return _model(service)
+
+    @app.post("/v1/files")
+    async def upload(request: Request) -> dict[str, Any]:
+        """Keep an image for later questions."""
+        return await receive(service, request)
+
+    @app.get("/v1/files")
+    async def files(request: Request) -> dict[str, Any]:
+        """List the key's files."""
+        return {"object": "list", "data": [file.public for file in service.files.list(request.state.owner)]}
+
+    @app.get("/v1/files/{file_id}")
+    async def file(file_id: str, request: Request) -> dict[str, Any]:
+        """Tell what a file shows, and where."""
+        found = service.files.get(file_id, request.state.owner)
+        look = await service.look_at_file(found.id, found.path)
+        return {**found.public, "image": describe(look)}
+
+    @app.get("/v1/files/{file_id}/preview")
+    async def preview(
+        file_id: str, request: Request, max_side: Annotated[int, Query(ge=16, le=4096)] = 1024
+    ) -> Response:
+        """Return a PNG of a file."""
+        found = service.files.get(file_id, request.state.owner)
+        try:
+            data = await service.decoders.run(pictures.preview, found.path, max_side)
+        except DataError as error:
+            raise Problem(400, str(error), "file_id", "invalid_image") from None
+        return Response(data, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
+
+    @app.delete("/v1/files/{file_id}")
+    async def delete(file_id: str, request: Request) -> dict[str, Any]:
+        """Remove a file."""
+        service.files.delete(file_id, request.state.owner)
+        service.forget(file_id)
+        return {"id": file_id, "object": "file", "deleted": True}
+
+    @app.get("/health")
+    async def health() -> Response:
+        """Tell whether requests are taken."""
+        state = "shutting down" if service.draining else "ok"
+        return JSONResponse({"status": state, "model": name}, 503 if service.draining else 200)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Count, for Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    if _WEB.is_dir():
+        app.mount("/", StaticFiles(directory=_WEB, html=True))
+    return app
+
+
+def describe(look: pictures.Look) -> dict[str, Any]:
+    """Return the field `image` of a file: size and sampling distance of the file, corners, and what is shown of it."""
+    image = look.image
+    return {
+        "width": image.width,
+        "height": image.height,
+        "gsd_m": image.gsd_m,
+        "corners": look.ring,
+        "bands": image.view.bands,
+        "scaling": image.view.scaling,
+        "chosen_by": image.view.chosen_by,
+        "valid": image.valid,
+    }
+
+
+def _model(service: Service) -> dict[str, Any]:
+    return {
+        "id": service.assistant.runtime.name,
+        "object": "model",
+        "created": service.started,
+        "owned_by": "lhrs",
+    }
+
+
+async def _expire(service: Service) -> None:
+    while True:
+        await asyncio.sleep(_EXPIRE_S)
+        service.files.expire()
+
+
+async def _refuse(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)
+    return JSONResponse(problem.body, problem.status, problem.headers)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """Word the framework's own refusals like ours."""
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        return await _refuse(request, Problem(400, f"{where}: {first['msg']}", where, "invalid_value"))
+    assert isinstance(error, HTTPException)
+    return await _refuse(request, Problem(error.status_code, str(error.detail)))

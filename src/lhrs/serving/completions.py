@@ -1,0 +1,180 @@
+"""`/v1/chat/completions`: one answer, whole or as it comes."""
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from lhrs.errors import ConfigError, LHRSError
+from lhrs.inference.runtime import Reply
+from lhrs.schema import Answer
+from lhrs.serving import telling
+from lhrs.serving.batching import Job
+from lhrs.serving.messages import ChatRequest
+from lhrs.serving.problems import Problem, invalid
+from lhrs.serving.service import Asked, Service
+
+T = TypeVar("T")
+_LARGE = 2**18
+
+
+async def complete(service: Service, request: Request) -> Response:
+    """Answer a request.
+
+    Raises:
+        Problem: it cannot be answered.
+    """
+    deadline = time.monotonic() + service.settings.timeout_s
+    try:
+        async with asyncio.timeout(service.settings.timeout_s):
+            chat = await _read(request)
+            asked = await _while_connected(request, service.prepare(chat, request.state.owner))
+            if chat.stream:
+                return _stream(service, request, asked, deadline)
+            job = service.submit(asked, deadline)
+            request.state.jobs.append(job)
+            reply = await _while_connected(request, _reply(job))
+    except TimeoutError:
+        raise _too_late(service) from None
+    text, refusal, told = await _tell(service, request, asked, reply)
+    message = {"role": "assistant", "content": text, "refusal": refusal}
+    choice = {
+        "index": 0,
+        "message": message,
+        "finish_reason": telling.finish_reason(reply),
+        "logprobs": telling.logprobs(reply, chat.top_logprobs or 0, asked.request.sampling is not None)
+        if chat.logprobs
+        else None,
+    }
+    return JSONResponse(
+        {**_head(service, "chat.completion"), "choices": [choice], "usage": telling.usage(reply), "lhrs": told}
+    )
+
+
+async def _read(request: Request) -> ChatRequest:
+    body = await request.body()
+    try:
+        if len(body) < _LARGE:
+            return ChatRequest.model_validate_json(body)
+        return await asyncio.to_thread(ChatRequest.model_validate_json, body)  # others go on meanwhile
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+async def _reply(job: Job) -> Reply:
+    try:
+        return await job.reply
+    except ConfigError as error:
+        raise Problem(400, str(error), "messages", "context_length_exceeded") from None
+    except LHRSError as error:  # a server behind this one
+        raise Problem(503, str(error), code="model_failed") from None
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Do something for as long as somebody waits for it."""
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Problem(499, "the client is gone")
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _stream(service: Service, request: Request, asked: Asked, deadline: float) -> Response:
+    pieces: asyncio.Queue[str | None] = asyncio.Queue()
+    job = service.submit(asked, deadline, None if asked.whole else pieces.put_nowait)
+    request.state.jobs.append(job)
+    job.reply.add_done_callback(lambda done: pieces.put_nowait(None))
+    events = _events(service, request, asked, job, pieces, deadline)
+    return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+
+async def _events(
+    service: Service, request: Request, asked: Asked, job: Job, pieces: "asyncio.Queue[str | None]", deadline: float
+) -> AsyncIterator[str]:
+    chat, head = asked.chat, _head(service, "chat.completion.chunk")
+    with_usage = chat.stream_options is not None and chat.stream_options.include_usage
+    if with_usage:
+        head["usage"] = None
+
+    def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": more.pop("logprobs", None)}
+        return _event({**head, "choices": [choice], **more})
+
+    yield chunk({"role": "assistant", "content": ""})
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            while (piece := await pieces.get()) is not None:
+                yield chunk({"content": piece})
+            reply = await _reply(job)
+    except TimeoutError:
+        yield _event(_too_late(service).body)
+        return
+    except Problem as problem:
+        yield _event(problem.body)
+        return
+    text, refusal, told = await _tell(service, request, asked, reply)
+    if asked.whole:
+        yield chunk({"content": text} if refusal is None else {"refusal": refusal})
+    drawn = asked.request.sampling is not None
+    logprobs = telling.logprobs(reply, chat.top_logprobs or 0, drawn) if chat.logprobs else None
+    yield chunk({}, telling.finish_reason(reply), logprobs=logprobs, lhrs=told)
+    if with_usage:
+        yield _event({**head, "choices": [], "usage": telling.usage(reply)})
+    yield "data: [DONE]\n\n"
+
+
+async def _tell(
+    service: Service, request: Request, asked: Asked, reply: Reply
+) -> tuple[str | None, str | None, dict[str, Any]]:
+    """Return the answer's content or refusal, and what the extension says; count and log."""
+    image = asked.images[0] if asked.images else None
+
+    def work() -> tuple[Answer, dict[str, Any]]:
+        answer = service.assistant.answer("", image, asked.task, reply)
+        boxes = telling.whole_boxes(answer, image)
+        return answer, telling.extension(answer, image, boxes, asked.chat.lhrs.crs, asked.ignored)
+
+    # Boxes on the map take PROJ a while the first time.
+    located = image is not None and image.georeference is not None
+    answer, told = await asyncio.to_thread(work) if located else work()
+    text, refusal = asked.content(reply, answer)
+    read, written = reply.prompt_tokens, len(reply.token_texts)
+    service.metrics.tokens.labels("prompt").inc(read)
+    service.metrics.tokens.labels("completion").inc(written)
+    request.state.log.update(images=len(asked.images), prompt_tokens=read, completion_tokens=written)
+    if service.settings.log_text:
+        request.state.log.update(question=asked.task.question, answer=answer.answer)
+    return text, refusal, told
+
+
+def _too_late(service: Service) -> Problem:
+    return Problem(503, f"no answer within {service.settings.timeout_s:g} s", code="timeout", retry_s=service.wait_s())
+
+
+def _head(service: Service, kind: str) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{secrets.token_hex(12)}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": service.assistant.runtime.name,
+        "system_fingerprint": None,
+    }
+
+
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"

@@ -1,0 +1,143 @@
+"""Uploaded files: in a private folder, for a while, each for the key that brought it."""
+
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from lhrs.serving.problems import Problem
+from lhrs.serving.settings import Settings
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file and what OpenAI's API tells about it."""
+
+    id: str
+    owner: str
+    path: Path
+    size: int
+    filename: str
+    purpose: str
+    created: int
+    expires: int
+
+    @property
+    def public(self) -> dict[str, Any]:
+        """The file's record."""
+        return {
+            "id": self.id,
+            "object": "file",
+            "bytes": self.size,
+            "created_at": self.created,
+            "expires_at": self.expires,
+            "filename": self.filename,
+            "purpose": self.purpose,
+            "status": "processed",
+        }
+
+
+class FileStore:
+    """Keeps files in a new folder that only this user may enter, and removes it in the end.
+
+    Methods are called on the event loop, but `write`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder = Path(tempfile.mkdtemp(prefix="lhrs-serve-"))
+        self._files: dict[str, StoredFile] = {}
+        self._reserved = 0
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @property
+    def used(self) -> int:
+        """Bytes stored or about to be."""
+        return self._reserved + sum(file.size for file in self._files.values())
+
+    @contextmanager
+    def reserved(self, size: int) -> Iterator[None]:
+        """Keep room for an upload of so many bytes while it comes in.
+
+        Raises:
+            Problem: it is too large, or there is no room.
+        """
+        self.expire()
+        limit = self._settings.max_file
+        if size > limit + 2**16:  # the form around the file
+            raise Problem(413, f"the file has more than {limit} bytes", "file", "file_too_large")
+        if self.used + size > self._settings.quota or len(self._files) >= self._settings.max_files:
+            raise Problem(
+                429, "there is no room for more files: delete some, or try later", "file", "insufficient_quota", 60
+            )
+        self._reserved += size
+        try:
+            yield
+        finally:
+            self._reserved -= size
+
+    def write(self, source: BinaryIO) -> tuple[str, Path, int]:
+        """Copy an upload into the folder; return a new id, where it lies and its bytes."""
+        identity = f"file-{secrets.token_hex(16)}"
+        folder = self._folder / identity  # of its own: images may look at what lies beside them
+        folder.mkdir(mode=0o700)
+        path = folder / "image"
+        with path.open("xb") as out:
+            shutil.copyfileobj(source, out, 2**20)
+            return identity, path, out.tell()
+
+    def add(self, identity: str, path: Path, size: int, owner: str, filename: str, purpose: str) -> StoredFile:
+        """Keep what was written."""
+        now = int(time.time())
+        file = StoredFile(
+            identity, owner, path, size, filename, purpose, now, now + int(self._settings.file_ttl_s)
+        )  # fmt: skip
+        self._files[identity] = file
+        return file
+
+    def get(self, identity: str, owner: str) -> StoredFile:
+        """Return a file.
+
+        Raises:
+            Problem: there is none of that id that this owner may see.
+        """
+        self.expire()
+        file = self._files.get(identity)
+        if file is None or file.owner != owner:
+            raise Problem(404, "there is no file of that id", "file_id", "file_not_found")
+        return file
+
+    def list(self, owner: str) -> list[StoredFile]:
+        """Return an owner's files, oldest first."""
+        self.expire()
+        return [file for file in self._files.values() if file.owner == owner]
+
+    def delete(self, identity: str, owner: str) -> None:
+        """Remove a file.
+
+        Raises:
+            Problem: see `get`.
+        """
+        self.discard(self.get(identity, owner).id)
+
+    def discard(self, identity: str) -> None:
+        """Remove a file, or what is left of one that was not kept."""
+        self._files.pop(identity, None)
+        shutil.rmtree(self._folder / identity, ignore_errors=True)
+
+    def expire(self) -> None:
+        """Remove files whose time is over."""
+        now = time.time()
+        for file in [file for file in self._files.values() if file.expires <= now]:
+            self.discard(file.id)
+
+    def close(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self._folder, ignore_errors=True)

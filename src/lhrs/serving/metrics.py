@@ -1,0 +1,28 @@
+"""What the server counts, for Prometheus."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """Counters of one server.
+
+    Args:
+        waiting: how many requests wait for the model.
+    """
+
+    def __init__(self, waiting: Callable[[], int]) -> None:
+        self._registry = CollectorRegistry()
+        where = {"registry": self._registry}
+        self.requests = Counter("lhrs_requests", "Requests answered", ["route", "status"], **where)
+        self.seconds = Histogram("lhrs_request_seconds", "From request to answer", ["route"], buckets=_SECONDS, **where)
+        self.batch = Histogram("lhrs_batch_size", "Requests answered together", buckets=(1, 2, 4, 8, 16, 32), **where)
+        self.tokens = Counter("lhrs_tokens", "Tokens read and written", ["kind"], **where)
+        Gauge("lhrs_queue_length", "Requests that wait for the model", **where).set_function(waiting)
+
+    def text(self) -> bytes:
+        """Return all in Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,163 @@
+"""Strangers' images, read in processes of their own that have little memory and time, and can die.
+
+What runs here is called by `lhrs.serving.decoders`. Formats that can refer to other files or addresses (VRT, and all
+that this list does not name) are not tried, and files beside an image are not looked for.
+"""
+
+import base64
+import binascii
+import io
+import os
+import signal
+import tempfile
+import threading
+from dataclasses import dataclass
+from multiprocessing import connection, parent_process
+from pathlib import Path
+
+import numpy as np
+
+from lhrs.errors import DataError
+from lhrs.imagery.image import Area, OpenedImage
+from lhrs.imagery.open import open_image
+
+_KINDS = {
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "GTiff"),
+    **dict.fromkeys((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), "JP2OpenJPEG"),
+    b"\x89PNG": "PNG",
+    **dict.fromkeys((b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF"), "JPEG"),
+}
+"""First bytes of what strangers may send, and the only driver of GDAL that may read it; most pictures need none."""
+MAX_SIDE = 1024
+_GDAL = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # nothing beside the image is looked for
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_GEOREF_SOURCES": "INTERNAL",
+    "GDAL_CACHEMAX": "256",
+    "GDAL_HTTP_TIMEOUT": "1",
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",  # no address is ever opened
+    "PROJ_NETWORK": "OFF",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """An image and what one may want to know about it."""
+
+    image: OpenedImage
+    ring: list[tuple[float, float]] | None
+    """Longitude and latitude of the corners, clockwise from the top left; None if not georeferenced."""
+
+
+def prepare(memory_bytes: int, max_pixels: int, decode_s: float) -> None:
+    """Set the limits of this process; called once when it starts."""
+    global _decode_s
+    _decode_s = decode_s
+    os.environ.update(_GDAL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends us when it is done
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = max_pixels // 2  # Pillow warns here, and refuses twice of it
+    try:
+        import resource
+    except ImportError:  # Windows knows no such limits
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+_decode_s = 20.0
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def warm() -> None:
+    """Load what reading images needs."""
+    import PIL.Image
+    import rasterio
+
+    PIL.Image.init()
+    with rasterio.Env():
+        pass
+
+
+def look(source: Path | bytes | str, area: Area | None = None, max_side: int = MAX_SIDE) -> Look:
+    """Open an image.
+
+    Args:
+        source: a file, its content, or a `data:` URL.
+        area: the part to look at.
+        max_side: see `open_image`.
+
+    Raises:
+        DataError: it cannot be; the message does not tell where the file lies.
+    """
+    if isinstance(source, Path):
+        return _look(source, area, max_side)
+    data = _from_url(source) if isinstance(source, str) else source
+    with tempfile.TemporaryDirectory(prefix="lhrs-") as folder:
+        path = Path(folder, "image")
+        path.write_bytes(data)
+        return _look(path, area, max_side)
+
+
+def preview(path: Path, max_side: int) -> bytes:
+    """Return a PNG of an image file with at most `max_side` pixels on the longer side.
+
+    Raises:
+        DataError: see `look`.
+    """
+    from PIL import Image
+
+    data = io.BytesIO()
+    Image.fromarray(look(path, None, max_side).image.pixels).save(data, "PNG")
+    return data.getvalue()
+
+
+def _look(path: Path, area: Area | None, max_side: int) -> Look:
+    alarm = hasattr(signal, "setitimer")
+    if alarm:
+        # Nobody handles the alarm: it ends the process, even inside a library's loop.
+        signal.setitimer(signal.ITIMER_REAL, _decode_s)
+    try:
+        image = open_image(path, max_side, area, _driver(path))
+        width, height = image.width, image.height
+        ring = image.to_lonlat(np.array([[0, 0], [width, 0], [width, height], [0, height]]))
+    except DataError as error:
+        raise DataError(str(error).replace(f"'{path}'", "IMAGE").replace(str(path), "the image")) from None
+    except MemoryError:
+        raise DataError("the image takes too much memory to decode.") from None
+    except Exception as error:  # libraries raise all sorts of things for what fuzzers and attackers make
+        raise DataError(f"the image is damaged or of an unknown kind ({type(error).__name__}).") from None
+    finally:
+        if alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    known = ring is not None and bool(np.isfinite(ring).all())
+    return Look(image, [(x, y) for x, y in ring.tolist()] if known and ring is not None else None)
+
+
+def _driver(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:] == b"ftypavif":
+        return "JPEG"
+    for begin, driver in _KINDS.items():
+        if head.startswith(begin):
+            return driver
+    raise DataError(f"{path} is not a PNG, JPEG, WebP, GIF, BMP, AVIF, (Geo)TIFF or JPEG 2000 image.")
+
+
+def _from_url(url: str) -> bytes:
+    head, comma, data = url.partition(",")
+    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
+        raise DataError("the image is no data: URL in base64.")
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise DataError("the image's base64 is damaged.") from None

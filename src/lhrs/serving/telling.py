@@ -1,0 +1,105 @@
+"""Replies in the form of OpenAI's API, with what it has no field for in `lhrs`."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lhrs.imagery.georeference import feature, reproject
+from lhrs.imagery.image import OpenedImage
+from lhrs.inference.runtime import Reply
+from lhrs.schema import Answer
+
+_LONLAT = ("EPSG:4326", "OGC:CRS84")
+
+
+def usage(reply: Reply) -> dict[str, int]:
+    """Return how many tokens were read and written."""
+    read, written = reply.prompt_tokens, len(reply.token_texts)
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
+def finish_reason(reply: Reply) -> str:
+    """Return `length` for an answer that was cut off, else `stop`."""
+    cut = bool(reply.token_texts) and len(reply.probabilities) == len(reply.token_texts)
+    return "length" if cut else "stop"
+
+
+def logprobs(reply: Reply, top: int, drawn: bool) -> dict[str, Any] | None:
+    """Return the log probability of each token, the end token with an empty text last.
+
+    The runtimes tell of the token that was chosen only; where nothing was drawn at random it is the likeliest.
+    """
+    if not reply.probabilities:
+        return None
+    texts = [*reply.token_texts, *[""] * (len(reply.probabilities) - len(reply.token_texts))]
+    content = []
+    for text, probability in zip(texts, reply.probabilities, strict=True):
+        told = {"token": text, "logprob": math.log(max(probability, 1e-45)), "bytes": list(text.encode())}
+        content.append({**told, "top_logprobs": [told] if top and not drawn else []})
+    return {"content": content, "refusal": None}
+
+
+def extension(
+    answer: Answer, image: OpenedImage | None, boxes: list[dict[str, Any]], crs: str, ignored: list[str]
+) -> dict[str, Any]:
+    """Return the field `lhrs` of an answer.
+
+    Args:
+        answer: what the model said.
+        image: the first image, or the part of it that was looked at.
+        boxes: of `answer`, from `whole_boxes`.
+        crs: of the GeoJSON.
+        ignored: fields of the request that this model cannot heed.
+    """
+    view = None
+    if image is not None:
+        height, width = image.pixels.shape[:2]
+        left, top = image.corner
+        view = {
+            "bands": image.view.bands,
+            "scaling": image.view.scaling,
+            "chosen_by": image.view.chosen_by,
+            "window": [left, top, left + image.width, top + image.height],
+            "size": [width, height],
+            "gsd_m": image.gsd_m,
+        }
+    located = image is not None and image.georeference is not None
+    return {
+        "answer": answer.answer,
+        "confidence": answer.confidence,
+        "unfamiliar": answer.unfamiliar,
+        "view": view,
+        "boxes": boxes,
+        "geojson": geojson(answer, crs) if located else None,
+        "ignored": ignored,
+    }
+
+
+def whole_boxes(answer: Answer, image: OpenedImage | None) -> list[dict[str, Any]]:
+    """Return an answer's boxes in pixels of the whole file, where only a part of it was looked at."""
+    left, top = (0, 0) if image is None else image.corner
+    return [
+        {**box.model_dump(), "xyxy": [v + d for v, d in zip(box.xyxy, (left, top, left, top), strict=True)]}
+        for box in answer.boxes
+    ]
+
+
+def geojson(answer: Answer, crs: str) -> dict[str, Any]:
+    """Return an answer's boxes as a FeatureCollection, in longitude and latitude (RFC 7946) or in another CRS."""
+    features = []
+    for box in answer.boxes:
+        about = {"label": box.label, "confidence": box.confidence, "model": answer.model}
+        ring = np.full((4, 2), np.nan) if box.lonlat is None else np.array(box.lonlat[:-1])
+        if crs in _LONLAT:
+            features.append(feature(ring, about))
+            continue
+        moved = reproject(ring, crs)
+        shape = {"type": "Polygon", "coordinates": [np.concatenate([moved, moved[:1]]).tolist()]}
+        known = bool(np.isfinite(moved).all())
+        features.append({"type": "Feature", "geometry": shape if known else None, "properties": about})
+    collection: dict[str, Any] = {"type": "FeatureCollection", "features": features}
+    if crs not in _LONLAT:
+        authority, _, number = crs.partition(":")
+        collection["crs"] = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{authority}::{number}"}}
+    return collection

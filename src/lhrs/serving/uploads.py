@@ -1,0 +1,45 @@
+"""An upload, from its first byte to a file that was looked at."""
+
+import asyncio
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from lhrs.serving.problems import Problem
+from lhrs.serving.service import Service
+
+
+async def receive(service: Service, request: Request) -> dict[str, Any]:
+    """Keep the file of a form, if it is an image; return its record.
+
+    Raises:
+        Problem: it is none, or too large, or there is no room.
+    """
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal():
+        raise Problem(411, "an upload must say its length: content-length", "file", "length_required")
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise Problem(415, "content-type must be multipart/form-data", code="unsupported_media_type")
+    owner = request.state.owner
+    with service.files.reserved(int(length)):
+        async with request.form(max_files=1, max_fields=8) as form:
+            given, purpose = form.get("file"), form.get("purpose", "vision")
+            if not isinstance(given, UploadFile) or not given.size:
+                raise Problem(400, "the form has no file, or an empty one", "file", "invalid_value")
+            if not isinstance(purpose, str) or len(purpose) > 40:
+                raise Problem(400, "purpose must be a short word", "purpose", "invalid_value")
+            # In a thread, and to the end even if the client goes.
+            writing = asyncio.ensure_future(asyncio.to_thread(service.files.write, given.file))
+            try:
+                identity, path, size = await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                service.files.discard((await writing)[0])
+                raise
+        try:
+            await service.look_at_file(identity, path)
+        except BaseException:
+            service.files.discard(identity)
+            raise
+        name = (given.filename or "image").replace("\\", "/").rpartition("/")[2][:200]
+        return service.files.add(identity, path, size, owner, name, purpose).public
