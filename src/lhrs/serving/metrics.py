@@ -6,6 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 _SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 
+_SIZES = (1, 2, 4, 8, 16, 32)
+
 
 class Metrics:
     """Counters of one server.
@@ -15,13 +17,16 @@ class Metrics:
     """
 
     def __init__(self, waiting: Callable[[], int]) -> None:
-        self._registry = CollectorRegistry()
-        where = {"registry": self._registry}
-        self.requests = Counter("lhrs_requests", "Requests answered", ["route", "status"], **where)
-        self.seconds = Histogram("lhrs_request_seconds", "From request to answer", ["route"], buckets=_SECONDS, **where)
-        self.batch = Histogram("lhrs_batch_size", "Requests answered together", buckets=(1, 2, 4, 8, 16, 32), **where)
-        self.tokens = Counter("lhrs_tokens", "Tokens read and written", ["kind"], **where)
-        Gauge("lhrs_queue_length", "Requests that wait for the model", **where).set_function(waiting)
+        self._registry = here = CollectorRegistry()
+        self.requests = Counter("lhrs_requests", "Requests answered", ["route", "status"], registry=here)
+        self.seconds = Histogram(
+            "lhrs_request_seconds", "From request to answer", ["route"], buckets=_SECONDS, registry=here
+        )
+        self.batch = Histogram(
+            "lhrs_batch_size", "Requests answered together", buckets=(1, 2, 4, 8, 16, 32), registry=here
+        )
+        self.tokens = Counter("lhrs_tokens", "Tokens read and written", ["kind"], registry=here)
+        Gauge("lhrs_queue_length", "Requests that wait for the model", registry=here).set_function(waiting)
 
     def text(self) -> bytes:
         """Return all in Prometheus' text format."""

@@ -172,7 +172,7 @@ class Service:
             if given.task == "count":
                 return asking.count_task(given.thing or "buildings"), None
             kind = "text" if form is None or form.kind == "option" else form.kind
-            return Task(question, question, form and form.options, form=kind), form
+            return Task(question, question, None if form is None else form.options, form=kind), form
         except ConfigError as error:
             where = "response_format" if form else "lhrs.labels"
             raise Problem(400, str(error), where, "invalid_value") from None
