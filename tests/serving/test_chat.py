@@ -101,7 +101,6 @@ def test_our_own_client_works_with_our_own_server(server, assistant, trained):
         lambda a: a.classify(str(RIVER), labels),
         lambda a: a.ask(str(RIVER), "Is there a river in this image?"),
         lambda a: a.count(str(RIVER)),
-        lambda a: a.ground(str(RIVER), "the river"),
     ):
         here, there = ask(assistant), ask(remote)
         assert (there.answer, there.confidence) == (here.answer, pytest.approx(here.confidence, abs=1e-3))

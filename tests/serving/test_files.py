@@ -5,6 +5,7 @@ import numpy as np
 import openai
 import pytest
 import rasterio
+import rasterio.warp
 from PIL import Image
 from rasterio.transform import from_origin
 from tests.serving.conftest import RIVER, picture, refusal, running, said

@@ -83,7 +83,8 @@ def make_app(service: Service) -> FastAPI:
     @app.get("/v1/files")
     async def files(request: Request) -> dict[str, Any]:
         """List the key's files."""
-        return {"object": "list", "data": [file.public for file in service.files.list(request.state.owner)]}
+        data = [file.public for file in service.files.list(request.state.owner)]
+        return {"object": "list", "data": data, "has_more": False}  # else clients ask for a next page
 
     @app.get("/v1/files/{file_id}")
     async def file(file_id: str, request: Request) -> dict[str, Any]:
