@@ -15,4 +15,9 @@ from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.processing import LHRSProcessor
 
-__all__ = ["LHRSBridgeConfig", "LHRSConfig", "LHRSForConditionalGeneration", "LHRSProcessor"]
+
+def register_with_vllm() -> None:
+    """Be called by vLLM in each of its processes (entry point `vllm.general_plugins`): importing this has registered all."""
+
+
+__all__ = ["LHRSBridgeConfig", "LHRSConfig", "LHRSForConditionalGeneration", "LHRSProcessor", "register_with_vllm"]
