@@ -17,7 +17,7 @@ from lhrs.models.processing import LHRSProcessor
 
 
 def register_with_vllm() -> None:
-    """Be called by vLLM in each of its processes (entry point `vllm.general_plugins`): importing this has registered all."""
+    """Be called by vLLM in each of its processes (`vllm.general_plugins`): importing this has registered all."""
 
 
 __all__ = ["LHRSBridgeConfig", "LHRSConfig", "LHRSForConditionalGeneration", "LHRSProcessor", "register_with_vllm"]

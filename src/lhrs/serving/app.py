@@ -51,7 +51,16 @@ def make_app(service: Service) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _http)
     name = service.assistant.runtime.name
 
-    schema = ChatRequest.model_json_schema(by_alias=True)
+    schema = ChatRequest.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
+    parts = schema.pop("$defs")
+    described = app.openapi
+
+    def with_parts() -> dict[str, Any]:
+        found = described()
+        found.setdefault("components", {}).setdefault("schemas", {}).update(parts)
+        return found
+
+    app.openapi = with_parts  # type: ignore[method-assign]
 
     @app.post(
         "/v1/chat/completions",
