@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "cmid": BASE | {"imagery", "data"},
     "training": BASE
     | {"imagery", "instruct", "data", "models", "cmid", "inference"},  # familiarity is fitted where it ships
+    "downstream": BASE | {"imagery", "data", "models", "metrics"},
     "inference": BASE | {"imagery", "models"},  # models only in runtimes/torch, checked below
     "metrics": BASE,
     "serving": BASE | {"imagery", "inference", "scene"},

@@ -1,0 +1,1 @@
+"""Object detection with horizontal and with oriented boxes, in plain PyTorch."""

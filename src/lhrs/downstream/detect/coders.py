@@ -1,0 +1,92 @@
+"""What a detector's two stages learn instead of boxes: offsets to an anchor, and offsets to a proposal."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from lhrs.downstream.detect.rotated import around, corners, normalise, wrap
+
+_STRAIGHT = math.radians(1)
+"""Boxes turned by less count as straight for the midpoint code, whose numbers jump from -0.5 to 0.5 there: a network
+that sees both would learn their mean, a box turned by 45 degrees."""
+_MAX_LOG = math.log(1000 / 16)
+"""Bound of the logarithm of a side's change, so that an untrained network cannot overflow."""
+DELTA_SCALE = (0.1, 0.1, 0.2, 0.2, 0.1)
+"""Typical size of the five numbers of a proposal's code, which are divided by it."""
+
+
+def encode_midpoint(anchors: Tensor, boxes: Tensor) -> Tensor:
+    """Return `(N, 6)` midpoint offsets of the n-th oriented box from the n-th anchor (Xie et al., 2021, section 3.1).
+
+    dx, dy, dw, dh of the horizontal box around it, then how far its top corner lies right of the middle of the upper
+    side and its right corner below the middle of the right side, as shares of the width and height.
+
+    Args:
+        anchors: `(N, 4)` xyxy with area.
+        boxes: `(N, 5)` oriented, with area; those turned by less than a degree are taken for straight.
+    """
+    boxes = _straightened(boxes)
+    bounds = around(boxes)
+    centre, sides = (bounds[:, :2] + bounds[:, 2:]) / 2, bounds[:, 2:] - bounds[:, :2]
+    of, to = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+    points = corners(boxes) - centre[:, None]
+    x, y = points.unbind(-1)
+    # Of two corners at the same height, as in straight boxes, the right one; of two on the right side, the lower one.
+    slack = sides * 1e-4
+    top = torch.where(y <= y.min(1, keepdim=True).values + slack[:, 1:], x, -math.inf).max(1).values
+    right = torch.where(x >= x.max(1, keepdim=True).values - slack[:, :1], y, -math.inf).max(1).values
+    return torch.cat([(centre - of) / to, (sides / to).log(), torch.stack([top, right], -1) / sides], -1)
+
+
+def decode_midpoint(anchors: Tensor, codes: Tensor) -> Tensor:
+    """Return `(N, 5)` le90 boxes of `(N, 4)` xyxy anchors and `(N, 6)` codes.
+
+    A code names a parallelogram; the shorter of its diagonals is drawn out to the length of the longer, which makes it
+    a rectangle.
+    """
+    of, to = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+    centre, sides = of + codes[:, :2] * to, to * codes[:, 2:4].clamp(-_MAX_LOG, _MAX_LOG).exp()
+    shift = codes[:, 4:].clamp(-0.5, 0.5) * sides
+    top = torch.stack([shift[:, 0], -sides[:, 1] / 2], -1)
+    right = torch.stack([sides[:, 0] / 2, shift[:, 1]], -1)
+    lengths = torch.stack([top, right], 1).norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    top, right = (torch.stack([top, right], 1) * (lengths.amax(1, keepdim=True) / lengths)).unbind(1)
+    w, h = right - top, right + top  # from the top corner to the right one, and from the left one to the top
+    return normalise(
+        torch.cat([centre, w.norm(dim=-1, keepdim=True), h.norm(dim=-1, keepdim=True),
+                   torch.atan2(w[:, 1:], w[:, :1])], -1)
+    )  # fmt: skip
+
+
+def _straightened(boxes: Tensor) -> Tensor:
+    quarter = math.pi / 2
+    nearest = (boxes[:, 4] / quarter).round() * quarter
+    angle = torch.where((boxes[:, 4] - nearest).abs() < _STRAIGHT, nearest, boxes[:, 4])
+    return torch.cat([boxes[:, :4], angle[:, None]], -1)
+
+
+def encode_delta(proposals: Tensor, boxes: Tensor) -> Tensor:
+    """Return `(N, 5)` offsets of the n-th box from the n-th proposal, both oriented: dx, dy, dw, dh, dangle.
+
+    Seen from the proposal, along its own sides. Of the two ways to name the box (w and h may change places for a
+    quarter turn), the one that turns least is meant, so dangle is at most 45 degrees.
+    """
+    turn = wrap(boxes[:, 4] - proposals[:, 4])
+    swap = turn.abs() > math.pi / 4
+    turn = torch.where(swap, wrap(turn + math.pi / 2), turn)
+    sides = torch.where(swap[:, None], boxes[:, 2:4].flip(-1), boxes[:, 2:4])
+    (dx, dy), (cos, sin) = (boxes[:, :2] - proposals[:, :2]).unbind(-1), (proposals[:, 4].cos(), proposals[:, 4].sin())
+    shift = torch.stack([dx * cos + dy * sin, dy * cos - dx * sin], -1) / proposals[:, 2:4]
+    code = torch.cat([shift, (sides / proposals[:, 2:4]).log(), turn[:, None]], -1)
+    return code / code.new_tensor(DELTA_SCALE)
+
+
+def decode_delta(proposals: Tensor, codes: Tensor) -> Tensor:
+    """Return `(N, 5)` le90 boxes of `(N, 5)` proposals and codes."""
+    codes = codes * codes.new_tensor(DELTA_SCALE)
+    dx, dy = (codes[:, :2] * proposals[:, 2:4]).unbind(-1)
+    cos, sin = proposals[:, 4].cos(), proposals[:, 4].sin()
+    centre = proposals[:, :2] + torch.stack([dx * cos - dy * sin, dx * sin + dy * cos], -1)
+    sides = proposals[:, 2:4] * codes[:, 2:4].clamp(-_MAX_LOG, _MAX_LOG).exp()
+    return normalise(torch.cat([centre, sides, proposals[:, 4:] + codes[:, 4:]], -1))

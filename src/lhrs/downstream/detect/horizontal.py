@@ -1,0 +1,62 @@
+"""Faster R-CNN with a feature pyramid, torchvision's, as a detector of horizontal boxes on any backbone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import MultiScaleRoIAlign
+
+from lhrs.downstream.detect.pyramid import STRIDES, Pyramid
+
+
+class HorizontalRCNN(nn.Module):
+    """Finds xyxy boxes; called like `OrientedRCNN`.
+
+    Args:
+        backbone: `(B, C, H, W)` normalised pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
+        num_classes: without background.
+        width: channels of the pyramid.
+        fixed_norm: see `Pyramid`.
+        anchor_scale: sides of a square anchor, in cells of its map.
+        **settings: of `torchvision.models.detection.FasterRCNN`, such as `box_nms_thresh`.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, num_classes: int, width: int = 256, fixed_norm: bool = True, anchor_scale: int = 8,
+        **settings: Any,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.num_classes = num_classes
+        self.pyramid = Pyramid(backbone, width, fixed_norm)
+        anchors = AnchorGenerator(tuple((s * anchor_scale,) for s in STRIDES), ((0.5, 1.0, 2.0),) * len(STRIDES))
+        pool = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
+        made = FasterRCNN(
+            self.pyramid, num_classes + 1, rpn_anchor_generator=anchors, box_roi_pool=pool, **settings
+        )  # fmt: skip
+        self.rpn, self.heads = made.rpn, made.roi_heads  # without its resizing and normalising
+
+    def forward(
+        self, pixels: Tensor, targets: Sequence[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Return losses by name in training, else the detections of each image; see `OrientedRCNN.forward`.
+
+        Boxes are `(K, 4)` xyxy pixels, in targets and detections.
+        """
+        maps = self.pyramid(pixels)
+        sizes = [(pixels.shape[-2], pixels.shape[-1])] * len(pixels)
+        with torch.autocast(pixels.device.type, enabled=False):
+            wanted = None if not self.training or targets is None else [_with_area(target) for target in targets]
+            proposals, first = self.rpn(ImageList(pixels, sizes), maps, wanted)
+            found, second = self.heads(maps, proposals, sizes, wanted)
+        if self.training:
+            return {**first, **second}
+        return [{**one, "labels": one["labels"] - 1} for one in found]  # torchvision's 0 is background
+
+
+def _with_area(target: dict[str, Tensor]) -> dict[str, Tensor]:
+    keep = (target["boxes"][:, 2:] - target["boxes"][:, :2]).min(1).values >= 1
+    return {"boxes": target["boxes"][keep].float(), "labels": target["labels"][keep] + 1}

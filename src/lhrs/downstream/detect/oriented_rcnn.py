@@ -1,0 +1,142 @@
+"""Oriented R-CNN (Xie et al., 2021, arXiv:2108.05699): a detector of oriented boxes on any backbone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lhrs.downstream.detect.align import pyramid_align
+from lhrs.downstream.detect.assign import assign, sample
+from lhrs.downstream.detect.coders import decode_delta, encode_delta
+from lhrs.downstream.detect.pyramid import STRIDES, Pyramid
+from lhrs.downstream.detect.rotated import rotated_iou, rotated_nms
+from lhrs.downstream.detect.rpn import OrientedRPN
+
+Detections = dict[str, Tensor]
+"""`boxes`, `scores` in 0-1 and int64 `labels` of one image, best first."""
+_SIZE = 7
+_POSITIVE = 0.5
+_POSITIVE_SHARE = 0.25
+
+
+class RoIHead(nn.Module):
+    """The second stage: classes of proposals and boxes that fit better (section 3.2).
+
+    Args:
+        width: channels of the maps.
+        num_classes: without background, which is the last logit.
+        hidden: width of the two linear layers.
+        samples: proposals per image that a step learns from.
+        min_score: detections below are dropped.
+        nms_iou: overlap beyond which two detections of a class are one.
+        detections: most that an image gives.
+    """
+
+    def __init__(
+        self, width: int, num_classes: int, hidden: int = 1024, samples: int = 512, min_score: float = 0.05,
+        nms_iou: float = 0.1, detections: int = 2000,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.num_classes, self.samples = num_classes, samples
+        self.min_score, self.nms_iou, self.detections = min_score, nms_iou, detections
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(width * _SIZE**2, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+        self.classes = nn.Linear(hidden, num_classes + 1)
+        self.codes = nn.Linear(hidden, 5)
+        for layer, std in ((self.classes, 0.01), (self.codes, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, maps: Sequence[Tensor], proposals: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return logits `(K, num_classes + 1)` and codes `(K, 5)` of the `(K_b, 5)` proposals of all images."""
+        hidden = self.layers(pyramid_align(maps, proposals, STRIDES[: len(maps)], _SIZE))
+        return self.classes(hidden).float(), self.codes(hidden).float()
+
+    def losses(
+        self, maps: Sequence[Tensor], proposals: Sequence[Tensor], targets: Sequence[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Return the losses of classes and boxes; see `OrientedRCNN.forward`."""
+        chosen, labels, positive, truth = [], [], [], []
+        for regions, target in zip(proposals, targets, strict=True):
+            regions = torch.cat([regions, target["boxes"]])  # so that there are positives from the first step on
+            assigned = assign(regions, target["boxes"], rotated_iou, _POSITIVE, _POSITIVE)
+            hits, misses = sample(assigned, self.samples, _POSITIVE_SHARE)
+            chosen.append(regions[torch.cat([hits, misses])])
+            background = torch.full_like(misses, self.num_classes)
+            labels.append(torch.cat([target["labels"][assigned[hits]], background]))
+            positive.append(torch.arange(len(chosen[-1]), device=hits.device) < len(hits))
+            truth.append(target["boxes"][assigned[hits]])
+        logits, codes = self(maps, chosen)
+        hit = torch.cat(positive)
+        wanted = encode_delta(torch.cat(chosen)[hit], torch.cat(truth))
+        boxes = F.smooth_l1_loss(codes[hit], wanted, reduction="sum") / max(len(hit), 1)
+        return {"roi_class": F.cross_entropy(logits, torch.cat(labels)), "roi_box": boxes}
+
+    def detect(self, maps: Sequence[Tensor], proposals: Sequence[Tensor]) -> list[Detections]:
+        """Return the detections of each image."""
+        logits, codes = self(maps, proposals)
+        boxes = decode_delta(torch.cat(list(proposals)), codes)
+        counts = [len(regions) for regions in proposals]
+        return [
+            self._choose(*one)
+            for one in zip(boxes.split(counts), logits.softmax(-1)[:, :-1].split(counts), strict=True)
+        ]
+
+    def _choose(self, boxes: Tensor, scores: Tensor) -> Detections:
+        region, label = (scores > self.min_score).nonzero(as_tuple=True)
+        score = scores[region, label]
+        keep = rotated_nms(boxes[region], score, label, self.nms_iou)[: self.detections]
+        return {"boxes": boxes[region[keep]], "scores": score[keep], "labels": label[keep]}
+
+
+class OrientedRCNN(nn.Module):
+    """Finds oriented boxes (le90, see `lhrs.downstream.detect.rotated`).
+
+    Args:
+        backbone: `(B, C, H, W)` normalised pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
+        num_classes: without background.
+        width: channels of the pyramid.
+        fixed_norm: see `Pyramid`.
+        rpn: settings of `OrientedRPN` that differ from its own.
+        head: settings of `RoIHead` that differ from its own.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, num_classes: int, width: int = 256, fixed_norm: bool = True,
+        rpn: dict[str, Any] | None = None, head: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.num_classes = num_classes
+        self.pyramid = Pyramid(backbone, width, fixed_norm)
+        self.rpn = OrientedRPN(width, STRIDES, **(rpn or {}))
+        self.head = RoIHead(width, num_classes, **(head or {}))
+
+    def forward(
+        self, pixels: Tensor, targets: Sequence[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[Detections]:
+        """Return losses by name in training, else the detections of each image, boxes `(K, 5)`.
+
+        What a step samples is drawn by torch's global generator.
+
+        Args:
+            pixels: `(B, C, H, W)` normalised; images that are smaller than the batch are padded right and below.
+            targets: of each image: `boxes` `(M, 5)` oriented, in pixels; `labels` int64 `(M,)`, 0 to num_classes - 1.
+                Boxes with a side under a pixel are left out. Needed in training.
+        """
+        maps = list(self.pyramid(pixels).values())
+        with torch.autocast(pixels.device.type, enabled=False):
+            if not self.training:
+                proposals, _ = self.rpn(maps)
+                return self.head.detect(maps[:-1], proposals)
+            assert targets is not None, "training needs targets"
+            targets = [_with_area(target) for target in targets]
+            proposals, losses = self.rpn(maps, [target["boxes"] for target in targets])
+            return losses | self.head.losses(maps[:-1], proposals, targets)
+
+
+def _with_area(target: dict[str, Tensor]) -> dict[str, Tensor]:
+    keep = target["boxes"][:, 2:4].min(1).values >= 1
+    return {"boxes": target["boxes"][keep].float(), "labels": target["labels"][keep]}

@@ -1,0 +1,40 @@
+"""A backbone's maps as a feature pyramid (Lin et al., 2017, arXiv:1612.03144)."""
+
+from collections import OrderedDict
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
+
+STRIDES = (4, 8, 16, 32, 64)
+"""Pixels per cell of the five maps."""
+
+
+class Pyramid(nn.Module):
+    """Five maps of one width from a backbone's four.
+
+    Args:
+        backbone: `(B, C, H, W)` normalised pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
+        width: channels of every map.
+        fixed_norm: batch norms of the backbone keep their statistics, as is usual for pretrained ones with a few images
+            a step; False for a backbone that learns from nothing.
+    """
+
+    def __init__(self, backbone: nn.Module, width: int = 256, fixed_norm: bool = True) -> None:
+        super().__init__()
+        self.backbone, self.out_channels, self.fixed_norm = backbone, width, fixed_norm
+        self.fpn = FeaturePyramidNetwork(list(cast(list[int], backbone.channels)), width, LastLevelMaxPool())
+
+    def train(self, mode: bool = True) -> "Pyramid":
+        super().train(mode)
+        for part in self.backbone.modules():
+            if self.fixed_norm and isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.eval()
+        return self
+
+    def forward(self, pixels: Tensor) -> "OrderedDict[str, Tensor]":
+        """Return the maps by name, finest first: "0" to "3" and "pool", as torchvision's detectors want them."""
+        maps = self.backbone(pixels)
+        with torch.autocast(pixels.device.type, enabled=False):  # boxes are decoded from these: 8 bits are too few
+            return self.fpn(OrderedDict((str(n), level.float()) for n, level in enumerate(maps)))

@@ -1,0 +1,201 @@
+"""Oriented boxes in torch: forms, overlap, suppression. On any device, nothing compiled.
+
+An oriented box is `cx, cy, w, h, angle`: centre and sides in pixels, and the angle in radians by which side w is turned
+from x towards y (clockwise on a screen), as in `lhrs.metrics.overlap.oriented_corners`. Its normal form is le90:
+w >= h and -pi/2 <= angle < pi/2.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_CELLS = 2**22
+"""Pairs whose bounds are compared at once: bounds memory to some 100 MB."""
+_PAIRS = {"cpu": 2**14, "cuda": 2**20}
+"""Pairs that are clipped at once: what stays in a core's cache, and what fills a GPU."""
+
+
+def normalise(boxes: Tensor) -> Tensor:
+    """Return `(..., 5)` oriented boxes in le90: the same rectangles, w >= h and -pi/2 <= angle < pi/2."""
+    x, y, w, h, angle = boxes.unbind(-1)
+    swap = w < h
+    turned = wrap(torch.where(swap, angle + math.pi / 2, angle))
+    return torch.stack([x, y, torch.where(swap, h, w), torch.where(swap, w, h), turned], -1)
+
+
+def wrap(angle: Tensor) -> Tensor:
+    """Return angles in [-pi/2, pi/2) that name the same axis."""
+    wrapped = torch.remainder(angle + math.pi / 2, math.pi) - math.pi / 2
+    return torch.where(wrapped >= math.pi / 2, wrapped - math.pi, wrapped)  # remainder may round up to pi
+
+
+def corners(boxes: Tensor) -> Tensor:
+    """Return `(..., 4, 2)` xy corners of `(..., 5)` oriented boxes, in the order in which x turns towards y."""
+    half_w, half_h = boxes[..., 2:3] / 2, boxes[..., 3:4] / 2
+    across = torch.cat([-half_w, half_w, half_w, -half_w], -1)
+    down = torch.cat([-half_h, -half_h, half_h, half_h], -1)
+    cos, sin = boxes[..., 4:].cos(), boxes[..., 4:].sin()
+    x = boxes[..., :1] + across * cos - down * sin
+    y = boxes[..., 1:2] + across * sin + down * cos
+    return torch.stack([x, y], -1)
+
+
+def around(boxes: Tensor) -> Tensor:
+    """Return `(..., 4)` xyxy, the horizontal boxes around `(..., 5)` oriented ones."""
+    cos, sin = boxes[..., 4].cos().abs(), boxes[..., 4].sin().abs()
+    half = torch.stack([boxes[..., 2] * cos + boxes[..., 3] * sin, boxes[..., 2] * sin + boxes[..., 3] * cos], -1) / 2
+    return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], -1)
+
+
+def from_horizontal(boxes: Tensor) -> Tensor:
+    """Return `(..., 5)` le90 boxes of `(..., 4)` xyxy ones."""
+    centre, sides = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+    return normalise(torch.cat([centre, sides, torch.zeros_like(centre[..., :1])], -1))
+
+
+def smallest_rectangle(points: np.ndarray) -> np.ndarray:
+    """Return float64 `(5,)`, the le90 box of least area around `(P, 2)` xy points; sides may be 0.
+
+    One of its sides lies on a side of the convex hull (Freeman and Shapira, 1975).
+
+    Raises:
+        ValueError: there is no point, or one is not finite.
+    """
+    points = np.asarray(points, np.float64).reshape(-1, 2)
+    if not len(points) or not np.isfinite(points).all():
+        raise ValueError(f"no rectangle is around {len(points)} points, or around points that are not finite.")
+    origin = points.mean(0)
+    hull = _hull(points - origin)
+    sides = np.roll(hull, -1, 0) - hull
+    angles = np.arctan2(sides[:, 1], sides[:, 0])
+    axes = np.stack([np.cos(angles), np.sin(angles)], -1)
+    along, across = hull @ axes.T, hull @ (axes[:, ::-1] * [-1, 1]).T
+    low, high = np.stack([along.min(0), across.min(0)]), np.stack([along.max(0), across.max(0)])
+    best = int(np.argmin(np.prod(high - low, 0)))
+    (w, h), (u, v), (cos, sin) = (high - low)[:, best], (high + low)[:, best] / 2, axes[best]
+    centre = origin + np.array([u * cos - v * sin, u * sin + v * cos])
+    box = [*centre, w, h, angles[best]]
+    return normalise(torch.tensor(box, dtype=torch.float64)).numpy()
+
+
+def _hull(points: np.ndarray) -> np.ndarray:
+    """Return the corners of the convex hull in order, at least one (Andrew's monotone chain, 1979)."""
+    rows = sorted(set(map(tuple, points.tolist())))
+    if len(rows) < 3:
+        return np.array(rows)
+    chains = []
+    for ordered in (rows, rows[::-1]):
+        chain: list[tuple[float, float]] = []
+        for x, y in ordered:
+            while len(chain) > 1 and (
+                (chain[-1][0] - chain[-2][0]) * (y - chain[-2][1]) - (chain[-1][1] - chain[-2][1]) * (x - chain[-2][0])
+            ) <= 0:  # fmt: skip
+                chain.pop()
+            chain.append((x, y))
+        chains += chain[:-1]
+    return np.array(chains)
+
+
+def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Return float32 `(N, M)`, intersection over union of `(N, 5)` and `(M, 5)` oriented boxes; no gradient.
+
+    Exact but for rounding: rectangles are clipped in float64. Boxes without area overlap with nothing.
+
+    Raises:
+        ValueError: a box is not finite or has a negative side.
+    """
+    a, b = _checked(a), _checked(b)
+    found = torch.zeros(len(a), len(b), device=a.device)
+    for rows, columns in _near(a, b):
+        found[rows, columns] = _iou_pairs(a[rows], b[columns]).float()
+    return found
+
+
+def rotated_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """Return int64 indices of the boxes to keep, best score first: each drops worse ones of its class it overlaps.
+
+    Args:
+        boxes: `(N, 5)` oriented.
+        scores: `(N,)`; of equal scores the first box wins.
+        labels: `(N,)` whole numbers; boxes of different ones do not meet.
+        iou_threshold: boxes that overlap by more than this are the same object.
+
+    Raises:
+        ValueError: a box is not finite or has a negative side.
+    """
+    order = torch.argsort(scores, descending=True, stable=True)
+    ordered, classes = _checked(boxes)[order], labels[order]
+    drops: list[np.ndarray] = []
+    for rows, columns in _near(ordered, None, classes):
+        over = _iou_pairs(ordered[rows], ordered[columns]) > iou_threshold
+        drops.append(torch.stack([rows[over], columns[over]]).cpu().numpy())
+    better, worse = np.concatenate(drops, 1) if drops else np.empty((2, 0), np.int64)
+    starts = np.searchsorted(better, np.arange(len(boxes) + 1))
+    keep = np.ones(len(boxes), bool)
+    for n in range(len(boxes)):
+        if keep[n]:
+            keep[worse[starts[n] : starts[n + 1]]] = False
+    return order[torch.from_numpy(keep).to(order.device)]
+
+
+def _checked(boxes: Tensor) -> Tensor:
+    boxes = boxes.detach().double().reshape(-1, 5)
+    if not (boxes.isfinite().all() and (boxes[:, 2:4] >= 0).all()):
+        raise ValueError("oriented boxes must be finite and have sides of at least 0 pixels.")
+    return boxes
+
+
+def _near(a: Tensor, b: Tensor | None, classes: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield index pairs, ordered by the first, whose horizontal bounds overlap.
+
+    Without `b`, pairs of `a` with itself, the first index the smaller one; with `classes`, only pairs of one class.
+    """
+    bounds = around(a)
+    others = bounds if b is None else around(b)
+    step = max(1, _CELLS // max(len(others), 1))
+    for start in range(0, len(a), step):
+        mine, skipped = bounds[start : start + step, None], start if b is None else 0
+        theirs = others[None, skipped:]
+        meets = (mine[..., 0] < theirs[..., 2]) & (theirs[..., 0] < mine[..., 2])
+        meets &= (mine[..., 1] < theirs[..., 3]) & (theirs[..., 1] < mine[..., 3])
+        if classes is not None:
+            meets &= classes[start : start + step, None] == classes[None, skipped:]
+        rows, columns = (meets.triu(1) if b is None else meets).nonzero(as_tuple=True)
+        count = _PAIRS.get(a.device.type, 2**20)
+        yield from zip((rows + start).split(count), (columns + skipped).split(count), strict=True)
+
+
+def _iou_pairs(a: Tensor, b: Tensor) -> Tensor:
+    """Return `(P,)` of the n-th of `(P, 5)` and `(P, 5)`.
+
+    The common area is an integral over the border of a, seen from b, whose sides then lie along the axes: each edge of
+    a covers the area between itself and b's lower side, cut to b. Each step is a clamp or a sum, so nothing jumps where
+    corners touch or edges coincide.
+    """
+    _, _, half_w, half_h, turn = b.unbind(-1)
+    dx, dy = a[:, 0] - b[:, 0], a[:, 1] - b[:, 1]
+    cos, sin = turn.cos(), turn.sin()
+    moved = torch.stack([dx * cos + dy * sin, dy * cos - dx * sin, a[:, 2], a[:, 3], a[:, 4] - turn], -1)
+    x, y = corners(moved).permute(2, 1, 0).contiguous()  # (4, P) each
+    half_w, half_h = half_w / 2, half_h / 2
+    next_x, next_y = x.roll(-1, 0), y.roll(-1, 0)
+    run, rise = next_x - x, next_y - y
+    left, right = (torch.maximum(torch.minimum(end, half_w), -half_w) for end in (x, next_x))
+    run = torch.where(run == 0, 1.0, run)  # an upright edge covers nothing, whatever its height
+    first, last = y + rise * ((left - x) / run).clamp(0, 1), y + rise * ((right - x) / run).clamp(0, 1)
+    low, high = torch.minimum(first, last) + half_h, torch.maximum(first, last) + half_h
+    height = 2 * half_h
+    cut_low, cut_high = torch.minimum(low.clamp(min=0), height), torch.minimum(high.clamp(min=0), height)
+    span = high - low
+    # Mean of a height that goes from low to high, cut to 0..height: the sloping part, and the part that is cut off.
+    sloping = (cut_high - cut_low) * (cut_low + cut_high) / 2
+    full = height * (high - torch.maximum(low, height)).clamp(min=0)
+    mean = torch.where(span > 0, (sloping + full) / torch.where(span > 0, span, 1.0), cut_low)
+    inter = ((left - right) * mean).sum(0).clamp(min=0)
+    area_a, area_b = a[:, 2] * a[:, 3], b[:, 2] * b[:, 3]
+    inter = torch.minimum(inter, torch.minimum(area_a, area_b))
+    union = area_a + area_b - inter
+    return torch.where(union > 0, inter / torch.where(union > 0, union, 1.0), 0.0)
