@@ -5,8 +5,9 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
+import numpy as np
 from pydantic import ValidationError
 
 from lhrs import registry
@@ -22,6 +23,16 @@ UNSTATED = "unstated"
 """Licence of samples whose format has no place for one."""
 
 RowT = TypeVar("RowT")
+
+
+class Outline(NamedTuple):
+    """An object on the first image of a sample, as closely as the data set draws it."""
+
+    label: str
+    points: np.ndarray
+    """float64 `(P, 2)`, xy pixels of the original image: a polygon, in any direction; of several parts all points."""
+    difficult: bool = False
+    """The data set excuses those who do not find it."""
 
 
 class Dataset(Sequence[Sample], ABC):
@@ -62,6 +73,15 @@ class Dataset(Sequence[Sample], ABC):
         Raises:
             DataError: Its annotation is broken.
         """
+
+    def outlines(self, index: int) -> list[Outline]:
+        """Return the objects of sample `index`, groups left out; the corners of boxes where there is nothing closer.
+
+        Raises:
+            DataError: Its annotation is broken.
+        """
+        boxes = [box for box in self[index].boxes if not box.crowd]
+        return [Outline(box.label, rectangle(box.xyxy)) for box in boxes]
 
     @classmethod
     @abstractmethod
@@ -122,6 +142,12 @@ def guess_reader(root: Path) -> str:
     if fitting:
         raise ConfigError(f"{root} looks like several formats: choose with --reader one of {', '.join(fitting)}.")
     raise ConfigError(f"cannot tell the format of {root}: choose with --reader one of {', '.join(readers)}.")
+
+
+def rectangle(xyxy: Sequence[float]) -> np.ndarray:
+    """Return the corners float64 `(4, 2)` of a box."""
+    x1, y1, x2, y2 = xyxy
+    return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
 
 
 def question_and_answer(question: str, answer: str) -> list[Turn]:

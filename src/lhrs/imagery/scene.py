@@ -1,5 +1,6 @@
 """Whole scenes, read window by window at a chosen ground sampling distance, always scaled alike."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,8 +149,9 @@ def _formed(values: np.ndarray, mask: np.ndarray, formula: Formula) -> tuple[np.
 
 
 def open_scene(
-    files: Sequence[str | Path], num_bands: int | None = None, sensor: str | None = None, view: str | None = None
-) -> Scene:
+    files: Sequence[str | Path], num_bands: int | None = None, sensor: str | None = None, view: str | None = None,
+    located: bool = True,
+) -> Scene:  # fmt: skip
     """Look at one raster, or at three of the same extent that hold red, green and blue.
 
     Args:
@@ -158,6 +160,7 @@ def open_scene(
         sensor: of one raster, see `lhrs.imagery.sensors`; None recognises it by the names of its bands. Where it is not
             known, three bands are chosen as `lhrs ask` does, and stretched over the whole scene.
         view: of the sensor; None is its first.
+        located: refuse what is not georeferenced; else its `crs` is empty and its `gsd_m` NaN.
 
     Raises:
         ConfigError: there is no such sensor or view.
@@ -166,7 +169,8 @@ def open_scene(
     names = tuple(str(file) for file in files)
     with rasterio.Env(), opened(names[0]) as dataset:
         georeference, gsd_m = locate(dataset)
-        if georeference is None or gsd_m is None or georeference.transform is None:
+        placed = georeference is not None and gsd_m is not None and georeference.transform is not None
+        if located and not placed:
             raise DataError(f"{names[0]} is not georeferenced by an affine transform: nobody knows where it lies.")
         if len(names) == 1:
             look = _look(names[0], dataset.count, dataset.descriptions, dataset.dtypes[0], sensor, view)
@@ -178,7 +182,8 @@ def open_scene(
         bounds = dataset.bounds
         made = Scene(
             names, tuple(bands), num_bands or len(names), dataset.width, dataset.height,
-            dataset.crs.to_string(), tuple(dataset.transform)[:6], gsd_m, look,
+            dataset.crs.to_string() if dataset.crs else "", tuple(dataset.transform)[:6],
+            math.nan if gsd_m is None else gsd_m, look,
         )  # fmt: skip
     for name in names[1:]:
         with rasterio.Env(), opened(name) as dataset:

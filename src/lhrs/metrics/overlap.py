@@ -108,8 +108,6 @@ def average_precision(
         points: recalls that are looked at; 11 is VOC 2007's, 0 is the area under the curve (VOC 2010 and later).
     """
     total = sum(len(a) for a in answers)
-    if not total:
-        return float("nan")
     scores, hits = [], []
     for (boxes, confidence), truth in zip(predictions, answers, strict=True):
         order = np.argsort(-np.asarray(confidence, float), kind="stable")
@@ -121,10 +119,22 @@ def average_precision(
             scores.append(score)
             if len(able):
                 free[able[np.argmax(row[able])]] = False
-    if not scores:
+    return area_under(np.array(scores), np.array(hits, bool), total, points)
+
+
+def area_under(scores: np.ndarray, hits: np.ndarray, total: int, points: int) -> float:
+    """Return average precision from `(K,)` scores and whether each was a hit; NaN without any object.
+
+    Args:
+        total: objects that could be hit.
+        points: see `average_precision`.
+    """
+    if not total:
+        return float("nan")
+    if not len(scores):
         return 0.0
-    order = np.argsort(-np.array(scores), kind="stable")
-    true = np.cumsum(np.array(hits)[order])
+    order = np.argsort(-scores, kind="stable")
+    true = np.cumsum(hits[order])
     recall, precision = true / total, true / np.arange(1, len(true) + 1)
     ceiling = np.maximum.accumulate(precision[::-1])[::-1]
     if points:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lhrs.boxes import xywh_to_xyxy
-from lhrs.data.dataset import UNSTATED, Dataset, keep_split, read_json
+from lhrs.data.dataset import UNSTATED, Dataset, Outline, keep_split, read_json, rectangle
 from lhrs.errors import DataError
 from lhrs.schema import Box, Sample
 
@@ -62,6 +62,22 @@ class CocoBoxes(Dataset):
             licence=self._licences.get(image.get("license"), self.licence),
             split=split,
         )
+
+    def outlines(self, index: int) -> list[Outline]:
+        """Return the polygons; the corners of boxes where there is none, or a mask of pixels."""
+        found = []
+        for annotation in self._boxes.get(self._images[index][0][0], []):
+            box, parts = self._box(annotation), annotation.get("segmentation")
+            try:
+                polygon = isinstance(parts, list) and any(parts)
+                points = np.concatenate([np.array(p, np.float64).reshape(-1, 2) for p in parts]) if polygon else None
+                if points is not None and not np.isfinite(points).all():
+                    raise ValueError("a point is not finite")
+            except (TypeError, ValueError) as error:
+                raise DataError(f"{self._path}: outline of {annotation.get('id')} is broken, {error!r}.") from None
+            if not box.crowd:
+                found.append(Outline(box.label, rectangle(box.xyxy) if points is None else points))
+        return found
 
     @classmethod
     def fits(cls, root: Path) -> bool:

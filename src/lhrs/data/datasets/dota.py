@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lhrs.data.dataset import Dataset, keep_split
+from lhrs.data.dataset import Dataset, Outline, keep_split
 from lhrs.errors import DataError
 from lhrs.imagery.open import IMAGE_SUFFIXES
 from lhrs.schema import Box, Sample
@@ -15,7 +15,7 @@ _SPLITS = ("train", "val", "test")
 
 
 class Dota(Dataset):
-    """One sample per image; boxes are those around the quadrangles. Difficult objects are kept.
+    """One sample per image; boxes are those around the quadrangles, outlines they themselves. Difficult ones are kept.
 
     Lines are `x1 y1 x2 y2 x3 y3 x4 y4 class difficult`; `imagesource:` and `gsd:` may stand above.
     """
@@ -35,11 +35,19 @@ class Dota(Dataset):
         return len(self._rows)
 
     def read(self, index: int) -> Sample:
-        split, image, labels = self._rows[index]
+        split, image, _ = self._rows[index]
+        boxes = [
+            Box(label=o.label, xyxy=tuple([*o.points.min(0).tolist(), *o.points.max(0).tolist()]))
+            for o in self.outlines(index)
+        ]  # fmt: skip
         return Sample(
-            id=f"dota/{split or ''}{'/' if split else ''}{image.stem}", images=[str(image)], boxes=_read(labels),
+            id=f"dota/{split or ''}{'/' if split else ''}{image.stem}", images=[str(image)], boxes=boxes,
             source="dota", licence=self.licence, split=split,
         )  # fmt: skip
+
+    def outlines(self, index: int) -> list[Outline]:
+        """Return the quadrangles."""
+        return _read(self._rows[index][2])
 
     @classmethod
     def fits(cls, root: Path) -> bool:
@@ -71,17 +79,18 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     return found
 
 
-def _read(path: Path) -> list[Box]:
-    boxes = []
+def _read(path: Path) -> list[Outline]:
+    found = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         fields = line.split()
         if not fields or fields[0].startswith(("imagesource", "gsd")):
             continue
         try:
             corners = np.array(fields[:8], float).reshape(4, 2)
-            label = fields[8]
+            label, difficult = fields[8], fields[9:10] == ["1"]
         except (ValueError, IndexError):
             raise DataError(f"{path}:{number}: not eight numbers and a class: {line[:80]!r}.") from None
-        low, high = corners.min(0).tolist(), corners.max(0).tolist()
-        boxes.append(Box(label=label, xyxy=(low[0], low[1], high[0], high[1])))
-    return boxes
+        if not np.isfinite(corners).all():
+            raise DataError(f"{path}:{number}: a corner is not a finite number: {line[:80]!r}.")
+        found.append(Outline(label, corners, difficult))
+    return found

@@ -1,0 +1,213 @@
+"""Scenes larger than a detector sees: cut into tiles, put together again, and DOTA's files of results.
+
+Tiles of 1024 pixels that overlap by 200, merged by suppression at 0.1, as the DOTA development kit and its users do.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from lhrs.data.dataset import Dataset, Outline
+from lhrs.downstream.detect.rotated import from_horizontal, rotated_iou, rotated_nms, smallest_rectangle
+from lhrs.errors import DataError
+from lhrs.files import new_folder, write_file
+from lhrs.imagery.scene import Scene, open_scene
+from lhrs.metrics.detection import Detected
+from lhrs.metrics.overlap import oriented_corners
+
+TILE, GAP = 1024, 200
+MERGE_IOU = 0.1
+_LEAST_INSIDE = 0.7
+"""Share of an object's area that must lie on a tile for the tile to show it."""
+_PREFIX = "Task1_"
+
+
+def tile_corners(width: int, height: int, tile: int = TILE, gap: int = GAP) -> list[tuple[int, int]]:
+    """Return (left, top) of the tiles that cover an image, row by row; the last ones end where the image ends.
+
+    Args:
+        width: of the image in pixels.
+        height: of the image in pixels.
+        tile: side of a tile; a smaller image has one tile that reaches beyond it.
+        gap: pixels that neighbours have in common, at least.
+    """
+
+    def starts(length: int) -> list[int]:
+        count = max(1, math.ceil((length - gap) / (tile - gap)))
+        return [max(0, min(n * (tile - gap), length - tile)) for n in range(count)]
+
+    return [(left, top) for top in starts(height) for left in starts(width)]
+
+
+def tiles(scene: Scene, tile: int = TILE, gap: int = GAP) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield (left, top, pixels) with uint8 `(tile, tile, 3)` of a scene, black beyond it; only a tile is in memory.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    for left, top in tile_corners(scene.width, scene.height, tile, gap):
+        yield left, top, scene.read((left, top, tile, tile))[0]
+
+
+def merge(
+    parts: Iterable[tuple[int, int, dict[str, Tensor]]], columns: int, iou: float = MERGE_IOU
+) -> dict[str, Tensor]:
+    """Return the detections of a scene from those of its tiles, best first, in pixels of the scene.
+
+    Args:
+        parts: left, top and the detections of each tile.
+        columns: 5 for oriented boxes, 4 for xyxy.
+        iou: overlap beyond which two detections of a class are one.
+    """
+    boxes, scores, labels = [torch.zeros(0, columns)], [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
+    for left, top, found in parts:
+        shift = torch.tensor([left, top, 0, 0, 0] if columns == 5 else [left, top, left, top], dtype=torch.float32)
+        boxes.append(found["boxes"].float().cpu() + shift)
+        scores.append(found["scores"].float().cpu())
+        labels.append(found["labels"].cpu())
+    every, score, label = torch.cat(boxes), torch.cat(scores), torch.cat(labels)
+    keep = (rotated_nms if columns == 5 else batched_nms)(every, score, label, iou)
+    return {"boxes": every[keep], "scores": score[keep], "labels": label[keep]}
+
+
+@torch.no_grad()
+def detect(
+    model: nn.Module, file: str | Path, prepare: Callable[[np.ndarray], Tensor], columns: int = 5, tile: int = TILE,
+    gap: int = GAP, batch: int = 4,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Return what a detector finds on an image of any size, in its pixels; see `merge`.
+
+    Args:
+        model: called with `(B, 3, tile, tile)`, as `OrientedRCNN`.
+        file: picture or raster, with or without georeference.
+        prepare: uint8 `(H, W, 3)` to normalised `(3, H, W)`.
+        columns: 5 for oriented boxes, 4 for xyxy.
+        tile: pixels a side that the model sees.
+        gap: pixels that neighbouring tiles have in common.
+        batch: tiles at once.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    found: list[tuple[int, int, dict[str, Tensor]]] = []
+    waiting: list[tuple[int, int, np.ndarray]] = []
+
+    def flush() -> None:
+        if waiting:
+            outputs = model(torch.stack([prepare(pixels) for *_, pixels in waiting]).to(device))
+            found.extend((left, top, out) for (left, top, _), out in zip(waiting, outputs, strict=True))
+            waiting.clear()
+
+    for one in tiles(open_scene([file], located=False), tile, gap):
+        waiting.append(one)
+        if len(waiting) == batch:
+            flush()
+    flush()
+    return merge(found, columns)
+
+
+def cut(reader: Dataset, out: Path, tile: int = TILE, gap: int = GAP) -> int:
+    """Write the tiles of images that show objects as a folder in DOTA's layout, and return how many there are.
+
+    An object belongs to a tile that holds 0.7 of it, as in DOTA's usual splits. Spaces in names become hyphens.
+
+    Args:
+        reader: images with outlines, of any size.
+        out: a new folder; what is there already is replaced.
+        tile: pixels a side.
+        gap: pixels that neighbouring tiles have in common.
+
+    Raises:
+        DataError: an image or its outlines cannot be read.
+    """
+    from PIL import Image
+
+    count = 0
+    with new_folder(out) as part:
+        (part / "images").mkdir()
+        (part / "labelTxt").mkdir()
+        for index in range(len(reader)):
+            file, objects = Path(reader[index].images[0]), reader.outlines(index)
+            for left, top, pixels in tiles(open_scene([file], located=False), tile, gap):
+                kept = _on_tile(objects, left, top, tile)
+                if not kept:
+                    continue
+                name = f"{index:06d}_{file.stem}__{left}_{top}"
+                Image.fromarray(pixels).save(part / "images" / f"{name}.png")
+                lines = [_line(o.points - [left, top], o.label, o.difficult) for o in kept]
+                write_file(part / "labelTxt" / f"{name}.txt", "".join(lines))
+                count += 1
+        if not count:
+            raise DataError(f"{reader.root} has no image with objects.")
+    return count
+
+
+def _on_tile(objects: Sequence[Outline], left: int, top: int, tile: int) -> list[Outline]:
+    """Return the objects that a tile shows enough of."""
+    if not objects:
+        return []
+    boxes = torch.from_numpy(np.stack([smallest_rectangle(o.points) for o in objects]))
+    window = from_horizontal(torch.tensor([[left, top, left + tile, top + tile]], dtype=torch.float64))
+    overlap = rotated_iou(boxes, window)[:, 0].double()
+    area = boxes[:, 2] * boxes[:, 3]
+    inside = overlap * (area + tile**2) / (1 + overlap) / area.clamp(min=1e-9)  # intersection by area
+    return [o for o, share in zip(objects, inside.tolist(), strict=True) if share >= _LEAST_INSIDE]
+
+
+def _line(points: np.ndarray, label: str, difficult: bool) -> str:
+    corners = points if len(points) == 4 else oriented_corners(smallest_rectangle(points))[0]
+    return f"{' '.join(f'{v:.1f}' for v in corners.ravel())} {label.replace(' ', '-')} {int(difficult)}\n"
+
+
+def write_results(folder: Path, found: Mapping[str, Detected], classes: Sequence[str]) -> None:
+    """Write DOTA's submission: `Task1_<class>.txt` for every class, a line `image score x1 y1 ... x4 y4` per box.
+
+    Args:
+        folder: replaced if it exists.
+        found: by the image's name without suffix, in pixels of the image.
+        classes: names in the order of labels.
+    """
+    with new_folder(folder) as part:
+        for number, name in enumerate(classes):
+            lines = [
+                f"{image} {score:.6f} {' '.join(f'{v:.2f}' for v in corners.ravel())}\n"
+                for image, one in found.items()
+                for corners, score, label in zip(one.corners, one.scores, one.labels, strict=True)
+                if label == number
+            ]
+            write_file(part / f"{_PREFIX}{name}.txt", "".join(lines))
+
+
+def read_results(folder: Path, classes: Sequence[str]) -> dict[str, Detected]:
+    """Return detections by image from files as `write_results` writes them.
+
+    Raises:
+        DataError: a class's file is missing, or a line is not a name and nine finite numbers.
+    """
+    rows: dict[str, list[tuple[np.ndarray, float, int]]] = {}
+    for number, name in enumerate(classes):
+        path = folder / f"{_PREFIX}{name}.txt"
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        for at, line in enumerate(filter(str.strip, lines), 1):
+            image, *fields = line.split()
+            try:
+                values = np.array(fields, float)
+            except ValueError:
+                values = np.empty(0)
+            if len(values) != 9 or not np.isfinite(values).all():
+                raise DataError(f"{path}:{at}: not an image's name and nine numbers: {line[:80]!r}.")
+            rows.setdefault(image, []).append((values[1:].reshape(4, 2), float(values[0]), number))
+    return {
+        image: Detected(np.stack(corners), np.array(scores), np.array(labels))
+        for image, (corners, scores, labels) in ((image, zip(*found, strict=True)) for image, found in rows.items())
+    }

@@ -1,0 +1,106 @@
+"""Mean average precision of detectors as PASCAL VOC and DOTA score it; any boxes, given by their corners, in pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from lhrs.metrics.overlap import area_under, polygon_iou_pairs
+
+
+class Detected(NamedTuple):
+    """What was found on one image."""
+
+    corners: np.ndarray
+    """float `(K, 4, 2)` xy."""
+    scores: np.ndarray
+    labels: np.ndarray
+    """int `(K,)`, from 0."""
+
+
+class Objects(NamedTuple):
+    """What is on one image."""
+
+    corners: np.ndarray
+    """float `(M, 4, 2)` xy."""
+    labels: np.ndarray
+    difficult: np.ndarray | None = None
+    """bool `(M,)`: finding it neither counts nor harms; None: none is."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Average precision of each class."""
+
+    by_class: np.ndarray
+    """float64 `(num_classes,)`; NaN where there is no object that counts."""
+
+    @property
+    def mean(self) -> float:
+        """Over the classes that have objects."""
+        known = self.by_class[~np.isnan(self.by_class)]
+        return float(known.mean()) if len(known) else float("nan")
+
+
+def mean_average_precision(
+    found: Sequence[Detected], truth: Sequence[Objects], num_classes: int, threshold: float = 0.5, points: int = 0
+) -> Precision:
+    """Score detections on images by the rules of VOC's and DOTA's own kits.
+
+    A detection meets the object of its class that it overlaps most, taken or not. It is a hit if they overlap by more
+    than the threshold and no better one met it before; if the object is difficult, it does not count.
+
+    Args:
+        found: of each image, in any order.
+        truth: of each image.
+        num_classes: labels are below.
+        threshold: overlap that must be exceeded.
+        points: 0 is the area under the curve (VOC 2012), 11 the mean at eleven recalls (VOC 2007, DOTA's server).
+    """
+    scores: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
+    hits: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
+    totals = np.zeros(num_classes, int)
+    for one, objects in zip(found, truth, strict=True):
+        difficult = np.zeros(len(objects.labels), bool) if objects.difficult is None else objects.difficult
+        totals += np.bincount(np.asarray(objects.labels, int)[~difficult], minlength=num_classes)
+        for label in np.unique(one.labels):
+            mine, theirs = one.labels == label, objects.labels == label
+            score, hit = _match(
+                one.corners[mine], one.scores[mine], objects.corners[theirs], difficult[theirs], threshold
+            )
+            scores[label].append(score)
+            hits[label].append(hit)
+    return Precision(
+        np.array([
+            area_under(np.concatenate(s or [np.empty(0)]), np.concatenate(h or [np.empty(0, bool)]), total, points)
+            for s, h, total in zip(scores, hits, totals.tolist(), strict=True)
+        ])
+    )  # fmt: skip
+
+
+def _match(
+    corners: np.ndarray, scores: np.ndarray, objects: np.ndarray, difficult: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores and bool hits of the detections that count."""
+    order = np.argsort(-np.asarray(scores, float), kind="stable")
+    overlap = _overlaps(corners[order], objects)
+    taken = np.zeros(len(objects), bool)
+    counts, hits = np.ones(len(order), bool), np.zeros(len(order), bool)
+    for n, row in enumerate(overlap):
+        best = int(row.argmax()) if len(row) else -1
+        if best < 0 or not row[best] > threshold:
+            continue
+        counts[n], hits[n] = not difficult[best], not taken[best]
+        taken[best] = True
+    return np.asarray(scores, float)[order][counts], hits[counts]
+
+
+def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return float64 `(N, M)`; only pairs whose bounds meet are clipped."""
+    found = np.zeros((len(a), len(b)))
+    low_a, high_a, low_b, high_b = a.min(1), a.max(1), b.min(1), b.max(1)
+    meets = ((low_a[:, None] < high_b[None]) & (low_b[None] < high_a[:, None])).all(-1)
+    rows, columns = meets.nonzero()
+    found[rows, columns] = polygon_iou_pairs(a[rows], b[columns])
+    return found
