@@ -125,6 +125,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     labels, scores = torch.arange(90) % 3, torch.rand(90, generator=torch.Generator().manual_seed(1))
     whole, kept = rotated_iou(a, b), rotated_nms(a, scores, labels, 0.2)
     monkeypatch.setattr("lhrs.downstream.detect.rotated._CELLS", 500)
+    monkeypatch.setattr("lhrs.downstream.detect.rotated._BLOCK", 7)
     monkeypatch.setitem(rotated_iou.__globals__["_PAIRS"], "cpu", 17)
     assert torch.equal(whole, rotated_iou(a, b))
     assert torch.equal(kept, rotated_nms(a, scores, labels, 0.2))

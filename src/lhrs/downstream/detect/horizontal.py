@@ -10,7 +10,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign
 
-from lhrs.downstream.detect.pyramid import STRIDES, Pyramid
+from lhrs.downstream.detect.pyramid import STRIDES, FeaturePyramid
 
 
 class HorizontalRCNN(nn.Module):
@@ -20,7 +20,7 @@ class HorizontalRCNN(nn.Module):
         backbone: `(B, C, H, W)` normalised pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
         num_classes: without background.
         width: channels of the pyramid.
-        fixed_norm: see `Pyramid`.
+        fixed_norm: see `FeaturePyramid`.
         anchor_scale: sides of a square anchor, in cells of its map.
         **settings: of `torchvision.models.detection.FasterRCNN`, such as `box_nms_thresh`.
     """
@@ -31,7 +31,7 @@ class HorizontalRCNN(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.num_classes = num_classes
-        self.pyramid = Pyramid(backbone, width, fixed_norm)
+        self.pyramid = FeaturePyramid(backbone, width, fixed_norm)
         anchors = AnchorGenerator(tuple((s * anchor_scale,) for s in STRIDES), ((0.5, 1.0, 2.0),) * len(STRIDES))
         pool = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
         made = FasterRCNN(

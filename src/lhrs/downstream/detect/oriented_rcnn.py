@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lhrs.downstream.detect.align import pyramid_align
 from lhrs.downstream.detect.assign import assign, sample
 from lhrs.downstream.detect.coders import decode_delta, encode_delta
-from lhrs.downstream.detect.pyramid import STRIDES, Pyramid
+from lhrs.downstream.detect.pyramid import STRIDES, FeaturePyramid
 from lhrs.downstream.detect.rotated import rotated_iou, rotated_nms
 from lhrs.downstream.detect.rpn import OrientedRPN
 
@@ -19,6 +19,8 @@ Detections = dict[str, Tensor]
 _SIZE = 7
 _POSITIVE = 0.5
 _POSITIVE_SHARE = 0.25
+_CANDIDATES = 5000
+"""Best boxes of all classes that meet in suppression: a network that has learnt little finds everything everywhere."""
 
 
 class RoIHead(nn.Module):
@@ -87,7 +89,9 @@ class RoIHead(nn.Module):
 
     def _choose(self, boxes: Tensor, scores: Tensor) -> Detections:
         region, label = (scores > self.min_score).nonzero(as_tuple=True)
-        score = scores[region, label]
+        score, best = scores[region, label].sort(descending=True, stable=True)
+        score, best = score[:_CANDIDATES], best[:_CANDIDATES]
+        region, label = region[best], label[best]
         keep = rotated_nms(boxes[region], score, label, self.nms_iou)[: self.detections]
         return {"boxes": boxes[region[keep]], "scores": score[keep], "labels": label[keep]}
 
@@ -99,7 +103,7 @@ class OrientedRCNN(nn.Module):
         backbone: `(B, C, H, W)` normalised pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
         num_classes: without background.
         width: channels of the pyramid.
-        fixed_norm: see `Pyramid`.
+        fixed_norm: see `FeaturePyramid`.
         rpn: settings of `OrientedRPN` that differ from its own.
         head: settings of `RoIHead` that differ from its own.
     """
@@ -110,7 +114,7 @@ class OrientedRCNN(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.num_classes = num_classes
-        self.pyramid = Pyramid(backbone, width, fixed_norm)
+        self.pyramid = FeaturePyramid(backbone, width, fixed_norm)
         self.rpn = OrientedRPN(width, STRIDES, **(rpn or {}))
         self.head = RoIHead(width, num_classes, **(head or {}))
 

@@ -11,7 +11,7 @@ STRIDES = (4, 8, 16, 32, 64)
 """Pixels per cell of the five maps."""
 
 
-class Pyramid(nn.Module):
+class FeaturePyramid(nn.Module):
     """Five maps of one width from a backbone's four.
 
     Args:
@@ -26,7 +26,7 @@ class Pyramid(nn.Module):
         self.backbone, self.out_channels, self.fixed_norm = backbone, width, fixed_norm
         self.fpn = FeaturePyramidNetwork(list(cast(list[int], backbone.channels)), width, LastLevelMaxPool())
 
-    def train(self, mode: bool = True) -> "Pyramid":
+    def train(self, mode: bool = True) -> "FeaturePyramid":
         super().train(mode)
         for part in self.backbone.modules():
             if self.fixed_norm and isinstance(part, nn.modules.batchnorm._BatchNorm):

@@ -14,8 +14,10 @@ from torch import Tensor
 
 _CELLS = 2**22
 """Pairs whose bounds are compared at once: bounds memory to some 100 MB."""
-_PAIRS = {"cpu": 2**14, "cuda": 2**20}
-"""Pairs that are clipped at once: what stays in a core's cache, and what fills a GPU."""
+_PAIRS = {"cpu": 2**16, "cuda": 2**20}
+"""Pairs that are clipped at once: what stays near a core, and what fills a GPU."""
+_BLOCK = 512
+"""Boxes among which suppression decides one by one."""
 
 
 def normalise(boxes: Tensor) -> Tensor:
@@ -109,8 +111,8 @@ def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
     """
     a, b = _checked(a), _checked(b)
     found = torch.zeros(len(a), len(b), device=a.device)
-    for rows, columns in _near(a, b):
-        found[rows, columns] = _iou_pairs(a[rows], b[columns]).float()
+    for rows, columns, overlap in _overlaps(a, b):
+        found[rows, columns] = overlap.float()
     return found
 
 
@@ -128,17 +130,30 @@ def rotated_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: fl
     """
     order = torch.argsort(scores, descending=True, stable=True)
     ordered, classes = _checked(boxes)[order], labels[order]
-    drops: list[np.ndarray] = []
-    for rows, columns in _near(ordered, None, classes):
-        over = _iou_pairs(ordered[rows], ordered[columns]) > iou_threshold
-        drops.append(torch.stack([rows[over], columns[over]]).cpu().numpy())
-    better, worse = np.concatenate(drops, 1) if drops else np.empty((2, 0), np.int64)
-    starts = np.searchsorted(better, np.arange(len(boxes) + 1))
+    kept = []
+    left = torch.arange(len(ordered), device=ordered.device)
+    while len(left):  # the best block decides among itself, then drops others, so that crowds shrink fast
+        block, left = left[:_BLOCK], left[_BLOCK:]
+        block = block[_greedy(ordered[block], classes[block], iou_threshold)]
+        kept.append(block)
+        stays = torch.ones(len(left), dtype=torch.bool, device=left.device)
+        for _, columns, overlap in _overlaps(ordered[block], ordered[left], classes[block], classes[left]):
+            stays[columns[overlap > iou_threshold]] = False
+        left = left[stays]
+    return order[torch.cat(kept)] if kept else order
+
+
+def _greedy(boxes: Tensor, classes: Tensor, iou_threshold: float) -> Tensor:
+    """Return the positions of the boxes to keep among a few, in order."""
+    over = np.zeros((len(boxes), len(boxes)), bool)
+    for rows, columns, overlap in _overlaps(boxes, boxes, classes, classes):
+        hit = overlap > iou_threshold
+        over[rows[hit].cpu().numpy(), columns[hit].cpu().numpy()] = True
     keep = np.ones(len(boxes), bool)
     for n in range(len(boxes)):
         if keep[n]:
-            keep[worse[starts[n] : starts[n + 1]]] = False
-    return order[torch.from_numpy(keep).to(order.device)]
+            keep[n + 1 :] &= ~over[n, n + 1 :]
+    return torch.from_numpy(keep.nonzero()[0]).to(boxes.device)
 
 
 def _checked(boxes: Tensor) -> Tensor:
@@ -148,46 +163,45 @@ def _checked(boxes: Tensor) -> Tensor:
     return boxes
 
 
-def _near(a: Tensor, b: Tensor | None, classes: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield index pairs, ordered by the first, whose horizontal bounds overlap.
-
-    Without `b`, pairs of `a` with itself, the first index the smaller one; with `classes`, only pairs of one class.
-    """
-    bounds = around(a)
-    others = bounds if b is None else around(b)
-    step = max(1, _CELLS // max(len(others), 1))
-    for start in range(0, len(a), step):
-        mine, skipped = bounds[start : start + step, None], start if b is None else 0
-        theirs = others[None, skipped:]
-        meets = (mine[..., 0] < theirs[..., 2]) & (theirs[..., 0] < mine[..., 2])
-        meets &= (mine[..., 1] < theirs[..., 3]) & (theirs[..., 1] < mine[..., 3])
-        if classes is not None:
-            meets &= classes[start : start + step, None] == classes[None, skipped:]
-        rows, columns = (meets.triu(1) if b is None else meets).nonzero(as_tuple=True)
-        count = _PAIRS.get(a.device.type, 2**20)
-        yield from zip((rows + start).split(count), (columns + skipped).split(count), strict=True)
+def _overlaps(
+    a: Tensor, b: Tensor, classes_a: Tensor | None = None, classes_b: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield index pairs whose horizontal bounds meet, of one class if classes are given, and their overlap."""
+    bounds, others = around(a), around(b)
+    turned_a, turned_b = (torch.cat([c[:, :4], c[:, 4:].cos(), c[:, 4:].sin()], 1).T.contiguous() for c in (a, b))
+    step = max(1, _CELLS // max(len(b), 1))
+    for start in range(0, len(a) if len(b) else 0, step):
+        mine = bounds[start : start + step, None]
+        meets = (mine[..., 0] < others[:, 2]) & (others[:, 0] < mine[..., 2])
+        meets &= (mine[..., 1] < others[:, 3]) & (others[:, 1] < mine[..., 3])
+        if classes_a is not None:
+            meets &= classes_a[start : start + step, None] == classes_b
+        for pair in meets.nonzero().split(_PAIRS.get(a.device.type, 2**20)):
+            rows, columns = pair[:, 0] + start, pair[:, 1]
+            yield rows, columns, _iou_pairs(turned_a[:, rows], turned_b[:, columns])
 
 
 def _iou_pairs(a: Tensor, b: Tensor) -> Tensor:
-    """Return `(P,)` of the n-th of `(P, 5)` and `(P, 5)`.
+    """Return `(P,)` of the n-th of `(6, P)` and `(6, P)`: cx, cy, w, h, cosine and sine of the angle.
 
     The common area is an integral over the border of a, seen from b, whose sides then lie along the axes: each edge of
     a covers the area between itself and b's lower side, cut to b. Each step is a clamp or a sum, so nothing jumps where
     corners touch or edges coincide.
     """
-    _, _, half_w, half_h, turn = b.unbind(-1)
-    dx, dy = a[:, 0] - b[:, 0], a[:, 1] - b[:, 1]
-    cos, sin = turn.cos(), turn.sin()
-    moved = torch.stack([dx * cos + dy * sin, dy * cos - dx * sin, a[:, 2], a[:, 3], a[:, 4] - turn], -1)
-    x, y = corners(moved).permute(2, 1, 0).contiguous()  # (4, P) each
-    half_w, half_h = half_w / 2, half_h / 2
+    (x_a, y_a, w, h, cos_a, sin_a), (x_b, y_b, width, height, cos_b, sin_b) = a, b
+    dx, dy = x_a - x_b, y_a - y_b
+    at_x, at_y = dx * cos_b + dy * sin_b, dy * cos_b - dx * sin_b
+    cos, sin = (cos_a * cos_b + sin_a * sin_b) / 2, (sin_a * cos_b - cos_a * sin_b) / 2
+    along_x, along_y, across_x, across_y = w * cos, w * sin, -h * sin, h * cos  # half sides of a
+    x = torch.stack([-along_x - across_x, along_x - across_x, along_x + across_x, across_x - along_x]) + at_x
+    y = torch.stack([-along_y - across_y, along_y - across_y, along_y + across_y, across_y - along_y]) + at_y
+    half_w, half_h = width / 2, height / 2
     next_x, next_y = x.roll(-1, 0), y.roll(-1, 0)
     run, rise = next_x - x, next_y - y
     left, right = (torch.maximum(torch.minimum(end, half_w), -half_w) for end in (x, next_x))
     run = torch.where(run == 0, 1.0, run)  # an upright edge covers nothing, whatever its height
     first, last = y + rise * ((left - x) / run).clamp(0, 1), y + rise * ((right - x) / run).clamp(0, 1)
     low, high = torch.minimum(first, last) + half_h, torch.maximum(first, last) + half_h
-    height = 2 * half_h
     cut_low, cut_high = torch.minimum(low.clamp(min=0), height), torch.minimum(high.clamp(min=0), height)
     span = high - low
     # Mean of a height that goes from low to high, cut to 0..height: the sloping part, and the part that is cut off.
@@ -195,7 +209,7 @@ def _iou_pairs(a: Tensor, b: Tensor) -> Tensor:
     full = height * (high - torch.maximum(low, height)).clamp(min=0)
     mean = torch.where(span > 0, (sloping + full) / torch.where(span > 0, span, 1.0), cut_low)
     inter = ((left - right) * mean).sum(0).clamp(min=0)
-    area_a, area_b = a[:, 2] * a[:, 3], b[:, 2] * b[:, 3]
+    area_a, area_b = w * h, width * height
     inter = torch.minimum(inter, torch.minimum(area_a, area_b))
     union = area_a + area_b - inter
     return torch.where(union > 0, inter / torch.where(union > 0, union, 1.0), 0.0)
