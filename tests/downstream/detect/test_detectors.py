@@ -106,8 +106,14 @@ def test_images_without_objects(kind):
     model = kind(Backbone(), 3, width=16).train()
     pixels = torch.randn(2, 3, 64, 96)
     empty = {"boxes": torch.zeros(0, columns), "labels": torch.zeros(0, dtype=torch.int64)}
-    line = {"boxes": torch.tensor([[30.0, 30, 20, 0, 0][:columns]]), "labels": torch.tensor([0])}  # nobody can learn it
-    loss = sum(model(pixels, [empty, line]).values())
+    flat = [30.0, 30, 20, 0.5, 0] if kind is OrientedRCNN else [30.0, 30, 50, 30.5]
+    line = {"boxes": torch.tensor([flat]), "labels": torch.tensor([0])}  # under a pixel: nobody can learn it
+    torch.manual_seed(1)
+    without = model(pixels, [empty, empty])
+    torch.manual_seed(1)
+    losses = model(pixels, [empty, line])
+    assert {n: v.item() for n, v in losses.items()} == {n: v.item() for n, v in without.items()}
+    loss = sum(losses.values())
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
