@@ -133,3 +133,26 @@ def test_oriented_boxes_polygons_and_masks(tmp_path):
     found = json.loads(score(write(tmp_path / "s.jsonl", records), "--metric", "grounding", "--json").stdout)
     assert found["mean_iou"] == pytest.approx((1 + 0.5 + 4 / 12 + 0 + 0 + 0 + 1) / 7)
     assert found["unparseable"] == pytest.approx(3 / 7) and found["acc@0.5"] == pytest.approx(3 / 7)
+
+
+def test_detections_are_scored_by_vocs_rules(tmp_path):
+    answer = [{"box": [0, 0, 10, 10], "label": "ship"}, {"box": [20, 0, 30, 10], "label": "ship"},
+              {"box": [5, 5, 4, 4, 0.5], "label": "plane", "difficult": True},
+              {"box": [50, 50, 8, 8, 0], "label": "plane"}]  # fmt: skip
+    prediction = [{"box": [20, 0, 30, 0, 30, 10, 20, 10], "label": "ship", "score": 0.5},
+                  {"box": [40, 40, 44, 44], "label": "ship", "score": 0.9},
+                  {"box": [46, 46, 54, 54], "label": "plane", "score": 0.2},
+                  {"box": [0, 0, 9, 9], "label": "dog", "score": 1}]  # fmt: skip
+    path = write(
+        tmp_path / "d.jsonl", [{"prediction": prediction, "answer": answer}, {"prediction": None, "answer": []}]
+    )
+    found = json.loads(score(path, "--metric", "detection", "--json").stdout)
+    # ships: a false one first, then one of two found: recall 1/2 at precision 1/2; planes: the one that counts
+    assert found["by"] == {"plane": 1, "ship": pytest.approx(0.25)} and found["map50"] == pytest.approx(0.625)
+    assert found["map50_voc07"] == pytest.approx((1 + 6 / 11 / 2) / 2) and found["unknown_labels"] == 1
+    bad = score(
+        write(tmp_path / "e.jsonl", [{"prediction": [], "answer": [{"box": [1], "label": "x"}]}]),
+        "--metric",
+        "detection",
+    )
+    assert bad.returncode == 2 and "Traceback" not in bad.stderr

@@ -9,7 +9,7 @@ import typer
 def score(
     path: Path = typer.Argument(help=".jsonl or .json: records with `prediction` and `answer`."),
     metric: str | None = typer.Option(
-        None, help="vqa, classify, count, choice, grounding, caption, honesty or facts.", show_default=False
+        None, help="vqa, classify, count, choice, grounding, detection, caption, honesty or facts.", show_default=False
     ),
     bench: str | None = typer.Option(
         None,

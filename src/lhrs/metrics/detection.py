@@ -1,12 +1,12 @@
 """Mean average precision of detectors as PASCAL VOC and DOTA score it; any boxes, given by their corners, in pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lhrs.metrics.overlap import area_under, polygon_iou_pairs
+from lhrs.metrics.overlap import area_under, oriented_corners, polygon_iou_pairs
 
 
 class Detected(NamedTuple):
@@ -103,4 +103,49 @@ def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     meets = ((low_a[:, None] < high_b[None]) & (low_b[None] < high_a[:, None])).all(-1)
     rows, columns = meets.nonzero()
     found[rows, columns] = polygon_iou_pairs(a[rows], b[columns])
+    return found
+
+
+def score_detections(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return mean average precision at overlaps of 0.5 and 0.75 by VOC 2012's and by VOC 2007's (DOTA's) rule.
+
+    Args:
+        records: of an image each: `prediction`, a list of `{"box", "label", "score"}`, and `answer`, a list of `{"box",
+            "label"}` with `difficult` where it is. In pixels, a box is xyxy, or cx, cy, width, height, angle in
+            radians, or the eight numbers of its corners.
+
+    Raises:
+        ValueError: a box has another length. KeyError: something is missing.
+    """
+    names = sorted({str(one["label"]) for r in records for one in r["answer"]})
+    known = {name: n for n, name in enumerate(names)}
+    found, truth = [], []
+    for record in records:
+        # What is of no class of the truth is wrong nowhere: it has no class to be scored in.
+        mine = [one for one in record["prediction"] or () if str(one["label"]) in known]
+        labels = [np.array([known[str(one["label"])] for one in some], int) for some in (mine, record["answer"])]
+        found.append(Detected(_corners(mine), np.array([float(one["score"]) for one in mine]), labels[0]))
+        difficult = np.array([bool(one.get("difficult")) for one in record["answer"]], bool)
+        truth.append(Objects(_corners(record["answer"]), labels[1], difficult))
+    at50, at75, voc07 = (
+        mean_average_precision(found, truth, len(names), threshold, points)
+        for threshold, points in ((0.5, 0), (0.75, 0), (0.5, 11))
+    )
+    return {
+        "map50": at50.mean, "map75": at75.mean, "map50_voc07": voc07.mean, "n": len(records),
+        "by": dict(zip(names, at50.by_class.tolist(), strict=True)),
+        "unknown_labels": sum(str(one["label"]) not in known for r in records for one in r["prediction"] or ()),
+    }  # fmt: skip
+
+
+def _corners(objects: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    found = np.empty((len(objects), 4, 2))
+    for n, one in enumerate(objects):
+        box = np.asarray(one["box"], float)
+        if len(box) == 4:
+            found[n] = box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
+        elif len(box) == 5:
+            found[n] = oriented_corners(box)[0]
+        else:
+            found[n] = box.reshape(4, 2)
     return found

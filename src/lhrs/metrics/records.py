@@ -15,6 +15,7 @@ from lhrs.errors import ConfigError, DataError
 from lhrs.metrics import labels
 from lhrs.metrics.captioning import cider, score_captions, tokenize
 from lhrs.metrics.confidence import aurc, ece
+from lhrs.metrics.detection import score_detections
 from lhrs.metrics.honesty import honesty
 from lhrs.metrics.legacy import LEGACY
 from lhrs.metrics.overlap import Grounding, ground
@@ -169,6 +170,10 @@ def _pixel_boxes(text: str) -> np.ndarray:
     return np.array(_FOUR.findall(text), float).reshape(-1, 4)
 
 
+def _detection(records: Sequence[Record], boxes: str) -> dict[str, Any]:
+    return score_detections(records)
+
+
 def _caption(records: Sequence[Record], boxes: str) -> dict[str, Any]:
     return score_captions(*captions_of(records))
 
@@ -185,7 +190,7 @@ def _references(record: Record) -> list[str]:
 
 METRICS: dict[str, Callable[[Sequence[Record], str], dict[str, Any]]] = {
     "vqa": _vqa, "classify": _classify, "count": _count, "choice": _choice, "grounding": _grounding,
-    "caption": _caption, "honesty": _honesty,
+    "caption": _caption, "detection": _detection, "honesty": _honesty,
 }  # fmt: skip
 
 
