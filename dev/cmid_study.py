@@ -37,11 +37,11 @@ from lhrs.cmid.probes import (
     labelled_folder,
     linear_accuracy,
     masked_folder,
-    mean_iou,
 )
 from lhrs.cmid.views import Views, collate, finish, whole
 from lhrs.data.keyed import KeyedSampler, sample_rng, seed_step
 from lhrs.data.windows import Windows
+from lhrs.metrics.segmentation import mean_iou
 from lhrs.training.pretrain import pretrain
 from lhrs.training.pretrain_run import PretrainRun
 from lhrs.training.schedule import make_groups, make_optimizer_of, make_schedule_of

@@ -18,10 +18,10 @@ MAY_IMPORT = {
     "data": BASE | {"imagery", "instruct"},
     "curate": BASE | {"imagery", "data", "align"},
     "models": BASE,
-    "cmid": BASE | {"imagery", "data"},
-    "training": BASE
-    | {"imagery", "instruct", "data", "models", "cmid", "inference"},  # familiarity is fitted where it ships
+    "cmid": BASE | {"imagery", "data", "metrics"},
     "downstream": BASE | {"imagery", "data", "models", "metrics"},
+    # familiarity is fitted where it ships, in training
+    "training": BASE | {"imagery", "instruct", "data", "models", "cmid", "downstream", "inference"},
     "inference": BASE | {"imagery", "models"},  # models only in runtimes/torch, checked below
     "metrics": BASE,
     "serving": BASE | {"imagery", "inference", "scene"},
@@ -36,6 +36,7 @@ MAY_IMPORT = {
         "data",
         "models",
         "cmid",
+        "downstream",
         "training",
         "inference",
         "scene",

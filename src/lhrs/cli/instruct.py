@@ -68,8 +68,8 @@ def _known(path: Path, split: str | None, open_world: bool) -> "list[Known]":
 
     from lhrs.align.records import INDEX, MANIFEST, facts_of, read_index
     from lhrs.data.dataset import guess_reader, open_dataset
-    from lhrs.data.windows import image_shape
     from lhrs.errors import DataError
+    from lhrs.imagery.stack import image_shape
     from lhrs.instruct.known import from_row, from_sample
 
     if (path / INDEX).exists() and (path / MANIFEST).exists():

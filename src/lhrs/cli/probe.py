@@ -1,6 +1,7 @@
 """`lhrs probe`: what a backbone's frozen features are good for, in numbers and pictures."""
 
 import json
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,13 +69,14 @@ def dense(
     patch: Annotated[int, typer.Option("--patch", help="Side of the pieces that are read at once.")] = 128,
 ) -> None:  # fmt: skip
     """Mean IoU of a linear segmenter on the frozen last map."""
-    from lhrs.cmid.probes import dense_confusion, masked_folder, mean_iou
+    from lhrs.cmid.probes import dense_confusion, masked_folder
+    from lhrs.metrics.segmentation import segmentation_scores
 
     probe = _probe(backbone, size, device, random)
     confusion = dense_confusion(probe, masked_folder(train), masked_folder(test), classes, patch)
-    hit, union = confusion.diagonal(), confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
-    _print(mean_iou=mean_iou(confusion), pixels=int(confusion.sum()),
-           **{f"iou_{n}": float(h / max(u, 1)) for n, (h, u) in enumerate(zip(hit, union, strict=True))})  # fmt: skip
+    scores = segmentation_scores(confusion)
+    _print(mean_iou=scores["miou"], pixels=int(confusion.sum()),
+           **{f"iou_{n}": 0.0 if isnan(iou) else iou for n, iou in enumerate(scores["iou"])})  # fmt: skip
 
 
 @app.command("tsne")

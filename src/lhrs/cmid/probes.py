@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lhrs.cmid.backbone import to_map
 from lhrs.errors import DataError
 from lhrs.imagery.open import list_images, open_image
+from lhrs.metrics.segmentation import IGNORE, confusion_matrix
 
 _DECAYS = (1e-5, 1e-4, 1e-3)
 _BATCH = 64
@@ -206,9 +207,7 @@ def dense_confusion(
         features = probe.maps([image])[0].cpu()
         scores = layer((features.flatten(1).T - mean) / std).T.unflatten(1, features.shape[1:])
         guess = F.interpolate(scores[None], label.shape, mode="bilinear")[0].argmax(0).numpy()
-        counted = label < num_classes
-        both = label[counted].astype(np.int64) * num_classes + guess[counted]
-        confusion += np.bincount(both, minlength=num_classes**2).reshape(num_classes, num_classes)
+        confusion += confusion_matrix(np.where(label < num_classes, label, IGNORE), guess, num_classes)
     return confusion
 
 
@@ -226,13 +225,6 @@ def _fit_shares(x: Tensor, shares: Tensor, decay: float = 1e-4) -> nn.Linear:
 
     optimizer.step(closure)
     return layer.requires_grad_(False)
-
-
-def mean_iou(confusion: np.ndarray) -> float:
-    """Return the mean intersection over union of the classes that occur or are guessed."""
-    hit = np.diag(confusion)
-    union = confusion.sum(0) + confusion.sum(1) - hit
-    return float((hit[union > 0] / union[union > 0]).mean())
 
 
 def effective_rank(features: Tensor) -> float:

@@ -17,6 +17,7 @@ from lhrs.data.keyed import Key, sample_rng
 from lhrs.errors import DataError
 from lhrs.imagery.open import IMAGE_SUFFIXES, list_images
 from lhrs.imagery.quiet import ignored
+from lhrs.imagery.stack import image_shape
 
 SHARD_SUFFIX = ".tar"
 
@@ -107,28 +108,6 @@ class Windows:
             for top, bottom in pairwise(tops)
             for left, right in pairwise(lefts)
         ]
-
-
-def image_shape(file: Path) -> tuple[int, int]:
-    """Return rows and columns of an image of any kind without reading its pixels.
-
-    Raises:
-        DataError: it is none.
-    """
-    from PIL import Image
-
-    try:
-        with ignored(Image.DecompressionBombWarning), Image.open(file) as image:
-            return image.height, image.width
-    except (OSError, Image.DecompressionBombError):
-        import rasterio
-        from rasterio.errors import NotGeoreferencedWarning, RasterioError
-
-        try:
-            with ignored(NotGeoreferencedWarning), rasterio.open(file) as dataset:
-                return dataset.height, dataset.width
-        except RasterioError as error:
-            raise DataError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _picture(source: Path | io.BytesIO, file: Path) -> np.ndarray:

@@ -21,6 +21,7 @@ from lhrs.config import Config, load
 from lhrs.errors import MissingExtraError
 from lhrs.training.base import Run, Share
 from lhrs.training.defaults import STAGES
+from lhrs.training.finetune_run import FINETUNE_KINDS, AnyFinetuneRun, FinetuneRun
 from lhrs.training.pretrain_run import PretrainRun
 
 Part = Literal["vision_tower", "bridge", "language_model", "lora"]
@@ -330,12 +331,13 @@ class CurriculumRun(Run):
         return self
 
 
-AnyRun = VisionRun | QuestionsRun | CurriculumRun | PretrainRun
-_KINDS: dict[str, type[VisionRun] | type[QuestionsRun] | type[CurriculumRun] | type[PretrainRun]] = {
+AnyRun = VisionRun | QuestionsRun | CurriculumRun | PretrainRun | AnyFinetuneRun
+_KINDS: dict[str, type[AnyRun]] = {
     "vision": VisionRun,
     "questions": QuestionsRun,
     "curriculum": CurriculumRun,
     "pretrain": PretrainRun,
+    **FINETUNE_KINDS,
 }
 _NEEDED = ("torch", "transformers", "accelerate", "peft", "timm", "safetensors", "tensorboard")
 
@@ -344,7 +346,9 @@ class _Kind(BaseModel):
     """The one key that tells what the others may be."""
 
     model_config = ConfigDict(extra="ignore")
-    kind: Literal["vision", "questions", "curriculum", "pretrain"]
+    kind: Literal[
+        "vision", "questions", "curriculum", "pretrain", "finetune-classify", "finetune-segment", "finetune-change"
+    ]
 
 
 def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> AnyRun:
@@ -375,6 +379,10 @@ def train(run: AnyRun) -> None:
         from lhrs.training.pretrain import pretrain
 
         pretrain(run)
+    elif isinstance(run, FinetuneRun):
+        from lhrs.training.finetune import finetune
+
+        finetune(run)
     elif isinstance(run, VisionRun):
         from lhrs.training.embedded import train_vision
 

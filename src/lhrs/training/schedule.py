@@ -50,17 +50,22 @@ def make_schedule(
 
 
 def make_schedule_of(
-    optimizer: torch.optim.Optimizer, min_lr: float, warmup_steps: int, warmup_start: float, num_steps: int
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """Return a linear warm-up times a cosine over the whole run; every group ends at `min_lr` or stays below it."""
+    optimizer: torch.optim.Optimizer, min_lr: float, warmup_steps: int, warmup_start: float, num_steps: int,
+    linear: bool = False,
+) -> torch.optim.lr_scheduler.LambdaLR:  # fmt: skip
+    """Return a linear warm-up times a cosine over the whole run; every group ends at `min_lr` or stays below it.
+
+    `linear` falls along a line instead of the cosine.
+    """
 
     def factor(lr: float) -> Any:
         floor = min(1.0, min_lr / lr)
 
         def at(step: int) -> float:
             warm = min(1.0, step / max(1, warmup_steps))
-            cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, num_steps))))
-            return (warmup_start + (1 - warmup_start) * warm) * (floor + (1 - floor) * cosine)
+            share = min(1.0, step / max(1, num_steps))
+            left = 1 - share if linear else 0.5 * (1 + math.cos(math.pi * share))
+            return (warmup_start + (1 - warmup_start) * warm) * (floor + (1 - floor) * left)
 
         return at
 

@@ -2,9 +2,9 @@
 
 from lhrs.boxes import parse_boxes
 from lhrs.data.dataset import read_json
-from lhrs.data.windows import image_shape
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
+from lhrs.imagery.stack import image_shape
 
 
 class Rsvg(Benchmark):

@@ -3,9 +3,9 @@
 import re
 from typing import Any
 
-from lhrs.data.windows import image_shape
 from lhrs.evaluation.benchmark import Item
 from lhrs.evaluation.benchmarks._vrsbench import VrsBench
+from lhrs.imagery.stack import image_shape
 
 
 class VrsBenchReferring(VrsBench):

@@ -1,0 +1,92 @@
+"""`lhrs predict`: a finetuned model on images, whole scenes and pairs of dates."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_CLASSES = (".csv", ".geojson")
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model: OUT/model of `lhrs finetune`.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGES...", help="Images or folders of them; for change BEFORE AFTER, two images or two folders."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Classes of scenes: .csv or .geojson. Pixels: a .tif, or a folder for several."),
+    ],
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...; a GPU if there is one.")] = None,
+) -> None:
+    """Write what a model of `lhrs finetune` says about images of any size.
+
+    Classes of pixels and change become a GeoTIFF (COG) with the image's georeference, and beside it a GeoJSON of
+    outlines where the image is georeferenced.
+    """
+    from lhrs.downstream.card import read_card
+    from lhrs.errors import ConfigError, DataError
+    from lhrs.imagery.open import list_images
+
+    task = read_card(model).task
+    if task == "classify":
+        if out.suffix.lower() not in _CLASSES:
+            raise ConfigError(f"--out {out}: classes of scenes are written as {' or '.join(_CLASSES)}.")
+        _classify(model, list_images(images), out, device)
+        return
+    if task == "change":
+        if len(images) != 2:
+            raise ConfigError(f"change needs BEFORE and AFTER, two images or two folders, not {len(images)} paths.")
+        before, after = (list_images([path]) for path in images)
+        if len(before) == len(after) == 1:
+            pairs: list[tuple[Path, ...]] = [(before[0], after[0])]
+        else:
+            other = {path.name: path for path in after}
+            lone = next((path for path in before if path.name not in other), None)
+            if lone is not None:
+                raise DataError(f"{lone} has no image of its name in {images[1]}.")
+            pairs = [(path, other[path.name]) for path in before]
+    else:
+        pairs = [(path,) for path in list_images(images)]
+    is_file = out.suffix.lower() in (".tif", ".tiff")
+    if is_file and len(pairs) > 1:
+        raise ConfigError(f"--out {out} is one file, but there are {len(pairs)} images; name a folder.")
+    targets = [out] if is_file else [out / f"{pair[0].stem}.tif" for pair in pairs]
+    if twice := {t for t in targets if targets.count(t) > 1}:
+        raise ConfigError(f"two images would be written to {sorted(twice)[0]}; give them other names.")
+    _masks(model, pairs, targets, device)
+
+
+def _classify(model: Path, files: list[Path], out: Path, device: str | None) -> None:
+    from lhrs.downstream import load_predictor
+    from lhrs.downstream.write import write_classes_csv, write_classes_geojson
+
+    predictor = load_predictor(model, device)
+    rows = list(zip(files, predictor.classify(files), strict=True))
+    if out.suffix.lower() == ".csv":
+        write_classes_csv(rows, predictor.card.classes, out)
+    else:
+        write_classes_geojson(rows, out)
+    print(out)
+
+
+def _masks(model: Path, pairs: list[tuple[Path, ...]], targets: list[Path], device: str | None) -> None:
+    from lhrs.downstream import load_predictor
+    from lhrs.downstream.write import write_mask, write_outlines
+
+    predictor: Any = load_predictor(model, device)
+    for pair, target in zip(pairs, targets, strict=True):
+        stacks = predictor.stacks(*pair)
+        write_mask(predictor, stacks, target)
+        print(target)
+        where = stacks[0].georeference
+        if where is None:
+            print(f"{pair[0]} is not georeferenced: no outlines.", file=sys.stderr)
+        else:
+            outlines = target.with_suffix(".geojson")
+            write_outlines(target, where, predictor.card.classes, outlines)
+            print(outlines)

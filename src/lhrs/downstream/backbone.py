@@ -1,0 +1,211 @@
+"""Any backbone of timm, or a folder that `lhrs pretrain` wrote, as one map or as four at strides 4, 8, 16 and 32."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch.nn.functional as F
+from timm.layers import LayerNorm2d
+from timm.models import adapt_input_conv
+from torch import Tensor, nn
+
+from lhrs.errors import CheckpointError, ConfigError
+
+STRIDES = (4, 8, 16, 32)
+_ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+"""How families of timm say that images may have another size than the one they are built for."""
+_PYRAMID_WIDTH = 256
+
+
+class Encoder(nn.Module):
+    """A backbone without its head, for images of any size.
+
+    Args:
+        name: timm's, or a folder with `config.json` and `model.safetensors`.
+        in_chans: bands; a first layer made for three is spread over another number.
+        args: further arguments of `timm.create_model`, such as `drop_path_rate`.
+        pretrained: with a name: timm's weights instead of random ones.
+
+    Raises:
+        ConfigError: timm has no such backbone, or cannot build it like this.
+        CheckpointError: the folder's weights are broken or do not fit.
+    """
+
+    def __init__(
+        self, name: str, in_chans: int = 3, args: dict[str, Any] | None = None, pretrained: bool = False
+    ) -> None:
+        super().__init__()
+        state, found = _read_folder(Path(name)) if Path(name).is_dir() else (None, {})
+        architecture = found.get("architecture", name)
+        args = {k: v for k, v in {**found.get("model_args", {}), **(args or {})}.items() if k != "in_chans"}
+        self.settings = {"name": architecture, "in_chans": in_chans, "args": args}
+        """What builds this encoder again, without the folder."""
+        self.model = _create(architecture, in_chans, args, pretrained)
+        if state is not None:
+            _load(self.model, state, in_chans, name)
+        cfg = found.get("pretrained_cfg") or (cast(Any, self.model).pretrained_cfg if pretrained else {})
+        self.mean, self.std = cfg.get("mean"), cfg.get("std")
+        """Per band, of numbers in [0, 1], of the images that it has seen; None if it has seen none."""
+        info = cast(Any, self.model.feature_info)
+        info = info if isinstance(info, list) else info.info
+        reductions = [int(level["reduction"]) for level in info]
+        self.plain = len(set(reductions)) == 1
+        """A ViT, whose maps all have one stride."""
+        first = len(info) - 1 if self.plain else max(len(info) - 4, 0)
+        self.taken = list(range(first, len(info)))
+        self.strides = tuple(reductions[first:])
+        self.widths = tuple(int(level["num_chs"]) for level in info[first:])
+        self.width = self.widths[-1]
+        self.frozen = False
+
+    def freeze(self) -> None:
+        """Learn nothing any more: neither weights nor batch-norm statistics move."""
+        self.frozen = True
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Stay as in evaluation when frozen."""
+        return super().train(mode and not self.frozen)
+
+    def maps(self, pixels: Tensor, which: Sequence[int]) -> list[Tensor]:
+        """Return some of the maps, `(B, C, ceil(H / stride), ceil(W / stride))`.
+
+        Args:
+            pixels: normalised `(B, in_chans, H, W)`.
+            which: rising positions in `strides`.
+        """
+        high, wide = pixels.shape[-2:]
+        unit = max(math.lcm(*self.strides), STRIDES[-1])
+        padded = F.pad(pixels, (0, -wide % unit, 0, -high % unit))
+        found = cast(Any, self.model).forward_intermediates(
+            padded, indices=[self.taken[n] for n in which], norm=True, stop_early=True, output_fmt="NCHW",
+            intermediates_only=True,
+        )  # fmt: skip
+        strides = [self.strides[n] for n in which]
+        return [x[..., : -(-high // s), : -(-wide // s)] for x, s in zip(found, strides, strict=True)]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the last map."""
+        return self.maps(pixels, [len(self.strides) - 1])[0]
+
+
+class Pyramid(nn.Module):
+    """Four maps at strides 4, 8, 16 and 32, `channels` wide.
+
+    Backbones with stages give their stages: those without batch norm get a layer norm each, those that keep a finer
+    map than the stride are averaged. A plain ViT gives its last map, enlarged and reduced (ViTDet, arXiv:2203.16527).
+
+    Args:
+        encoder: the backbone.
+        which: rising positions in `STRIDES` of the maps that are made.
+
+    Raises:
+        ConfigError: the backbone's strides cannot be brought to these.
+    """
+
+    def __init__(self, encoder: Encoder, which: Sequence[int] = (0, 1, 2, 3)) -> None:
+        super().__init__()
+        self.encoder, self.which = encoder, list(which)
+        if encoder.plain:
+            stride = encoder.strides[-1]
+            if stride & (stride - 1):
+                raise ConfigError(f"patches of {stride} pixels are no power of two: set backbone.args patch_size: 16.")
+            self.levels = nn.ModuleList(_scaled(encoder.width, stride, STRIDES[n]) for n in which)
+            self.channels = [_PYRAMID_WIDTH] * len(self.which)
+            return
+        if len(encoder.strides) != 4 or any(s > w or w % s for s, w in zip(encoder.strides, STRIDES, strict=True)):
+            raise ConfigError(f"a backbone with maps at strides {encoder.strides} gives none at {STRIDES}.")
+        self.channels = [encoder.widths[n] for n in which]
+        has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules())
+        pools = [STRIDES[n] // encoder.strides[n] for n in which]
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                nn.AvgPool2d(pool, ceil_mode=True, count_include_pad=False) if pool > 1 else nn.Identity(),
+                nn.Identity() if has_batch_norm else LayerNorm2d(width),
+            )
+            for pool, width in zip(pools, self.channels, strict=True)
+        )
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """Return maps `(B, channels[i], ceil(H / stride), ceil(W / stride))` of normalised `(B, in_chans, H, W)`."""
+        high, wide = pixels.shape[-2:]
+        plain = self.encoder.plain
+        maps = [self.encoder(pixels)] * len(self.which) if plain else self.encoder.maps(pixels, self.which)
+        found = [level(x) for level, x in zip(self.levels, maps, strict=True)]
+        strides = [STRIDES[n] for n in self.which]
+        return [x[..., : -(-high // s), : -(-wide // s)] for x, s in zip(found, strides, strict=True)]
+
+
+def _scaled(width: int, stride: int, wanted: int) -> nn.Sequential:
+    """Return what brings a map from one stride to another, and to the pyramid's width."""
+    steps: list[nn.Module] = []
+    while stride > wanted:
+        steps += [nn.ConvTranspose2d(width, width // 2, 2, 2), LayerNorm2d(width // 2), nn.GELU()]
+        width, stride = width // 2, stride // 2
+    if stride < wanted:
+        steps.append(nn.MaxPool2d(wanted // stride, ceil_mode=True))
+    for size in (1, 3):
+        steps += [nn.Conv2d(width, _PYRAMID_WIDTH, size, padding=size // 2, bias=False), LayerNorm2d(_PYRAMID_WIDTH)]
+        width = _PYRAMID_WIDTH
+    return nn.Sequential(*steps)
+
+
+def _create(name: str, in_chans: int, args: dict[str, Any], pretrained: bool) -> nn.Module:
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
+        raise ConfigError(f"backbone {name!r} is neither a folder nor a model of timm{near and f'; near: {near}'}.")
+    settings: dict[str, Any] = {"num_classes": 0, "in_chans": in_chans, "pretrained": pretrained, **args}
+    try:
+        for extra in _ANY_SIZE:
+            try:
+                model = timm.create_model(name, **{**extra, **settings})
+                break
+            except TypeError:
+                if not extra:
+                    raise
+    except Exception as error:  # timm and the hub's client raise what they like
+        raise ConfigError(f"backbone {name!r} cannot be built: {' '.join(str(error).split())[:200]}") from error
+    if not hasattr(model, "forward_intermediates") or not getattr(model, "feature_info", None):
+        raise ConfigError(f"backbone {name!r} does not give its maps in timm.")
+    return model
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        state = load_file(folder / "model.safetensors")
+        config["architecture"]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder} is no backbone (config.json, model.safetensors): {reason}") from None
+    return state, config
+
+
+def _load(model: nn.Module, state: dict[str, Tensor], in_chans: int, source: str) -> None:
+    """Load weights; the first layer may have been made for three bands.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
+    wanted = model.state_dict()
+    for name, value in state.items():
+        mine = wanted.get(name)
+        if mine is not None and mine.ndim == 4 and value.ndim == 4 and mine.shape != value.shape:
+            if value.shape[1] != 3 or mine.shape[1] != in_chans:
+                raise CheckpointError(
+                    f"{source} has seen {value.shape[1]} bands, the images have {in_chans}; choose with data.bands."
+                )
+            state[name] = cast(Tensor, adapt_input_conv(in_chans, value))
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source} does not fit: {' '.join(str(error).split())[:200]}") from error
+    odd = [name for name in unexpected if not name.startswith(("head.", "fc.", "classifier."))]
+    if missing or odd:
+        raise CheckpointError(f"{source} does not fit its architecture: {(missing + odd)[0]}.")

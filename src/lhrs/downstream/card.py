@@ -1,0 +1,76 @@
+"""What `config.json` of a model folder says: how the network is built again, and what its input is. No torch."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from lhrs.config import problem
+from lhrs.errors import CheckpointError
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+
+class EncoderCard(BaseModel):
+    """Arguments of `lhrs.downstream.backbone.Encoder`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    in_chans: PositiveInt
+    args: dict[str, Any] = {}
+
+
+class Card(BaseModel):
+    """A finished model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: Literal["classify", "segment", "change"]
+    encoder: EncoderCard
+    head: str
+    head_args: dict[str, Any] = {}
+    """What its layers follow from, see the task."""
+    classes: list[str] = Field(min_length=2)
+    """Their positions are the numbers in masks."""
+    bands: list[PositiveInt] | None = None
+    """Which bands of a file are read, 1-based; None is all."""
+    scale: PositiveFloat
+    """The file's number that means 1."""
+    mean: list[float]
+    """Per band, of numbers in [0, 1]."""
+    std: list[PositiveFloat]
+    size: PositiveInt
+    """Side in pixels of what the network sees at once."""
+    center: float = Field(1.0, gt=0, le=1)
+    """Classes of scenes: share of the shorter side that is seen."""
+    overlap: float = Field(0.5, ge=0, lt=1)
+    """Classes of pixels: share of `size` by which neighbouring windows overlap."""
+    scores: dict[str, float] = {}
+    """On the validation split that chose these weights."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Card":
+        if not len(self.mean) == len(self.std) == self.encoder.in_chans:
+            raise ValueError(f"mean and std are not of {self.encoder.in_chans} bands")
+        return self
+
+
+def read_card(folder: Path) -> Card:
+    """Read `config.json`.
+
+    Raises:
+        CheckpointError: there is none, or it is none of ours.
+    """
+    path = folder / CONFIG
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Card.model_validate(values)
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} holds no model of `lhrs finetune`: there is no {CONFIG} in it.") from None
+    except ValidationError as error:
+        raise CheckpointError(f"{path} is no model of `lhrs finetune`: {problem(error, Card, values)}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None

@@ -1,0 +1,117 @@
+"""Change between two dates: one backbone for both, and BIT (Chen et al. 2021, arXiv:2103.00208) or a difference."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lhrs.downstream.backbone import Encoder, Pyramid
+from lhrs.downstream.task import Task, conv_norm, enlarge, over_pixels, padded, pixel_loss
+
+_WIDTH = 32
+_TOKENS = 4
+_HEADS, _HEAD_WIDTH = 8, 64
+_ENCODERS, _DECODERS = 1, 8
+
+
+class _Attention(nn.Module):
+    """Queries look at tokens, and a small MLP follows; both are added to the queries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        inner = _HEADS * _HEAD_WIDTH
+        self.norm, self.mlp_norm = nn.LayerNorm(_WIDTH), nn.LayerNorm(_WIDTH)
+        self.q = nn.Linear(_WIDTH, inner, bias=False)
+        self.kv = nn.Linear(_WIDTH, 2 * inner, bias=False)
+        self.out = nn.Linear(inner, _WIDTH)
+        self.mlp = nn.Sequential(nn.Linear(_WIDTH, 2 * _WIDTH), nn.GELU(), nn.Linear(2 * _WIDTH, _WIDTH))
+
+    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Return `(B, N, C)` of `(B, N, C)` and `(B, M, C)`."""
+
+        def split(y: Tensor) -> Tensor:
+            return y.unflatten(2, (_HEADS, _HEAD_WIDTH)).transpose(1, 2)
+
+        keys, values = self.kv(self.norm(tokens)).chunk(2, 2)
+        seen = F.scaled_dot_product_attention(split(self.q(self.norm(x))), split(keys), split(values))
+        x = x + self.out(seen.transpose(1, 2).flatten(2))
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Bit(nn.Module):
+    """Each date becomes four tokens, the tokens of both see each other, and each date's pixels look at their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.where = nn.Conv2d(_WIDTH, _TOKENS, 1, bias=False)
+        self.position = nn.Parameter(torch.randn(1, 2 * _TOKENS, _WIDTH) * 0.02)
+        self.encoder = nn.ModuleList(_Attention() for _ in range(_ENCODERS))
+        self.decoder = nn.ModuleList(_Attention() for _ in range(_DECODERS))
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both maps `(B, 32, h, w)`, each aware of the other date."""
+        pixels = [x.flatten(2).transpose(1, 2) for x in (first, second)]
+        tokens = torch.cat([
+            self.where(x).flatten(2).softmax(2) @ flat for x, flat in zip((first, second), pixels, strict=True)
+        ], 1) + self.position  # fmt: skip
+        for block in self.encoder:
+            tokens = block(tokens, tokens)
+        found = []
+        for flat, own in zip(pixels, tokens.chunk(2, 1), strict=True):
+            for block in self.decoder:
+                flat = block(flat, own)
+            found.append(flat.transpose(1, 2).unflatten(2, first.shape[-2:]))
+        return found[0], found[1]
+
+
+class Change(Task):
+    """Cross-entropy per pixel of `no change` and `change`.
+
+    Args:
+        encoder: its backbone, shared by both dates.
+        num_classes: 2.
+        head: `bit`; `difference`, the same without the transformer; `linear`, the linear probe on the difference of
+            last maps.
+        class_weights: of the classes in the loss; None is 1 for each.
+    """
+
+    class_weights: Tensor | None
+    heads = ("bit", "difference", "linear")
+
+    def __init__(
+        self, encoder: Encoder, num_classes: int = 2, head: str = "bit", class_weights: list[float] | None = None
+    ) -> None:
+        super().__init__()
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)
+        if head == "linear":
+            self.backbone = encoder
+            self.norm = nn.BatchNorm2d(encoder.width, affine=False)
+            self.head = nn.Sequential(nn.Conv2d(encoder.width, num_classes, 1))
+            return
+        self.backbone = Pyramid(encoder, [2])
+        self.narrow = nn.Conv2d(self.backbone.channels[0], _WIDTH, 3, padding=1)
+        self.bit = Bit() if head == "bit" else None
+        self.head = nn.Sequential(conv_norm(_WIDTH, _WIDTH), nn.Conv2d(_WIDTH, num_classes, 3, padding=1))
+
+    def scores(self, pixels: Tensor) -> Tensor:
+        """Return `(B, 2, H, W)` of both dates `(B, 2, C, H, W)`.
+
+        Published: the map at stride 16 is doubled, and the difference is enlarged to all pixels before the head. Here
+        the head works at stride 4, a sixteenth of the work, and its scores are enlarged.
+        """
+        both = padded(pixels.flatten(0, 1))
+        if isinstance(self.backbone, Pyramid):
+            maps = self.narrow(F.interpolate(self.backbone(both)[0], scale_factor=2, mode="nearest"))
+            first, second = maps.unflatten(0, (-1, 2)).unbind(1)
+            if self.bit is not None:
+                first, second = self.bit(first, second)
+            gap = (first - second).abs()
+            found = self.head(enlarge(gap, (2 * gap.shape[-2], 2 * gap.shape[-1])))
+        else:
+            first, second = self.norm(self.backbone(both)).unflatten(0, (-1, 2)).unbind(1)
+            found = self.head((first - second).abs())
+        return over_pixels(found, pixels)
+
+    def forward(self, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return `loss`; `target` is uint8 `(B, H, W)`: 0, 1, and 255 where nothing counts."""
+        return {"loss": pixel_loss(self.scores(pixels), target, self.class_weights)}

@@ -1,0 +1,163 @@
+"""A finished model, called with images."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lhrs.downstream.augment import centre
+from lhrs.downstream.backbone import Encoder
+from lhrs.downstream.card import CONFIG, WEIGHTS, Card, read_card
+from lhrs.downstream.data import Numbers
+from lhrs.downstream.sliding import blended_rows
+from lhrs.downstream.task import IGNORE, Task, build_task
+from lhrs.errors import CheckpointError, DataError
+from lhrs.files import new_folder
+from lhrs.imagery.stack import Box, Stack
+
+Image = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""A file, or the files of its bands."""
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class SceneClass:
+    """What a scene is."""
+
+    label: str
+    confidence: float
+    """Probability of the label, 0-1."""
+    probabilities: dict[str, float]
+
+
+class Predictor:
+    """A task's network with what its input must be; call it with an image, or with two for change.
+
+    Args:
+        card: what the model folder says.
+        task: the network.
+        device: where it runs; None is a GPU if there is one.
+    """
+
+    def __init__(self, card: Card, task: Task, device: str | None = None) -> None:
+        self.card = card
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.task = task.eval().to(self.device)
+        bands = None if card.bands is None else tuple(card.bands)
+        self.numbers = Numbers(card.scale, tuple(card.mean), tuple(card.std), bands)
+
+    def __call__(self, *images: Image) -> Any:
+        """Return a `SceneClass`, or uint8 `(H, W)`: the class of each pixel, 255 where the image has no data.
+
+        Raises:
+            DataError: an image cannot be read, has other bands, or the two of a change differ in size.
+        """
+        if self.card.task == "classify":
+            return next(self.classify(images))
+        stacks = self.stacks(*images)
+        found = np.empty(stacks[0].shape, np.uint8)
+        for top, rows in self.masks(stacks):
+            found[top : top + len(rows)] = rows
+        return found
+
+    def classify(self, images: Sequence[Image]) -> Iterator[SceneClass]:
+        """Yield the class of each scene, in order."""
+        for at in range(0, len(images), _BATCH):
+            pixels = [self.numbers.read(Stack(_files(image), self.numbers.bands)) for image in images[at : at + _BATCH]]
+            seen = [self.numbers.normalise(centre(x, self.card.center, self.card.size)) for x in pixels]
+            for row in self.scores(torch.stack(seen)).softmax(1).tolist():
+                best = int(np.argmax(row))
+                yield SceneClass(self.card.classes[best], row[best], dict(zip(self.card.classes, row, strict=True)))
+
+    def stacks(self, *images: Image) -> tuple[Stack, ...]:
+        """Return what is read: one image, or two of one size for change.
+
+        Raises:
+            DataError: there are too many or too few, or their sizes differ.
+        """
+        dates = 2 if self.card.task == "change" else 1
+        if len(images) != dates:
+            raise DataError(
+                f"this model takes {'before and after' if dates == 2 else 'one image'}, not {len(images)} images."
+            )
+        found = tuple(Stack(_files(image), self.numbers.bands) for image in images)
+        for other in found[1:]:
+            if other.shape != found[0].shape:
+                sizes = " and ".join(f"{s.shape[1]} x {s.shape[0]}" for s in found)
+                raise DataError(f"{other.files[0]} and {found[0].files[0]} differ in size: {sizes} pixels.")
+            here, there = found[0].georeference, other.georeference
+            if here and there and here.transform and there.transform:
+                ends = np.array([[0, 0], [found[0].shape[1], found[0].shape[0]]])
+                gap = np.abs(here.to_lonlat(ends) - there.to_lonlat(ends)).max()
+                pixel = np.abs(np.diff(here.to_lonlat(ends), axis=0)[0] / ends[1]).max()
+                if gap > pixel:
+                    raise DataError(f"{other.files[0]} does not cover the same ground as {found[0].files[0]}.")
+        return found
+
+    def masks(self, stacks: tuple[Stack, ...]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield `(top, classes)` from top to bottom, uint8 `(rows, W)`; memory holds one row of windows."""
+        width = stacks[0].shape[1]
+        for top, scores in self.rows(stacks):
+            found = scores.argmax(0).astype(np.uint8)
+            box = (0, top, width, len(found))
+            known = np.all([stack.known(box) for stack in stacks], axis=0)
+            yield top, np.where(known, found, IGNORE).astype(np.uint8)
+
+    def rows(self, stacks: tuple[Stack, ...]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield `(top, scores)`, scores before softmax, float32 `(K, rows, W)`; see `lhrs.downstream.sliding`."""
+
+        def score(boxes: list[Box]) -> np.ndarray:
+            windows = []
+            for box in boxes:
+                dates = [
+                    self.numbers.normalise(self.numbers.read(stack, box)) * torch.from_numpy(stack.known(box))
+                    for stack in stacks
+                ]  # where there is no data, the mean
+                windows.append(torch.stack(dates) if len(dates) == 2 else dates[0])
+            return self.scores(torch.stack(windows)).numpy()
+
+        yield from blended_rows(stacks[0].shape, self.card.size, self.card.overlap, score)
+
+    @torch.inference_mode()
+    def scores(self, pixels: Tensor) -> Tensor:
+        """Return scores on the CPU of normalised pixels."""
+        return self.task.scores(pixels.to(self.device)).float().cpu()
+
+
+def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor:
+    """See `lhrs.downstream.load_predictor`."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    card = read_card(folder)
+    encoder = Encoder(card.encoder.name, card.encoder.in_chans, card.encoder.args)
+    task = build_task(card.task, encoder, len(card.classes), card.head, **card.head_args)
+    try:
+        task.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+        missing = sorted(task.state_dict().keys() - load_file(folder / WEIGHTS).keys())
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS} cannot be used: {' '.join(str(error).split())[:200]}") from error
+    if missing:
+        raise CheckpointError(f"{folder / WEIGHTS} lacks {missing[0]}.")
+    return Predictor(card, task, device)
+
+
+def save(folder: Path, card: Card, task: Task) -> None:
+    """Write a model folder; it is there whole or not at all."""
+    from safetensors.torch import save_file
+
+    with new_folder(folder) as part:
+        state = {name: value.detach().cpu().contiguous() for name, value in task.state_dict().items()}
+        save_file(state, part / WEIGHTS, metadata={"format": "pt"})
+        (part / CONFIG).write_text(json.dumps(card.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+
+
+def _files(image: Image) -> tuple[Path, ...]:
+    return (Path(image),) if isinstance(image, str | os.PathLike) else tuple(map(Path, image))

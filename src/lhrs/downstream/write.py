@@ -1,0 +1,130 @@
+"""Predictions as files: masks as GeoTIFF that opens fast anywhere (COG), outlines as GeoJSON, classes as CSV."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lhrs.downstream.predict import Predictor, SceneClass
+from lhrs.downstream.reader import IGNORE
+from lhrs.files import write_file, written_whole
+from lhrs.imagery.georeference import Georeference, feature, write_geojson
+from lhrs.imagery.quiet import ignored
+from lhrs.imagery.stack import Stack
+
+# Okabe and Ito's colours, which people with colour blindness tell apart; repeated for more classes.
+_COLOURS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
+_BLOCK = 512
+
+
+def write_mask(predictor: Predictor, stacks: tuple[Stack, ...], out: Path) -> None:
+    """Write the class of each pixel as a COG, 255 where there is no data, georeferenced as the image is.
+
+    The image is read, and the mask written, window by window. Classes are named in the tag `classes`.
+
+    Raises:
+        DataError: the image cannot be read.
+    """
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.shutil import copy
+    from rasterio.windows import Window
+
+    high, wide = stacks[0].shape
+    where = stacks[0].georeference
+    placed: dict[str, Any] = {} if where is None else {"crs": where.crs, "transform": where.transform}
+    if where is not None and where.transform is None:
+        placed = {"gcps": list(where.gcps), "crs": where.crs}
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": high, "width": wide, "nodata": IGNORE,
+               "tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK, "compress": "deflate", "BIGTIFF": "IF_SAFER",
+               **placed}  # fmt: skip
+    names = predictor.card.classes
+    with written_whole(out) as part:
+        strips = part.with_name(f"{part.name}.strips.tif")
+        try:
+            with ignored(NotGeoreferencedWarning):
+                dataset = rasterio.open(strips, "w", **profile)
+            with dataset:
+                dataset.write_colormap(1, {n: _COLOURS[n % len(_COLOURS)] for n in range(len(names))})
+                dataset.update_tags(classes=json.dumps(names))
+                for top, rows in predictor.masks(stacks):
+                    dataset.write(rows, 1, window=Window(0, top, wide, len(rows)))
+            with ignored(NotGeoreferencedWarning):
+                copy(strips, part, driver="COG", compress="deflate", blocksize=_BLOCK, overview_resampling="mode")
+        finally:
+            strips.unlink(missing_ok=True)
+
+
+def write_outlines(mask: Path, where: Georeference, names: Sequence[str], out: Path) -> int:
+    """Write connected pixels of one class as polygons in longitude and latitude; return how many there are.
+
+    Args:
+        mask: of `write_mask`; read strip by strip.
+        where: of the mask.
+        names: of classes, by number; class 0 of two classes (no change) has no polygons.
+        out: GeoJSON.
+    """
+    import rasterio
+    from rasterio.features import shapes
+
+    count = 0
+    with written_whole(out) as part, rasterio.open(mask) as dataset, part.open("w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        for outline, number in shapes(rasterio.band(dataset, 1), connectivity=4, transform=rasterio.Affine.identity()):
+            if int(number) == IGNORE or (len(names) == 2 and int(number) == 0):
+                continue
+            rings = [np.array(ring) for ring in outline["coordinates"]]
+            area = sum(_area(ring) * (1 if n == 0 else -1) for n, ring in enumerate(rings))
+            one = {
+                "type": "Feature", "properties": {"class": names[int(number)], "pixels": round(area)},
+                "geometry": {"type": "Polygon", "coordinates": list(_on_earth(rings, where))},
+            }  # fmt: skip
+            file.write((",\n" if count else "\n") + json.dumps(one, allow_nan=False))
+            count += 1
+        file.write("\n]}\n")
+    return count
+
+
+def _area(ring: np.ndarray) -> float:
+    x, y = ring.T
+    return abs(float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))) / 2
+
+
+def _on_earth(rings: list[np.ndarray], where: Georeference) -> Iterator[list[list[float]]]:
+    """Yield rings in longitude and latitude, the outer one counter-clockwise, holes clockwise (RFC 7946, 3.1.6)."""
+    for n, ring in enumerate(rings):
+        lonlat = where.to_lonlat(ring)
+        x, y = lonlat.T
+        is_left = float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) > 0
+        yield (lonlat if is_left == (n == 0) else lonlat[::-1]).tolist()
+
+
+def write_classes_csv(rows: Iterable[tuple[Path, SceneClass]], classes: Sequence[str], out: Path) -> None:
+    """Write a line per image: its path, class, confidence, and the probability of every class."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "class", "confidence", *classes])
+    for path, found in rows:
+        numbers = (round(found.probabilities[name], 6) for name in classes)
+        writer.writerow([path, found.label, round(found.confidence, 6), *numbers])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_file(out, text.getvalue())
+
+
+def write_classes_geojson(rows: Iterable[tuple[Path, SceneClass]], out: Path) -> None:
+    """Write a footprint per image with its class; one that is not georeferenced has no geometry."""
+    features = []
+    for path, found in rows:
+        stack = Stack((path,))
+        (high, wide), where = stack.shape, stack.georeference
+        corners = np.array([[0, 0], [wide, 0], [wide, high], [0, high]], np.float64)
+        ring = np.full((4, 2), np.nan) if where is None else where.to_lonlat(corners)
+        features.append(
+            feature(ring, {"image": str(path), "class": found.label, "confidence": round(found.confidence, 6)})
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_geojson(out, features)

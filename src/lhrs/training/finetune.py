@@ -1,0 +1,285 @@
+"""`lhrs finetune`: one task on top of a backbone, through the one training engine."""
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import PartialState
+from timm.optim import param_groups_layer_decay
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from lhrs.downstream import data as input_data
+from lhrs.downstream.backbone import Encoder
+from lhrs.downstream.card import Card, EncoderCard
+from lhrs.downstream.data import Mixing, Numbers, Pixels, Scenes, join_pixels, join_scenes
+from lhrs.downstream.predict import Predictor, save
+from lhrs.downstream.reader import Labelled, open_labelled
+from lhrs.downstream.score import CHOSEN_BY, score
+from lhrs.downstream.task import Task, build_task
+from lhrs.errors import ConfigError, DataError
+from lhrs.files import write_file
+from lhrs.training.engine import KeyedTrainer, fit, training_arguments
+from lhrs.training.finetune_run import ChangeRun, ClassifyRun, FinetuneRun, SegmentRun
+from lhrs.training.output import (
+    Record,
+    is_main_process,
+    is_to_do,
+    load_tensors,
+    mark_finished,
+    open_run,
+    save_tensors,
+)
+from lhrs.training.schedule import make_groups, make_optimizer_of, make_schedule_of
+from lhrs.training.trainable import print_trainable
+
+MODEL = "model"
+"""Folder of the result inside the run."""
+SCORES = "scores.json"
+_BEST = "best.json"
+_BETAS = {"adan": (0.98, 0.92, 0.99), "adamw": (0.9, 0.999)}
+
+
+class FinetuneTrainer(KeyedTrainer):
+    """Trains what a run says of a task, lower layers less if it says so."""
+
+    def __init__(self, run: FinetuneRun, task: Task, **kwargs: Any) -> None:
+        super().__init__(model=task, **kwargs)
+        self._run, self._task = run, task
+        self.model_accepts_loss_kwargs = False
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        settings = self._run.fit
+        groups = make_task_groups(self._run, self._task)
+        if settings.optimizer == "sgd":
+            self.optimizer: Any = torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+        else:
+            betas = _BETAS[settings.optimizer]
+            self.optimizer = make_optimizer_of(groups, settings.optimizer, settings.lr, betas, 1e-8)
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        settings = self._run.fit
+        warm, is_linear = round(settings.warmup * num_training_steps), settings.schedule == "linear"
+        target = optimizer or cast(torch.optim.Optimizer, self.optimizer)
+        self.lr_scheduler = make_schedule_of(target, settings.min_lr, warm, 0.01, num_training_steps, is_linear)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+
+class KeepBest(TrainerCallback):
+    """Score the validation split evenly over the run and keep the weights that were best; the earlier of two equals.
+
+    `best.json` and the file it names are all there is to it, so a run that was killed goes on with what it kept: steps
+    that are done again score the same again.
+    """
+
+    def __init__(self, out: Path, predictor: Predictor, labelled: Labelled, times: int, trainer: KeyedTrainer) -> None:
+        self.out, self.predictor, self.labelled, self.times, self.trainer = out, predictor, labelled, times, trainer
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        due = {round(state.max_steps * n / self.times) for n in range(1, self.times + 1)}
+        if state.global_step not in due or not is_main_process():
+            return
+        task = self.predictor.task
+        task.eval()
+        found = score(self.predictor, self.labelled)
+        task.train()
+        numbers = {k: v for k, v in found.items() if isinstance(v, float) and not math.isnan(v)}
+        self.trainer.log({f"val_{name}": value for name, value in numbers.items()})
+        value = numbers.get(CHOSEN_BY[self.predictor.card.task], -1.0)
+        before = read_best(self.out)
+        if before is None or (value, -state.global_step) > (before["value"], -before["step"]):
+            file = f"best-{state.global_step}.safetensors"
+            save_tensors(dict(task.state_dict()), self.out / file)
+            best = {"step": state.global_step, "value": value, "file": file, "scores": numbers}
+            write_file(self.out / _BEST, json.dumps(best) + "\n")
+            if before is not None and before["file"] != file:
+                (self.out / before["file"]).unlink(missing_ok=True)
+
+
+def read_best(out: Path) -> dict[str, Any] | None:
+    """Return what `best.json` says; None if nothing was scored yet."""
+    path = out / _BEST
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def finetune(run: FinetuneRun) -> None:
+    """Train; the result is `model/`, chosen on the validation split, and `scores.json`.
+
+    Raises:
+        ConfigError: the run contradicts itself or what its folder holds, or there is no such backbone.
+        DataError: an image or a label is missing or cannot be read.
+        CheckpointError: the backbone's weights do not fit.
+    """
+    if not is_to_do(run):
+        return
+    kind = run.kind.removeprefix("finetune-")  # type: ignore[attr-defined]
+    train, val, test = open_parts(run, kind)
+    torch.manual_seed(run.seed)
+    source = run.backbone
+    bands = None if run.data.bands is None else tuple(run.data.bands)
+    measured = input_data.measure(train, bands, run.data.scale)
+    encoder = Encoder(source.name, len(measured.mean), source.args, source.pretrained)
+    numbers = choose_numbers(run, encoder, measured)
+    if run.tune in ("frozen", "linear"):
+        encoder.freeze()
+    head, layers, learning = _head(run, len(train.classes))
+    task = build_task(kind, encoder, len(train.classes), head, **layers, **learning)
+    card = Card(
+        task=cast(Any, kind), encoder=EncoderCard.model_validate(encoder.settings), head=head, head_args=layers,
+        classes=train.classes, bands=run.data.bands, scale=numbers.scale, mean=list(numbers.mean),
+        std=list(numbers.std), size=run.size, center=getattr(run, "center", 1.0), overlap=getattr(run, "overlap", 0.5),
+    )  # fmt: skip
+    record = Record(kind=cast(Any, run).kind)
+    open_run(run, record)
+    print_trainable(task, lambda name: name.split(".")[0])
+    dataset, join = _examples(run, train, numbers)
+    settings = run.fit
+    length = {"num_train_epochs": settings.epochs} if settings.epochs is not None else {"max_steps": settings.steps}
+    arguments = training_arguments(
+        run, settings.batch_size, settings.micro_batch_size, learning_rate=settings.lr,
+        max_grad_norm=settings.max_grad_norm, ddp_find_unused_parameters=kind != "classify", **length,
+    )  # fmt: skip
+    trainer = FinetuneTrainer(run, task, args=arguments, train_dataset=dataset, data_collator=join)
+    predictor = Predictor(card, task, str(trainer.args.device))
+    task.train()
+    trainer.add_callback(KeepBest(run.out, predictor, val, run.validations, trainer))
+    fit(trainer)
+    if is_main_process():
+        _finish(run, predictor, test)
+        mark_finished(run.out, record)
+    PartialState().wait_for_everyone()  # the others must not leave while the first one writes
+
+
+def _finish(run: FinetuneRun, predictor: Predictor, test: Labelled | None) -> None:
+    best = read_best(run.out)
+    assert best is not None  # the last step is always scored
+    predictor.task.load_state_dict(load_tensors(run.out / best["file"]))
+    predictor.task.eval()
+    card = predictor.card.model_copy(update={"scores": best["scores"]})
+    save(run.out / MODEL, card, predictor.task)
+    found: dict[str, Any] = {"step": best["step"], "validation": best["scores"]}
+    if test is not None:
+        found["test"] = score(predictor, test)
+    write_file(run.out / SCORES, json.dumps(found, indent=1) + "\n")
+
+
+def open_parts(run: FinetuneRun, kind: str) -> tuple[Labelled, Labelled, Labelled | None]:
+    """Return what is learned from, what chooses, and what is scored at the end.
+
+    Raises:
+        ConfigError: no reader fits.
+        DataError: data is missing, classes differ, or an image is in two of them.
+    """
+    data = run.data
+    train, val, test = (
+        None if part is None else open_labelled(kind, part.path, part.reader, part.split, part.only)
+        for part in (data.train, data.val, data.test)
+    )
+    assert train is not None
+    if val is None:
+        train, val = hold_out(train, data.val_share, run.seed)
+    weights = getattr(run, "class_weights", None)
+    if weights is not None and len(weights) != len(train.classes):
+        raise ConfigError(f"class_weights has {len(weights)} numbers, there are {len(train.classes)} classes.")
+    seen = {item.images: "train" for item in train.items}
+    for name, part in (("val", val), ("test", test)):
+        if part is None:
+            continue
+        odd = sorted(set(part.classes) - set(train.classes))
+        if odd or (kind != "classify" and part.classes != train.classes):
+            raise DataError(f"data.{name} has other classes than data.train: {', '.join(odd or part.classes)}.")
+        for item in part.items:
+            if item.images in seen:
+                raise DataError(f"{item.images[0][0]} is in data.{seen[item.images]} and in data.{name}.")
+            seen[item.images] = name
+    return train, val, test
+
+
+def hold_out(labelled: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
+    """Return a split without and with a share of the items, by a hash of seed and id: the same on every machine.
+
+    Raises:
+        DataError: there is nothing left to learn from.
+    """
+    by_hash = sorted(labelled.items, key=lambda item: hashlib.sha256(f"{seed}/{item.id}".encode()).digest())
+    count = max(1, round(share * len(by_hash)))
+    if count >= len(by_hash):
+        raise DataError(f"{len(by_hash)} images do not divide into training and validation; name data.val.")
+    held = {id(item) for item in by_hash[:count]}
+    return (
+        replace(labelled, items=[item for item in labelled.items if id(item) not in held]),
+        replace(labelled, items=[item for item in labelled.items if id(item) in held]),
+    )
+
+
+def choose_numbers(run: FinetuneRun, encoder: Encoder, measured: Numbers) -> Numbers:
+    """Return the run's numbers, else those that the backbone has seen, else those measured.
+
+    Raises:
+        ConfigError: the run names another number of bands.
+    """
+    mean, std = run.data.mean, run.data.std
+    if mean is None and encoder.mean is not None and len(encoder.mean) == len(measured.mean):
+        mean, std = list(encoder.mean), list(cast(Any, encoder.std))
+    if mean is None or std is None:
+        return measured
+    if not len(mean) == len(std) == len(measured.mean):
+        raise ConfigError(f"data.mean has {len(mean)} numbers, the images have {len(measured.mean)} bands.")
+    return replace(measured, mean=tuple(mean), std=tuple(std))
+
+
+def make_task_groups(run: FinetuneRun, task: Task) -> list[dict[str, Any]]:
+    """Group what learns; with `layer-decay` each layer of the backbone at its own rate."""
+    settings = run.fit
+    if run.tune != "layer-decay":
+        return make_groups(task, settings.weight_decay, ("pos_embed", "cls_token", "relative_position_bias_table"))
+    found = param_groups_layer_decay(
+        task.encoder.model, settings.weight_decay, layer_decay=settings.layer_decay,
+        no_weight_decay_list=("relative_position_bias_table",),
+    )  # fmt: skip
+    groups = [
+        {"params": group["params"], "weight_decay": group["weight_decay"], "lr": settings.lr * group["lr_scale"]}
+        for group in found
+    ]
+    lower = {id(p) for group in groups for p in cast(list, group["params"])}
+    rest = [(name, p) for name, p in task.named_parameters() if p.requires_grad and id(p) not in lower]
+    for decays in (True, False):
+        of = [p for _, p in rest if (p.ndim >= 2) == decays]
+        if of:
+            groups.append({"params": of, "weight_decay": settings.weight_decay if decays else 0.0, "lr": settings.lr})
+    return groups
+
+
+def _head(run: FinetuneRun, num_classes: int) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return the head's name, what its layers follow from, and what only learning needs."""
+    linear = run.tune == "linear"
+    if isinstance(run, ClassifyRun):
+        return "linear", {"standardise": run.tune in ("linear", "frozen")}, {"dropout": run.dropout}
+    if isinstance(run, SegmentRun):
+        layers = {} if linear else {"width": run.width, "auxiliary": run.auxiliary}
+        return "linear" if linear else run.head, layers, {"class_weights": run.class_weights}
+    assert isinstance(run, ChangeRun)
+    return "linear" if linear else run.head, {}, {"class_weights": run.class_weights}
+
+
+def _examples(run: FinetuneRun, train: Labelled, numbers: Numbers) -> tuple[Any, Any]:
+    """Return the data set, and what makes batches of it."""
+    if isinstance(run, ClassifyRun):
+        settings = run.augment.model_dump(exclude={"mixup", "cutmix"})
+        scenes = Scenes(train, numbers, run.size, run.seed, input_data.SceneChance(**settings))
+        mixing = Mixing(len(train.classes), run.augment.mixup, run.augment.cutmix, run.smoothing)
+        return scenes, partial(join_scenes, mixing=mixing, seed=run.seed)
+    assert isinstance(run, SegmentRun | ChangeRun)
+    chance = input_data.PixelChance(**run.augment.model_dump())
+    return Pixels(train, numbers, run.size, run.seed, chance), join_pixels

@@ -1,0 +1,202 @@
+"""Run files of `lhrs finetune`: one task on top of a backbone. No torch here."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from lhrs.config import Config
+from lhrs.training.base import Run, Share
+
+
+class EncoderConfig(Config):
+    """Any backbone of timm, or what `lhrs pretrain` made."""
+
+    name: str
+    """timm's, or a folder such as `runs/cmid-resnet50/backbone`."""
+    pretrained: bool = False
+    """With a name: timm's weights, which are fetched."""
+    args: dict[str, Any] = {}
+    """Further arguments of `timm.create_model`, such as `drop_path_rate`."""
+
+
+class PartConfig(Config):
+    """Labelled images."""
+
+    path: Path
+    reader: str | None = None
+    """None is the only one that fits."""
+    split: str | None = None
+    only: list[str] = []
+    """Patterns such as `tile7/*`: images whose id matches none of them are left out."""
+
+
+class LabelledConfig(Config):
+    """What is learned from, what chooses the model, and what it is scored on."""
+
+    train: PartConfig
+    val: PartConfig | None = None
+    """None is a share of `train`."""
+    val_share: Share = 0.1
+    """Of the images of `train`, by a hash of seed and id; these are not learned from."""
+    test: PartConfig | None = None
+    """Scored once, at the end; nothing is chosen by it."""
+    bands: list[PositiveInt] | None = None
+    """Which ones, 1-based; None is all."""
+    scale: PositiveFloat | None = None
+    """The file's number that means 1; None is 255 for 8-bit files, 10,000 (reflectance) for others."""
+    mean: list[float] | None = None
+    """Of each band, of numbers in [0, 1]; None is that of the backbone's images if it has seen any of so many bands,
+    else measured on 256 images of `train`."""
+    std: list[PositiveFloat] | None = None
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> "LabelledConfig":
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("give both `mean` and `std`, or neither")
+        if self.val is None and not 0 < self.val_share < 1:
+            raise ValueError("without `val`, `val_share` must be between 0 and 1: a model is chosen on it")
+        return self
+
+
+class FinetuneFit(Config):
+    """Optimizer, schedule and length."""
+
+    optimizer: Literal["adan", "adamw", "sgd"] = "adamw"
+    lr: PositiveFloat
+    momentum: Share = 0.9
+    """Of SGD."""
+    min_lr: NonNegativeFloat = 1e-6
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """How the rate falls after the warm-up."""
+    weight_decay: NonNegativeFloat = 0.05
+    """Of matrices; biases and norms have none."""
+    layer_decay: Share = 0.75
+    """With `tune: layer-decay`, each layer of the backbone learns at this share of the rate of the one above."""
+    warmup: Share = 0.05
+    """Share of the run in which the rate rises."""
+    max_grad_norm: NonNegativeFloat = 0.0
+    """0 does not clip."""
+    batch_size: PositiveInt = 32
+    """Images per optimizer step over all processes."""
+    micro_batch_size: PositiveInt | None = None
+    """Images that one process takes at once; None takes its whole share of the batch."""
+    epochs: PositiveFloat | None = None
+    steps: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> "FinetuneFit":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either `epochs` or `steps`")
+        return self
+
+
+class FinetuneRun(Run):
+    """What all tasks have."""
+
+    backbone: EncoderConfig
+    data: LabelledConfig
+    fit: FinetuneFit
+    tune: Literal["full", "layer-decay", "frozen", "linear"] = "full"
+    """What of the backbone learns: all; all, lower layers less; nothing; nothing, under one linear layer."""
+    size: PositiveInt
+    """Side in pixels of what the network sees at once."""
+    validations: PositiveInt = 10
+    """How often, evenly over the run, the model is scored to keep the best one."""
+
+
+class SceneChanceConfig(Config):
+    """How scenes are changed while learning."""
+
+    crop: tuple[PositiveFloat, PositiveFloat] = (0.6, 1.0)
+    """Least and largest share of the area that is seen."""
+    symmetries: bool = True
+    """Turn and mirror in all eight ways; mirror left and right only otherwise."""
+    randaugment: str | None = None
+    """timm's policy, such as `rand-m9-mstd0.5-inc1`; three bands of eight bits only."""
+    colour: NonNegativeFloat = 0.0
+    erase: Share = 0.0
+    """Chance of a rectangle of noise."""
+    mixup: NonNegativeFloat = 0.0
+    """Alpha; 0 is none."""
+    cutmix: NonNegativeFloat = 0.0
+    """Alpha; 0 is none."""
+
+
+class PixelChanceConfig(Config):
+    """How images with masks are changed while learning."""
+
+    zoom: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)
+    """Least and largest factor by which images are enlarged."""
+    symmetries: bool = True
+    """Turn and mirror in all eight ways; mirror left and right only otherwise."""
+    colour: NonNegativeFloat = 1.0
+    """1 is mmsegmentation's photometric distortion; each date on its own."""
+    most: Share = 0.75
+    """Crops in which one class has a larger share are drawn again, ten times at most; 1 takes every crop."""
+    swap: bool = False
+    """Change: before and after may change places."""
+
+
+class ClassifyRun(FinetuneRun):
+    """Classes of scenes."""
+
+    kind: Literal["finetune-classify"]
+    size: PositiveInt = 224
+    center: float = Field(1.0, gt=0, le=1)
+    """When scored, share of the shorter side that is seen, in the middle; 1 squashes all of the image."""
+    smoothing: Share = 0.1
+    """Of labels."""
+    dropout: Share = 0.0
+    augment: SceneChanceConfig = SceneChanceConfig()
+
+    @model_validator(mode="after")
+    def _mixes_pairs(self) -> "ClassifyRun":
+        together = self.fit.micro_batch_size or self.fit.batch_size
+        if (self.augment.mixup or self.augment.cutmix) and together % 2:
+            raise ValueError(f"mixup and cutmix mix pairs: a batch of {together} images is odd")
+        return self
+
+
+class _PixelRun(FinetuneRun):
+    size: PositiveInt = 512
+    overlap: float = Field(0.5, ge=0, lt=1)
+    """Share of `size` by which windows overlap when whole images are scored."""
+    class_weights: list[NonNegativeFloat] | None = None
+    """Of each class in the loss; None is 1."""
+
+    @model_validator(mode="after")
+    def _has_batches(self) -> "_PixelRun":
+        if (self.fit.micro_batch_size or self.fit.batch_size) < 2:
+            raise ValueError("the heads' batch norms need at least two images at once")
+        return self
+
+
+class SegmentRun(_PixelRun):
+    """Classes of pixels."""
+
+    kind: Literal["finetune-segment"]
+    head: Literal["upernet"] = "upernet"
+    width: PositiveInt = 512
+    """Of the head."""
+    auxiliary: NonNegativeFloat = 0.4
+    """Weight of the auxiliary head's loss; 0 is none."""
+    augment: PixelChanceConfig = PixelChanceConfig()
+
+
+class ChangeRun(_PixelRun):
+    """Change between two dates."""
+
+    kind: Literal["finetune-change"]
+    size: PositiveInt = 256
+    head: Literal["bit", "difference"] = "bit"
+    augment: PixelChanceConfig = PixelChanceConfig(zoom=(1.0, 1.0), colour=0.0, most=1.0)
+
+
+AnyFinetuneRun = ClassifyRun | SegmentRun | ChangeRun
+FINETUNE_KINDS: dict[str, type[AnyFinetuneRun]] = {
+    "finetune-classify": ClassifyRun,
+    "finetune-segment": SegmentRun,
+    "finetune-change": ChangeRun,
+}
+"""Another task joins here and in `lhrs.training.finetune.TASKS`; `lhrs finetune` has a command for each."""
