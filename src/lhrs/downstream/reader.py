@@ -172,9 +172,8 @@ def _masks(task: str, path: Path, reader: str | None, split: str | None) -> Labe
         fitting = [name for name, of in known.items() if of.dates == dates and of.fits(path)]
         if len(fitting) != 1:
             names = ", ".join(fitting or (name for name, of in known.items() if of.dates == dates))
-            raise ConfigError(
-                f"{path} looks like {'several formats' if fitting else 'none'}: choose `reader` of {names}."
-            )
+            many = "several formats" if fitting else "no format that is known"
+            raise ConfigError(f"{path} looks like {many}: choose `reader` of {names}.")
         reader = fitting[0]
     cls = registry.find(READERS, reader, MaskReader)  # type: ignore[type-abstract]
     if cls.dates != dates:

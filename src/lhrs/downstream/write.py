@@ -74,10 +74,11 @@ def write_outlines(mask: Path, where: Georeference, names: Sequence[str], out: P
     count = 0
     with written_whole(out) as part, rasterio.open(mask) as dataset, part.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
-        for outline, number in shapes(rasterio.band(dataset, 1), connectivity=4, transform=rasterio.Affine.identity()):
+        to_pixels = ~dataset.transform
+        for outline, number in shapes(rasterio.band(dataset, 1), connectivity=4):
             if int(number) == IGNORE or (len(names) == 2 and int(number) == 0):
                 continue
-            rings = [np.array(ring) for ring in outline["coordinates"]]
+            rings = [np.array([to_pixels @ point for point in ring]) for ring in outline["coordinates"]]
             area = sum(_area(ring) * (1 if n == 0 else -1) for n, ring in enumerate(rings))
             one = {
                 "type": "Feature", "properties": {"class": names[int(number)], "pixels": round(area)},

@@ -248,10 +248,9 @@ def make_task_groups(run: FinetuneRun, task: Task) -> list[dict[str, Any]]:
         task.encoder.model, settings.weight_decay, layer_decay=settings.layer_decay,
         no_weight_decay_list=("relative_position_bias_table",),
     )  # fmt: skip
-    groups = [
-        {"params": group["params"], "weight_decay": group["weight_decay"], "lr": settings.lr * group["lr_scale"]}
-        for group in found
-    ]
+    # timm counts from a head of its own, which is not here: ours is the layer above the last.
+    top = settings.lr * settings.layer_decay / max(group["lr_scale"] for group in found)
+    groups = [{"params": g["params"], "weight_decay": g["weight_decay"], "lr": top * g["lr_scale"]} for g in found]
     lower = {id(p) for group in groups for p in cast(list, group["params"])}
     rest = [(name, p) for name, p in task.named_parameters() if p.requires_grad and id(p) not in lower]
     for decays in (True, False):

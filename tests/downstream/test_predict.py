@@ -1,0 +1,215 @@
+"""Whole scenes are what their windows say, stitched; files are georeferenced, whole or not there."""
+
+import csv
+import json
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from tests.downstream.world import BLUE, RED, noise, write_raster
+
+from lhrs.cli import main
+from lhrs.downstream import load_predictor
+from lhrs.downstream.backbone import Encoder
+from lhrs.downstream.card import Card
+from lhrs.downstream.predict import save
+from lhrs.downstream.sliding import blended_rows, fade, window_starts
+from lhrs.downstream.task import build_task
+from lhrs.errors import LHRSError
+from lhrs.imagery.stack import Stack
+
+
+def make_model(folder, kind, classes=("water", "roof", "tree"), bands=4, **settings):
+    torch.manual_seed(1)
+    encoder = Encoder("test_resnet", bands)
+    layers = {"width": 16, "auxiliary": 0.0} if kind == "segment" else {}
+    task = build_task(kind, encoder, len(classes), None, **layers)
+    with torch.no_grad():
+        list(task.head.children())[-1].weight.mul_(8)  # opinions that differ from place to place
+    card = Card(task=kind, encoder=encoder.settings, head=task.heads[0], head_args=layers, classes=list(classes),
+                scale=255, mean=[0.4] * bands, std=[0.2] * bands, **{"size": 64, "overlap": 0.5, **settings})  # fmt: skip
+    save(folder, card, task)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (4, 10, 14)).astype(np.uint8)
+    pixels = small.repeat(15, 1).repeat(15, 2)
+    pixels[:, :20, :30] = 7
+    return write_raster(tmp_path_factory.mktemp("scene") / "scene.tif", pixels, nodata=7)
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("model") / "m", "segment")
+
+
+def test_a_scene_is_its_windows_stitched_by_hand(scene, segmenter, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "mask.tif"
+    code, said, _ = run(monkeypatch, capsys, segmenter, scene, "--out", out, "--device", "cpu")
+    assert code == 0 and said.split() == [str(out), str(out.with_suffix(".geojson"))]
+    predictor = load_predictor(segmenter, "cpu")
+    with rasterio.open(scene) as dataset:
+        pixels, place = dataset.read(), (dataset.crs, dataset.transform)
+    known = (pixels != 7).all(0)
+    total, share = np.zeros((3, 150, 210)), np.zeros((150, 210))
+    tops, lefts = [0, 29, 57, 86], [0, 29, 58, 88, 117, 146]
+    for top in tops:
+        for left in lefts:
+            part = np.s_[top : top + 64, left : left + 64]
+            seen = (torch.from_numpy(pixels[(slice(None), *part)].astype(np.float32)) / 255 - 0.4) / 0.2
+            scores = predictor.scores((seen * torch.from_numpy(known[part]))[None])[0].numpy()
+            ramp = 1 - np.abs(2 * (np.arange(64) + 0.5) / 64 - 1) + 1 / 64
+            total[(slice(None), *part)] += scores * np.outer(ramp, ramp)
+            share[part] += np.outer(ramp, ramp)
+    stitched = (total / share).argmax(0)
+    stitched[~known] = 255
+    with rasterio.open(out) as dataset:
+        written = dataset.read(1)
+        assert (dataset.crs, dataset.transform) == place and dataset.nodata == 255
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert json.loads(dataset.tags()["classes"]) == ["water", "roof", "tree"]
+    close = np.sort(total / share, 0)
+    sure = (close[-1] - close[-2] > 1e-4) | ~known
+    np.testing.assert_array_equal(written[sure], stitched[sure])
+    assert sure.mean() > 0.99 and len(np.unique(written)) >= 3
+    np.testing.assert_array_equal(predictor(scene), written)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mask.geojson", "mask.tif"]
+
+
+def test_outlines_cover_what_the_mask_says(scene, segmenter, tmp_path, monkeypatch, capsys):
+    run(monkeypatch, capsys, segmenter, scene, "--out", tmp_path / "mask.tif", "--device", "cpu")
+    with rasterio.open(tmp_path / "mask.tif") as dataset:
+        mask = dataset.read(1)
+    features = json.loads((tmp_path / "mask.geojson").read_text())["features"]
+    for number, name in enumerate(["water", "roof", "tree"]):
+        assert (
+            sum(f["properties"]["pixels"] for f in features if f["properties"]["class"] == name)
+            == (mask == number).sum()
+        )
+    for one in features:
+        outer, *holes = (np.array(ring) for ring in one["geometry"]["coordinates"])
+        assert turns_left(outer) and not any(turns_left(hole) for hole in holes)
+        assert (outer[:, 0] > 14.9).all() and (outer[:, 0] < 15.1).all() and (np.abs(outer[:, 1] - 45.15) < 0.1).all()
+
+
+def turns_left(ring):
+    x, y = ring.T
+    return np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) > 0
+
+
+@pytest.mark.parametrize(("shape", "size", "overlap"), [((50, 61), 16, 0.5), ((16, 40), 16, 0.0), ((9, 7), 16, 0.5)])
+def test_rows_come_once_and_blend_everything(shape, size, overlap):
+    rng = np.random.default_rng(0)
+    field = rng.random((2, *shape))
+    rows = list(blended_rows(shape, size, overlap, lambda boxes: np.stack(
+        [field[:, t : t + h, left : left + w] for left, t, w, h in boxes]).astype(np.float32)))  # fmt: skip
+    assert [top for top, _ in rows] == [0, *np.cumsum([part.shape[1] for _, part in rows])[:-1]]
+    np.testing.assert_allclose(np.concatenate([part for _, part in rows], 1), field, atol=1e-5)
+    assert (fade(5, 8) > 0).all() and fade(4, 4)[0, 0] < fade(4, 4)[1, 1]
+    starts = window_starts(shape[1], size, overlap)
+    assert starts[0] == 0 and starts[-1] == max(0, shape[1] - size)
+    assert all(b - a <= max(1, size * (1 - overlap)) + 0.5 for a, b in pairwise(starts))
+
+
+def test_classes_of_scenes_as_csv_and_geojson(tmp_path, monkeypatch, capsys):
+    model = make_model(tmp_path / "m", "classify", bands=3, size=32, center=0.5)
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for n, channel in enumerate((RED, BLUE)):
+        write_raster(folder / f"{n}.tif", noise(rng, 40, 50, channel).transpose(2, 0, 1), west=500_000 + 1000 * n)
+    predictor = load_predictor(model)
+    one = predictor(folder / "0.tif")
+    assert one.confidence == max(one.probabilities.values()) and sum(one.probabilities.values()) == pytest.approx(1)
+    with rasterio.open(folder / "0.tif") as dataset:
+        middle = torch.from_numpy(dataset.read()[:, 10:30, 15:35].astype(np.float32))  # half of the shorter side
+    seen = torch.nn.functional.interpolate(middle[None] / 255, (32, 32), mode="bicubic", antialias=True)
+    seen = seen.clamp(middle.min() / 255, middle.max() / 255)
+    by_hand = predictor.scores((seen - 0.4) / 0.2).softmax(1)[0]
+    np.testing.assert_allclose(list(one.probabilities.values()), by_hand, atol=1e-4)
+    code, _, _ = run(monkeypatch, capsys, model, folder, "--out", tmp_path / "o.csv")
+    rows = list(csv.DictReader((tmp_path / "o.csv").open()))
+    assert code == 0 and [row["image"][-5:] for row in rows] == ["0.tif", "1.tif"]
+    assert rows[0]["class"] == one.label and float(rows[0]["confidence"]) == pytest.approx(one.confidence, abs=1e-4)
+    run(monkeypatch, capsys, model, folder, "--out", tmp_path / "o.geojson")
+    features = json.loads((tmp_path / "o.geojson").read_text())["features"]
+    assert [f["properties"]["class"] for f in features] == [row["class"] for row in rows]
+    assert 14.99 < features[0]["geometry"]["coordinates"][0][0][0] < 15.02
+
+
+def test_change_between_two_rasters(tmp_path, monkeypatch, capsys):
+    model = make_model(tmp_path / "m", "change", ("no change", "change"), 3)
+    rng = np.random.default_rng(0)
+    pixels = noise(rng, 70, 90).transpose(2, 0, 1)
+    for name, values in (("before", pixels), ("after", pixels[:, ::-1].copy())):
+        write_raster(tmp_path / f"{name}.tif", values)
+    pair = (tmp_path / "before.tif", tmp_path / "after.tif")
+    code, _, err = run(monkeypatch, capsys, model, *pair, "--out", tmp_path / "out/change.tif")
+    assert code == 0, err
+    with rasterio.open(tmp_path / "out/change.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(1), load_predictor(model)(*pair))
+    features = json.loads((tmp_path / "out/change.geojson").read_text())["features"]
+    assert {f["properties"]["class"] for f in features} <= {"change"}
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["lhrs", "predict", *map(str, arguments)])
+    with pytest.raises(SystemExit) as error:
+        main()
+    said = capsys.readouterr()
+    return error.value.code or 0, said.out, said.err
+
+
+def test_mistakes_are_one_line_and_leave_nothing(scene, segmenter, tmp_path, monkeypatch, capsys):
+    rgb = write_raster(tmp_path / "rgb.tif", np.zeros((3, 20, 20), np.uint8))
+    broken = tmp_path / "broken.tif"
+    broken.write_bytes(scene.read_bytes()[:700])
+    change = make_model(tmp_path / "change", "change", ("no change", "change"), 3)
+    far = write_raster(tmp_path / "far.tif", np.zeros((3, 20, 20), np.uint8), west=600_000)
+    small = write_raster(tmp_path / "small.tif", np.zeros((3, 10, 20), np.uint8))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    out = tmp_path / "o/mask.tif"
+    for arguments, why in [
+        ((empty, scene), "no config.json in it"),
+        ((segmenter, rgb), "has 3 bands, 4 are needed"),
+        ((segmenter, tmp_path / "no.tif"), "does not exist"),
+        ((segmenter, broken), "broken.tif"),
+        ((segmenter, scene, rgb), "is one file, but there are 2 images"),
+        ((change, rgb), "BEFORE and AFTER"),
+        ((change, rgb, far), "does not cover the same ground"),
+        ((change, rgb, small), "differ in size: 20 x 20 and 20 x 10"),
+    ]:
+        code, said, err = run(monkeypatch, capsys, *arguments, "--out", out)
+        assert code == 2 and why in err and err.strip().count("\n") == 0 and not said, (arguments, err)
+        assert not out.parent.exists() or not list(out.parent.iterdir())
+
+
+def test_a_broken_model_folder_is_told(segmenter, tmp_path):
+    copy = tmp_path / "m"
+    copy.mkdir()
+    config = json.loads((segmenter / "config.json").read_text())
+    for change, why in (({"task": "paint"}, "task"), ({"mean": [0.4]}, "not of 4 bands"), ({}, "cannot be used")):
+        (copy / "config.json").write_text(json.dumps({**config, **change}))
+        (copy / "model.safetensors").write_bytes(b"nothing")
+        with pytest.raises(LHRSError, match=why) as error:
+            load_predictor(copy)
+        assert "\n" not in str(error.value)
+
+
+def test_bands_of_several_files_lie_over_each_other(tmp_path):
+    fine = write_raster(tmp_path / "a.tif", np.arange(64, dtype=np.uint8).reshape(1, 8, 8))
+    coarse = np.array([[[0, 100], [0, 100]]], np.uint8)
+    with rasterio.open(tmp_path / "b.tif", "w", driver="GTiff", count=1, height=2, width=2, dtype="uint8") as out:
+        out.write(coarse)
+    stack = Stack((fine, tmp_path / "b.tif"))
+    assert stack.shape == (8, 8)
+    whole = stack.read()
+    assert whole.shape == (2, 8, 8) and whole[1, 0, 0] == 0 and whole[1, 0, 7] == 100
+    np.testing.assert_array_equal(stack.read((2, 3, 4, 5))[0], whole[0, 3:8, 2:6])

@@ -1,0 +1,245 @@
+"""`lhrs finetune`: whole runs on real files, killed and resumed, and the model folders that they leave."""
+
+import json
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+from tests.downstream.world import write_masks, write_pairs, write_scenes
+from tests.training.tiny import losses, start_lhrs, wait_for_checkpoint, write_run
+
+from lhrs.cli import main
+from lhrs.downstream import load_predictor
+from lhrs.downstream.backbone import Encoder
+from lhrs.downstream.data import Mixing, PixelChance, Pixels, SceneChance, Scenes, join_scenes, measure
+from lhrs.downstream.reader import open_labelled
+from lhrs.downstream.task import build_task
+from lhrs.errors import LHRSError
+from lhrs.models.timm_folder import write_timm_folder
+from lhrs.training import finetune
+from lhrs.training.run import load_run, train
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    return write_scenes(tmp_path_factory.mktemp("scenes"))
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory):
+    return write_masks(tmp_path_factory.mktemp("masks"))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return write_pairs(tmp_path_factory.mktemp("pairs"))
+
+
+def settings(kind, data, out, **changes):
+    made = {
+        "kind": f"finetune-{kind}", "out": str(out), "cpu": True, "threads": 1, "log_every": 1, "save_every": 3,
+        "backbone": {"name": "test_resnet"}, "size": 32, "validations": 2,
+        "data": {"train": {"path": str(data), "split": "train"}, "test": {"path": str(data), "split": "test"},
+                 "val_share": 0.25},
+        "fit": {"batch_size": 8, "steps": 12, "lr": 3e-3, "warmup": 0.1},
+    }  # fmt: skip
+    if kind == "segment":
+        made |= {"width": 16}
+    return {**made, **changes}
+
+
+def carry_out(folder, **made):
+    train(load_run(write_run(folder / "run.yaml", made)))
+
+
+MIXED = {"augment": {"mixup": 0.8, "cutmix": 1.0, "randaugment": "rand-m9-mstd0.5-inc1", "erase": 0.25}, "dropout": 0.2}
+
+
+@pytest.fixture(scope="module")
+def classified(tmp_path_factory, scenes):
+    out = tmp_path_factory.mktemp("classify") / "run"
+    carry_out(out.parent, **settings("classify", scenes, out, **MIXED))
+    return out
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, scenes, classified):
+    out = tmp_path / "run"
+    file = write_run(tmp_path / "run.yaml", settings("classify", scenes, out, **MIXED))
+    process = start_lhrs(file)
+    wait_for_checkpoint(process, out)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (out / "model").exists()
+    train(load_run(file))
+    assert losses(out) == losses(classified)
+    for name in ("model/model.safetensors", "model/config.json", "scores.json"):
+        assert (out / name).read_bytes() == (classified / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("kind", ["segment", "change"])
+def test_a_stopped_run_goes_on_and_keeps_the_same_best(tmp_path, masks, pairs, kind, monkeypatch):
+    data = masks if kind == "segment" else pairs
+    changes = {"validations": 6, "fit": {"batch_size": 4, "steps": 6, "lr": 3e-3}}
+    carry_out(tmp_path, **settings(kind, data, tmp_path / "whole", **changes))
+    real = finetune.KeepBest.on_step_end
+
+    def stop(self, args, state, control, **kwargs):
+        real(self, args, state, control, **kwargs)
+        if state.global_step == 5:  # after step 4 and 5 were scored, two steps behind the checkpoint
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(finetune.KeepBest, "on_step_end", stop)
+        carry_out(tmp_path, **settings(kind, data, tmp_path / "stopped", **changes))
+    carry_out(tmp_path, **settings(kind, data, tmp_path / "stopped", **changes))
+    for name in ("model/model.safetensors", "scores.json", "best.json"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    found = json.loads((tmp_path / "whole/scores.json").read_text())["test"]
+    wanted = {"miou", "mf1", "oa", "iou"} if kind == "segment" else {"f1", "iou", "precision", "recall", "batch_mf1"}
+    assert wanted <= found.keys() and found["images"] == 2
+    if kind == "segment":  # all pixels but the four unlabeled rows of each
+        assert np.sum(found["confusion"]) == 2 * 76 * 90 and found["classes"] == ["water", "roof"]
+
+
+def test_colours_are_learned_and_the_folder_answers(tmp_path, scenes):
+    carry_out(tmp_path, **settings("classify", scenes, tmp_path / "run", smoothing=0.0))
+    found = json.loads((tmp_path / "run/scores.json").read_text())
+    assert found["test"]["accuracy"] == 1.0 and found["test"]["images"] == 10 and found["step"] in (6, 12)
+    predictor = load_predictor(tmp_path / "run/model")
+    assert predictor(scenes / "test/red/red0.png").label == "red"
+    card = predictor.card
+    assert card.classes == ["blue", "red"] and card.size == 32 and card.scores["accuracy"] == 1.0
+    assert card.mean[2] == pytest.approx((90 + 90 + 14.6) / 255 / 2, abs=0.1)  # blue and red images, half each
+    assert any((tmp_path / "run/tensorboard").iterdir())
+    before = (tmp_path / "run/model/model.safetensors").stat().st_mtime_ns
+    carry_out(tmp_path, **settings("classify", scenes, tmp_path / "run", smoothing=0.0))  # finished: nothing to do
+    assert (tmp_path / "run/model/model.safetensors").stat().st_mtime_ns == before
+
+
+def test_pixels_are_learned(tmp_path, masks):
+    augment = {"zoom": [0.8, 1.2], "colour": 0.0}
+    fit = {"batch_size": 4, "steps": 30, "lr": 5e-3}
+    carry_out(tmp_path, **settings("segment", masks, tmp_path / "run", augment=augment, fit=fit, validations=3))
+    found = json.loads((tmp_path / "run/scores.json").read_text())["test"]
+    assert found["miou"] > 0.7, found
+
+
+@pytest.mark.parametrize("tune", ["frozen", "linear", "layer-decay"])
+def test_ways_to_tune(tmp_path, scenes, masks, tune):
+    torch.manual_seed(5)
+    model = timm.create_model("test_resnet", num_classes=0)
+    write_timm_folder(tmp_path / "b", model.state_dict(), "test_resnet", {}, 32, [0.3, 0.2, 0.3], [0.2, 0.1, 0.2])
+    kind, data = ("segment", masks) if tune == "linear" else ("classify", scenes)
+    fit = {"batch_size": 4, "steps": 2, "lr": 1e-2}
+    made = settings(kind, data, tmp_path / "run", tune=tune, fit=fit, backbone={"name": str(tmp_path / "b")})
+    carry_out(tmp_path, **made)
+    card = json.loads((tmp_path / "run/model/config.json").read_text())
+    assert card["mean"] == [0.3, 0.2, 0.3] and card["encoder"]["name"] == "test_resnet"
+    assert card["head"] == "linear" if tune != "layer-decay" else True
+    state = load_file(tmp_path / "run/model/model.safetensors")
+    same = [torch.equal(state[f"backbone.model.{name}"], value) for name, value in model.state_dict().items()]
+    assert all(same) == (tune != "layer-decay")
+    load_predictor(tmp_path / "run/model")
+
+
+def test_lower_layers_learn_less(tmp_path, scenes):
+    run = load_run(write_run(tmp_path / "r.yaml", settings("classify", scenes, tmp_path / "x", tune="layer-decay")))
+    task = build_task("classify", Encoder("test_resnet"), 2)
+    rate = {}
+    for group in finetune.make_task_groups(run, task):
+        rate |= {id(p): (group["lr"], group["weight_decay"]) for p in group["params"]}
+    named = dict(task.named_parameters())
+    assert len(rate) == len(named)
+    names = ("backbone.model.conv1.0.weight", "backbone.model.layer4.0.conv1.weight", "head.1.weight")
+    stem, deep, head = (rate[id(named[name])] for name in names)
+    assert head[0] == run.fit.lr and deep[0] == pytest.approx(0.75 * head[0])
+    assert stem[0] == pytest.approx(0.75**5 * head[0])  # stem and four stages of one block
+    assert rate[id(named["head.1.bias"])] == (run.fit.lr, 0.0)
+
+
+def test_a_sample_depends_on_its_key_alone(scenes, masks, pairs):
+    labelled = open_labelled("classify", scenes, split="train")
+    numbers = measure(labelled, None, None)
+    chance = SceneChance(randaugment="rand-m9-mstd0.5-inc1", colour=1.0, erase=0.5)
+    one, two = (Scenes(labelled, numbers, 32, 0, chance) for _ in range(2))
+    for key in ((0, 3), (1, 3), (0, 4)):
+        two[1, 0], np.random.rand()
+        torch.testing.assert_close(one[key]["pixels"], two[key]["pixels"], rtol=0, atol=0)
+    assert not torch.equal(one[0, 3]["pixels"], one[1, 3]["pixels"])
+    mixing = Mixing(2, 0.8, 1.0, 0.1)
+    samples = [one[0, n] for n in range(4)]
+    first = join_scenes(samples, mixing, 0)
+    np.random.seed(9)
+    again = join_scenes(samples, mixing, 0)
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    torch.testing.assert_close(first["target"].sum(1), torch.ones(4))
+    assert not torch.equal(first["pixels"], torch.stack([s["pixels"] for s in samples]))
+    for task, data in (("segment", masks), ("change", pairs)):
+        of = open_labelled(task, data, split="train")
+        kept, fresh = (Pixels(of, measure(of, None, None), 48, 0, PixelChance(swap=True)) for _ in range(2))
+        fresh._keeps = lambda number: False  # no room: read window by window
+        for key in ((0, 1), (3, 2)):
+            torch.testing.assert_close(kept[key], fresh[key], rtol=0, atol=0)
+
+
+def test_masks_and_dates_turn_with_their_image(pairs, masks):
+    of = open_labelled("segment", masks, split="train")
+    data = Pixels(of, measure(of, None, None), 40, 0, PixelChance(zoom=(0.7, 1.4), colour=0.0, most=1.0))
+    for n in range(12):
+        sample = data[n, n % len(data)]
+        red = sample["pixels"][0] > sample["pixels"][2]
+        counted = sample["target"] < 2
+        assert (red[counted] == (sample["target"] == 1)[counted]).float().mean() > 0.9
+    of = open_labelled("change", pairs, split="train")
+    data = Pixels(of, measure(of, None, None), 40, 0, PixelChance(zoom=(1, 1), colour=0.0, most=1.0, swap=True))
+    for n in range(8):
+        sample = data[n, n % len(data)]
+        differs = (sample["pixels"][0] - sample["pixels"][1]).abs().sum(0) > 0
+        assert (differs == (sample["target"] == 1)).float().mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "why"),
+    [
+        (
+            "classify",
+            {"augment": {"mixup": 1.0}, "fit": {"batch_size": 3, "steps": 2, "lr": 1}},
+            "batch of 3 images is odd",
+        ),
+        ("classify", {"backbone": {"name": "resnet81"}}, "neither a folder nor a model of timm"),
+        ("classify", {"data": {"train": {"path": "nowhere"}}}, "nowhere does not exist"),
+        ("classify", {"fit": {"batch_size": 8, "lr": 1}}, "either `epochs` or `steps`"),
+        ("classify", {"augment": {"randaugment": "rand-q7"}}, "timm has no policy"),
+        ("segment", {"fit": {"batch_size": 1, "steps": 2, "lr": 1}}, "at least two images"),
+        ("segment", {"class_weights": [1, 2, 3]}, "class_weights has 3 numbers, there are 2 classes"),
+        ("segment", {"tune": "half"}, "tune"),
+        ("change", {"head": "upernet"}, "head"),
+        ("leak", {}, r"is in data\.train and in data\.test"),
+        ("bands", {}, "there is no band 4"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, scenes, masks, pairs, kind, change, why):
+    made = settings("classify" if kind in ("leak", "bands") else kind,
+                    {"segment": masks, "change": pairs}.get(kind, scenes), tmp_path / "run")  # fmt: skip
+    if kind == "leak":
+        made["data"]["test"] = {"path": str(scenes), "split": "train"}
+    if kind == "bands":
+        made["data"]["bands"] = [1, 4]
+    with pytest.raises(LHRSError, match=why) as error:
+        train(load_run(write_run(tmp_path / "run.yaml", {**made, **change})))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run/model").exists()
+
+
+def test_the_command_wants_its_own_kind(tmp_path, scenes, monkeypatch, capsys):
+    file = write_run(tmp_path / "run.yaml", settings("classify", scenes, tmp_path / "run"))
+    monkeypatch.setattr(sys, "argv", ["lhrs", "finetune", "segment", str(file)])
+    with pytest.raises(SystemExit) as error:
+        main()
+    assert error.value.code == 2 and "is a run of kind 'finetune-classify'" in capsys.readouterr().err
