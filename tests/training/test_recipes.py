@@ -7,10 +7,12 @@ import pytest
 from lhrs.config import load, save
 from lhrs.errors import ConfigError
 from lhrs.instruct.questions import TASKS
+from lhrs.training.finetune_run import FinetuneRun
 from lhrs.training.run import CurriculumRun, QuestionsRun, VisionRun, load_run
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
+DOWNSTREAM = sorted(FOLDER.glob("downstream/*.yaml"))
 NAMES = {
     *(f"{system}-{stage}" for system in ("lhrs-bot", "lhrs-bot-nova") for stage in ("1-align", "2-instruct")),
     *(f"{system}-3-multitask" for system in ("lhrs-bot", "lhrs-bot-nova")),
@@ -88,3 +90,33 @@ def test_an_override_reaches_a_recipe_and_a_wrong_one_is_told():
     assert load_run(FOLDER / "lhrs-bot-2-instruct.yaml", ["fit.lr=1e-5", "data.rsicd.weight=2"]).fit.lr == 1e-5
     with pytest.raises(ConfigError, match="Did you mean 'fit'"):
         load_run(FOLDER / "lhrs-bot-2-instruct.yaml", ["fitt=1"])
+
+
+@pytest.mark.parametrize("path", DOWNSTREAM, ids=lambda p: p.stem)
+def test_a_downstream_recipe_resolves_and_begins_with_a_recipes_backbone(path, tmp_path):
+    run = load_run(path)
+    assert isinstance(run, FinetuneRun) and run.out == Path("runs") / path.stem
+    save(run, tmp_path / "run.yaml")
+    assert load(type(run), tmp_path / "run.yaml") == run
+    begins = Path(run.backbone.name)
+    assert run.backbone.name == "resnet18" or load_run(FOLDER / f"{begins.parent.name}.yaml").out == begins.parent
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "lr", "weight_decay", "batch_size", "epochs", "size", "drop_path"),
+    [
+        ("ucm-resnet50", "adan", 0.003125, 0.02, 16, 200, 224, None),
+        ("ucm-swin-base", "adan", 0.003125, 0.02, 16, 200, 224, 0.5),
+        ("potsdam-resnet50", "sgd", 0.01, 1e-4, 8, 50, 512, None),
+        ("potsdam-swin-base", "adamw", 6e-5, 0.01, 8, 50, 512, 0.3),
+        ("cdd-resnet50", "sgd", 0.002, 5e-4, 8, 200, 256, None),
+        ("cdd-swin-base", "adamw", 6e-5, 0.01, 8, 200, 256, 0.3),
+    ],
+)
+def test_downstream_recipes_have_the_published_numbers(
+    name, optimizer, lr, weight_decay, batch_size, epochs, size, drop_path
+):
+    run = load_run(FOLDER / "downstream" / f"{name}.yaml")
+    fit = run.fit
+    assert (fit.optimizer, fit.lr, fit.weight_decay, fit.batch_size) == (optimizer, lr, weight_decay, batch_size)
+    assert (fit.epochs, run.size, run.backbone.args.get("drop_path_rate")) == (epochs, size, drop_path)

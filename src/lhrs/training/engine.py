@@ -77,6 +77,12 @@ class KeyedTrainer(Trainer):
         per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return OrderedKeyedSampler(np.ones(size) if weights is None else weights, self.args.seed, lengths, per_step)
 
+    def log_beside(self, logs: dict[str, float]) -> None:
+        """Log numbers from a callback; transformers would take them for the step's own log and leave that out."""
+        due = self.control.should_log
+        self.log(logs)
+        self.control.should_log = due
+
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Refuse a checkpoint without all that is trained; frozen weights are not in it and come from elsewhere."""
         trained = {name for name, p in cast(Any, self.model).named_parameters() if p.requires_grad}

@@ -95,7 +95,7 @@ class KeepBest(TrainerCallback):
         found = score(self.predictor, self.labelled)
         task.train()
         numbers = {k: v for k, v in found.items() if isinstance(v, float) and not math.isnan(v)}
-        self.trainer.log({f"val_{name}": value for name, value in numbers.items()})
+        self.trainer.log_beside({f"val_{name}": value for name, value in numbers.items()})
         value = numbers.get(CHOSEN_BY[self.predictor.card.task], -1.0)
         before = read_best(self.out)
         if before is None or (value, -state.global_step) > (before["value"], -before["step"]):

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lhrs.cmid.backbone import to_map
 from lhrs.cmid.model import CMID
 from lhrs.cmid.probes import Probe, effective_rank, knn_accuracy, labelled_folder
+from lhrs.training.engine import KeyedTrainer
 from lhrs.training.output import is_main_process
 from lhrs.training.pretrain_run import WatchConfig
 
@@ -34,7 +35,7 @@ class Watch(TrainerCallback):
 
     def __init__(
         self, settings: WatchConfig, module: CMID, images: Iterator[Tensor], mean: Tensor, std: Tensor, size: int,
-        trainer: Trainer,
+        trainer: KeyedTrainer,
     ) -> None:  # fmt: skip
         self.settings, self.module, self.trainer, self.images = settings, module, trainer, list(images)
         self.mean, self.std, self.size = mean, std, size
@@ -48,7 +49,7 @@ class Watch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         if state.global_step % self.settings.every == 0 and is_main_process():
-            self.trainer.log(self.look(str(args.device)))
+            self.trainer.log_beside(self.look(str(args.device)))
 
     @torch.inference_mode()
     def look(self, device: str) -> dict[str, float]:
