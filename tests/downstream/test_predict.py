@@ -30,7 +30,8 @@ def make_model(folder, kind, classes=("water", "roof", "tree"), bands=4, **setti
     with torch.no_grad():
         list(task.head.children())[-1].weight.mul_(8)  # opinions that differ from place to place
     card = Card(task=kind, encoder=encoder.settings, head=task.heads[0], head_args=layers, classes=list(classes),
-                scale=255, mean=[0.4] * bands, std=[0.2] * bands, **{"size": 64, "overlap": 0.5, **settings})  # fmt: skip
+                scale=255, mean=[0.4] * bands, std=[0.2] * bands,
+                **{"size": 64, "overlap": 0.5, **settings})  # fmt: skip
     save(folder, card, task)
     return folder
 

@@ -14,7 +14,7 @@ from lhrs.errors import DataError
 from lhrs.imagery.stack import Box, Stack
 
 _KEPT_BYTES = 1 << 29
-"""Decoded images that a process keeps; enough for a few dozen tiles."""
+"""Decoded images that a process keeps; enough for a few dozen tiles. Those above an eighth are read in windows."""
 _TRIES = 10
 _MEASURED_SIDE = 1024
 
@@ -242,7 +242,7 @@ class Pixels:
         if number not in self._kept:
             item, (high, wide) = self.labelled.items[number], self.shapes[number]
             needed = high * wide * (4 * len(self.numbers.mean) * len(item.images) + 1)
-            if self._kept_bytes + needed > _KEPT_BYTES:
+            if needed > _KEPT_BYTES // 8 or self._kept_bytes + needed > _KEPT_BYTES:
                 return False
             images = [self.numbers.read(Stack(files, self.numbers.bands)) for files in item.images]
             self._kept[number] = images, read_target(self.labelled, item, self.shapes[number], None)

@@ -58,9 +58,9 @@ class Predictor:
         Raises:
             DataError: an image cannot be read, has other bands, or the two of a change differ in size.
         """
+        stacks = self.stacks(*images)
         if self.card.task == "classify":
             return next(self.classify(images))
-        stacks = self.stacks(*images)
         found = np.empty(stacks[0].shape, np.uint8)
         for top, rows in self.masks(stacks):
             found[top : top + len(rows)] = rows

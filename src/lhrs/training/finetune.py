@@ -246,7 +246,7 @@ def make_task_groups(run: FinetuneRun, task: Task) -> list[dict[str, Any]]:
         return make_groups(task, settings.weight_decay, ("pos_embed", "cls_token", "relative_position_bias_table"))
     found = param_groups_layer_decay(
         task.encoder.model, settings.weight_decay, layer_decay=settings.layer_decay,
-        no_weight_decay_list=("relative_position_bias_table",),
+        no_weight_decay_list=("*relative_position_bias_table",),
     )  # fmt: skip
     # timm counts from a head of its own, which is not here: ours is the layer above the last.
     top = settings.lr * settings.layer_decay / max(group["lr_scale"] for group in found)
