@@ -122,12 +122,14 @@ def test_colours_are_learned_and_the_folder_answers(tmp_path, scenes):
     assert (tmp_path / "run/model/model.safetensors").stat().st_mtime_ns == before
 
 
-def test_pixels_are_learned(tmp_path, masks):
-    augment = {"zoom": [0.8, 1.2], "colour": 0.0}
-    fit = {"batch_size": 4, "steps": 30, "lr": 5e-3}
-    carry_out(tmp_path, **settings("segment", masks, tmp_path / "run", augment=augment, fit=fit, validations=3))
+@pytest.mark.parametrize(("kind", "name", "least"), [("segment", "miou", 0.7), ("change", "f1", 0.6)])
+def test_pixels_and_change_are_learned(tmp_path, masks, pairs, kind, name, least):
+    data = masks if kind == "segment" else pairs
+    augment = {"zoom": [0.8, 1.2], "colour": 0.0, "most": 1.0}
+    fit = {"batch_size": 4, "steps": 40 if kind == "change" else 30, "lr": 5e-3}
+    carry_out(tmp_path, **settings(kind, data, tmp_path / "run", augment=augment, fit=fit, validations=3))
     found = json.loads((tmp_path / "run/scores.json").read_text())["test"]
-    assert found["miou"] > 0.7, found
+    assert found[name] > least, found
 
 
 @pytest.mark.parametrize("tune", ["frozen", "linear", "layer-decay"])
