@@ -3,9 +3,9 @@
 import re
 
 from lhrs.data.dataset import read_json
-from lhrs.data.windows import image_shape
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
+from lhrs.imagery.stack import image_shape
 
 _TASK = "perception/single_instance_identification/visual_grounding"
 _EXPRESSION = re.compile(r"coordinates of (.+?) in the image")
