@@ -95,10 +95,14 @@ def image_shape(file: Path) -> tuple[int, int]:
         with ignored(Image.DecompressionBombWarning), Image.open(file) as image:
             return image.height, image.width
     except (OSError, Image.DecompressionBombError):
-        from lhrs.imagery.raster import opened
+        import rasterio
+        from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-        with opened(file) as dataset:
-            return dataset.height, dataset.width
+        try:
+            with ignored(NotGeoreferencedWarning), rasterio.open(file) as dataset:
+                return dataset.height, dataset.width
+        except RasterioError as error:
+            raise DataError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _read(file: Path, box: Box, grid: tuple[int, int], mask: tuple[int, ...] | None) -> np.ndarray:
