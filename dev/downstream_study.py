@@ -66,7 +66,8 @@ def carry_out(arm: str, init: str, source: dict, seed: int, lr: float, steps: in
     made = settings(arm)
     made |= {
         "out": str(out), "seed": seed, "cpu": options.device == "cpu", "bf16": True, "threads": options.threads,
-        "log_every": 50, "save_every": 200, "workers": options.workers, "validations": options.validations, "backbone": source,
+        "log_every": 50, "save_every": 200, "workers": options.workers, "validations": options.validations,
+        "backbone": source,
     }  # fmt: skip
     made["fit"] |= {"lr": lr, "steps": steps}
     start, cpu = time.time(), time.process_time()
