@@ -6,6 +6,7 @@ OpenAI's. Memory of all processes of the server is told before and after.
 
 import argparse
 import base64
+import copy
 import json
 import random
 import subprocess
@@ -130,10 +131,10 @@ def replace_somewhere(rng: random.Random, node: object) -> None:
         key = rng.choice(keys)
         child = node[key]
         if not isinstance(child, dict | list) or rng.random() < 0.3:
-            node[key] = rng.choice(ODD)
+            node[key] = copy.deepcopy(rng.choice(ODD))
             if isinstance(node, dict) and rng.random() < 0.2:
                 node[rng.choice(["tools", "n", "stream", "seed", "logprobs", "response_format", "__proto__"])] = (
-                    rng.choice(ODD)
+                    copy.deepcopy(rng.choice(ODD))
                 )
             return
         node = child
