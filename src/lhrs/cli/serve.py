@@ -55,6 +55,8 @@ def serve(
         quota=quota_mb * _MB,
         file_ttl_s=file_hours * 3600,
         log_text=log_text,
+        model=model,
+        device=device,
     )
     check(settings, insecure)
     run(load(model, device), settings)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
@@ -11,17 +10,17 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
-from starlette.staticfiles import StaticFiles
 
 from lhrs.errors import DataError
 from lhrs.serving import completions, pictures
 from lhrs.serving.gate import Gate
 from lhrs.serving.messages import ChatRequest
+from lhrs.serving.page import Page
 from lhrs.serving.problems import Problem
+from lhrs.serving.scene_routes import scene_routes
 from lhrs.serving.service import Service
 from lhrs.serving.uploads import receive
 
-_WEB = Path(__file__).parents[1] / "resources" / "web"
 _EXPIRE_S = 60.0
 
 
@@ -119,6 +118,7 @@ def make_app(service: Service) -> FastAPI:
         """Remove a file."""
         service.files.delete(file_id, request.state.owner)
         service.forget(file_id)
+        service.scenes.prune()
         return {"id": file_id, "object": "file", "deleted": True}
 
     @app.get("/health")
@@ -132,8 +132,8 @@ def make_app(service: Service) -> FastAPI:
         """Count, for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
-    if _WEB.is_dir():
-        app.mount("/", StaticFiles(directory=_WEB, html=True))
+    app.include_router(scene_routes(service))
+    app.mount("/", Page())
     return app
 
 
@@ -165,6 +165,7 @@ async def _expire(service: Service) -> None:
     while True:
         await asyncio.sleep(_EXPIRE_S)
         service.files.expire()
+        service.scenes.prune()
 
 
 async def _refuse(request: Request, problem: Exception) -> Response:

@@ -29,7 +29,7 @@ _KINDS = {
 }
 """First bytes of what strangers may send, and the only driver of GDAL that may read it; most pictures need none."""
 MAX_SIDE = 1024
-_GDAL = {
+GDAL_LIMITS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # nothing beside the image is looked for
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_GEOREF_SOURCES": "INTERNAL",
@@ -53,7 +53,7 @@ def prepare(memory_bytes: int, max_pixels: int, decode_s: float) -> None:
     """Set the limits of this process; called once when it starts."""
     global _decode_s
     _decode_s = decode_s
-    os.environ.update(_GDAL)
+    os.environ.update(GDAL_LIMITS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends us when it is done
     threading.Thread(target=_die_with_parent, daemon=True).start()
     from PIL import Image

@@ -24,6 +24,7 @@ from lhrs.serving.forms import Form, read_form
 from lhrs.serving.messages import ChatRequest, FilePart, Image, JsonSchema, conversation
 from lhrs.serving.metrics import Metrics
 from lhrs.serving.problems import Problem
+from lhrs.serving.scenes import Scenes
 from lhrs.serving.settings import Settings
 
 _LOOKS = 64
@@ -77,12 +78,14 @@ class Service:
     async def start(self) -> None:
         """Take up work."""
         self.files = FileStore(self.settings)
+        self.scenes = Scenes(self.settings, self.files)
         limits = (self.settings.decoder_bytes, self.settings.max_pixels, self.settings.decode_s)
         self.decoders = Decoders(self.settings.decoders, *limits)
         await self.decoders.warm_up()
 
     async def stop(self) -> None:
         """Finish what is queued, and leave nothing behind."""
+        await self.scenes.close()
         await asyncio.to_thread(self.batcher.close)
         self.decoders.close()
         self.files.close()

@@ -58,3 +58,16 @@ class Settings:
     max_files: int = 1000
     file_ttl_s: float = 24 * 3600.0
     """How long an uploaded file is kept."""
+
+    model: str | None = None
+    """Whom whole scenes are asked of, as `lhrs.load` takes it."""
+    device: str | None = None
+    """See `model`."""
+    scene_queue: int = 4
+    """Whole scenes that wait for their turn; one more gets 429."""
+    max_scenes: int = 50
+    """Whole scenes whose results are kept."""
+    scene_windows: int = 20_000
+    """Windows of one scene."""
+    scene_s: float = 3600.0
+    """Time for one scene."""

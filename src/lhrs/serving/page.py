@@ -1,0 +1,41 @@
+"""The web page at `/`."""
+
+from pathlib import Path
+
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+_WEB = Path(__file__).parents[1] / "resources" / "web"
+_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "worker-src blob:",  # MapLibre makes its worker from its own source
+        "style-src 'self'",
+        "img-src 'self' blob: data:",  # previews that were fetched with the key; icons in MapLibre's style
+        "connect-src 'self' blob:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-cache",  # asks whether it changed: a new server brings a new page
+}
+
+
+class Page(StaticFiles):
+    """The files of `resources/web`, which may run their own scripts and speak to this server, and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__(directory=_WEB, html=True)
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """See starlette."""
+        response = await super().get_response(path, scope)
+        response.headers.update(_HEADERS)
+        return response

@@ -1,0 +1,49 @@
+"""The routes of whole scenes."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import ValidationError
+from starlette.responses import FileResponse, Response
+
+from lhrs.serving.problems import Problem, invalid
+from lhrs.serving.scenes import RESULTS, SceneRequest
+from lhrs.serving.service import Service
+
+
+def scene_routes(service: Service) -> APIRouter:
+    """Return the routes below `/v1/scenes`."""
+    routes = APIRouter(prefix="/v1/scenes")
+    body = {"content": {"application/json": {"schema": SceneRequest.model_json_schema()}}, "required": True}
+
+    @routes.post("", openapi_extra={"requestBody": body})
+    async def start(request: Request) -> dict[str, Any]:
+        """Ask about every window of an uploaded file."""
+        try:
+            asked = SceneRequest.model_validate_json(await request.body())
+        except ValidationError as error:
+            raise invalid(error) from None
+        file = service.files.get(asked.file_id, request.state.owner)
+        look = await service.look_at_file(file.id, file.path)
+        return service.scenes.submit(asked, file, look.image).public
+
+    @routes.get("/{scene_id}")
+    async def scene(scene_id: str, request: Request) -> dict[str, Any]:
+        """Tell how far a scene is, and what came out."""
+        return service.scenes.get(scene_id, request.state.owner).public
+
+    @routes.get("/{scene_id}/{name}")
+    async def result(scene_id: str, name: str, request: Request) -> Response:
+        """Return a file of a finished scene."""
+        if name not in RESULTS:
+            raise Problem(404, f"a scene has {' and '.join(RESULTS)}", "name", "no_such_result")
+        path = service.scenes.result(scene_id, request.state.owner, name)
+        return FileResponse(path, media_type=RESULTS[name], filename=name)
+
+    @routes.delete("/{scene_id}")
+    async def delete(scene_id: str, request: Request) -> dict[str, Any]:
+        """Cancel a scene, or remove its results."""
+        await service.scenes.delete(scene_id, request.state.owner)
+        return {"id": scene_id, "object": "scene", "deleted": True}
+
+    return routes

@@ -1,0 +1,298 @@
+"""`/v1/scenes`: `lhrs scene` on uploaded files, one at a time, in a process of its own."""
+
+import asyncio
+import json
+import math
+import os
+import secrets
+import shutil
+import signal
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from lhrs.imagery.image import OpenedImage
+from lhrs.serving.files import FileStore, StoredFile
+from lhrs.serving.logs import log
+from lhrs.serving.pictures import GDAL_LIMITS
+from lhrs.serving.problems import Problem
+from lhrs.serving.settings import Settings
+
+RESULTS = {"answers.geojson": "application/geo+json", "classes.tif": "image/tiff"}
+"""Files of a finished scene that may be fetched, with their media types."""
+_DRIVERS = {"GTiff", "COG", "JP2OpenJPEG", "PNG", "MEM"}
+"""What GDAL may read and write there: no format that can refer to other files or addresses."""
+_BLOCK = 128
+"""Windows of one part; see `lhrs.scene.run`."""
+_OVERLAP = 0.25
+"""Of windows of `ground`; see `lhrs.scene.run`."""
+_NICE = 10
+"""Questions of people go first."""
+_BYTES = 12 * 2**30
+"""Address space with the embedded model; what others map is theirs to know."""
+
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^,\n\r\0]+$")]
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=r"^[^\0]+$")]
+
+
+class SceneRequest(BaseModel):
+    """What to ask of every window; see docs/scenes.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file_id: Annotated[str, StringConstraints(max_length=100)]
+    task: Literal["classify", "caption", "ground", "count", "vqa"]
+    labels: Annotated[list[Label], Field(min_length=2, max_length=200)] | None = None
+    """Of `classify` and `vqa`: the answers to choose from."""
+    words: Words | None = None
+    """The question of `vqa`, what `ground` looks for, what `count` counts."""
+    size: Annotated[int, Field(ge=16, le=2048)] = 256
+    """Side of a window as the model sees it, in pixels."""
+    gsd_m: Annotated[float, Field(ge=0.01, le=10_000, allow_inf_nan=False)] | None = None
+    """Metres per pixel at which the model looks; None is the file's own."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SceneRequest":
+        if self.labels is not None and self.task not in ("classify", "vqa"):
+            raise ValueError("labels need task 'classify' or 'vqa'")
+        if self.words is None and self.task in ("vqa", "ground"):
+            raise ValueError(f"task {self.task!r} needs words")
+        if self.words is not None and self.task in ("classify", "caption"):
+            raise ValueError("words need task 'vqa', 'ground' or 'count'")
+        return self
+
+    def num_windows(self, image: OpenedImage) -> int:
+        """Return into how many windows a file is cut."""
+        scale = 1.0 if self.gsd_m is None or not image.gsd_m else image.gsd_m / self.gsd_m
+        side = max(1, round(self.size / scale))
+        overlap = min(side - 1, round(_OVERLAP * side)) if self.task == "ground" else 0
+        return math.prod(math.ceil(max(1, n - overlap) / (side - overlap)) for n in (image.width, image.height))
+
+    def arguments(self) -> list[str]:
+        """Return the command's options."""
+        given = {"size": self.size, "gsd": self.gsd_m, "labels": ",".join(self.labels or ())}
+        given["question" if self.task == "vqa" else "thing"] = self.words
+        return [f"--task={self.task}", *(f"--{name}={value}" for name, value in given.items() if value)]
+
+
+@dataclass
+class SceneRun:
+    """One scene, from the request to its results."""
+
+    id: str
+    file: StoredFile
+    asked: SceneRequest
+    windows: int
+    folder: Path
+    created: int = field(default_factory=lambda: int(time.time()))
+    state: Literal["queued", "running", "done", "failed"] = "queued"
+    summary: dict[str, Any] | None = None
+    error: str | None = None
+    process: asyncio.subprocess.Process | None = None
+
+    @property
+    def public(self) -> dict[str, Any]:
+        """What clients are told."""
+        return {
+            "id": self.id,
+            "object": "scene",
+            "created_at": self.created,
+            "expires_at": self.file.expires,
+            **self.asked.model_dump(),
+            "windows": self.windows,
+            "state": self.state,
+            "progress": self._progress(),
+            "summary": self.summary,
+            "error": self.error,
+            "results": [name for name in RESULTS if self.state == "done" and (self.folder / name).exists()],
+        }
+
+    def _progress(self) -> float:
+        if self.state != "running":
+            return float(self.state == "done")
+        parts = len(list((self.folder / ".work" / "parts").glob("*.parquet")))
+        return min(0.99, parts / math.ceil(self.windows / _BLOCK))
+
+
+class Scenes:
+    """Runs scenes one after another; results lie beside the file they are about, and go when it goes.
+
+    Args:
+        settings: limits, and the model.
+        files: where uploads lie.
+    """
+
+    def __init__(self, settings: Settings, files: FileStore) -> None:
+        self._settings, self._files = settings, files
+        self._runs: dict[str, SceneRun] = {}
+        self._waiting: deque[SceneRun] = deque()
+        self._ready = asyncio.Event()
+        self._worker = asyncio.create_task(self._work())
+
+    def submit(self, asked: SceneRequest, file: StoredFile, image: OpenedImage) -> SceneRun:
+        """Queue a scene.
+
+        Raises:
+            Problem: it lies nowhere, is too large, or there is no room.
+        """
+        self.prune()
+        windows = asked.num_windows(image)
+        if image.georeference is None:
+            raise Problem(400, "the file does not say where it lies: ask about it as a picture", "file_id", "no_place")
+        if windows > self._settings.scene_windows:
+            message = f"{windows} windows; at most {self._settings.scene_windows}: choose a larger gsd_m or size"
+            raise Problem(400, message, "size", "scene_too_large")
+        if len(self._waiting) >= self._settings.scene_queue:
+            raise Problem(429, "too many scenes are waiting", code="queue_full", retry_s=30)
+        if len(self._runs) >= self._settings.max_scenes:
+            raise Problem(429, "there is no room for more scenes: delete some, or try later", None, "no_room", 60)
+        identity = f"scene-{secrets.token_hex(16)}"
+        run = SceneRun(identity, file, asked, windows, file.path.with_name(identity))
+        self._runs[identity] = run
+        self._waiting.append(run)
+        self._ready.set()
+        return run
+
+    def get(self, identity: str, owner: str) -> SceneRun:
+        """Return a scene.
+
+        Raises:
+            Problem: there is none of that id that this owner may see.
+        """
+        self.prune()
+        run = self._runs.get(identity)
+        if run is None or run.file.owner != owner:
+            raise Problem(404, "there is no scene of that id", "scene_id", "scene_not_found")
+        return run
+
+    def result(self, identity: str, owner: str, name: str) -> Path:
+        """Return where a result lies.
+
+        Raises:
+            Problem: see `get`; or the scene has no such result, or not yet.
+        """
+        run = self.get(identity, owner)
+        if run.state != "done":
+            raise Problem(409, f"the scene is {run.state}", "scene_id", "scene_not_done")
+        if name not in run.public["results"]:
+            raise Problem(404, f"task {run.asked.task!r} makes no {name}", "scene_id", "no_such_result")
+        return run.folder / name
+
+    async def delete(self, identity: str, owner: str) -> None:
+        """Cancel a scene, or remove its results.
+
+        Raises:
+            Problem: see `get`.
+        """
+        run = self.get(identity, owner)
+        self._drop(run)
+        if run.process is not None:
+            await run.process.wait()
+        await asyncio.to_thread(_remove, run.folder)
+
+    def prune(self) -> None:
+        """Drop the scenes of files that are gone."""
+        for run in [run for run in self._runs.values() if not run.file.path.exists()]:
+            self._drop(run)
+
+    async def close(self) -> None:
+        """End the one at work, and drop all."""
+        self._worker.cancel()
+        for run in list(self._runs.values()):
+            self._drop(run)
+            if run.process is not None:
+                await run.process.wait()
+
+    def _drop(self, run: SceneRun) -> None:
+        del self._runs[run.id]
+        with suppress(ValueError):
+            self._waiting.remove(run)
+        if run.process is not None:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.killpg(run.process.pid, signal.SIGKILL)
+
+    async def _work(self) -> None:
+        while True:
+            while not self._waiting:
+                self._ready.clear()
+                await self._ready.wait()
+            run = self._waiting.popleft()
+            begun = time.monotonic()
+            try:
+                await self._run(run)
+            except Exception as error:  # whatever it is, the next scene has its turn
+                run.state, run.error = "failed", "something went wrong here; the log knows more"
+                log("scene failed", exc_info=error, scene=run.id)
+            log("scene", scene=run.id, state=run.state, windows=run.windows, s=round(time.monotonic() - begun, 1))
+
+    async def _run(self, run: SceneRun) -> None:
+        run.state = "running"
+        options = {"--model": self._settings.model, "--device": self._settings.device, "--out": str(run.folder)}
+        run.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "lhrs", "scene", *run.asked.arguments(),
+            *(f"{name}={value}" for name, value in options.items() if value is not None), "--", str(run.file.path),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            env=await asyncio.to_thread(_environment), start_new_session=True,
+        )  # fmt: skip
+        try:
+            if run.id not in self._runs:  # dropped while it started
+                os.killpg(run.process.pid, signal.SIGKILL)
+            _restrain(run.process.pid, self._settings.model is None)
+            _, said = await asyncio.wait_for(run.process.communicate(), self._settings.scene_s)
+        except TimeoutError:
+            run.state, run.error = "failed", f"not done within {self._settings.scene_s:g} s"
+            return
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(run.process.pid, signal.SIGKILL)
+            if run.id not in self._runs:
+                await run.process.wait()
+                _remove(run.folder)
+        if run.id not in self._runs:
+            return
+        if run.process.returncode == 0:
+            run.summary = json.loads(await asyncio.to_thread((run.folder / "summary.json").read_text))
+            run.state = "done"
+        else:
+            run.state, run.error = "failed", _complaint(said.decode(errors="replace"), run)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of the process: it may know no key, and GDAL there only what it needs."""
+    from rasterio import Env
+
+    with Env() as env:
+        others = sorted(set(env.drivers()) - _DRIVERS)
+    kept = {name: value for name, value in os.environ.items() if name != "LHRS_API_KEYS"}
+    return {**kept, **GDAL_LIMITS, "GDAL_SKIP": ",".join(others)}
+
+
+def _restrain(process: int, embedded: bool) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.setpriority(os.PRIO_PROCESS, process, _NICE)
+        if embedded and sys.platform == "linux":
+            import resource
+
+            resource.prlimit(process, resource.RLIMIT_AS, (_BYTES, _BYTES))
+
+
+def _complaint(said: str, run: SceneRun) -> str:
+    """Return the command's one line of complaint, without where things lie."""
+    lines = [line for line in said.splitlines() if line.startswith("lhrs: ")]
+    if not lines:
+        log("scene died", scene=run.id, status=run.process and run.process.returncode, stderr=said[-2000:])
+        return "the scene takes too much memory, or something went wrong; the log knows more"
+    about = lines[-1].removeprefix("lhrs: ").replace(str(run.file.path), "the file")
+    return about.replace(str(run.folder), "the result")[:500]
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # where the file is, too
+        folder.parent.rmdir()
