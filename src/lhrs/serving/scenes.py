@@ -37,8 +37,8 @@ _NICE = 10
 _BYTES = 12 * 2**30
 """Address space with the embedded model; what others map is theirs to know."""
 
-Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^,\n\r\0]+$")]
-Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=r"^[^\0]+$")]
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^,\n\r\x00]+$")]
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
 
 
 class SceneRequest(BaseModel):

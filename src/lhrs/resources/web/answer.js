@@ -1,0 +1,142 @@
+// One turn as it is read: the question, the answer as it comes, how sure it is, its boxes, and what to be warned of.
+
+import { $, button, download, el, notice } from "./dom.js";
+import * as api from "./api.js";
+import { fly, mapIsOpen } from "./map.js";
+import { percent } from "./picture.js";
+import { classesOf, places, store } from "./store.js";
+
+const SURE = [[0.9, "very sure"], [0.7, "fairly sure"], [0.4, "not sure"], [0, "a guess"]];
+
+/** Returns the turn's article; call it again whenever the turn has changed, with the article of before. */
+export function showTurn(turn, before, cancel) {
+  const article = before ?? el("article", {}, el("p", { className: "question" }, turn.title), el("p", { className: "answer" }));
+  const answer = article.querySelector(".answer");
+  if (turn.state === "asking" && !turn.scene) {
+    answer.append(turn.text.slice(answer.textContent.length)); // pieces are read out as they come
+    return article;
+  }
+  const parts = turn.error ? [el("p", { className: "error" }, turn.error)] : turn.scene ? ofScene(turn, cancel) : ofAnswer(turn);
+  answer.replaceChildren(...linked(turn));
+  while (answer.nextSibling) answer.nextSibling.remove();
+  article.append(...parts.filter((part) => part !== null));
+  return article;
+}
+
+function ofAnswer(turn) {
+  const { confidence, unfamiliar, boxes, ignored } = turn.told;
+  return [
+    warning(unfamiliar ? "This image looks unlike everything the model was trained on. Do not rely on this answer." : null),
+    confidence === null ? null : sureness(confidence),
+    boxes.length ? el("ul", { className: "boxes" }, ...boxes.map((box, n) => chip(turn, box, n))) : null,
+    ignored.includes("history") ? el("p", { className: "muted small" }, "This model answers each question on its own.") : null,
+    view(turn.told.view),
+  ];
+}
+
+const warning = (text) => (text ? el("p", { className: "warning" }, text) : null);
+
+function sureness(confidence) {
+  const bar = el("i");
+  bar.style.width = `${100 * confidence}%`;
+  const words = SURE.find(([least]) => confidence >= least)[1];
+  const title = "Probability of the answer's words for the model; how often it is right may differ.";
+  return el("p", { className: "sure", title }, el("span", { className: "meter", "aria-hidden": "true" }, bar), `${words}, ${percent(confidence)}`);
+}
+
+/** The answer's text; words that tell of boxes light them up. */
+function linked(turn) {
+  const text = turn.told?.answer ?? turn.text;
+  if (!turn.told?.boxes.length) return [text];
+  const labels = [...new Set(turn.told.boxes.map((box) => box.label))].filter(Boolean);
+  const words = [...labels.map((label) => label.replaceAll(/[^\p{L}\p{N} ]/gu, "\\$&")), "\\d+ box(?:es)?"];
+  return text.split(new RegExp(`(${words.join("|")})`, "iu")).map((part, n) => {
+    if (n % 2 === 0) return part;
+    const label = labels.find((one) => one.toLowerCase() === part.toLowerCase());
+    const numbers = turn.told.boxes.flatMap((box, k) => (!label || box.label === label ? [k] : []));
+    const name = numbers.length === 1 ? `${turn.key}:${numbers[0]}` : `${turn.key}:*`;
+    return el("mark", { tabIndex: 0, "data-box": name }, part);
+  });
+}
+
+function chip(turn, box, n) {
+  const sure = box.confidence === null ? "" : ` ${percent(box.confidence)}`;
+  const go = () => (mapIsOpen() ? fly(turn, n) : $("boxes").querySelector(`[data-box="${turn.key}:${n}"]`)?.focus());
+  return el("li", {}, button(`${n + 1} ${box.label}${sure}`, go, { "data-box": `${turn.key}:${n}` }));
+}
+
+function view(seen) {
+  if (!seen) return null;
+  const [left, top, right, bottom] = seen.window;
+  const facts = [
+    `bands ${seen.bands.join(", ")} (${seen.chosen_by})`,
+    `values: ${seen.scaling}`,
+    `columns ${left} to ${right}, rows ${top} to ${bottom}, seen as ${seen.size.join(" × ")} pixels`,
+  ];
+  const list = el("ul", {}, ...facts.map((fact) => el("li", {}, fact)));
+  return el("details", { className: "view" }, el("summary", {}, "What the model saw"), list);
+}
+
+function ofScene(turn, cancel) {
+  const { state, progress, summary, windows } = turn.scene;
+  if (!summary) {
+    const bar = el("progress", { max: 1, value: progress, "aria-label": "Progress of the whole scene" });
+    const words = state === "queued" ? "waiting for its turn" : `${windows.toLocaleString("en")} windows`;
+    return [el("p", { className: "running" }, bar, el("span", {}, words), button("Cancel", cancel))];
+  }
+  const rows = [...classesOf(turn)].map(([name, { colour, km2 }]) => {
+    const patch = el("i", { className: "patch" });
+    patch.style.background = colour;
+    return el("tr", {}, el("th", { scope: "row" }, patch, name), el("td", {}, `${Number(km2.toPrecision(3))} km²`));
+  });
+  const strange = `${summary.unfamiliar} of ${summary.asked} windows look unlike everything the model was trained on.`;
+  return [
+    warning(summary.unfamiliar ? strange : null),
+    rows.length ? el("table", { className: "legend" }, el("caption", {}, "Areas"), el("tbody", {}, ...rows)) : null,
+    el("p", { className: "ends" }, ...turn.scene.results.map((name) => button(name, () => fetchResult(turn, name)))),
+  ];
+}
+
+async function fetchResult(turn, name) {
+  try {
+    download(`${store.current.name.replace(/\.\w+$/, "")}-${name}`, await api.sceneResult(turn.scene.id, name));
+  } catch (error) {
+    notice(error.message);
+  }
+}
+
+/** Everything that was asked, as a file. */
+export function startSaving() {
+  const save = (make, name, type) => () => {
+    download(name, JSON.stringify(make(), null, 1), type);
+    $("save").open = false;
+    $("save").firstElementChild.focus();
+  };
+  $("save-json").onclick = save(history, "lhrs-answers.json", "application/json");
+  $("save-geojson").onclick = save(allPlaces, "lhrs-places.geojson", "application/geo+json");
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !$("save").open) return;
+    $("save").open = false;
+    $("save").firstElementChild.focus();
+  });
+}
+
+function history() {
+  const turns = (image) =>
+    image.turns
+      .filter((turn) => turn.state === "done")
+      .map(({ task, title, time, told, scene, geojson }) => ({ task, question: title, time, ...(scene ? { scene, geojson } : told) }));
+  return { model: store.model, images: store.images.map((image) => ({ file: image.name, ...image.about, turns: turns(image) })) };
+}
+
+function allPlaces() {
+  const features = store.images.flatMap((image) =>
+    image.turns.flatMap((turn) =>
+      (places(turn)?.features ?? []).map((feature) => ({
+        ...feature,
+        properties: { image: image.name, question: turn.title, ...feature.properties },
+      })),
+    ),
+  );
+  return { type: "FeatureCollection", features };
+}

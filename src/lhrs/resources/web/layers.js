@@ -1,0 +1,52 @@
+// The list of results over the picture and the map: shown or not, in which colour, as a file.
+
+import { $, button, download, el } from "./dom.js";
+import { changed, classesOf, onChange, places, store } from "./store.js";
+
+let listed = "";
+
+export function startLayers() {
+  onChange(render);
+}
+
+function render() {
+  const turns = store.current?.turns.filter((turn) => turn.told?.boxes.length || turn.geojson) ?? [];
+  const keys = turns.map((turn) => turn.key).join();
+  if (keys === listed) return; // whoever ticks a box keeps the focus
+  listed = keys;
+  $("layers").hidden = !turns.length;
+  $("layers").querySelector("ul").replaceChildren(...turns.map(row));
+}
+
+function row(turn) {
+  const item = el(
+    "li",
+    {},
+    el(
+      "label",
+      { className: "check" },
+      el("input", { type: "checkbox", checked: turn.shown, onchange: (event) => set(turn, { shown: event.target.checked }) }),
+      ` ${turn.title}`,
+    ),
+    classesOf(turn).size
+      ? null
+      : el("input", {
+          type: "color",
+          value: turn.colour,
+          "aria-label": `Colour of ${turn.title}`,
+          onchange: (event) => set(turn, { colour: event.target.value }),
+        }),
+  );
+  if (places(turn)) item.append(button("GeoJSON", () => save(turn), { "aria-label": `Save ${turn.title} as GeoJSON` }));
+  return item;
+}
+
+function set(turn, change) {
+  Object.assign(turn, change);
+  changed(turn);
+}
+
+function save(turn) {
+  const name = turn.title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-");
+  download(`${name}.geojson`, JSON.stringify(places(turn)), "application/geo+json");
+}
