@@ -15,7 +15,7 @@ pytest.importorskip("python_multipart")
 openai = pytest.importorskip("openai")
 httpx = pytest.importorskip("httpx")
 
-from tests.inference.conftest import nano, trained  # noqa: E402, F401
+from tests.inference.conftest import EMBEDDED_FOLDER, nano, trained  # noqa: E402, F401
 
 from lhrs.inference.load import load  # noqa: E402
 from lhrs.serving.server import Server  # noqa: E402
@@ -69,8 +69,14 @@ def assistant(nano):  # noqa: F811
 
 
 @pytest.fixture(scope="session")
-def server(assistant):
-    with running(assistant, decode_s=5.0, max_pixels=4_000_000) as found:
+def asked_of(nano):  # noqa: F811
+    """The setting that whole scenes are asked of the same model."""
+    return {} if nano == EMBEDDED_FOLDER else {"model": str(nano)}
+
+
+@pytest.fixture(scope="session")
+def server(assistant, asked_of):
+    with running(assistant, decode_s=5.0, max_pixels=4_000_000, **asked_of) as found:
         yield found
 
 

@@ -32,12 +32,14 @@ _BLOCK = 128
 """Windows of one part; see `lhrs.scene.run`."""
 _OVERLAP = 0.25
 """Of windows of `ground`; see `lhrs.scene.run`."""
-_NICE = 10
+_NICE = 5
 """Questions of people go first."""
 _BYTES = 12 * 2**30
 """Address space with the embedded model; what others map is theirs to know."""
 
-Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^,\n\r\x00]+$")]
+Label = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^,\n\r\x00]+$")
+]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
 
 

@@ -80,7 +80,8 @@ function view(seen) {
 function ofScene(turn, cancel) {
   const { state, progress, summary, windows } = turn.scene;
   if (!summary) {
-    const bar = el("progress", { max: 1, value: progress, "aria-label": "Progress of the whole scene" });
+    const share = progress > 0 ? { value: progress } : {}; // else it only tells that something is going on
+    const bar = el("progress", { max: 1, ...share, "aria-label": "Progress of the whole scene" });
     const words = state === "queued" ? "waiting for its turn" : `${windows.toLocaleString("en")} windows`;
     return [el("p", { className: "running" }, bar, el("span", {}, words), button("Cancel", cancel))];
   }

@@ -41,7 +41,7 @@ export function startChat() {
     if (!asking) $("composer").requestSubmit();
   };
   document.addEventListener("keydown", (event) => event.key === "Escape" && asking?.abort.abort());
-  for (const id of ["see-map", "see-picture"]) $(id).addEventListener("click", setForm);
+  document.addEventListener("viewchange", setForm);
   onChange(render);
   setForm();
 }
@@ -58,7 +58,7 @@ function setForm() {
   $("words").placeholder = hint;
   $("words").value = drafts[draft()] ?? "";
   $("send").textContent = asking ? "Stop" : scene ? "Start" : send;
-  $("part").hidden = scene || $("see-map").getAttribute("aria-pressed") !== "true";
+  $("part").hidden = scene || !mapIsOpen();
 }
 
 function send() {
@@ -120,12 +120,12 @@ function render() {
     setForm();
   }
   if (image) setFacts(image);
+  const log = $("log");
+  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
   const turns = image?.turns ?? [];
   for (const turn of turns) articles.set(turn.key, showTurn(turn, articles.get(turn.key), () => cancelScene(image, turn)));
   const wanted = turns.map((turn) => articles.get(turn.key));
-  const log = $("log");
   for (const node of [...log.children]) if (!wanted.includes(node)) node.remove();
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 120;
   for (const node of wanted) if (!node.isConnected) log.append(node);
   log.setAttribute("aria-busy", String(turns.some((turn) => turn.state === "asking" && !turn.scene)));
   if (!turns.length) log.replaceChildren(el("p", { className: "muted hint" }, hint(image)));

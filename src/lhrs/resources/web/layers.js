@@ -1,4 +1,4 @@
-// The list of results over the picture and the map: shown or not, in which colour, as a file.
+// The list of results above the picture and the map: shown or not, in which colour, as a file.
 
 import { $, button, download, el } from "./dom.js";
 import { changed, classesOf, onChange, places, store } from "./store.js";
@@ -15,7 +15,7 @@ function render() {
   if (keys === listed) return; // whoever ticks a box keeps the focus
   listed = keys;
   $("layers").hidden = !turns.length;
-  $("layers").querySelector("ul").replaceChildren(...turns.map(row));
+  $("layers").replaceChildren(...turns.map(row));
 }
 
 function row(turn) {
@@ -26,7 +26,7 @@ function row(turn) {
       "label",
       { className: "check" },
       el("input", { type: "checkbox", checked: turn.shown, onchange: (event) => set(turn, { shown: event.target.checked }) }),
-      ` ${turn.title}`,
+      el("span", {}, turn.title),
     ),
     classesOf(turn).size
       ? null

@@ -32,13 +32,21 @@ function askForKey() {
 }
 
 async function greet() {
-  store.model = await api.model();
-  $("model").textContent = store.model;
+  try {
+    const again = Boolean(store.model);
+    store.model = await api.model();
+    $("model").textContent = store.model;
+    if (again) return;
+    await restore();
+    resumeScenes();
+  } catch (error) {
+    notice(error.message);
+  }
 }
 
 api.onKeyWanted(askForKey);
 $("key-cancel").onclick = () => $("key-dialog").close("cancel");
-$("key-open").onclick = async () => (await askForKey()) && greet().catch((error) => notice(error.message));
+$("key-open").onclick = async () => (await askForKey()) && greet();
 startTheme();
 startLinks();
 startImages();
@@ -48,10 +56,4 @@ startLayers();
 startSaving();
 startChat();
 changed();
-try {
-  await greet();
-  await restore();
-  resumeScenes();
-} catch (error) {
-  notice(error.message);
-}
+greet();

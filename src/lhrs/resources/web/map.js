@@ -36,6 +36,7 @@ export async function see(onMap) {
   $("see-picture").setAttribute("aria-pressed", String(!onMap));
   map?.resize();
   render();
+  document.dispatchEvent(new Event("viewchange"));
 }
 
 /** What the map shows as west, south, east, north, cut to the current image; null if they do not meet. */
@@ -74,7 +75,6 @@ async function load() {
     style: { version: 8, sources: {}, layers: [ground] },
     maxZoom: 23,
     attributionControl: false,
-    canvasContextAttributes: { preserveDrawingBuffer: false },
   });
   map.addControl(new maplibregl.NavigationControl({ visualizePitch: false }), "bottom-right");
   map.addControl(new maplibregl.ScaleControl({ maxWidth: 120 }), "bottom-left");
@@ -83,7 +83,7 @@ async function load() {
 }
 
 function paintGround() {
-  const colour = getComputedStyle(document.documentElement).getPropertyValue("--ground").trim();
+  const colour = getComputedStyle($("map").parentElement).backgroundColor;
   map?.setPaintProperty("ground", "background-color", colour);
 }
 
@@ -107,7 +107,7 @@ function showImage(image) {
   map.addSource("image", { type: "image", url: image.url, coordinates: corners });
   map.addLayer({ id: "image", type: "raster", source: "image", paint: { "raster-fade-duration": 0 } });
   const bounds = corners.reduce((sum, point) => sum.extend(point), new maplibregl.LngLatBounds(corners[0], corners[0]));
-  map.fitBounds(bounds, { padding: 40, animate: false });
+  map.fitBounds(bounds, { padding: 16, animate: false });
 }
 
 function showLayer(turn) {

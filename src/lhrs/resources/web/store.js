@@ -6,12 +6,14 @@ export const COLOURS = ["#f0e442", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "
 
 export const store = { images: [], current: null, model: "" };
 const listeners = [];
+let keeping = false;
 
 export const onChange = (listener) => listeners.push(listener);
 
 /** Tells everyone that something is different, and keeps it. `what` is the turn that changed, if it is only one. */
 export function changed(what = null) {
   for (const listener of listeners) listener(what);
+  if (!keeping) return;
   const images = store.images.map(({ id, turns }) => ({
     id,
     turns: turns.filter((turn) => turn.state !== "asking" || turn.scene).map(({ geojson, abort, ...kept }) => kept),
@@ -23,7 +25,12 @@ export function changed(what = null) {
   }
 }
 
-export const kept = () => JSON.parse(sessionStorage.getItem(NAME) ?? '{"images": []}');
+/** Returns what was kept before a reload; from now on changes are. */
+export function kept() {
+  const before = JSON.parse(sessionStorage.getItem(NAME) ?? '{"images": []}');
+  keeping = true;
+  return before;
+}
 
 let last = 0;
 

@@ -4,7 +4,7 @@ import { $ } from "./dom.js";
 
 const NAME = "lhrs-theme";
 const NEXT = { auto: "light", light: "dark", dark: "auto" };
-const WORDS = { auto: "Theme: system", light: "Theme: light", dark: "Theme: dark" };
+const WORDS = { auto: "System", light: "Light", dark: "Dark" };
 
 export function startTheme() {
   $("theme").onclick = () => set(NEXT[document.documentElement.dataset.theme]);
@@ -16,6 +16,7 @@ function set(theme) {
   document.documentElement.dataset.theme = theme;
   localStorage.setItem(NAME, theme);
   $("theme").textContent = WORDS[theme];
+  $("theme").setAttribute("aria-label", `Colours: ${WORDS[theme]}`);
   tell();
 }
 
