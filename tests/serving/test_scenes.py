@@ -1,5 +1,4 @@
 import itertools
-import json
 import os
 import time
 
@@ -88,8 +87,6 @@ def test_one_at_a_time_each_for_its_key_and_cancelled_for_good(assistant, asked_
                 break
             time.sleep(0.05)
         last = scenes._runs[second["id"]].process  # its turn has come, and the server ends
-        environment = open(f"/proc/{last.pid}/environ").read() if os.path.exists(f"/proc/{last.pid}/environ") else ""
-        assert "LHRS_API_KEYS" not in environment
     with pytest.raises(ProcessLookupError):
         os.kill(last.pid, 0)
 
@@ -122,7 +119,7 @@ def test_windows_are_counted_as_they_are_cut():
         assert asked.num_windows(image) == len(cut(width, height, side, overlap)), (width, height, size, gsd, task)
 
 
-def test_formats_that_refer_to_others_are_unknown_to_the_process(tmp_path):
+def test_the_process_knows_no_key_and_no_format_that_refers_to_others(tmp_path, monkeypatch):
     """A file that GDAL would take for a VRT is not opened, whatever it was taken for when it came."""
     import subprocess
     import sys
@@ -138,4 +135,5 @@ def test_formats_that_refer_to_others_are_unknown_to_the_process(tmp_path):
         for name in ("inner.tif", "outer")
     ]
     assert [done.returncode for done in opened] == [0, 1] and b"RasterioIOError" in opened[1].stderr
-    assert json.dumps(_environment()).count("LHRS_API_KEYS") == 0
+    monkeypatch.setenv("LHRS_API_KEYS", "secret")
+    assert "secret" not in _environment().values()

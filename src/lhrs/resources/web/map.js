@@ -56,7 +56,8 @@ export function fly(turn, n) {
   if (!feature?.geometry) return;
   const ring = feature.geometry.coordinates[0];
   const bounds = ring.reduce((sum, point) => sum.extend(point), new maplibregl.LngLatBounds(ring[0], ring[0]));
-  map.fitBounds(bounds, { padding: 120, animate: calm() });
+  const { clientWidth, clientHeight } = $("map");
+  map.fitBounds(bounds, { padding: Math.min(clientWidth, clientHeight) / 4, animate: calm() });
   tell(feature.properties, bounds.getCenter());
 }
 

@@ -56,9 +56,10 @@ export const nextKey = () => `t${++last}`;
 /** The results of a turn on the map, or null. */
 export const places = (turn) => turn.geojson ?? turn.told?.geojson ?? null;
 
-/** The classes of a whole scene, each with its colour and area in km2; empty if its results have none. */
+/** The classes of a whole scene, largest first, each with its area and its colour in classes.tif; empty if it has none. */
 export function classesOf(turn) {
   const areas = turn.scene?.summary?.by_answer_km2 ?? {};
-  const names = Object.keys(areas);
-  return new Map(names.map((name, n) => [name, { colour: COLOURS[n % COLOURS.length], km2: areas[name] }]));
+  const order = turn.scene?.labels ?? Object.keys(areas).sort();
+  const colour = (name) => COLOURS[order.indexOf(name) % COLOURS.length];
+  return new Map(Object.entries(areas).map(([name, km2]) => [name, { colour: colour(name), km2 }]));
 }
