@@ -4,6 +4,7 @@ Haze and contrast were chosen so that the embedded model recognises the river (d
 so the file may be shared freely. `python examples/make_example.py` writes the same bytes again.
 """
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def render(seed: int = 3) -> np.ndarray:
 
 
 def main() -> None:
-    """Write the GeoTIFF and a PNG twin for the README."""
+    """Write the GeoTIFF, here and for the web page, and a PNG twin for the README."""
     pixels = render()
     folder = Path(__file__).parent
     profile = {
@@ -64,6 +65,7 @@ def main() -> None:
     with rasterio.open(folder / "river.tif", "w", **profile) as out:
         out.write(pixels.transpose(2, 0, 1))
         out.update_tags(licence="CC0-1.0", note="made up by examples/make_example.py, not a real place")
+    shutil.copy(folder / "river.tif", folder.parent / "src/lhrs/resources/web/examples")  # for the page of `lhrs serve`
     Image.fromarray(pixels).resize((512, 512), Image.Resampling.LANCZOS).save(folder / "river.png")
 
 

@@ -124,6 +124,7 @@ def test_the_page_and_nothing_else_runs(server):
     folder = Path(__file__).parents[2] / "src/lhrs/resources/web"
     own = [path.read_text() for path in folder.glob("*.*")]
     assert not [text for text in own for host in re.findall(r"https?://[\w.]+", text) if host != "http://www.w3.org"]
+    assert server.http.get("/examples/river.tif").content == RIVER.read_bytes()
     assert sum(path.stat().st_size for path in (folder / "vendor").iterdir()) < 1.2e6
 
 

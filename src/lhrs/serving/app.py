@@ -133,7 +133,7 @@ def make_app(service: Service) -> FastAPI:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     app.include_router(scene_routes(service))
-    app.mount("/", Page())
+    app.router.default = Page()  # mounted, it would hide which methods the routes above know
     return app
 
 
