@@ -261,15 +261,21 @@ def test_a_scene_can_be_cancelled(server, open_page):
 
 
 def test_the_keyboard_is_enough(server, open_page, roofs, trained):
-    page = open_page(server)
+    page, choosers = open_page(server), []
+    page.on(
+        "filechooser", lambda chooser: choosers.append(chooser)
+    )  # from the start: expect_file_chooser may listen too late for a key
     page.keyboard.press("Tab")
     assert page.locator(".skip").bounding_box()["y"] >= 0
     page.keyboard.press("Enter")
     assert focused(page) == "words"
     walk(page, "choose", "Shift+Tab")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(roofs)
+    page.keyboard.press("Enter")
+    for _ in range(50):
+        if choosers:
+            break
+        page.wait_for_timeout(100)
+    choosers[0].set_files(roofs)
     page.locator("#image").wait_for()
     walk(page, "words", "Tab")
     page.keyboard.press("Shift+Tab")
