@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from PIL import Image
+from PIL import Image, ImageDraw
 from rasterio.transform import from_origin
+
+from lhrs.metrics.overlap import oriented_corners
 
 RED, BLUE = 0, 2
 
@@ -59,6 +61,24 @@ def write_pairs(root: Path, count: int = 4, side: int = 64) -> Path:
             after[part], mask[part] = noise(rng, side // 2, side // 2, RED), 255
             for name, pixels in (("A", before), ("B", after), ("label", mask)):
                 Image.fromarray(pixels).save(root / split / name / f"{k}.png")
+    return root
+
+
+def write_objects(root: Path, count: int = 6, side: int = 96) -> Path:
+    """Red and blue bars that lie any way on grey, as DOTA has them: `bar` is red, `boat` is blue."""
+    rng = np.random.default_rng(3)
+    for split, many in (("train", count), ("test", 2)):
+        for name in ("images", "labelTxt"):
+            (root / split / name).mkdir(parents=True)
+        for k in range(many):
+            image, lines = Image.fromarray(noise(rng, side, side)), []
+            for n, (x, y) in enumerate([(26, 26), (66, 30), (40, 68)]):
+                w = rng.uniform(24, 34)
+                corners = oriented_corners(np.array([x, y, w, w * 0.45, rng.uniform(-1.5, 1.5)]))[0]
+                ImageDraw.Draw(image).polygon([tuple(p) for p in corners], fill=[(220, 40, 40), (40, 40, 220)][n % 2])
+                lines.append(f"{' '.join(f'{v:.2f}' for v in corners.ravel())} {['bar', 'boat'][n % 2]} 0\n")
+            image.save(root / split / "images" / f"{split}{k}.png")
+            (root / split / "labelTxt" / f"{split}{k}.txt").write_text("".join(lines))
     return root
 
 

@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
-from tests.downstream.world import write_masks, write_pairs, write_scenes
+from tests.downstream.world import write_masks, write_objects, write_pairs, write_scenes
 from tests.training.tiny import losses, start_lhrs, wait_for_checkpoint, write_run
 
 from lhrs.cli import main
@@ -40,6 +40,11 @@ def pairs(tmp_path_factory):
     return write_pairs(tmp_path_factory.mktemp("pairs"))
 
 
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory):
+    return write_objects(tmp_path_factory.mktemp("objects"))
+
+
 def settings(kind, data, out, **changes):
     made = {
         "kind": f"finetune-{kind}", "out": str(out), "cpu": True, "threads": 1, "log_every": 1, "save_every": 3,
@@ -50,6 +55,8 @@ def settings(kind, data, out, **changes):
     }  # fmt: skip
     if kind == "segment":
         made |= {"width": 16}
+    if kind == "detect":
+        made |= {"size": 96, "width": 16, "proposals": 40, "anchor_scale": 4, "tile": 96, "gap": 32}
     return {**made, **changes}
 
 
@@ -58,6 +65,7 @@ def carry_out(folder, **made):
 
 
 MIXED = {"augment": {"mixup": 0.8, "cutmix": 1.0, "randaugment": "rand-m9-mstd0.5-inc1", "erase": 0.25}, "dropout": 0.2}
+FEW = {"fit": {"batch_size": 2, "steps": 12, "lr": 3e-3}}
 
 
 @pytest.fixture(scope="module")
@@ -67,24 +75,34 @@ def classified(tmp_path_factory, scenes):
     return out
 
 
+@pytest.fixture(scope="module")
+def detected(tmp_path_factory, objects):
+    out = tmp_path_factory.mktemp("detect") / "run"
+    carry_out(out.parent, **settings("detect", objects, out, **FEW))
+    return out
+
+
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path, scenes, classified):
+@pytest.mark.parametrize("kind", ["classify", "detect"])
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, request, scenes, objects, kind):
+    whole = request.getfixturevalue({"classify": "classified", "detect": "detected"}[kind])
     out = tmp_path / "run"
-    file = write_run(tmp_path / "run.yaml", settings("classify", scenes, out, **MIXED))
+    data, changes = (objects, FEW) if kind == "detect" else (scenes, MIXED)
+    file = write_run(tmp_path / "run.yaml", settings(kind, data, out, **changes))
     process = start_lhrs(file)
     wait_for_checkpoint(process, out)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (out / "model").exists()
     train(load_run(file))
-    assert losses(out) == losses(classified) and len(losses(out)) == 12
+    assert losses(out) == losses(whole) and len(losses(out)) == 12
     for name in ("model/model.safetensors", "model/config.json", "scores.json"):
-        assert (out / name).read_bytes() == (classified / name).read_bytes(), name
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("kind", ["segment", "change"])
-def test_a_stopped_run_goes_on_and_keeps_the_same_best(tmp_path, masks, pairs, kind, monkeypatch):
-    data = masks if kind == "segment" else pairs
+@pytest.mark.parametrize("kind", ["segment", "change", "detect"])
+def test_a_stopped_run_goes_on_and_keeps_the_same_best(tmp_path, masks, pairs, objects, kind, monkeypatch):
+    data = {"segment": masks, "change": pairs, "detect": objects}[kind]
     changes = {"validations": 6, "fit": {"batch_size": 4, "steps": 6, "lr": 3e-3}}
     carry_out(tmp_path, **settings(kind, data, tmp_path / "whole", **changes))
     real = finetune.KeepBest.on_step_end
@@ -101,7 +119,10 @@ def test_a_stopped_run_goes_on_and_keeps_the_same_best(tmp_path, masks, pairs, k
     for name in ("model/model.safetensors", "scores.json", "best.json"):
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     found = json.loads((tmp_path / "whole/scores.json").read_text())["test"]
-    wanted = {"miou", "mf1", "oa", "iou"} if kind == "segment" else {"f1", "iou", "precision", "recall", "batch_mf1"}
+    wanted = {
+        "segment": {"miou", "mf1", "oa", "iou"}, "change": {"f1", "iou", "precision", "recall", "batch_mf1"},
+        "detect": {"map50", "map75", "map50_voc07", "map50_horizontal", "ap50"},
+    }[kind]  # fmt: skip
     assert wanted <= found.keys() and found["images"] == 2
     if kind == "segment":  # all pixels but the four unlabeled rows of each
         assert np.sum(found["confusion"]) == 2 * 76 * 90 and found["classes"] == ["water", "roof"]
@@ -130,6 +151,31 @@ def test_pixels_and_change_are_learned(tmp_path, masks, pairs, kind, name, least
     carry_out(tmp_path, **settings(kind, data, tmp_path / "run", augment=augment, fit=fit, validations=3))
     found = json.loads((tmp_path / "run/scores.json").read_text())["test"]
     assert found[name] > least, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("oriented", [True, False])
+def test_objects_are_learned(tmp_path, objects, oriented):
+    fit = {"batch_size": 6, "steps": 80, "lr": 5e-3, "max_grad_norm": 10}
+    made = settings("detect", objects, tmp_path / "run", oriented=oriented, width=32, fit=fit, validations=1)
+    made["data"]["val"] = made["data"].pop("test")
+    carry_out(tmp_path, **made)
+    found = json.loads((tmp_path / "run/scores.json").read_text())["validation"]
+    assert found["map50"] > 0.5, found
+
+
+def test_first_stages_stay_as_they_were(tmp_path, objects):
+    torch.manual_seed(5)
+    model = timm.create_model("test_resnet", num_classes=0)
+    write_timm_folder(tmp_path / "b", model.state_dict(), "test_resnet", {}, 32, [0.3] * 3, [0.2] * 3)
+    fit = {"batch_size": 2, "steps": 1, "lr": 1e-2}
+    carry_out(tmp_path, **settings("detect", objects, tmp_path / "run", fit=fit, validations=1, frozen_stages=2,
+                                   backbone={"name": str(tmp_path / "b")}))  # fmt: skip
+    state = load_file(tmp_path / "run/model/model.safetensors")
+    same = {n: torch.equal(state[f"network.pyramid.backbone.encoder.model.{n}"], v)
+            for n, v in model.state_dict().items()}  # fmt: skip
+    learned = {name.split(".")[0] for name, stays in same.items() if not stays}
+    assert learned == {"layer3", "layer4"}  # of a backbone that has learned, no statistics of batch norms either
 
 
 @pytest.mark.parametrize("tune", ["frozen", "linear", "layer-decay"])
@@ -222,13 +268,17 @@ def test_masks_and_dates_turn_with_their_image(pairs, masks):
         ("segment", {"class_weights": [1, 2, 3]}, "class_weights has 3 numbers, there are 2 classes"),
         ("segment", {"tune": "half"}, "tune"),
         ("change", {"head": "upernet"}, "head"),
+        ("detect", {"classes": ["bar"]}, "objects of class 'boat', which is not among `classes`"),
+        ("detect", {"tile": 64}, "has 96 x 96 pixels, more than `tile` 64"),
+        ("detect", {"tile": 96, "gap": 96}, "cannot have 96 in common"),
+        ("detect", {"tune": "linear"}, "tune"),
         ("leak", {}, r"is in data\.train and in data\.test"),
         ("bands", {}, "there is no band 4"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path, scenes, masks, pairs, kind, change, why):
-    made = settings("classify" if kind in ("leak", "bands") else kind,
-                    {"segment": masks, "change": pairs}.get(kind, scenes), tmp_path / "run")  # fmt: skip
+def test_mistakes_are_one_line(tmp_path, scenes, masks, pairs, objects, kind, change, why):
+    data = {"segment": masks, "change": pairs, "detect": objects}.get(kind, scenes)
+    made = settings("classify" if kind in ("leak", "bands") else kind, data, tmp_path / "run")
     if kind == "leak":
         made["data"]["test"] = {"path": str(scenes), "split": "train"}
     if kind == "bands":

@@ -25,7 +25,7 @@ _COMMANDS = {
     "score": ("score", "Score a file of answers."),
     "train": ("train", "Train a model as a run file says."),
     "pretrain": ("pretrain", "Teach a backbone on images without labels (CMID)."),
-    "finetune": ("finetune", "Teach a backbone a task: classes of scenes or pixels, change."),
+    "finetune": ("finetune", "Teach a backbone a task: classes of scenes or pixels, objects, change."),
     "predict": ("predict", "Use a finetuned model on images, scenes and pairs of dates."),
     "probe": ("probe", "See what a backbone has learned: neighbours, linear probes, pictures."),
     "convert": ("convert", "Convert published LHRS-Bot, LHRS-Bot-Nova and CMID weights."),

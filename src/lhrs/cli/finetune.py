@@ -43,3 +43,9 @@ def segment(run: RunFile, overrides: Overrides = None) -> None:
 def change(run: RunFile, overrides: Overrides = None) -> None:
     """Change between two dates. The result is OUT/model, for `lhrs predict`, and OUT/scores.json."""
     _carry_out("change", run, overrides)
+
+
+@app.command("detect")
+def detect(run: RunFile, overrides: Overrides = None) -> None:
+    """Objects, with oriented or horizontal boxes. The result is OUT/model, for `lhrs predict`, and OUT/scores.json."""
+    _carry_out("detect", run, overrides)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 _CLASSES = (".csv", ".geojson")
+_OBJECTS = (".geojson", ".jsonl", "")
 
 
 def predict(
@@ -19,24 +20,39 @@ def predict(
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", help="Classes of scenes: .csv or .geojson. Pixels: a .tif, or a folder for several."),
+        typer.Option(
+            "--out",
+            help="Classes of scenes: .csv or .geojson. Pixels: a .tif, or a folder for several. Objects: .geojson on "
+            "the map, .jsonl in pixels, or a folder for DOTA's files.",
+        ),
     ],
+    min_score: Annotated[
+        float | None, typer.Option("--min-score", help="Objects: leave out those with a lower score, 0-1.")
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...; a GPU if there is one.")] = None,
 ) -> None:
     """Write what a model of `lhrs finetune` says about images of any size.
 
     Classes of pixels and change become a GeoTIFF (COG) with the image's georeference, and beside it a GeoJSON of
-    outlines where the image is georeferenced.
+    outlines where the image is georeferenced. Objects become polygons with class and score; large scenes are read in
+    tiles.
     """
     from lhrs.downstream.card import read_card
     from lhrs.errors import ConfigError, DataError
     from lhrs.imagery.open import list_images
 
     task = read_card(model).task
+    if min_score is not None and task != "detect":
+        raise ConfigError(f"--min-score is for objects; {model} is a model of kind {task!r}.")
     if task == "classify":
         if out.suffix.lower() not in _CLASSES:
             raise ConfigError(f"--out {out}: classes of scenes are written as {' or '.join(_CLASSES)}.")
         _classify(model, list_images(images), out, device)
+        return
+    if task == "detect":
+        if out.suffix.lower() not in _OBJECTS:
+            raise ConfigError(f"--out {out}: objects are written as .geojson, as .jsonl, or into a folder.")
+        _objects(model, list_images(images), out, min_score or 0.0, device)
         return
     if task == "change":
         if len(images) != 2:
@@ -71,6 +87,21 @@ def _classify(model: Path, files: list[Path], out: Path, device: str | None) -> 
         write_classes_csv(rows, predictor.card.classes, out)
     else:
         write_classes_geojson(rows, out)
+    print(out)
+
+
+def _objects(model: Path, files: list[Path], out: Path, min_score: float, device: str | None) -> None:
+    from lhrs.downstream import load_predictor
+    from lhrs.downstream.write import write_objects_dota, write_objects_geojson, write_objects_jsonl
+
+    predictor = load_predictor(model, device)
+    rows = ((file, [one for one in predictor(file) if one.score >= min_score]) for file in files)
+    if out.suffix.lower() == ".geojson":
+        write_objects_geojson(rows, out)
+    elif out.suffix:
+        write_objects_jsonl(rows, out)
+    else:
+        write_objects_dota(rows, predictor.card.classes, out)
     print(out)
 
 

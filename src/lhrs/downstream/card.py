@@ -4,7 +4,16 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from lhrs.config import problem
 from lhrs.errors import CheckpointError
@@ -28,13 +37,13 @@ class Card(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task: Literal["classify", "segment", "change"]
+    task: Literal["classify", "segment", "change", "detect"]
     encoder: EncoderCard
     head: str
     head_args: dict[str, Any] = {}
     """What its layers follow from, see the task."""
-    classes: list[str] = Field(min_length=2)
-    """Their positions are the numbers in masks."""
+    classes: list[str] = Field(min_length=1)
+    """Their positions are the numbers in masks; for objects one is enough."""
     bands: list[PositiveInt] | None = None
     """Which bands of a file are read, 1-based; None is all."""
     scale: PositiveFloat
@@ -43,11 +52,15 @@ class Card(BaseModel):
     """Per band, of numbers in [0, 1]."""
     std: list[PositiveFloat]
     size: PositiveInt
-    """Side in pixels of what the network sees at once."""
+    """Side in pixels of what the network sees at once; objects: larger windows are made smaller."""
     center: float = Field(1.0, gt=0, le=1)
     """Classes of scenes: share of the shorter side that is seen."""
     overlap: float = Field(0.5, ge=0, lt=1)
     """Classes of pixels: share of `size` by which neighbouring windows overlap."""
+    tile: PositiveInt = 1024
+    """Objects: side in pixels of the file of the windows in which larger images are looked at."""
+    gap: NonNegativeInt = 200
+    """Objects: pixels of the file that neighbouring windows have in common."""
     scores: dict[str, float] = {}
     """On the validation split that chose these weights."""
 
@@ -55,6 +68,8 @@ class Card(BaseModel):
     def _fits(self) -> "Card":
         if not len(self.mean) == len(self.std) == self.encoder.in_chans:
             raise ValueError(f"mean and std are not of {self.encoder.in_chans} bands")
+        if self.task != "detect" and len(self.classes) < 2:
+            raise ValueError("there is only one class")
         return self
 
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,11 +15,15 @@ from lhrs.downstream.augment import centre
 from lhrs.downstream.backbone import Encoder
 from lhrs.downstream.card import CONFIG, WEIGHTS, Card, read_card
 from lhrs.downstream.data import Numbers
+from lhrs.downstream.detect.data import read_window, to_detected
+from lhrs.downstream.detect.dota import detect
+from lhrs.downstream.detect.task import Detect
 from lhrs.downstream.sliding import blended_rows
 from lhrs.downstream.task import IGNORE, Task, build_task
 from lhrs.errors import CheckpointError, DataError
 from lhrs.files import new_folder
 from lhrs.imagery.stack import Box, Stack
+from lhrs.metrics.detection import Detected
 
 Image = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A file, or the files of its bands."""
@@ -34,6 +38,17 @@ class SceneClass:
     confidence: float
     """Probability of the label, 0-1."""
     probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """An object on an image."""
+
+    label: str
+    score: float
+    """0-1."""
+    corners: np.ndarray
+    """float64 `(4, 2)`, xy pixels of the image, x right, y down; of a horizontal box, too."""
 
 
 class Predictor:
@@ -53,7 +68,8 @@ class Predictor:
         self.numbers = Numbers(card.scale, tuple(card.mean), tuple(card.std), bands)
 
     def __call__(self, *images: Image) -> Any:
-        """Return a `SceneClass`, or uint8 `(H, W)`: the class of each pixel, 255 where the image has no data.
+        """Return a `SceneClass`; a list of `FoundObject`, best first; or uint8 `(H, W)`: the class of each pixel, 255
+        where the image has no data.
 
         Raises:
             DataError: an image cannot be read, has other bands, or the two of a change differ in size.
@@ -61,6 +77,8 @@ class Predictor:
         stacks = self.stacks(*images)
         if self.card.task == "classify":
             return next(self.classify(images))
+        if self.card.task == "detect":
+            return list(self.objects(stacks[0]))
         found = np.empty(stacks[0].shape, np.uint8)
         for top, rows in self.masks(stacks):
             found[top : top + len(rows)] = rows
@@ -74,6 +92,21 @@ class Predictor:
             for row in self.scores(torch.stack(seen)).softmax(1).tolist():
                 best = int(np.argmax(row))
                 yield SceneClass(self.card.classes[best], row[best], dict(zip(self.card.classes, row, strict=True)))
+
+    def objects(self, stack: Stack) -> Iterator[FoundObject]:
+        """Yield what is on an image, best first."""
+        for corners, score, label in zip(*self.detect(stack), strict=True):
+            yield FoundObject(self.card.classes[label], float(score), corners)
+
+    @torch.inference_mode()
+    def detect(self, stack: Stack) -> Detected:
+        """Return what is on an image, best first, in its pixels; images larger than a tile are read tile by tile."""
+        card, task = self.card, cast(Detect, self.task)
+        found = detect(
+            lambda pixels: task.detect(pixels.to(self.device)), stack.shape,
+            lambda box: read_window(self.numbers, stack, box, card.size), task.columns, card.tile, card.gap,
+        )  # fmt: skip
+        return to_detected(found)
 
     def stacks(self, *images: Image) -> tuple[Stack, ...]:
         """Return what is read: one image, or two of one size for change.

@@ -1,7 +1,7 @@
 """What readers of labelled images for one task promise. No torch.
 
-Scenes with a class come from `lhrs.data.datasets`; images with a class per pixel, of one or two dates, from the modules
-in `lhrs.downstream.datasets`, one a data set.
+Scenes with a class and images with objects come from `lhrs.data.datasets`; images with a class per pixel, of one or
+two dates, from the modules in `lhrs.downstream.datasets`, one a data set.
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lhrs import registry
-from lhrs.data.dataset import open_dataset
+from lhrs.data.dataset import Outline, open_dataset
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.stack import Box, Stack
 
@@ -31,12 +31,14 @@ class Item:
     Args:
         id: the same on every machine.
         images: one, or before and after; of each, the files of its bands.
-        label: the class of a scene, or the file that holds the class of each pixel.
+        label: the class of a scene, or the file that holds the class of each pixel; empty for objects.
+        objects: what is on the image.
     """
 
     id: str
     images: tuple[tuple[Path, ...], ...]
     label: str | Path
+    objects: tuple[Outline, ...] = ()
 
 
 class MaskReader(ABC):
@@ -100,7 +102,7 @@ class Labelled:
     items: list[Item]
     classes: list[str]
     reader: MaskReader | None = None
-    """None for classes of scenes."""
+    """None for classes of scenes and for objects."""
 
 
 def read_label(file: Path, box: Box | None) -> np.ndarray:
@@ -135,7 +137,7 @@ def open_labelled(
     """Read what there is to learn a task from, or to be scored on.
 
     Args:
-        task: `classify`, `segment` or `change`.
+        task: `classify`, `segment`, `change` or `detect`.
         path: of the data.
         reader: its name; None is the only one that fits.
         split: of the reader; None is all.
@@ -145,7 +147,10 @@ def open_labelled(
         ConfigError: no reader fits, or several.
         DataError: data is missing or broken.
     """
-    found = _scenes(path, reader, split) if task == "classify" else _masks(task, path, reader, split)
+    if task in ("classify", "detect"):
+        found = (_scenes if task == "classify" else _objects)(path, reader, split)
+    else:
+        found = _masks(task, path, reader, split)
     kept = [item for item in found.items if not only or any(fnmatch(item.id, pattern) for pattern in only)]
     if not kept:
         raise DataError(f"{path} holds no image that matches {', '.join(only)}; one is {found.items[0].id!r}.")
@@ -161,6 +166,19 @@ def _scenes(path: Path, reader: str | None, split: str | None) -> Labelled:
         image = sample.images[0]
         found.setdefault(image, Item(sample.id, ((Path(image),),), sample.labels[0]))  # several captions of one image
     return Labelled(list(found.values()), sorted({str(item.label) for item in found.values()}))
+
+
+def _objects(path: Path, reader: str | None, split: str | None) -> Labelled:
+    dataset = open_dataset(path, reader, split)
+    items = []
+    for n, sample in enumerate(dataset):
+        if not sample.images:
+            raise DataError(f"{path}: {sample.id} has no image.")
+        items.append(Item(sample.id, ((Path(sample.images[0]),),), "", tuple(dataset.outlines(n))))
+    classes = sorted({one.label for item in items for one in item.objects})
+    if not classes:
+        raise DataError(f"{path} has no objects; this reader is not one of detection, or the split has none.")
+    return Labelled(items, classes)
 
 
 def _masks(task: str, path: Path, reader: str | None, split: str | None) -> Labelled:

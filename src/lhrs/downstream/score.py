@@ -5,22 +5,50 @@ from typing import Any
 import numpy as np
 
 from lhrs.downstream.data import read_target
+from lhrs.downstream.detect.data import horizontal_corners, objects_on
 from lhrs.downstream.predict import Predictor
 from lhrs.downstream.reader import Labelled
+from lhrs.metrics.detection import mean_average_precision
 from lhrs.metrics.segmentation import batch_mean_f1_of, change_scores, confusion_matrix, segmentation_scores
 from lhrs.metrics.statistics import wilson
 
-CHOSEN_BY = {"classify": "accuracy", "segment": "miou", "change": "f1"}
+CHOSEN_BY = {"classify": "accuracy", "segment": "miou", "change": "f1", "detect": "map50"}
 """The score by which a model is chosen on the validation split."""
 
 
 def score(predictor: Predictor, labelled: Labelled) -> dict[str, Any]:
-    """Return the task's scores, shares of 1, with the confusion matrix (rows are true) that they come from.
+    """Return the task's scores, shares of 1; with the confusion matrix (rows are true) that they come from, or with
+    the average precision of each class of objects.
 
     Raises:
         DataError: an image or a mask cannot be read.
     """
-    return _scenes(predictor, labelled) if predictor.card.task == "classify" else _pixels(predictor, labelled)
+    one_of = {"classify": _scenes, "detect": _objects}
+    return one_of.get(predictor.card.task, _pixels)(predictor, labelled)
+
+
+def _objects(predictor: Predictor, labelled: Labelled) -> dict[str, Any]:
+    classes = predictor.card.classes
+    oriented = predictor.card.head == "oriented"
+    found = [predictor.detect(predictor.stacks(*item.images)[0]) for item in labelled.items]
+    truth = [objects_on(item, classes, oriented) for item in labelled.items]
+    at50, at75, voc07 = (
+        mean_average_precision(found, truth, len(classes), threshold, points)
+        for threshold, points in ((0.5, 0), (0.75, 0), (0.5, 11))
+    )
+    # What both kinds of detectors can be compared by: the horizontal boxes around what is found and what is there.
+    around = [one._replace(corners=_around(one.corners)) for one in found]
+    straight = [objects_on(item, classes, False) for item in labelled.items]
+    return {
+        "map50": at50.mean, "map75": at75.mean, "map50_voc07": voc07.mean,
+        "map50_horizontal": mean_average_precision(around, straight, len(classes)).mean,
+        "images": len(found), "objects": sum(len(one.labels) for one in truth), "classes": classes,
+        "ap50": [None if np.isnan(value) else value for value in at50.by_class.tolist()],
+    }  # fmt: skip
+
+
+def _around(corners: np.ndarray) -> np.ndarray:
+    return horizontal_corners(np.concatenate([corners.min(1), corners.max(1)], 1))
 
 
 def _scenes(predictor: Predictor, labelled: Labelled) -> dict[str, Any]:

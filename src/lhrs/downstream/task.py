@@ -41,9 +41,9 @@ def build_task(kind: str, encoder: Encoder, num_classes: int, head: str | None =
     """Return a task on an encoder.
 
     Args:
-        kind: `classify`, `segment` or `change`.
+        kind: `classify`, `segment`, `change` or `detect`.
         encoder: its backbone.
-        num_classes: of scenes or of pixels.
+        num_classes: of scenes, of pixels or of objects.
         head: one of the task's; None is its first.
         settings: of the loss, see the task.
 
@@ -60,9 +60,10 @@ def build_task(kind: str, encoder: Encoder, num_classes: int, head: str | None =
 def _tasks() -> dict[str, type[Task]]:
     from lhrs.downstream.change import Change
     from lhrs.downstream.classify import Classify
+    from lhrs.downstream.detect.task import Detect
     from lhrs.downstream.segment import Segment
 
-    return {"classify": Classify, "segment": Segment, "change": Change}
+    return {"classify": Classify, "segment": Segment, "change": Change, "detect": Detect}
 
 
 def conv_norm(channels: int, out: int, size: int = 3) -> nn.Sequential:

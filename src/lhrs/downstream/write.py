@@ -1,4 +1,4 @@
-"""Predictions as files: masks as GeoTIFF that opens fast anywhere (COG), outlines as GeoJSON, classes as CSV."""
+"""Predictions as files: masks as GeoTIFF (COG), outlines and objects as GeoJSON, classes as CSV."""
 
 import csv
 import io
@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from lhrs.downstream.predict import Predictor, SceneClass
+from lhrs.downstream.detect.dota import write_results
+from lhrs.downstream.predict import FoundObject, Predictor, SceneClass
 from lhrs.downstream.reader import IGNORE
+from lhrs.errors import DataError
 from lhrs.files import write_file, written_whole
 from lhrs.imagery.georeference import Georeference, feature, write_geojson
 from lhrs.imagery.quiet import ignored
 from lhrs.imagery.stack import Stack
+from lhrs.metrics.detection import Detected
 
 # Okabe and Ito's colours, which people with colour blindness tell apart; repeated for more classes.
 _COLOURS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
@@ -129,3 +132,50 @@ def write_classes_geojson(rows: Iterable[tuple[Path, SceneClass]], out: Path) ->
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_geojson(out, features)
+
+
+def write_objects_geojson(rows: Iterable[tuple[Path, Sequence[FoundObject]]], out: Path) -> None:
+    """Write a polygon in longitude and latitude per object, with image, class and score.
+
+    Raises:
+        DataError: an image is not georeferenced, or cannot be read; nothing is written then.
+    """
+    features = []
+    for path, found in rows:
+        where = Stack((path,)).georeference
+        if where is None:
+            raise DataError(f"{path} is not georeferenced: name --out .jsonl for pixels, or a folder for DOTA's files.")
+        for one in found:
+            properties = {"image": str(path), "class": one.label, "score": round(one.score, 6)}
+            features.append(feature(where.to_lonlat(one.corners), properties))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_geojson(out, features)
+
+
+def write_objects_jsonl(rows: Iterable[tuple[Path, Sequence[FoundObject]]], out: Path) -> None:
+    """Write a line per object: image, class, score, and its four corners in pixels of the image, x right, y down."""
+    lines = [
+        json.dumps({"image": str(path), "class": one.label, "score": round(one.score, 6),
+                    "corners": one.corners.round(2).tolist()})
+        for path, found in rows
+        for one in found
+    ]  # fmt: skip
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_file(out, "".join(f"{line}\n" for line in lines))
+
+
+def write_objects_dota(rows: Iterable[tuple[Path, Sequence[FoundObject]]], classes: Sequence[str], out: Path) -> None:
+    """Write a folder of DOTA's files, a line per object in the file of its class; see `write_results`.
+
+    Raises:
+        DataError: an image cannot be read, or has a name that these files cannot hold; nothing is written then.
+    """
+    made: dict[str, Detected] = {}
+    for path, found in rows:
+        if path.stem in made or len(path.stem.split()) != 1:
+            why = "two images have this name" if path.stem in made else "a name must have no spaces"
+            raise DataError(f"{path} cannot be told apart in DOTA's files: {why}.")
+        corners = np.array([one.corners for one in found]).reshape(-1, 4, 2)
+        labels = np.array([classes.index(one.label) for one in found], np.int64)
+        made[path.stem] = Detected(corners, np.array([one.score for one in found]), labels)
+    write_results(out, made, classes)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import PartialState
+from timm.models import group_parameters
 from timm.optim import param_groups_layer_decay
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -18,6 +19,7 @@ from lhrs.downstream import data as input_data
 from lhrs.downstream.backbone import Encoder
 from lhrs.downstream.card import Card, EncoderCard
 from lhrs.downstream.data import Mixing, Numbers, Pixels, Scenes, join_pixels, join_scenes
+from lhrs.downstream.detect.data import DetectionData, join_objects
 from lhrs.downstream.predict import Predictor, save
 from lhrs.downstream.reader import Labelled, open_labelled
 from lhrs.downstream.score import CHOSEN_BY, score
@@ -25,7 +27,7 @@ from lhrs.downstream.task import Task, build_task
 from lhrs.errors import ConfigError, DataError
 from lhrs.files import write_file
 from lhrs.training.engine import KeyedTrainer, fit, training_arguments
-from lhrs.training.finetune_run import ChangeRun, ClassifyRun, FinetuneRun, SegmentRun
+from lhrs.training.finetune_run import ChangeRun, ClassifyRun, DetectRun, FinetuneRun, SegmentRun
 from lhrs.training.output import (
     Record,
     is_main_process,
@@ -67,9 +69,9 @@ class FinetuneTrainer(KeyedTrainer):
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
         settings = self._run.fit
-        warm, is_linear = round(settings.warmup * num_training_steps), settings.schedule == "linear"
+        warm = round(settings.warmup * num_training_steps)
         target = optimizer or cast(torch.optim.Optimizer, self.optimizer)
-        self.lr_scheduler = make_schedule_of(target, settings.min_lr, warm, 0.01, num_training_steps, is_linear)
+        self.lr_scheduler = make_schedule_of(target, settings.min_lr, warm, 0.01, num_training_steps, settings.schedule)
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -133,12 +135,15 @@ def finetune(run: FinetuneRun) -> None:
     numbers = choose_numbers(run, encoder, measured)
     if run.tune in ("frozen", "linear"):
         encoder.freeze()
+    if isinstance(run, DetectRun):
+        freeze_stages(encoder, run.frozen_stages)
     head, layers, learning = _head(run, len(train.classes))
     task = build_task(kind, encoder, len(train.classes), head, **layers, **learning)
     card = Card(
         task=cast(Any, kind), encoder=EncoderCard.model_validate(encoder.settings), head=head, head_args=layers,
         classes=train.classes, bands=run.data.bands, scale=numbers.scale, mean=list(numbers.mean),
         std=list(numbers.std), size=run.size, center=getattr(run, "center", 1.0), overlap=getattr(run, "overlap", 0.5),
+        tile=getattr(run, "tile", 1024), gap=getattr(run, "gap", 200),
     )  # fmt: skip
     record = Record(kind=cast(Any, run).kind)
     open_run(run, record)
@@ -189,6 +194,10 @@ def open_parts(run: FinetuneRun, kind: str) -> tuple[Labelled, Labelled, Labelle
     assert train is not None
     if val is None:
         train, val = hold_out(train, data.val_share, run.seed)
+    if isinstance(run, DetectRun) and run.classes is not None:
+        if odd := sorted(set(train.classes) - set(run.classes)):
+            raise DataError(f"data.train has objects of class {odd[0]!r}, which is not among `classes`.")
+        train = replace(train, classes=run.classes)
     weights = getattr(run, "class_weights", None)
     if weights is not None and len(weights) != len(train.classes):
         raise ConfigError(f"class_weights has {len(weights)} numbers, there are {len(train.classes)} classes.")
@@ -197,7 +206,7 @@ def open_parts(run: FinetuneRun, kind: str) -> tuple[Labelled, Labelled, Labelle
         if part is None:
             continue
         odd = sorted(set(part.classes) - set(train.classes))
-        if odd or (kind != "classify" and part.classes != train.classes):
+        if odd or (kind in ("segment", "change") and part.classes != train.classes):
             raise DataError(f"data.{name} has other classes than data.train: {', '.join(odd or part.classes)}.")
         for item in part.items:
             if item.images in seen:
@@ -239,6 +248,24 @@ def choose_numbers(run: FinetuneRun, encoder: Encoder, measured: Numbers) -> Num
     return replace(measured, mean=tuple(mean), std=tuple(std))
 
 
+def freeze_stages(encoder: Encoder, count: int) -> None:
+    """Let the first stages and what comes before them learn nothing; 0 leaves all as it is.
+
+    Raises:
+        ConfigError: timm does not say which weights are in which stage.
+    """
+    if not count:
+        return
+    matcher = getattr(encoder.model, "group_matcher", None)
+    if matcher is None:
+        raise ConfigError(f"frozen_stages: timm does not know the stages of {encoder.settings['name']}.")
+    stages = group_parameters(encoder.model, matcher(coarse=True))
+    frozen = {name for names in list(stages.values())[: count + 1] for name in names}
+    for name, parameter in encoder.model.named_parameters():
+        if name in frozen:
+            parameter.requires_grad_(False)
+
+
 def make_task_groups(run: FinetuneRun, task: Task) -> list[dict[str, Any]]:
     """Group what learns; with `layer-decay` each layer of the backbone at its own rate."""
     settings = run.fit
@@ -268,6 +295,11 @@ def _head(run: FinetuneRun, num_classes: int) -> tuple[str, dict[str, Any], dict
     if isinstance(run, SegmentRun):
         layers = {} if linear else {"width": run.width, "auxiliary": run.auxiliary}
         return "linear" if linear else run.head, layers, {"class_weights": run.class_weights}
+    if isinstance(run, DetectRun):
+        layers = {"width": run.width, "anchor_scale": run.anchor_scale, "proposals": run.proposals}
+        has_learned = run.backbone.pretrained or Path(run.backbone.name).is_dir()
+        fixed = has_learned if run.fixed_norm is None else run.fixed_norm
+        return "oriented" if run.oriented else "horizontal", layers, {"fixed_norm": fixed}
     assert isinstance(run, ChangeRun)
     return "linear" if linear else run.head, {}, {"class_weights": run.class_weights}
 
@@ -279,6 +311,8 @@ def _examples(run: FinetuneRun, train: Labelled, numbers: Numbers) -> tuple[Any,
         scenes = Scenes(train, numbers, run.size, run.seed, input_data.SceneChance(**settings))
         mixing = Mixing(len(train.classes), run.augment.mixup, run.augment.cutmix, run.smoothing)
         return scenes, partial(join_scenes, mixing=mixing, seed=run.seed)
+    if isinstance(run, DetectRun):
+        return DetectionData(train, numbers, run.size, run.oriented, run.augment, run.seed, run.tile), join_objects
     assert isinstance(run, SegmentRun | ChangeRun)
     chance = input_data.PixelChance(**run.augment.model_dump())
     return Pixels(train, numbers, run.size, run.seed, chance), join_pixels

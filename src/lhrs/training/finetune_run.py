@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from lhrs.config import Config
 from lhrs.training.base import Run, Share
@@ -67,8 +67,8 @@ class FinetuneFit(Config):
     momentum: Share = 0.9
     """Of SGD."""
     min_lr: NonNegativeFloat = 1e-6
-    schedule: Literal["cosine", "linear"] = "cosine"
-    """How the rate falls after the warm-up."""
+    schedule: Literal["cosine", "linear", "steps"] = "cosine"
+    """How the rate falls after the warm-up; `steps`: to a tenth after 8 and after 11 twelfths of the run."""
     weight_decay: NonNegativeFloat = 0.05
     """Of matrices; biases and norms have none."""
     layer_decay: Share = 0.75
@@ -193,10 +193,46 @@ class ChangeRun(_PixelRun):
     augment: PixelChanceConfig = PixelChanceConfig(zoom=(1.0, 1.0), colour=0.0, most=1.0)
 
 
-AnyFinetuneRun = ClassifyRun | SegmentRun | ChangeRun
+class DetectRun(FinetuneRun):
+    """Objects."""
+
+    kind: Literal["finetune-detect"]
+    tune: Literal["full", "layer-decay", "frozen"] = "full"  # type: ignore[assignment]
+    size: PositiveInt = 1024
+    """Images and tiles whose longer side has more pixels are made smaller."""
+    tile: PositiveInt = 1024
+    """Larger images are looked at in tiles of this side, in pixels of the file; what is learned from must be cut."""
+    gap: NonNegativeInt = 200
+    """Pixels of the file that neighbouring tiles have in common."""
+    oriented: bool = True
+    """Oriented R-CNN; False is Faster R-CNN with horizontal boxes."""
+    classes: list[str] | None = Field(None, min_length=1)
+    """Names in the order of their numbers; None is all that occur in `train`, sorted."""
+    width: PositiveInt = 256
+    """Channels of the feature pyramid."""
+    anchor_scale: PositiveFloat = 8
+    """Sides of a square anchor, in cells of its map: 8 makes the smallest 32 pixels, the largest 512."""
+    proposals: PositiveInt = 2000
+    """Regions per image that the second stage looks at."""
+    fixed_norm: bool | None = None
+    """Batch norms of the backbone keep their statistics; None: if it has learned something."""
+    frozen_stages: NonNegativeInt = 0
+    """So many of the backbone's first stages learn nothing, nor does what comes before them."""
+    augment: bool = True
+    """Turn and mirror in all eight ways."""
+
+    @model_validator(mode="after")
+    def _tiles_overlap_in_part(self) -> "DetectRun":
+        if self.gap >= self.tile:
+            raise ValueError(f"tiles of {self.tile} pixels cannot have {self.gap} in common")
+        return self
+
+
+AnyFinetuneRun = ClassifyRun | SegmentRun | ChangeRun | DetectRun
 FINETUNE_KINDS: dict[str, type[AnyFinetuneRun]] = {
     "finetune-classify": ClassifyRun,
     "finetune-segment": SegmentRun,
     "finetune-change": ChangeRun,
+    "finetune-detect": DetectRun,
 }
-"""Another task joins here and in `lhrs.training.finetune.TASKS`; `lhrs finetune` has a command for each."""
+"""Another task joins here and in `lhrs.downstream.task`; `lhrs finetune` has a command for each."""

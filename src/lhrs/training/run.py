@@ -347,8 +347,9 @@ class _Kind(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     kind: Literal[
-        "vision", "questions", "curriculum", "pretrain", "finetune-classify", "finetune-segment", "finetune-change"
-    ]
+        "vision", "questions", "curriculum", "pretrain", "finetune-classify", "finetune-segment", "finetune-change",
+        "finetune-detect",
+    ]  # fmt: skip
 
 
 def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> AnyRun:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from timm.optim import Adan
@@ -10,6 +10,9 @@ from torch import nn
 
 from lhrs.training.run import CurriculumFit
 from lhrs.training.trainable import part_of
+
+_STEPS = (2 / 3, 11 / 12)
+"""Shares of a run: 8 and 11 of 12 epochs, the usual `1x` of detectors."""
 
 
 def make_optimizer(module: nn.Module, settings: CurriculumFit) -> torch.optim.Optimizer:
@@ -51,11 +54,11 @@ def make_schedule(
 
 def make_schedule_of(
     optimizer: torch.optim.Optimizer, min_lr: float, warmup_steps: int, warmup_start: float, num_steps: int,
-    linear: bool = False,
+    shape: Literal["cosine", "linear", "steps"] = "cosine",
 ) -> torch.optim.lr_scheduler.LambdaLR:  # fmt: skip
     """Return a linear warm-up times a cosine over the whole run; every group ends at `min_lr` or stays below it.
 
-    `linear` falls along a line instead of the cosine.
+    `linear` falls along a line instead of the cosine; `steps` to a tenth after each of `_STEPS`, and never lower.
     """
 
     def factor(lr: float) -> Any:
@@ -64,8 +67,11 @@ def make_schedule_of(
         def at(step: int) -> float:
             warm = min(1.0, step / max(1, warmup_steps))
             share = min(1.0, step / max(1, num_steps))
-            left = 1 - share if linear else 0.5 * (1 + math.cos(math.pi * share))
-            return (warmup_start + (1 - warmup_start) * warm) * (floor + (1 - floor) * left)
+            rise = warmup_start + (1 - warmup_start) * warm
+            if shape == "steps":
+                return rise * 0.1 ** sum(share >= at for at in _STEPS)
+            left = 1 - share if shape == "linear" else 0.5 * (1 + math.cos(math.pi * share))
+            return rise * (floor + (1 - floor) * left)
 
         return at
 

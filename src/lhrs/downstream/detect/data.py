@@ -1,4 +1,4 @@
-"""Images with boxes for training and scoring detectors, from any reader of `lhrs.data.datasets`."""
+"""Images with boxes as detectors learn from them, and what they find as it is scored."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from lhrs.data.dataset import Dataset
 from lhrs.data.keyed import Key, sample_rng
+from lhrs.downstream.augment import resize
+from lhrs.downstream.data import Numbers
 from lhrs.downstream.detect.rotated import around, normalise, smallest_rectangle
+from lhrs.downstream.reader import Item, Labelled
 from lhrs.errors import DataError
-from lhrs.imagery import open_image
+from lhrs.imagery.stack import Box, Stack
 from lhrs.metrics.detection import Detected, Objects
 from lhrs.metrics.overlap import oriented_corners
 
@@ -21,78 +23,92 @@ from lhrs.metrics.overlap import oriented_corners
 class DetectionData(TorchDataset):
     """Normalised images with their boxes, by `(epoch, index)`.
 
-    Big scenes are cut into tiles before (`lhrs.downstream.detect.dota.cut`). Difficult objects are learnt from too.
+    Difficult objects are learnt from too.
 
     Args:
-        reader: its outlines become boxes: the smallest rectangles around them, or the horizontal boxes.
-        classes: names in the order of labels; None: all that occur, sorted.
+        labelled: outlines become boxes: the smallest rectangles around them, or the horizontal ones.
+        numbers: of the input.
+        size: images whose longer side has more pixels are made smaller.
         oriented: `(M, 5)` le90 boxes, else `(M, 4)` xyxy.
-        mean: of the red, green and blue of 0-1, subtracted.
-        std: divided by.
-        max_side: larger images are made smaller, pixels of the longer side.
         augment: one of the eight symmetries of the square, drawn for each epoch and sample.
         seed: of what is drawn.
+        tile: most pixels of an image's side.
 
     Raises:
-        DataError: an outline is broken, or of a class that is not among the names.
+        DataError: an image is larger than a tile.
     """
 
     def __init__(
-        self, reader: Dataset, classes: Sequence[str] | None = None, oriented: bool = True,
-        mean: Sequence[float] = (0.5, 0.5, 0.5), std: Sequence[float] = (0.25, 0.25, 0.25),
-        max_side: int | None = None, augment: bool = False, seed: int = 0,
+        self, labelled: Labelled, numbers: Numbers, size: int, oriented: bool = True, augment: bool = False,
+        seed: int = 0, tile: int | None = None,
     ) -> None:  # fmt: skip
-        self.reader, self.oriented, self.max_side, self.augment, self.seed = reader, oriented, max_side, augment, seed
-        self.mean, self.std = (torch.tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (mean, std))
-        outlines = [reader.outlines(n) for n in range(len(reader))]
-        self.classes = list(classes) if classes else sorted({o.label for found in outlines for o in found})
-        number = {name: n for n, name in enumerate(self.classes)}
-        unknown = sorted({o.label for found in outlines for o in found} - number.keys())
-        if unknown:
-            raise DataError(f"{reader.root} has objects of class {unknown[0]!r}; known: {', '.join(self.classes)}.")
-        self._labels = [np.array([number[o.label] for o in found], np.int64) for found in outlines]
-        self._difficult = [np.array([o.difficult for o in found], bool) for found in outlines]
-        rectangles = [np.array([smallest_rectangle(o.points) for o in found]).reshape(-1, 5) for found in outlines]
-        bounds = [np.array([[*o.points.min(0), *o.points.max(0)] for o in found]).reshape(-1, 4) for found in outlines]
-        self._boxes = rectangles if oriented else bounds
-        # Quadrangles are scored as they were drawn, as DOTA's kit does.
-        self._corners = [
-            np.array([
-                o.points if len(o.points) == 4 else corners
-                for o, corners in zip(found, oriented_corners(boxes), strict=True)
-            ]).reshape(-1, 4, 2) if oriented else horizontal_corners(low)
-            for found, boxes, low in zip(outlines, rectangles, bounds, strict=True)
-        ]  # fmt: skip
+        self.items, self.numbers, self.size, self.augment, self.seed = labelled.items, numbers, size, augment, seed
+        self.oriented = oriented
+        if tile is not None:
+            for item in self.items:
+                high, wide = Stack(item.images[0]).shape
+                if max(high, wide) > tile:
+                    raise DataError(
+                        f"{item.images[0][0]} has {wide} x {high} pixels, more than `tile` {tile}: cut the scenes "
+                        "with lhrs.downstream.detect.dota.cut."
+                    )
+        number = {name: n for n, name in enumerate(labelled.classes)}
+        self._labels = [torch.tensor([number[o.label] for o in item.objects], dtype=torch.int64) for item in self.items]
+        self._boxes = [torch.from_numpy(_boxes_of(item, oriented)) for item in self.items]
 
     def __len__(self) -> int:
-        return len(self.reader)
+        return len(self.items)
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        """Return `pixels` float32 `(3, H, W)`, `boxes`, `labels` int64 `(M,)`, `index`, and `scale`: pixels per pixel
-        of the file.
+        """Return `pixels` float32 `(C, H, W)`, and their `boxes` and `labels` int64 `(M,)`.
 
         Raises:
             DataError: the image cannot be read.
         """
-        index = key[1]
-        opened = open_image(self.reader[index].images[0], self.max_side)
-        scale = max(opened.pixels.shape[:2]) / max(opened.width, opened.height)
-        pixels = torch.from_numpy(opened.pixels).permute(2, 0, 1)
-        boxes = torch.from_numpy(self._boxes[index]) * torch.tensor([scale] * 4 + [1.0] * self.oriented).double()
+        stack = Stack(self.items[key[1]].images[0], self.numbers.bands)
+        pixels, scale = read_window(self.numbers, stack, None, self.size)
+        boxes = self._boxes[key[1]] * torch.tensor([scale] * 4 + [1.0] * self.oriented).double()
         if self.augment:
             rng = sample_rng(self.seed, key)
             turns, flip = int(rng.integers(4)), bool(rng.integers(2))
             boxes = move(boxes, (pixels.shape[2], pixels.shape[1]), turns, flip)
             pixels = pixels.rot90(turns, (1, 2))
             pixels = pixels.flip(2) if flip else pixels
-        return {
-            "pixels": (pixels / 255 - self.mean) / self.std, "boxes": boxes.float(),
-            "labels": torch.from_numpy(self._labels[index]), "index": index, "scale": scale,
-        }  # fmt: skip
+        return {"pixels": pixels, "boxes": boxes.float(), "labels": self._labels[key[1]]}
 
-    def truth(self, index: int) -> Objects:
-        """Return what is on an image, in pixels of the file."""
-        return Objects(self._corners[index], self._labels[index], self._difficult[index])
+
+def read_window(numbers: Numbers, stack: Stack, box: Box | None, size: int) -> tuple[Tensor, float]:
+    """Return normalised `(C, H, W)` of a window, the mean where there is no data, and its pixels per pixel of the file.
+
+    Args:
+        numbers: of the input.
+        stack: the image.
+        box: None is all.
+        size: a window whose longer side has more pixels is made smaller.
+    """
+    pixels = numbers.normalise(numbers.read(stack, box)) * torch.from_numpy(stack.known(box))
+    high, wide = pixels.shape[-2:]
+    scale = min(1.0, size / max(high, wide))
+    return resize(pixels, max(1, round(high * scale)), max(1, round(wide * scale))), scale
+
+
+def objects_on(item: Item, classes: Sequence[str], oriented: bool) -> Objects:
+    """Return what is on an image as it is scored, in pixels of the file: quadrangles as they were drawn, as DOTA's kit
+    does; smallest rectangles around other outlines; or the horizontal boxes around all."""
+    number = {name: n for n, name in enumerate(classes)}
+    boxes = _boxes_of(item, oriented)
+    corners = oriented_corners(boxes) if oriented else horizontal_corners(boxes)
+    drawn = [o.points if oriented and len(o.points) == 4 else c for o, c in zip(item.objects, corners, strict=True)]
+    return Objects(
+        np.array(drawn, float).reshape(-1, 4, 2), np.array([number[o.label] for o in item.objects], np.int64),
+        np.array([o.difficult for o in item.objects], bool),
+    )  # fmt: skip
+
+
+def _boxes_of(item: Item, oriented: bool) -> np.ndarray:
+    if oriented:
+        return np.array([smallest_rectangle(o.points) for o in item.objects], float).reshape(-1, 5)
+    return np.array([[*o.points.min(0), *o.points.max(0)] for o in item.objects], float).reshape(-1, 4)
 
 
 def horizontal_corners(boxes: np.ndarray) -> np.ndarray:
@@ -100,16 +116,11 @@ def horizontal_corners(boxes: np.ndarray) -> np.ndarray:
     return np.asarray(boxes, float).reshape(-1, 4)[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
 
 
-def to_detected(detections: dict[str, Tensor], scale: float = 1.0) -> Detected:
-    """Return detections as they are scored.
-
-    Args:
-        detections: `boxes` `(K, 5)` or `(K, 4)`, `scores` and `labels` of a detector.
-        scale: pixels that it saw per pixel of the file.
-    """
+def to_detected(detections: dict[str, Tensor]) -> Detected:
+    """Return `boxes` `(K, 5)` or `(K, 4)`, `scores` and `labels` of a detector as they are scored."""
     boxes = detections["boxes"].double().cpu().numpy()
     corners = oriented_corners(boxes) if boxes.shape[1] == 5 else horizontal_corners(boxes)
-    return Detected(corners / scale, detections["scores"].cpu().numpy(), detections["labels"].cpu().numpy())
+    return Detected(corners, detections["scores"].cpu().numpy(), detections["labels"].cpu().numpy())
 
 
 def move(boxes: Tensor, size_wh: tuple[int, int], turns: int, flip: bool) -> Tensor:
@@ -139,16 +150,10 @@ def _move(boxes: Tensor, size_wh: tuple[int, int], turns: int, flip: bool) -> Te
     return torch.stack([x, y, w, h, angle], 1)
 
 
-def collate(samples: Sequence[dict[str, Any]], multiple: int = 32) -> dict[str, Any]:
-    """Return `pixels` float32 `(B, 3, H, W)`, padded with 0 right and below, and `targets` as detectors take them.
-
-    Args:
-        samples: of `DetectionData`.
-        multiple: H and W are the next multiples of this, in pixels.
-    """
-    height, width = (-(-max(s["pixels"].shape[axis] for s in samples) // multiple) * multiple for axis in (1, 2))
+def join_objects(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return `pixels` float32 `(B, C, H, W)`, padded with the mean right and below, and the `target` of each image."""
+    height, width = (max(s["pixels"].shape[axis] for s in samples) for axis in (1, 2))
     pixels = [F.pad(s["pixels"], (0, width - s["pixels"].shape[2], 0, height - s["pixels"].shape[1])) for s in samples]
     return {
-        "pixels": torch.stack(pixels), "targets": [{"boxes": s["boxes"], "labels": s["labels"]} for s in samples],
-        "index": [s["index"] for s in samples], "scale": [s["scale"] for s in samples],
+        "pixels": torch.stack(pixels), "target": [{"boxes": s["boxes"], "labels": s["labels"]} for s in samples],
     }  # fmt: skip

@@ -1,15 +1,15 @@
 """Scenes larger than a detector sees: cut into tiles, put together again, and DOTA's files of results.
 
-Tiles of 1024 pixels that overlap by 200, merged by suppression at 0.1, as the DOTA development kit and its users do.
+Tiles of 1024 pixels that overlap by 200, merged by suppression, as the DOTA development kit and its users do.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import batched_nms
 
 from lhrs.data.dataset import Dataset, Outline
@@ -17,11 +17,13 @@ from lhrs.downstream.detect.rotated import from_horizontal, rotated_iou, rotated
 from lhrs.errors import DataError
 from lhrs.files import new_folder, write_file
 from lhrs.imagery.scene import Scene, open_scene
+from lhrs.imagery.stack import Box
 from lhrs.metrics.detection import Detected
 from lhrs.metrics.overlap import oriented_corners
 
 TILE, GAP = 1024, 200
-MERGE_IOU = 0.1
+MERGE_IOU = {5: 0.1, 4: 0.3}
+"""By the numbers of a box: horizontal boxes of neighbours meet far more often than oriented ones."""
 _LEAST_INSIDE = 0.7
 """Share of an object's area that must lie on a tile for the tile to show it."""
 _PREFIX = "Task1_"
@@ -54,15 +56,15 @@ def tiles(scene: Scene, tile: int = TILE, gap: int = GAP) -> Iterator[tuple[int,
         yield left, top, scene.read((left, top, tile, tile))[0]
 
 
-def merge(
-    parts: Iterable[tuple[int, int, dict[str, Tensor]]], columns: int, iou: float = MERGE_IOU
-) -> dict[str, Tensor]:
+def merge(parts: Sequence[tuple[int, int, dict[str, Tensor]]], columns: int) -> dict[str, Tensor]:
     """Return the detections of a scene from those of its tiles, best first, in pixels of the scene.
+
+    Where tiles overlap, detections of a class that overlap by more than `MERGE_IOU` are one. A single tile stays as it
+    is: its detector has decided already.
 
     Args:
         parts: left, top and the detections of each tile.
         columns: 5 for oriented boxes, 4 for xyxy.
-        iou: overlap beyond which two detections of a class are one.
     """
     boxes, scores, labels = [torch.zeros(0, columns)], [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
     for left, top, found in parts:
@@ -71,45 +73,39 @@ def merge(
         scores.append(found["scores"].float().cpu())
         labels.append(found["labels"].cpu())
     every, score, label = torch.cat(boxes), torch.cat(scores), torch.cat(labels)
-    keep = (rotated_nms if columns == 5 else batched_nms)(every, score, label, iou)
+    if len(parts) < 2:
+        return {"boxes": every, "scores": score, "labels": label}
+    keep = (rotated_nms if columns == 5 else batched_nms)(every, score, label, MERGE_IOU[columns])
     return {"boxes": every[keep], "scores": score[keep], "labels": label[keep]}
 
 
-@torch.no_grad()
 def detect(
-    model: nn.Module, file: str | Path, prepare: Callable[[np.ndarray], Tensor], columns: int = 5, tile: int = TILE,
-    gap: int = GAP, batch: int = 4,
+    find: Callable[[Tensor], list[dict[str, Tensor]]], shape: tuple[int, int],
+    read: Callable[[Box], tuple[Tensor, float]], columns: int = 5, tile: int = TILE, gap: int = GAP, batch: int = 4,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Return what a detector finds on an image of any size, in its pixels; see `merge`.
 
     Args:
-        model: called with `(B, 3, tile, tile)`, as `OrientedRCNN`.
-        file: picture or raster, with or without georeference.
-        prepare: uint8 `(H, W, 3)` to normalised `(3, H, W)`.
+        find: a detector of normalised `(B, C, H, W)`.
+        shape: rows and columns of the image.
+        read: a window's pixels as the detector sees them, and how many of them there are per pixel of the image.
         columns: 5 for oriented boxes, 4 for xyxy.
-        tile: pixels a side that the model sees.
-        gap: pixels that neighbouring tiles have in common.
-        batch: tiles at once.
+        tile: side of a window in pixels of the image, which may be smaller.
+        gap: pixels that neighbouring windows have in common.
+        batch: windows at once.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: the image cannot be read.
     """
-    model.eval()
-    device = next(model.parameters()).device
+    high, wide = shape
+    corners = tile_corners(wide, high, tile, gap)
     found: list[tuple[int, int, dict[str, Tensor]]] = []
-    waiting: list[tuple[int, int, np.ndarray]] = []
-
-    def flush() -> None:
-        if waiting:
-            outputs = model(torch.stack([prepare(pixels) for *_, pixels in waiting]).to(device))
-            found.extend((left, top, out) for (left, top, _), out in zip(waiting, outputs, strict=True))
-            waiting.clear()
-
-    for one in tiles(open_scene([file], located=False), tile, gap):
-        waiting.append(one)
-        if len(waiting) == batch:
-            flush()
-    flush()
+    for at in range(0, len(corners), batch):
+        part = corners[at : at + batch]
+        seen = [read((left, top, min(tile, wide), min(tile, high))) for left, top in part]
+        for (left, top), (_, scale), one in zip(part, seen, find(torch.stack([x for x, _ in seen])), strict=True):
+            sides = torch.tensor([scale] * 4 + [1.0] * (columns - 4))
+            found.append((left, top, {**one, "boxes": one["boxes"].float().cpu() / sides}))
     return merge(found, columns)
 
 

@@ -26,7 +26,7 @@ class HorizontalRCNN(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, num_classes: int, width: int = 256, fixed_norm: bool = True, anchor_scale: int = 8,
+        self, backbone: nn.Module, num_classes: int, width: int = 256, fixed_norm: bool = True, anchor_scale: float = 8,
         **settings: Any,
     ) -> None:  # fmt: skip
         super().__init__()
