@@ -287,7 +287,12 @@ def test_a_broken_model_folder_is_told(segmenter, tmp_path):
     copy = tmp_path / "m"
     copy.mkdir()
     config = json.loads((segmenter / "config.json").read_text())
-    for change, why in (({"task": "paint"}, "task"), ({"mean": [0.4]}, "not of 4 bands"), ({}, "cannot be used")):
+    for change, why in (
+        ({"task": "paint"}, "task"),
+        ({"mean": [0.4]}, "not of 4 bands"),
+        ({"classes": ["water"]}, "only one class"),
+        ({}, "cannot be used"),
+    ):
         (copy / "config.json").write_text(json.dumps({**config, **change}))
         (copy / "model.safetensors").write_bytes(b"nothing")
         with pytest.raises(LHRSError, match=why) as error:

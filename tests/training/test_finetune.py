@@ -23,6 +23,7 @@ from lhrs.errors import LHRSError
 from lhrs.models.timm_folder import write_timm_folder
 from lhrs.training import finetune
 from lhrs.training.run import load_run, train
+from lhrs.training.schedule import make_schedule_of
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +210,18 @@ def test_lower_layers_learn_less(tmp_path, scenes):
     assert head[0] == run.fit.lr and deep[0] == pytest.approx(0.75 * head[0])
     assert stem[0] == pytest.approx(0.75**5 * head[0])  # stem and four stages of one block
     assert rate[id(named["head.1.bias"])] == (run.fit.lr, 0.0)
+
+
+def test_the_rate_falls_by_steps():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    schedule = make_schedule_of(optimizer, 1e-6, 10, 0.01, 120, "steps")
+    rates = [optimizer.param_groups[0]["lr"]]
+    for _ in range(119):
+        optimizer.step()
+        schedule.step()
+        rates.append(schedule.get_last_lr()[0])
+    assert rates[0] == pytest.approx(0.005) and rates[5] == pytest.approx(0.5 * 0.505)
+    assert [rates[n] for n in (10, 79, 80, 109, 110, 119)] == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
 
 
 def test_a_sample_depends_on_its_key_alone(scenes, masks, pairs):

@@ -111,6 +111,8 @@ def test_a_downstream_recipe_resolves_and_begins_with_a_recipes_backbone(path, t
         ("potsdam-swin-base", "adamw", 6e-5, 0.01, 8, 50, 512, 0.3),
         ("cdd-resnet50", "sgd", 0.002, 5e-4, 8, 200, 256, None),
         ("cdd-swin-base", "adamw", 6e-5, 0.01, 8, 200, 256, 0.3),
+        ("dota-oriented-rcnn-r50", "sgd", 0.005, 1e-4, 2, 12, 1024, None),
+        ("dota-oriented-rcnn-swin-b", "adamw", 1e-4, 0.05, 2, 12, 1024, 0.3),
     ],
 )
 def test_downstream_recipes_have_the_published_numbers(
