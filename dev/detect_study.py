@@ -9,7 +9,7 @@ backbone, pyramid, images (longer side `--side` pixels, the eight symmetries), s
 images chooses the weights, the 67 test images are scored once. mAP50 is VOC 2012's: each detector's own boxes against
 its own truth, and, so that the two can be compared, the horizontal boxes around both.
 
-`--overfit` learns ten training images of all classes without symmetries and scores the last weights on them: at least
+`--overfit` learns ten training images without symmetries and scores the last weights on them (45 objects): at least
 0.9 is expected.
 
 A row that is in the file is not computed again, and a run that was stopped goes on from its checkpoint in --runs.
