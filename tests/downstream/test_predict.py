@@ -231,6 +231,10 @@ def test_objects_of_a_scene_lie_on_the_right_ground(bars, tmp_path, monkeypatch,
     run(monkeypatch, capsys, model, picture, "--out", tmp_path / "dota", "--device", "cpu")
     found = read_results(tmp_path / "dota", ["ship"])["bars"]
     np.testing.assert_allclose(found.corners, [line["corners"] for line in lines], atol=0.011)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "dota").iterdir()}
+    code, _, err = run(monkeypatch, capsys, model, picture, "--out", tmp_path / "dota", "--device", "cpu")
+    assert code == 2 and "exists already" in err
+    assert {p.name: p.read_bytes() for p in (tmp_path / "dota").iterdir()} == before
     objects = load_predictor(model, "cpu")(picture)
     np.testing.assert_allclose([one.corners for one in objects], found.corners, atol=0.006)
     assert objects[0].label == "ship" and objects[0].score == pytest.approx(scores[0], abs=1e-6)

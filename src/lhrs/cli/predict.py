@@ -39,6 +39,7 @@ def predict(
     """
     from lhrs.downstream.card import read_card
     from lhrs.errors import ConfigError, DataError
+    from lhrs.files import claim_folder
     from lhrs.imagery.open import list_images
 
     task = read_card(model).task
@@ -52,6 +53,8 @@ def predict(
     if task == "detect":
         if out.suffix.lower() not in _OBJECTS:
             raise ConfigError(f"--out {out}: objects are written as .geojson, as .jsonl, or into a folder.")
+        if not out.suffix:
+            claim_folder(out)  # what somebody has there is not ours to replace
         _objects(model, list_images(images), out, min_score or 0.0, device)
         return
     if task == "change":

@@ -15,7 +15,7 @@ from torchvision.ops import batched_nms
 from lhrs.data.dataset import Dataset, Outline
 from lhrs.downstream.detect.rotated import from_horizontal, rotated_iou, rotated_nms, smallest_rectangle
 from lhrs.errors import DataError
-from lhrs.files import new_folder, write_file
+from lhrs.files import claim_folder, new_folder, write_file
 from lhrs.imagery.scene import Scene, open_scene
 from lhrs.imagery.stack import Box
 from lhrs.metrics.detection import Detected
@@ -116,15 +116,17 @@ def cut(reader: Dataset, out: Path, tile: int = TILE, gap: int = GAP) -> int:
 
     Args:
         reader: images with outlines, of any size.
-        out: a new folder; what is there already is replaced.
+        out: a new folder.
         tile: pixels a side.
         gap: pixels that neighbouring tiles have in common.
 
     Raises:
+        ConfigError: the folder holds something.
         DataError: an image or its outlines cannot be read.
     """
     from PIL import Image
 
+    claim_folder(out)
     count = 0
     with new_folder(out) as part:
         (part / "images").mkdir()
