@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--boxes", default="horizontal,oriented")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--overfit-steps", type=int, default=400)
+    parser.add_argument("--overfit-steps", type=int, default=320)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--batch", type=int, default=5)
     parser.add_argument("--lr", type=float, default=1e-3)
