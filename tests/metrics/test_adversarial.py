@@ -196,12 +196,46 @@ def test_neither_denying_everything_nor_nothing_is_honest():
 
 
 def test_every_metric_of_the_command_is_under_attack():
-    assert set(METRICS) == {"vqa", "classify", "count", "choice", "grounding", "caption", "honesty"}
+    assert set(METRICS) == {"vqa", "classify", "count", "choice", "grounding", "detection", "caption", "honesty"}
     records = [{"prediction": "", "answer": a, "options": CLASSES} for a in TRUTH]
     assert score_records(records, "choice")["accuracy"] == score_records(records, "classify")["accuracy"] == 0
     boxes_ = [{"prediction": text, "answer": [10, 10, 50, 50], "size": [100, 100]}
               for text in ("", "[]", "[1,2,3]", "[a,b,c,d]", "nowhere", "[0,0,100,100]")]  # fmt: skip
     assert score_records(boxes_, "grounding")["accuracy"] == 0
+
+
+def test_detections_cannot_be_gamed():
+    """Ten images with three ships each; honest finds them, and less surely one that is none."""
+    rng = np.random.default_rng(5)
+    truth = [boxes(3, rng, 20, 60).tolist() for _ in range(10)]
+
+    def scored(of_image):
+        records = [
+            {"answer": [{"box": box, "label": "ship"} for box in objects],
+             "prediction": [{"box": list(map(float, b)), "label": name, "score": s} for b, name, s in of_image(objects)]}
+            for objects in truth
+        ]  # fmt: skip
+        return score_records(records, "detection")["map50"]
+
+    honest = scored(lambda o: [*((box, "ship", 0.9) for box in o), ([0, 0, 5, 5], "ship", 0.3)])
+    assert honest == pytest.approx(1)
+    whole = [0, 0, 800, 800]
+    attacks = {
+        "nothing": lambda o: [],
+        "one easy box, often": lambda o: [(o[0], "ship", 0.9)] * 50,
+        "only one easy box": lambda o: [(o[0], "ship", 1.0)],
+        "whole image": lambda o: [(whole, "ship", 1.0)],
+        "other classes": lambda o: [(box, "boat", 1.0) for box in o],
+        "swapped axes": lambda o: [((b[1], b[0], b[3], b[2]), "ship", 1.0) for b in o],
+        "another scale": lambda o: [(np.array(b) / 8, "ship", 1.0) for b in o],
+        "corners the wrong way": lambda o: [((b[2], b[3], b[0], b[1]), "ship", 1.0) for b in o],
+        "random": lambda o: [(b, "ship", 1.0) for b in boxes(100, np.random.default_rng(1), 20, 60)],
+        "sure of what is none": lambda o: [(whole, "ship", 0.9), *((b, "ship", 0.1) for b in o)],
+    }
+    found = {name: scored(attack) for name, attack in attacks.items()}
+    assert max(found.values()) < honest, found
+    nothing = {name for name, value in found.items() if value == 0}
+    assert nothing >= {"nothing", "other classes", "another scale", "whole image", "corners the wrong way"}
 
 
 def test_what_legacy_scorers_give_away():

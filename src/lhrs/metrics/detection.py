@@ -143,6 +143,7 @@ def _corners(objects: Sequence[Mapping[str, Any]]) -> np.ndarray:
     for n, one in enumerate(objects):
         box = np.asarray(one["box"], float)
         if len(box) == 4:
+            box = box if (box[2:] >= box[:2]).all() else np.tile(box[:2], 2)  # no area, as everywhere
             found[n] = box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
         elif len(box) == 5:
             found[n] = oriented_corners(box)[0]
