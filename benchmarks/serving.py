@@ -40,7 +40,8 @@ def main() -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         started = json.loads(server.stderr.readline())
-        threading.Thread(target=lambda: [None for _ in server.stderr or ()], daemon=True).start()
+        logs = threading.Thread(target=lambda: [None for _ in server.stderr or ()])
+        logs.start()
         try:
             load = Load(started["url"], started["model"], options.stream, options.side)
             load.run(4, 3)  # everything is loaded
@@ -50,6 +51,7 @@ def main() -> None:
             after = memory_mb(server.pid)
         finally:
             server.terminate()
+            logs.join()
     ratio = many["answers_per_s"] / one["answers_per_s"]
     print(f"one client {one}\n{options.clients} clients {many}")
     sizes = {"memory_mb_before": before, "memory_mb_after": after, "stream": options.stream, "exit": server.returncode}

@@ -212,7 +212,8 @@ def test_detections_cannot_be_gamed():
     def scored(of_image):
         records = [
             {"answer": [{"box": box, "label": "ship"} for box in objects],
-             "prediction": [{"box": list(map(float, b)), "label": name, "score": s} for b, name, s in of_image(objects)]}
+             "prediction": [{"box": [float(v) for v in box], "label": name, "score": score}
+                            for box, name, score in of_image(objects)]}
             for objects in truth
         ]  # fmt: skip
         return score_records(records, "detection")["map50"]
