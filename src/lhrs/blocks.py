@@ -113,6 +113,9 @@ def _ray(
 @contextmanager
 def _cluster(workers: int) -> Iterator[Any]:
     """Use the cluster that RAY_ADDRESS names, or start one on this machine and stop it afterwards."""
+    if "RAY_ADDRESS" not in os.environ:
+        # On this machine workers run in this environment; under `uv run` Ray would make a copy of all of it for them.
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     try:
         import ray
     except ImportError:
