@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lhrs.downstream.backbone import Encoder, Pyramid
-from lhrs.downstream.task import Task, conv_norm, enlarge, over_pixels, padded, pixel_loss
+from lhrs.downstream.task import ScoringTask, conv_norm, enlarge, over_pixels, padded, pixel_loss
 
 _WIDTH = 32
 _TOKENS = 4
@@ -63,7 +63,7 @@ class Bit(nn.Module):
         return found[0], found[1]
 
 
-class Change(Task):
+class Change(ScoringTask):
     """Cross-entropy per pixel of `no change` and `change`.
 
     Args:

@@ -4,10 +4,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lhrs.downstream.backbone import Encoder
-from lhrs.downstream.task import Task
+from lhrs.downstream.task import ScoringTask
 
 
-class Classify(Task):
+class Classify(ScoringTask):
     """Cross-entropy on classes, or on the shares of classes that mixed images have.
 
     Args:

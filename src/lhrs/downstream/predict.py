@@ -19,7 +19,7 @@ from lhrs.downstream.detect.data import read_window, to_detected
 from lhrs.downstream.detect.dota import detect
 from lhrs.downstream.detect.task import Detect
 from lhrs.downstream.sliding import blended_rows
-from lhrs.downstream.task import IGNORE, Task, build_task
+from lhrs.downstream.task import IGNORE, ScoringTask, Task, build_task
 from lhrs.errors import CheckpointError, DataError
 from lhrs.files import new_folder
 from lhrs.imagery.stack import Box, Stack
@@ -160,7 +160,7 @@ class Predictor:
     @torch.inference_mode()
     def scores(self, pixels: Tensor) -> Tensor:
         """Return scores on the CPU of normalised pixels."""
-        return self.task.scores(pixels.to(self.device)).float().cpu()
+        return cast(ScoringTask, self.task).scores(pixels.to(self.device)).float().cpu()
 
 
 def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor:

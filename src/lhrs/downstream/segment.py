@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lhrs.downstream.backbone import Encoder, Pyramid
-from lhrs.downstream.task import Task, conv_norm, enlarge, over_pixels, padded, pixel_loss
+from lhrs.downstream.task import ScoringTask, conv_norm, enlarge, over_pixels, padded, pixel_loss
 
 _POOLS = (1, 2, 3, 6)
 _DROPOUT = 0.1
@@ -41,7 +41,7 @@ class UPerHead(nn.Module):
         return self.fuse(torch.cat([smooth[0], *(enlarge(x, size) for x in (*smooth[1:], top))], 1))
 
 
-class Segment(Task):
+class Segment(ScoringTask):
     """Cross-entropy per pixel, with that of an auxiliary head on the map at stride 16 while learning.
 
     Args:

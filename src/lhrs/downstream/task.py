@@ -1,5 +1,6 @@
 """What every task is: a network with its loss inside, built from a card."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -13,11 +14,8 @@ IGNORE = 255
 """A pixel of this class counts nowhere."""
 
 
-class Task(nn.Module):
-    """An encoder and a head.
-
-    Subclasses say which heads there are, and implement `scores` and `forward`.
-    """
+class Task(nn.Module, ABC):
+    """An encoder and a head."""
 
     heads: tuple[str, ...]
     """The first is the default; `linear` is the linear probe."""
@@ -28,13 +26,17 @@ class Task(nn.Module):
         """The backbone, without what makes a pyramid of its maps."""
         return self.backbone.encoder if isinstance(self.backbone, Pyramid) else self.backbone
 
+    @abstractmethod
+    def forward(self, pixels: Tensor, target: Any) -> dict[str, Tensor]:
+        """Return `loss`; what a target is, the task says."""
+
+
+class ScoringTask(Task):
+    """A task whose answer is a class, of an image or of each pixel."""
+
+    @abstractmethod
     def scores(self, pixels: Tensor) -> Tensor:
         """Return scores before softmax, classes in dimension 1, of normalised pixels."""
-        raise NotImplementedError
-
-    def forward(self, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return `loss`."""
-        raise NotImplementedError
 
 
 def build_task(kind: str, encoder: Encoder, num_classes: int, head: str | None = None, **settings: Any) -> Task:

@@ -51,7 +51,7 @@ class Detect(Task):
         """The backbone, without its pyramids."""
         return self.network.pyramid.backbone.encoder
 
-    def forward(self, pixels: Tensor, target: list[dict[str, Tensor]]) -> dict[str, Tensor]:  # type: ignore[override]
+    def forward(self, pixels: Tensor, target: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return `loss`; `target` has `boxes` and `labels` of each image, see `OrientedRCNN.forward`."""
         losses = self.network(padded(pixels), target)
         return {"loss": sum(losses.values(), pixels.new_zeros(()))}
