@@ -5,8 +5,9 @@
 
 Same for all: ResNet-18 (last map at stride 16), 64-pixel views, batches, steps, optimizer family, images without labels
 (EuroSAT train, rsvqa_unlabelled, OpenAerialMap tiles), crops and the eight symmetries. Peers change colours in both
-views, as their papers do; CMID in one. Losses and heads of peers are lightly's. Each method has one learning rate,
-chosen from three on a run of a third of the steps by 5-NN on 2,000 held-back EuroSAT *train* images, never on test.
+views, as their papers do; CMID in one. Losses and heads of peers are lightly's. With several --rates, each method has
+one of them, chosen on a run of a third of the steps by 5-NN on 2,000 held-back EuroSAT *train* images, never on test;
+with one, all methods have that.
 Scores: 20-NN and linear probe on EuroSAT test, dense linear probe on Dubai tile 7.
 
 A row that is in the file is not computed again, so the study goes on where it stopped.
@@ -264,13 +265,15 @@ def run(options: argparse.Namespace) -> None:
     budget = {"steps": options.steps, "batch": options.batch}
     for seed in map(int, options.seeds.split(",")):
         for method in options.methods.split(","):
-            lr = RATES[0]
-            if method != "random":
+            lr = options.rates[0]
+            if len(options.rates) == 1:
+                lr = options.rates[0]
+            elif method != "random":
                 few = options.steps // 3
                 tried = {
                     rate: row({"what": "rate", "method": method, "lr": rate, **budget},
                               lambda m=method, r=rate: {"held_back": held_back(make(m, 100, r, options, few))})
-                    for rate in RATES
+                    for rate in options.rates
                 }  # fmt: skip
                 lr = max(tried, key=lambda rate: tried[rate]["held_back"])
             key = {"what": "score", "method": method, "seed": seed, **budget}
@@ -301,10 +304,14 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(["random", *CMID, *PEERS]))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=0)
     options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     (run if options.what == "run" else table)(options)
 
 
