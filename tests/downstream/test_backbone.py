@@ -1,11 +1,15 @@
 """Any backbone gives its maps: sizes, weights, bands; and what does not fit is told in one line."""
 
+import json
+
 import pytest
 import timm
 import torch
 
 from lhrs.downstream.backbone import STRIDES, Encoder, Pyramid
 from lhrs.errors import CheckpointError, ConfigError, LHRSError
+from lhrs.models.modeling import LHRSForConditionalGeneration
+from lhrs.models.presets import nano_folder
 from lhrs.models.timm_folder import write_timm_folder
 
 TINY_SWIN = {"depths": (1, 1, 1, 1), "embed_dim": 16, "num_heads": (1, 1, 2, 2)}
@@ -57,6 +61,20 @@ def test_a_pretrained_folder_gives_its_features_and_numbers(folder):
     assert (encoder.mean, encoder.std) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
     again = Encoder(**encoder.settings)  # what a model folder says; weights are its own
     assert again.state_dict().keys() == encoder.state_dict().keys()
+
+
+def test_the_encoder_of_a_multimodal_model_is_a_backbone_too(tmp_path):
+    encoder = Encoder("lhrs-nano").eval()
+    model = LHRSForConditionalGeneration.from_pretrained(nano_folder()).eval()
+    pixels = torch.randn(1, 3, 128, 128)
+    torch.testing.assert_close(encoder(pixels), model.model.vision_tower.timm_model.forward_features(pixels))
+    assert (encoder.mean, encoder.std, encoder.settings["name"]) == ([0.5] * 3, [0.5] * 3, "resnet18")
+    assert Encoder(str(nano_folder())).state_dict().keys() == encoder.state_dict().keys()
+    config = json.loads((nano_folder() / "config.json").read_text())
+    config["vision_config"]["model_type"] = "siglip_vision_model"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="its encoder is a siglip_vision_model, not one of timm"):
+        Encoder(str(tmp_path))
 
 
 def test_three_bands_are_spread_over_more_and_others_are_refused(folder, tmp_path):

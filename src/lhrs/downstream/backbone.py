@@ -1,6 +1,5 @@
 """Any backbone of timm, or a folder that `lhrs pretrain` wrote, as one map or as four at strides 4, 8, 16 and 32."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from lhrs.errors import CheckpointError, ConfigError
+from lhrs.models.presets import NANO, nano_folder
+from lhrs.models.timm_folder import read_timm_folder
 
 STRIDES = (4, 8, 16, 32)
 _ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
@@ -20,11 +21,19 @@ _ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_im
 _PYRAMID_WIDTH = 256
 
 
+def weights_folder(name: str) -> Path | None:
+    """Return where the weights of a backbone lie; None if it is named by timm."""
+    if name == NANO:
+        return nano_folder()
+    return Path(name) if Path(name).is_dir() else None
+
+
 class Encoder(nn.Module):
     """A backbone without its head, for images of any size.
 
     Args:
-        name: timm's, or a folder with `config.json` and `model.safetensors`.
+        name: timm's; or a folder that `lhrs pretrain` wrote, or with a multimodal model whose encoder is timm's;
+            `lhrs-nano` is the encoder of the embedded model.
         in_chans: bands; a first layer made for three is spread over another number.
         args: further arguments of `timm.create_model`, such as `drop_path_rate`.
         pretrained: with a name: timm's weights instead of random ones.
@@ -38,7 +47,8 @@ class Encoder(nn.Module):
         self, name: str, in_chans: int = 3, args: dict[str, Any] | None = None, pretrained: bool = False
     ) -> None:
         super().__init__()
-        state, found = _read_folder(Path(name)) if Path(name).is_dir() else (None, {})
+        folder = weights_folder(name)
+        state, found = read_timm_folder(folder) if folder else (None, {})
         architecture = found.get("architecture", name)
         args = {k: v for k, v in {**found.get("model_args", {}), **(args or {})}.items() if k != "in_chans"}
         self.settings = {"name": architecture, "in_chans": in_chans, "args": args}
@@ -171,20 +181,6 @@ def _create(name: str, in_chans: int, args: dict[str, Any], pretrained: bool) ->
     if not hasattr(model, "forward_intermediates") or not getattr(model, "feature_info", None):
         raise ConfigError(f"backbone {name!r} does not give its maps in timm.")
     return model
-
-
-def _read_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        state = load_file(folder / "model.safetensors")
-        config["architecture"]
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{folder} is no backbone (config.json, model.safetensors): {reason}") from None
-    return state, config
 
 
 def _load(model: nn.Module, state: dict[str, Tensor], in_chans: int, source: str) -> None:

@@ -1,14 +1,21 @@
-"""Folders that `timm.create_model("local-dir:FOLDER", pretrained=True)` and transformers' TimmWrapper load."""
+"""Folders that `timm.create_model("local-dir:FOLDER", pretrained=True)` and transformers' TimmWrapper load.
+
+The encoder of a multimodal model can be read as if it were one.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lhrs.errors import CheckpointError
 from lhrs.files import write_file
+
+_TOWER = "model.vision_tower.timm_model."
 
 
 def write_timm_folder(
@@ -45,3 +52,37 @@ def write_timm_folder(
     save_file(tensors, part, metadata={"format": "pt"})
     part.replace(folder / "model.safetensors")
     write_file(folder / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+def read_timm_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the `config.json` of what `write_timm_folder` wrote.
+
+    Of a folder with a multimodal LHRS model, whose encoder is timm's, return the encoder as if it had been written so.
+
+    Raises:
+        CheckpointError: the folder holds neither, or is broken.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        prefix = ""
+        if config.get("model_type") == "lhrs":
+            config, prefix = _encoder_of(folder, config), _TOWER
+        config["architecture"]
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            state = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder} is no backbone (config.json, model.safetensors): {reason}") from None
+    return state, config
+
+
+def _encoder_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    vision = config["vision_config"]
+    if vision.get("model_type") != "timm_wrapper":
+        raise ValueError(f"its encoder is a {vision.get('model_type')}, not one of timm")
+    images = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))["image_processor"]
+    size = [len(images["image_mean"]), images["size"]["height"], images["size"]["width"]]
+    cfg = {"input_size": size, "mean": images["image_mean"], "std": images["image_std"]}
+    args = vision.get("model_args") or {}
+    return {"architecture": vision["architecture"], "model_args": args, "pretrained_cfg": cfg}

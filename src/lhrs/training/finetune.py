@@ -16,7 +16,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lhrs.downstream import data as input_data
-from lhrs.downstream.backbone import Encoder
+from lhrs.downstream.backbone import Encoder, weights_folder
 from lhrs.downstream.card import Card, EncoderCard
 from lhrs.downstream.data import Mixing, Numbers, Pixels, Scenes, join_pixels, join_scenes
 from lhrs.downstream.detect.data import DetectionData, join_objects
@@ -297,7 +297,7 @@ def _head(run: FinetuneRun, num_classes: int) -> tuple[str, dict[str, Any], dict
         return "linear" if linear else run.head, layers, {"class_weights": run.class_weights}
     if isinstance(run, DetectRun):
         layers = {"width": run.width, "anchor_scale": run.anchor_scale, "proposals": run.proposals}
-        has_learned = run.backbone.pretrained or Path(run.backbone.name).is_dir()
+        has_learned = run.backbone.pretrained or weights_folder(run.backbone.name) is not None
         fixed = has_learned if run.fixed_norm is None else run.fixed_norm
         return "oriented" if run.oriented else "horizontal", layers, {"fixed_norm": fixed}
     assert isinstance(run, ChangeRun)

@@ -10,10 +10,10 @@ from lhrs.training.base import Run, Share
 
 
 class EncoderConfig(Config):
-    """Any backbone of timm, or what `lhrs pretrain` made."""
+    """Any backbone of timm, what `lhrs pretrain` made, or the encoder of a multimodal model."""
 
     name: str
-    """timm's, or a folder such as `runs/cmid-resnet50/backbone`."""
+    """timm's, or a folder such as `runs/cmid-resnet50/backbone`; `lhrs-nano` is the embedded model's."""
     pretrained: bool = False
     """With a name: timm's weights, which are fetched."""
     args: dict[str, Any] = {}
