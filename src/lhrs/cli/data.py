@@ -107,6 +107,26 @@ def export(
     note(f"{out}: {len(dataset):,} samples in {len(files)} tar files")
 
 
+@app.command()
+def tile(
+    path: Annotated[Path, typer.Argument(help="Images with boxes or outlines, such as a split of DOTA.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder in DOTA's layout.")],
+    reader: Reader = None,
+    split: Split = None,
+    size: Annotated[int, typer.Option(min=1, help="Pixels a side.")] = 1024,
+    gap: Annotated[int, typer.Option(min=0, help="Pixels that neighbouring tiles have in common.")] = 200,
+) -> None:
+    """Cut large images into tiles that a detector can learn from. A tile has the objects of which it shows 0.7."""
+    from lhrs.cli.terminal import note
+    from lhrs.data.dataset import open_dataset
+    from lhrs.downstream.detect.dota import cut
+
+    dataset = open_dataset(path, reader, split)
+    with progress("cutting", len(dataset)) as advance:
+        num_tiles = cut(dataset, out, size, gap, advance)
+    note(f"{out}: {num_tiles:,} tiles of {len(dataset):,} images")
+
+
 @app.command("lint")
 def check(
     path: Annotated[Path, typer.Argument(help="Data to read.")],

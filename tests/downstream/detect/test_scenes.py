@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
+from lhrs.cli import main
 from lhrs.data.dataset import open_dataset
 from lhrs.data.datasets.coco_boxes import CocoBoxes
 from lhrs.data.datasets.dota import Dota
@@ -240,6 +242,21 @@ def test_cutting_keeps_what_a_tile_shows(dota, tmp_path, tile, expected):
             x, y = outline.points.mean(0)
             assert image.getpixel((int(x), int(y))) == (250, 250, 250)
     assert found == expected
+
+
+def test_cutting_is_a_command(dota, tmp_path, monkeypatch, capsys):
+    def tile(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lhrs", "data", "tile", str(dota), *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code, capsys.readouterr().err
+
+    assert tile("--out", str(tmp_path / "by-command"), "--size", "96", "--gap", "16")[0] in (0, None)
+    cut(Dota(dota), tmp_path / "by-hand", 96, 16)
+    names = lambda folder: sorted(p.relative_to(folder) for p in folder.rglob("*.*"))  # noqa: E731
+    assert names(tmp_path / "by-command") == names(tmp_path / "by-hand")
+    code, said = tile("--out", str(tmp_path / "never"), "--size", "96", "--gap", "96")
+    assert code == 2 and "cannot overlap by 96" in said and not (tmp_path / "never").exists()
 
 
 def test_results_are_read_as_they_were_written(tmp_path):

@@ -50,7 +50,7 @@ class DetectionData(TorchDataset):
                 if max(high, wide) > tile:
                     raise DataError(
                         f"{item.images[0][0]} has {wide} x {high} pixels, more than `tile` {tile}: cut the scenes "
-                        "with lhrs.downstream.detect.dota.cut."
+                        "with `lhrs data tile`."
                     )
         number = {name: n for n, name in enumerate(labelled.classes)}
         self._labels = [torch.tensor([number[o.label] for o in item.objects], dtype=torch.int64) for item in self.items]

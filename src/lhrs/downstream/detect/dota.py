@@ -14,7 +14,7 @@ from torchvision.ops import batched_nms
 
 from lhrs.data.dataset import Dataset, Outline
 from lhrs.downstream.detect.rotated import from_horizontal, rotated_iou, rotated_nms, smallest_rectangle
-from lhrs.errors import DataError
+from lhrs.errors import ConfigError, DataError
 from lhrs.files import claim_folder, new_folder, write_file
 from lhrs.imagery.scene import Scene, open_scene
 from lhrs.imagery.stack import Box
@@ -109,7 +109,9 @@ def detect(
     return merge(found, columns)
 
 
-def cut(reader: Dataset, out: Path, tile: int = TILE, gap: int = GAP) -> int:
+def cut(
+    reader: Dataset, out: Path, tile: int = TILE, gap: int = GAP, advance: Callable[[], None] = lambda: None
+) -> int:
     """Write the tiles of images that show objects as a folder in DOTA's layout, and return how many there are.
 
     An object belongs to a tile that holds 0.7 of it, as in DOTA's usual splits. Spaces in names become hyphens.
@@ -119,13 +121,16 @@ def cut(reader: Dataset, out: Path, tile: int = TILE, gap: int = GAP) -> int:
         out: a new folder.
         tile: pixels a side.
         gap: pixels that neighbouring tiles have in common.
+        advance: called after each image.
 
     Raises:
-        ConfigError: the folder holds something.
+        ConfigError: the folder holds something, or tiles would not get on.
         DataError: an image or its outlines cannot be read.
     """
     from PIL import Image
 
+    if gap >= tile:
+        raise ConfigError(f"tiles of {tile} pixels cannot overlap by {gap}.")
     claim_folder(out)
     count = 0
     with new_folder(out) as part:
@@ -142,6 +147,7 @@ def cut(reader: Dataset, out: Path, tile: int = TILE, gap: int = GAP) -> int:
                 lines = [_line(o.points - [left, top], o.label, o.difficult) for o in kept]
                 write_file(part / "labelTxt" / f"{name}.txt", "".join(lines))
                 count += 1
+            advance()
         if not count:
             raise DataError(f"{reader.root} has no image with objects.")
     return count
