@@ -127,7 +127,8 @@ PEER = """
 import sys, time, geopandas, pandas
 from lhrs.align.footprints import grid, corners_of
 import shapely
-osm, size, gsd, count, west, south, east, north = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]), *map(float, sys.argv[5:])
+osm, size, gsd, count = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+west, south, east, north = map(float, sys.argv[5:])
 start = time.perf_counter()
 areas = geopandas.read_file(osm, layer="multipolygons")
 lines = geopandas.read_file(osm, layer="lines")
@@ -183,18 +184,19 @@ def main() -> None:
         before = statistics.median(store(osm) for _ in range(options.rounds))
         read, rate, peer_memory = peer(osm, bounds, options.size, options.gsd, options.tiles)
     after = seconds - before
-    print(
-        "| | footprints | with captions | s in all | footprints/s | captions/s | peak GiB |\n|---|---|---|---|---|---|---|"
-    )
+    print("| | footprints | with captions | s in all | footprints/s | captions/s | peak GiB |")
+    print("|---|---|---|---|---|---|---|")
     print(f"| lhrs align build | {footprints:,} | {captions:,} | {seconds:.1f} | {footprints / seconds:,.0f} | "
           f"{captions / seconds:,.0f} | {memory:.2f} |")  # fmt: skip
     print(f"| of it, from sorted features to captions | {footprints:,} | {captions:,} | {after:.1f} | "
           f"{footprints / after:,.0f} | {captions / after:,.0f} | |")  # fmt: skip
     whole = read + footprints / rate
-    print(f"| geopandas, clip per tile | {footprints:,} | - | {whole:.0f} (from {options.tiles}) | {footprints / whole:,.0f}"
-          f" | - | {peer_memory:.2f} |")  # fmt: skip
-    print(json.dumps({"footprints_per_s": footprints / seconds, "described_per_s": footprints / after, "captions_per_s": captions / seconds,
-                      "peak_rss_gib": memory, "ratio": whole / seconds}))  # fmt: skip
+    print(f"| geopandas, clip per tile | {footprints:,} | - | {whole:.0f} (from {options.tiles}) | "
+          f"{footprints / whole:,.0f} | - | {peer_memory:.2f} |")  # fmt: skip
+    print(json.dumps({
+        "footprints_per_s": footprints / seconds, "described_per_s": footprints / after,
+        "captions_per_s": captions / seconds, "peak_rss_gib": memory, "ratio": whole / seconds,
+    }))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""CPU seconds and memory of one step of CMID: `python benchmarks/cmid_step.py --backbone resnet50 --batch 8 --size 224 --threads 1`.
+"""CPU seconds and memory of one step of CMID.
+
+    python benchmarks/cmid_step.py --backbone resnet50 --batch 8 --size 224 --threads 1
 
 A step is what training does: student and teacher forward, the three losses, backward, optimizer (Adan), teacher's
 move. Data is made before. fp32 on a CPU. The last line is JSON; losses are those of the first step.

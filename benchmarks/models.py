@@ -22,8 +22,9 @@ def random_100m() -> tuple[LHRSForConditionalGeneration, LHRSProcessor]:
     special = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, **special, chat_template=chat_template("llava_llama_2"))
     text = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12,
-        num_key_value_heads=12, max_position_embeddings=2048, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+        vocab_size=len(tokenizer), hidden_size=768, intermediate_size=2048, num_hidden_layers=12,
+        num_attention_heads=12, num_key_value_heads=12, max_position_embeddings=2048,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0,
     )  # fmt: skip
     vision = CLIPVisionConfig(
         hidden_size=256,

@@ -1,4 +1,4 @@
-"""Seconds to score a million answers and a million pairs of boxes on one core: `python benchmarks/scoring.py [-n 3]`."""
+"""Seconds to score a million answers and a million box pairs on one core: `python benchmarks/scoring.py [-n 3]`."""
 
 import argparse
 import statistics

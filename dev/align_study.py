@@ -3,17 +3,17 @@
     python dev/align_study.py --data ../shared/data --out results/align/study.jsonl [--steps 300] [--seeds 0,1,2]
     python dev/align_study.py --table --out results/align/study.jsonl
 
-Encoder and language model are lhrs-nano's, the bridge begins at random. Windows of Banepa and of four OpenAerialMap sites
-are described by `lhrs align build`; from their facts come two questions each: how many buildings there are, and how much of
-the image they cover, to five percent. Three ways, each over seeds of bridge and batches:
+Encoder and language model are lhrs-nano's, the bridge begins at random. Windows of Banepa and of four OpenAerialMap
+sites are described by `lhrs align build`; from their facts come two questions each: how many buildings there are, and
+how much of the image they cover, to five percent. Three ways, each over seeds of bridge and batches:
 
 - questions: bridge and language model learn `steps` batches of 32 questions;
 - captions-first: the bridge alone learns steps/2 batches of captions (stage 1), then the same as above;
 - questions-longer: questions for 1.5 * steps batches, the same number of batches as captions-first.
 
-Scored on tiles that nothing was trained on (Banepa columns 386693 and 386694): mean errors of counts and of percents, beside
-those of the training median; and the share of the captions' claims that the facts bear out (only captions-first has seen
-captions).
+Scored on tiles that nothing was trained on (Banepa columns 386693 and 386694): mean errors of counts and of percents,
+beside those of the training median; and the share of the captions' claims that the facts bear out (only captions-first
+has seen captions).
 """
 
 import argparse
@@ -176,8 +176,8 @@ def run(options: argparse.Namespace) -> None:
                 learner.learn(captions, pixels, options.steps // 2, 1e-3, 1)
             longer = options.steps + options.steps // 2 if arm == "questions-longer" else options.steps
             learner.learn(questions, pixels, longer, 1e-3, 2)
-            row = {"arm": arm, "seed": seed, "steps": options.steps, **score(learner, test), "seconds": time.time() - start,
-                   "constant": constant}  # fmt: skip
+            found, seconds = score(learner, test), time.time() - start
+            row = {"arm": arm, "seed": seed, "steps": options.steps, **found, "seconds": seconds, "constant": constant}
             print(row, flush=True)
             with options.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")

@@ -73,7 +73,8 @@ def train_cmid(method: str, seed: int, lr: float, options: argparse.Namespace, s
     with tempfile.TemporaryDirectory() as folder:
         run = {
             "kind": "pretrain", "out": folder + "/run", "seed": seed, "cpu": options.device == "cpu", "bf16": True,
-            "log_every": 100, "save_every": 10**6, "pictures_every": 10**6, "workers": options.workers, "momentum": 0.99,
+            "log_every": 100, "save_every": 10**6, "pictures_every": 10**6, "momentum": 0.99,
+            "workers": options.workers,
             "backbone": {"name": BACKBONE, "size": SIZE, "args": ARGS},
             "data": {"paths": [str(p) for p in sources()], "window": 128, "mean": MEAN, "std": STD},
             "masked_branch": {"grid": 8}, "global_branch": {"queue_size": 4096},
@@ -138,9 +139,7 @@ def train_peer(method: str, seed: int, lr: float, options: argparse.Namespace, s
     if method == "simmim":  # it saw masked images
         at = np.linspace(0, len(windows) - 1, 2048).round().astype(int)
         clean = (torch.stack([whole(windows[0, int(n)], SIZE) for n in at[k : k + 64]]) for k in range(0, 2048, 64))
-        set_clean_statistics(
-            model.backbone, (finish(c.to(options.device), None, 255.0, mean, std) for c in clean)
-        )
+        set_clean_statistics(model.backbone, (finish(c.to(options.device), None, 255.0, mean, std) for c in clean))
     return model.backbone.cpu()
 
 
@@ -179,7 +178,10 @@ class _Peer(nn.Module):
             self.head = heads.MoCoProjectionHead(WIDTH, 2048, 256)
             self.loss = NTXentLoss(0.2, memory_bank_size=(4096, 256))
         elif method == "byol":
-            self.head, self.predictor = heads.BYOLProjectionHead(WIDTH, 1024, 256), heads.BYOLPredictionHead(256, 1024, 256)
+            self.head, self.predictor = (
+                heads.BYOLProjectionHead(WIDTH, 1024, 256),
+                heads.BYOLPredictionHead(256, 1024, 256),
+            )
             self.loss = NegativeCosineSimilarity()
         elif method == "simmim":
             self.head = nn.Sequential(nn.Conv2d(WIDTH, 3 * 16**2, 1), nn.PixelShuffle(16))
@@ -194,7 +196,9 @@ class _Peer(nn.Module):
             return ((painted.float() - pixels).abs() * hidden).sum() / hidden.sum() / 3
         features = self.backbone.forward_features(pixels).mean((2, 3))
         if self.method == "supervised":
-            return nn.functional.cross_entropy(self.head(features).float(), batch["label"].repeat(2), label_smoothing=0.1)
+            return nn.functional.cross_entropy(
+                self.head(features).float(), batch["label"].repeat(2), label_smoothing=0.1
+            )
         out = self.head(features)
         if self.method == "simclr":
             return self.loss(*out.float().chunk(2))
@@ -277,7 +281,13 @@ def run(options: argparse.Namespace) -> None:
                 }  # fmt: skip
                 lr = max(tried, key=lambda rate: tried[rate]["held_back"])
             key = {"what": "score", "method": method, "seed": seed, **budget}
-            row(key, lambda m=method, s=seed, r=lr: {"lr": r, **score(make(m, s, r, options, options.steps), options.device)})
+            row(
+                key,
+                lambda m=method, s=seed, r=lr: {
+                    "lr": r,
+                    **score(make(m, s, r, options, options.steps), options.device),
+                },
+            )
 
 
 def table(options: argparse.Namespace) -> None:
