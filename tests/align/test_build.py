@@ -184,6 +184,33 @@ def test_images_without_data_are_left_out(town, tmp_path):
     assert len(names) == len(shares)
 
 
+def test_broken_images_are_left_out_and_named(town, tmp_path):
+    osm, scene = town
+    folder = tmp_path / "tiles"
+    folder.mkdir()
+    with rasterio.open(scene) as source:
+        for n in range(3):
+            at = rasterio.windows.Window(200 * n, 0, 200, 200)
+            profile = {**source.profile, "width": 200, "height": 200, "transform": source.window_transform(at)}
+            with rasterio.open(folder / f"t{n}.tif", "w", **profile) as out:
+                out.write(source.read(window=at))
+    whole = build(Build(osm, tmp_path / "whole", (folder,), size=100))
+    (folder / "t3.tif").write_bytes((folder / "t0.tif").read_bytes()[:60])  # its header is broken
+    bytes_ = (folder / "t1.tif").read_bytes()
+    (folder / "t1.tif").write_bytes(bytes_[: len(bytes_) // 2])  # its header is not
+    told = build(Build(osm, tmp_path / "ds", (folder,), size=100))
+    rows, ids = (read_index(tmp_path / name)["id"].to_pylist() for name in ("whole", "ds"))
+    assert set(ids) < set(rows) and all(name in ids for name in rows if not name.startswith("t1"))
+    assert told["images with captions"] + told["left out"]["unreadable"] == whole["images with captions"] + 1
+    assert told["left out"]["unreadable"] >= 2 and len(told["unreadable"]) >= 2
+    assert all(any(name in reason for name in ("t1.tif", "t3.tif")) for reason in told["unreadable"])
+    for path in folder.glob("t[012].tif"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"t3\.tif"):
+        build(Build(osm, tmp_path / "none", (folder,), size=100))
+    assert not (tmp_path / "none").exists()
+
+
 def test_stac_items(town, tmp_path):
     osm, scene = town
     item = {

@@ -30,7 +30,7 @@ from lhrs.align.footprints import Footprint, corners_of, from_imagery, grid, is_
 from lhrs.align.measure import measure, plane_key
 from lhrs.align.osm import OSM_ATTRIBUTION, OSM_LICENCE, digest, read_features, snapshot_date
 from lhrs.align.pixels import look
-from lhrs.align.records import INDEX, KIND, MANIFEST, SCHEMA, fact_rows, ring, write_index
+from lhrs.align.records import INDEX, KIND, MANIFEST, SCHEMA, UNREADABLE, fact_rows, ring, write_index
 from lhrs.align.store import Region, Store, packed, write_store
 from lhrs.blocks import Engine, run_blocks
 from lhrs.errors import ConfigError, DataError, LHRSError
@@ -39,7 +39,10 @@ from lhrs.imagery.sources import Source
 
 _BLOCK = 512
 _MOST_FOOTPRINTS = 2_000_000
-_VERSION = 1
+_ROWS = SCHEMA.append(UNREADABLE)
+_MOST_TOLD = 20
+"""Reasons for unreadable pictures that the manifest has."""
+_VERSION = 2
 """Of what rows hold; raised when they change."""
 
 
@@ -113,7 +116,8 @@ def _build(
     job: Build, work: Path, engine: Engine, workers: int, progress: Callable[[int], Callable[[], None]]
 ) -> dict[str, Any]:
     key = _key(job)
-    footprints = _listed(job, work, key)
+    unreadable: list[str] = []
+    footprints = _listed(job, work, key, unreadable.append)
     key = hashlib.sha256(f"{key}{_stamps(footprints)}".encode()).hexdigest()
     _forget_others(job.out, work, key)
     blocks = _blocks(footprints)
@@ -121,14 +125,21 @@ def _build(
     osm_date = snapshot_date(job.osm)
     describe = partial(_describe, store=store, job=job, osm_date=None if osm_date is None else osm_date.isoformat())
     parts = run_blocks(blocks, describe, work / "parts", key, engine, workers, progress(len(blocks)))
-    table = pa.concat_tables([pq.read_table(part, schema=SCHEMA) for part in parts])
+    table = pa.concat_tables([pq.read_table(part, schema=_ROWS) for part in parts])
     table = table.take(pa.array(np.argsort(table["number"].to_numpy(), kind="stable")))
+    table, broken = _readable(table)
+    unreadable += broken
     table, dropped = choose(table, job.max_nodata, job.max_cloud, job.per_category, job.seed)
     if not len(table):
-        raise DataError(f"nothing of {job.osm} can be seen in any of {len(footprints):,} footprints.")
+        why = f" {unreadable[0]}" if unreadable else ""
+        raise DataError(f"nothing of {job.osm} can be seen in any of {len(footprints):,} footprints.{why}")
+    if unreadable:
+        dropped = {"unreadable": len(unreadable), **dropped}
     _keep_images(job.out, table)
     write_index(table, job.out / INDEX)
     manifest = _manifest(job, len(footprints), table, dropped, osm_date)
+    if unreadable:
+        manifest["unreadable"] = list(dict.fromkeys(unreadable))[:_MOST_TOLD]
     write_file(job.out / "ATTRIBUTION.txt", "\n".join(manifest["attribution"]) + "\n")
     write_file(job.out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     shutil.rmtree(work)
@@ -162,9 +173,10 @@ def _forget_others(out: Path, work: Path, key: str) -> None:
         write_file(mark, key)
 
 
-def _listed(job: Build, work: Path, key: str) -> list[Footprint]:
+def _listed(job: Build, work: Path, key: str, unreadable: Callable[[str], None]) -> list[Footprint]:
     if job.imagery:
-        return list(from_imagery(job.imagery, job.size, job.gsd_m, job.licence, job.attribution, job.date))
+        terms = job.licence, job.attribution, job.date
+        return list(from_imagery(job.imagery, job.size, job.gsd_m, *terms, unreadable))
     region = job.bbox or _extent(_stored(job, work, key, None))
     gsd_m = job.gsd_m or 1.0
     west, south, east, north = region
@@ -229,7 +241,13 @@ def _describe(block: Block, store: Path, job: Build, osm_date: str | None) -> pa
         _row(number, footprint, corner, found, job, osm_date)
         for number, footprint, corner, found in zip(block.numbers, block.footprints, corners, facts, strict=True)
     ]
-    return pa.Table.from_pylist([row for row in rows if row is not None], SCHEMA)
+    return pa.Table.from_pylist([row for row in rows if row is not None], _ROWS)
+
+
+def _readable(table: pa.Table) -> tuple[pa.Table, list[str]]:
+    """Return the rows whose picture can be read, and why the others cannot."""
+    reasons = table[UNREADABLE.name]
+    return table.filter(reasons.is_null()).drop_columns(UNREADABLE.name), reasons.drop_null().to_pylist()
 
 
 def _row(
@@ -241,7 +259,11 @@ def _row(
     if text is None:
         return None
     source = footprint.source or Source(footprint.id, ())
-    seen = look(footprint, job.out) if footprint.source else None
+    seen, unreadable = None, None
+    try:
+        seen = look(footprint, job.out) if footprint.source else None
+    except DataError as error:
+        unreadable = str(error)
     days = [date.fromisoformat(day) for day in (source.date, osm_date) if day]
     credit = [f"Imagery: {source.attribution}"] if source.attribution else []
     return {
@@ -267,6 +289,7 @@ def _row(
         "licence": (source.licence or "unstated") if footprint.source else None,
         "text_licence": OSM_LICENCE,
         "attribution": "; ".join([*credit, f"Map: {OSM_ATTRIBUTION}"]),
+        UNREADABLE.name: unreadable,
     }
 
 

@@ -5,7 +5,7 @@ tiles, from STAC items, or, without imagery, from a grid over a map.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -78,6 +78,7 @@ def from_imagery(
     licence: str | None = None,
     attribution: str | None = None,
     date: str | None = None,
+    unreadable: Callable[[str], None] | None = None,
 ) -> Iterator[Footprint]:
     """Yield footprints of files, folders and STAC items, in natural order of their names.
 
@@ -88,11 +89,12 @@ def from_imagery(
         licence: of images that do not state one themselves; so the others.
         attribution: the credit they ask for.
         date: ISO day on which they were taken.
+        unreadable: told why a file cannot be read, which is then left out; None raises instead.
 
     Raises:
-        DataError: something is missing or cannot be read, or nothing is georeferenced.
+        DataError: something is missing, a file cannot be read, or nothing is georeferenced.
     """
-    num, seen, names = 0, 0, set()
+    num, seen, names, broken = 0, 0, set(), None
     for source in sources(paths, licence, attribution, date):
         seen += 1
         if source.name in names:
@@ -100,9 +102,18 @@ def from_imagery(
                 f"{source.files[0]}: another image is called {source.name!r} too; give their common folder."
             )
         names.add(source.name)
-        for footprint in _of_source(source, size, gsd_m):
-            num += 1
-            yield footprint
+        try:
+            found = list(_of_source(source, size, gsd_m))
+        except DataError as error:
+            if unreadable is None:
+                raise
+            broken = broken or error
+            unreadable(str(error))
+            continue
+        num += len(found)
+        yield from found
+    if not num and broken is not None:
+        raise broken
     if not num:
         given = ", ".join(map(str, paths))
         raise DataError(f"{given} holds no georeferenced image and no web-mercator tile (looked at {seen}).")

@@ -69,6 +69,9 @@ SCHEMA = pa.schema(
     ]
 )
 
+UNREADABLE = pa.field("unreadable", pa.string())
+"""Of rows while a data set is built: why the picture cannot be read; null where it can."""
+
 
 def fact_rows(facts: Sequence[Fact]) -> list[dict[str, Any]]:
     """Return facts as rows of `FACT`."""

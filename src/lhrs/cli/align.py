@@ -8,6 +8,7 @@ import typer
 
 from lhrs.cli.terminal import note, progress
 
+_MOST_REASONS = 3
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -81,6 +82,8 @@ def build(
         f"{out}: {manifest['images with captions']:,} of {manifest['footprints']:,} footprints with captions, "
         f"{manifest['facts']:,} facts{left}"
     )
+    for reason in manifest.get("unreadable", ())[:_MOST_REASONS]:
+        note(f"unreadable: {reason}")
 
 
 @app.command()
