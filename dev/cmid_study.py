@@ -43,6 +43,7 @@ from lhrs.cmid.views import Views, collate, finish, whole
 from lhrs.data.keyed import KeyedSampler, sample_rng, seed_step
 from lhrs.data.windows import Windows
 from lhrs.metrics.segmentation import mean_iou
+from lhrs.models.timm_folder import write_timm_folder
 from lhrs.training.pretrain import pretrain
 from lhrs.training.pretrain_run import PretrainRun
 from lhrs.training.schedule import make_groups, make_optimizer_of, make_schedule_of
@@ -250,6 +251,14 @@ def score(model: nn.Module, device: str) -> dict:
     }
 
 
+def scored(method: str, seed: int, lr: float, options: argparse.Namespace) -> dict:
+    model = make(method, seed, lr, options, options.steps)
+    if options.keep:
+        folder = options.keep / f"{method}-{options.steps}-{seed}"
+        write_timm_folder(folder, model.state_dict(), BACKBONE, ARGS, SIZE, MEAN, STD)
+    return score(model, options.device)
+
+
 def run(options: argparse.Namespace) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
@@ -281,13 +290,7 @@ def run(options: argparse.Namespace) -> None:
                 }  # fmt: skip
                 lr = max(tried, key=lambda rate: tried[rate]["held_back"])
             key = {"what": "score", "method": method, "seed": seed, **budget}
-            row(
-                key,
-                lambda m=method, s=seed, r=lr: {
-                    "lr": r,
-                    **score(make(m, s, r, options, options.steps), options.device),
-                },
-            )
+            row(key, lambda m=method, s=seed, r=lr: {"lr": r, **scored(m, s, r, options)})
 
 
 def table(options: argparse.Namespace) -> None:
@@ -316,6 +319,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--keep", type=Path, help="folder for the backbones, which timm and `lhrs finetune` load")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=0)
