@@ -1,12 +1,12 @@
 """What an initialisation is good for: scenes, pixels and change, fine-tuned whole, three seeds.
 
-    python dev/downstream_study.py run --out results/downstream/study.jsonl --init cmid=runs/cmid-eurosat/backbone
-        [--init byol=FOLDER] [--tasks eurosat,dubai,oscd] [--seeds 0,1,2] [--steps 1500] [--device cuda]
+    python dev/downstream_study.py run --out results/downstream/study.jsonl --init cmid=backbones/cmid-450-{seed}
+        [--init byol=...] [--tasks eurosat,dubai,oscd] [--seeds 0,1,2] [--steps 1500] [--device cuda]
     python dev/downstream_study.py table --out results/downstream/study.jsonl
 
-`random` is always there; others are folders that timm loads. Same for all initialisations of a task: architecture (that
-of the folders; ResNet-18 otherwise), data, batches, steps, augmentation. Each has one learning rate, chosen of three by
-the validation split on a run of a third of the steps with another seed, never by test.
+`random` is always there; others are folders of timm or multimodal models, `lhrs-nano` too; `{seed}` in them is the
+run's. Same for all initialisations of a task: architecture, data, batches, steps, augmentation. Each has one learning
+rate, chosen of three by the validation split on a run of a third of the steps with another seed, never by test.
 
 - eurosat: 21,600 images to learn from, 2,400 of train to choose, 2,000 of test scored. Goal: 0.96.
 - dubai: UPerNet; tiles 1, 2, 4, 5 to learn from, 6 to choose, 7 scored.
@@ -25,6 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lhrs.downstream.backbone import weights_folder
+from lhrs.models.timm_folder import read_timm_folder
 from lhrs.training.finetune import SCORES, finetune
 from lhrs.training.finetune_run import FINETUNE_KINDS
 
@@ -80,20 +82,20 @@ def carry_out(arm: str, init: str, source: dict, seed: int, lr: float, steps: in
     return {"lr": lr, "validation": found["validation"], "test": test, "best_step": found["step"], **spent}
 
 
-def backbones(given: list[str]) -> dict[str, dict]:
-    """Return name -> `backbone` of a run file; random weights have the architecture of the folders."""
+def backbones(given: list[str], seed: int) -> dict[str, dict]:
+    """Return name -> `backbone` of a run file; random weights have the architecture of the others."""
     found: dict[str, dict] = {}
     for pair in given:
-        name, _, folder = pair.partition("=")
-        if not folder or not Path(folder, "config.json").exists():
-            raise SystemExit(f"--init {pair}: expected NAME=FOLDER of a backbone with its config.json.")
-        found[name] = {"name": folder}
-    configs = [json.loads(Path(source["name"], "config.json").read_text()) for source in found.values()]
-    kinds = {(c["architecture"], json.dumps(c.get("model_args", {}), sort_keys=True)) for c in configs}
-    if len(kinds) > 1:
-        raise SystemExit(f"the folders hold different architectures: {sorted(kinds)}.")
-    name, args = next(iter(kinds), ("resnet18", "{}"))
-    return {"random": {"name": name, "args": json.loads(args)}, **found}
+        name, _, source = pair.replace("{seed}", str(seed)).partition("=")
+        folder = weights_folder(source)
+        if folder is None:
+            raise SystemExit(f"--init {pair}: expected NAME=FOLDER of a backbone; there is no {source!r}.")
+        found[name] = {"name": source}
+        config = read_timm_folder(folder)[1]
+        built = {"name": config["architecture"], "args": config.get("model_args", {})}
+        if found.setdefault("random", built) != built:
+            raise SystemExit(f"--init {pair}: another architecture than that of the others.")
+    return found or {"random": {"name": "resnet18"}}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -113,8 +115,10 @@ def run(options: argparse.Namespace) -> None:
         return new
 
     arms = [arm for task in options.tasks.split(",") for arm in ARMS[task]]
-    sources = backbones(options.init)
-    for seed in map(int, options.seeds.split(",")):
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    first = backbones(options.init, seeds[0])
+    for seed in seeds:
+        sources = backbones(options.init, seed)
         for arm in arms:
             steps = options.steps or STEPS[arm]
             for init, source in sources.items():
@@ -124,7 +128,7 @@ def run(options: argparse.Namespace) -> None:
                     tried = {}
                     for lr in rates:
                         key = {"what": "rate", "task": arm, "init": init, "lr": lr, "steps": steps // 3}
-                        tried[lr] = row(key, lambda a=arm, i=init, s=source, r=lr, n=steps // 3: {
+                        tried[lr] = row(key, lambda a=arm, i=init, s=first[init], r=lr, n=steps // 3: {
                             k: v for k, v in carry_out(a, i, s, RATE_SEED, r, n, options).items() if k != "test"
                         })["validation"].get(CHOSEN_BY[arm], 0.0)  # fmt: skip
                     best = max(tried, key=lambda lr, tried=tried: tried[lr])
@@ -157,7 +161,7 @@ def main() -> None:
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--out", type=Path, default=Path("results/downstream/study.jsonl"))
     parser.add_argument("--runs", type=Path, default=Path("runs/downstream-study"))
-    parser.add_argument("--init", action="append", default=[], help="NAME=FOLDER; may be given several times")
+    parser.add_argument("--init", action="append", default=[], help="NAME=FOLDER; may be given again")
     parser.add_argument("--tasks", default="eurosat,dubai,oscd")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, help="of every task")
