@@ -259,12 +259,49 @@ def run(monkeypatch, capsys, *arguments):
     return error.value.code or 0, said.out, said.err
 
 
+def test_a_scene_is_classified_window_by_window(scene, tmp_path, monkeypatch, capsys):
+    model = make_model(tmp_path / "m", "classify", size=32)
+    window = ("--window", 60, "--device", "cpu")
+    for name in ("map.tif", "map2.geojson", "map.csv"):
+        assert run(monkeypatch, capsys, model, scene, "--out", tmp_path / name, *window)[0] == 0
+    with rasterio.open(scene) as dataset:
+        pixels, place = dataset.read(), (dataset.crs, dataset.transform)
+    known, expected = (pixels != 7).all(0), np.full((150, 210), 255, np.uint8)
+    predictor, sure = load_predictor(model, "cpu"), []
+    for top, low in ((0, 0), (60, 60), (90, 120)):  # the last ones end with the scene
+        for left, first in ((0, 0), (60, 60), (120, 120), (150, 180)):
+            part = np.s_[top : top + 60, left : left + 60]
+            seen = (torch.from_numpy(pixels[(slice(None), *part)].astype(np.float32)) / 255 - 0.4) / 0.2
+            seen = torch.nn.functional.interpolate(
+                (seen * torch.from_numpy(known[part]))[None], (32, 32), mode="bicubic", antialias=True
+            ).clamp(seen[:, known[part]].min(), seen.max())
+            shares = predictor.scores(seen)[0].softmax(0)
+            expected[low : top + 60, first : left + 60] = shares.argmax()
+            sure.append(float(shares.max()))
+    expected[~known] = 255
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(1), expected)
+        assert (dataset.crs, dataset.transform) == place and len(np.unique(expected)) >= 3
+    features = json.loads((tmp_path / "map2.geojson").read_text())["features"]
+    rows = list(csv.DictReader((tmp_path / "map.csv").open()))
+    assert [f["properties"]["class"] for f in features] == [row["class"] for row in rows]
+    np.testing.assert_allclose([f["properties"]["confidence"] for f in features], sure, atol=2e-3)
+    assert [rows[3][k] for k in ("left", "top", "width", "height")] == ["180", "0", "30", "60"]
+    west, north = place[1] * (180, 0)
+    (x,), (y,) = transform(place[0], "EPSG:4326", [west], [north])
+    ring = np.array(features[3]["geometry"]["coordinates"][0])
+    assert np.abs(ring - [x, y]).max(1).min() < 1e-7 and ring[:, 0].min() > x - 1e-4 and ring[:, 1].max() < y + 1e-4
+    whole = load_predictor(model, "cpu").classify_windows(Stack((scene,)), 20)
+    assert [n for n, (_, found) in enumerate(whole) if found is None] == [0]  # 20 x 30 pixels have no data
+
+
 def test_mistakes_are_one_line_and_leave_nothing(scene, segmenter, tmp_path, monkeypatch, capsys):
     rgb = write_raster(tmp_path / "rgb.tif", np.zeros((3, 20, 20), np.uint8))
     broken = tmp_path / "broken.tif"
     broken.write_bytes(scene.read_bytes()[:700])
     change = make_model(tmp_path / "change", "change", ("no change", "change"), 3)
     detector = make_detector(tmp_path / "detector")
+    classifier = make_model(tmp_path / "classifier", "classify", bands=3, size=32)
     far = write_raster(tmp_path / "far.tif", np.zeros((3, 20, 20), np.uint8), west=600_000)
     small = write_raster(tmp_path / "small.tif", np.zeros((3, 10, 20), np.uint8))
     empty = tmp_path / "empty"
@@ -278,6 +315,9 @@ def test_mistakes_are_one_line_and_leave_nothing(scene, segmenter, tmp_path, mon
         ((segmenter, scene, rgb), "is one file, but there are 2 images"),
         ((change, rgb), "BEFORE and AFTER"),
         ((change, rgb, rgb, "--min-score", 0.5), "--min-score is for objects"),
+        ((segmenter, scene, "--window", 64), "--window is for classes of scenes"),
+        ((classifier, rgb), "classes of scenes are written as .csv or .geojson"),
+        ((classifier, rgb, small, "--window", 10), "is one file, but there are 2 images"),
         ((detector, rgb), "objects are written as .geojson, as .jsonl, or into a folder"),
         ((change, rgb, far), "does not cover the same ground"),
         ((change, rgb, small), "differ in size: 20 x 20 and 20 x 10"),

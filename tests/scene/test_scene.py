@@ -16,13 +16,13 @@ from rasterio.transform import from_origin
 from tests.training.tiny import SRC, finish
 
 from lhrs.errors import ConfigError, DataError
+from lhrs.imagery.windows import cut
 from lhrs.inference.adapter import Adapter
 from lhrs.inference.assistant import Assistant
 from lhrs.inference.runtime import Reply
 from lhrs.scene import run as running
 from lhrs.scene import work
 from lhrs.scene.run import SceneJob, run
-from lhrs.scene.windows import cut
 from lhrs.scene.work import Asking
 
 

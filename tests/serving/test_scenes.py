@@ -10,7 +10,7 @@ from rasterio.transform import from_origin
 from tests.serving.conftest import RIVER, refusal, running
 
 from lhrs.imagery.image import OpenedImage, View
-from lhrs.scene.windows import cut
+from lhrs.imagery.windows import cut
 from lhrs.serving.scenes import SceneRequest, _environment
 
 CLASSES = {"task": "classify", "labels": ["River", "Forest"], "size": 64}

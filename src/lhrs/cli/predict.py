@@ -1,12 +1,13 @@
 """`lhrs predict`: a finetuned model on images, whole scenes and pairs of dates."""
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-_CLASSES = (".csv", ".geojson")
+from lhrs.cli.terminal import note, progress
+
+_CLASSES = (".csv", ".geojson", ".tif")
 _OBJECTS = (".geojson", ".jsonl", "")
 
 
@@ -22,10 +23,18 @@ def predict(
         Path,
         typer.Option(
             "--out",
-            help="Classes of scenes: .csv or .geojson. Pixels: a .tif, or a folder for several. Objects: .geojson on "
-            "the map, .jsonl in pixels, or a folder for DOTA's files.",
+            help="Classes of scenes: .csv or .geojson; with --window also .tif. Pixels: a .tif, or a folder for "
+            "several. Objects: .geojson on the map, .jsonl in pixels, or a folder for DOTA's files.",
         ),
     ],
+    window: Annotated[
+        int | None,
+        typer.Option(
+            "--window",
+            min=1,
+            help="Classes of scenes: of each window of so many pixels a side, not of each image as a whole.",
+        ),
+    ] = None,
     min_score: Annotated[
         float | None, typer.Option("--min-score", help="Objects: leave out those with a lower score, 0-1.")
     ] = None,
@@ -45,10 +54,19 @@ def predict(
     task = read_card(model).task
     if min_score is not None and task != "detect":
         raise ConfigError(f"--min-score is for objects; {model} is a model of kind {task!r}.")
+    if window is not None and task != "classify":
+        raise ConfigError(f"--window is for classes of scenes; {model} is a model of kind {task!r}.")
     if task == "classify":
-        if out.suffix.lower() not in _CLASSES:
-            raise ConfigError(f"--out {out}: classes of scenes are written as {' or '.join(_CLASSES)}.")
-        _classify(model, list_images(images), out, device)
+        kinds = _CLASSES if window else _CLASSES[:2]
+        if out.suffix.lower() not in kinds:
+            raise ConfigError(f"--out {out}: classes of scenes are written as {' or '.join(kinds)}.")
+        files = list_images(images)
+        if out.suffix.lower() != ".tif":
+            _classify(model, files, out, window, device)
+            return
+        if len(files) > 1:
+            raise ConfigError(f"--out {out} is one file, but there are {len(files)} images; write a .geojson.")
+        _masks(model, [(files[0],)], [out], window, device)
         return
     if task == "detect":
         if out.suffix.lower() not in _OBJECTS:
@@ -77,15 +95,32 @@ def predict(
     targets = [out] if is_file else [out / f"{pair[0].stem}.tif" for pair in pairs]
     if twice := {t for t in targets if targets.count(t) > 1}:
         raise ConfigError(f"two images would be written to {sorted(twice)[0]}; give them other names.")
-    _masks(model, pairs, targets, device)
+    _masks(model, pairs, targets, None, device)
 
 
-def _classify(model: Path, files: list[Path], out: Path, device: str | None) -> None:
+def _classify(model: Path, files: list[Path], out: Path, window: int | None, device: str | None) -> None:
     from lhrs.downstream import load_predictor
-    from lhrs.downstream.write import write_classes_csv, write_classes_geojson
+    from lhrs.downstream.write import Classified, write_classes_csv, write_classes_geojson
+    from lhrs.errors import DataError
+    from lhrs.imagery.windows import cut
 
     predictor = load_predictor(model, device)
-    rows = list(zip(files, predictor.classify(files), strict=True))
+    rows: list[Classified] = []
+    if window is None:
+        with progress("images", len(files)) as advance:
+            for file, found in zip(files, predictor.classify(files), strict=True):
+                rows.append((file, None, found))
+                advance()
+    else:
+        shapes = [predictor.stacks(file)[0].shape for file in files]
+        with progress("windows", sum(len(cut(wide, high, window)) for high, wide in shapes)) as advance:
+            for file in files:
+                for one, seen in predictor.classify_windows(predictor.stacks(file)[0], window):
+                    if seen is not None:
+                        rows.append((file, one.core, seen))
+                    advance()
+        if not rows:
+            raise DataError(f"{files[0]} has no data in any window.")
     if out.suffix.lower() == ".csv":
         write_classes_csv(rows, predictor.card.classes, out)
     else:
@@ -95,32 +130,42 @@ def _classify(model: Path, files: list[Path], out: Path, device: str | None) -> 
 
 def _objects(model: Path, files: list[Path], out: Path, min_score: float, device: str | None) -> None:
     from lhrs.downstream import load_predictor
+    from lhrs.downstream.detect.dota import tile_corners
     from lhrs.downstream.write import write_objects_dota, write_objects_geojson, write_objects_jsonl
 
     predictor = load_predictor(model, device)
-    rows = ((file, [one for one in predictor(file) if one.score >= min_score]) for file in files)
-    if out.suffix.lower() == ".geojson":
-        write_objects_geojson(rows, out)
-    elif out.suffix:
-        write_objects_jsonl(rows, out)
-    else:
-        write_objects_dota(rows, predictor.card.classes, out)
+    shapes, tile, gap = [predictor.stacks(file)[0].shape for file in files], predictor.card.tile, predictor.card.gap
+    with progress("tiles", sum(len(tile_corners(wide, high, tile, gap)) for high, wide in shapes)) as advance:
+        rows = (
+            (file, [one for one in predictor.objects(predictor.stacks(file)[0], advance) if one.score >= min_score])
+            for file in files
+        )
+        if out.suffix.lower() == ".geojson":
+            write_objects_geojson(rows, out)
+        elif out.suffix:
+            write_objects_jsonl(rows, out)
+        else:
+            write_objects_dota(rows, predictor.card.classes, out)
     print(out)
 
 
-def _masks(model: Path, pairs: list[tuple[Path, ...]], targets: list[Path], device: str | None) -> None:
+def _masks(
+    model: Path, pairs: list[tuple[Path, ...]], targets: list[Path], side: int | None, device: str | None
+) -> None:
     from lhrs.downstream import load_predictor
     from lhrs.downstream.write import write_mask, write_outlines
 
-    predictor: Any = load_predictor(model, device)
-    for pair, target in zip(pairs, targets, strict=True):
-        stacks = predictor.stacks(*pair)
-        write_mask(predictor, stacks, target)
-        print(target)
-        where = stacks[0].georeference
-        if where is None:
-            print(f"{pair[0]} is not georeferenced: no outlines.", file=sys.stderr)
-        else:
+    predictor = load_predictor(model, device)
+    num_strips = sum(predictor.num_strips(predictor.stacks(*pair), side) for pair in pairs)
+    with progress("rows of windows", num_strips) as advance:
+        for pair, target in zip(pairs, targets, strict=True):
+            stacks = predictor.stacks(*pair)
+            write_mask(predictor, stacks, target, side, advance)
+            print(target)
+            where = stacks[0].georeference
+            if where is None:
+                note(f"{pair[0]} is not georeferenced: no outlines.")
+                continue
             outlines = target.with_suffix(".geojson")
             write_outlines(target, where, predictor.card.classes, outlines)
             print(outlines)

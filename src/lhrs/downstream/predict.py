@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,11 +19,12 @@ from lhrs.downstream.data import Numbers
 from lhrs.downstream.detect.data import read_window, to_detected
 from lhrs.downstream.detect.dota import detect
 from lhrs.downstream.detect.task import Detect
-from lhrs.downstream.sliding import blended_rows
+from lhrs.downstream.sliding import blended_rows, window_starts
 from lhrs.downstream.task import IGNORE, ScoringTask, Task, build_task
 from lhrs.errors import CheckpointError, DataError
 from lhrs.files import new_folder
 from lhrs.imagery.stack import Box, Stack
+from lhrs.imagery.windows import SceneWindow, cut
 from lhrs.metrics.detection import Detected
 
 Image = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -89,24 +91,50 @@ class Predictor:
         for at in range(0, len(images), _BATCH):
             pixels = [self.numbers.read(Stack(_files(image), self.numbers.bands)) for image in images[at : at + _BATCH]]
             seen = [self.numbers.normalise(centre(x, self.card.center, self.card.size)) for x in pixels]
-            for row in self.scores(torch.stack(seen)).softmax(1).tolist():
-                best = int(np.argmax(row))
-                yield SceneClass(self.card.classes[best], row[best], dict(zip(self.card.classes, row, strict=True)))
+            yield from self._classes(torch.stack(seen))
 
-    def objects(self, stack: Stack) -> Iterator[FoundObject]:
-        """Yield what is on an image, best first."""
-        for corners, score, label in zip(*self.detect(stack), strict=True):
+    def classify_windows(self, stack: Stack, side: int) -> Iterator[tuple[SceneWindow, SceneClass | None]]:
+        """Yield the class of each window of a scene, row by row; None where a window has no data at all.
+
+        Args:
+            stack: the scene, read window by window.
+            side: of a window, in pixels of the scene: about what an image had that the model learned from.
+        """
+        high, wide = stack.shape
+        windows = cut(wide, high, side)
+        for at in range(0, len(windows), _BATCH):
+            part = windows[at : at + _BATCH]
+            known = [stack.known(one.window) for one in part]
+            seen = [
+                centre(self._normalised(stack, one.window, there), self.card.center, self.card.size)
+                for one, there in zip(part, known, strict=True)
+                if there.any()
+            ]
+            found = self._classes(torch.stack(seen)) if seen else iter(())
+            for one, there in zip(part, known, strict=True):
+                yield one, next(found) if there.any() else None
+
+    def _classes(self, pixels: Tensor) -> Iterator[SceneClass]:
+        for row in self.scores(pixels).softmax(1).tolist():
+            best = int(np.argmax(row))
+            yield SceneClass(self.card.classes[best], row[best], dict(zip(self.card.classes, row, strict=True)))
+
+    def objects(self, stack: Stack, advance: Callable[[], None] = lambda: None) -> Iterator[FoundObject]:
+        """Yield what is on an image, best first; `advance` is called for each tile."""
+        for corners, score, label in zip(*self.detect(stack, advance), strict=True):
             yield FoundObject(self.card.classes[label], float(score), corners)
 
     @torch.inference_mode()
-    def detect(self, stack: Stack) -> Detected:
+    def detect(self, stack: Stack, advance: Callable[[], None] = lambda: None) -> Detected:
         """Return what is on an image, best first, in its pixels; images larger than a tile are read tile by tile."""
         card, task = self.card, cast(Detect, self.task)
-        found = detect(
-            lambda pixels: task.detect(pixels.to(self.device)), stack.shape,
-            lambda box: read_window(self.numbers, stack, box, card.size), task.columns, card.tile, card.gap,
-        )  # fmt: skip
-        return to_detected(found)
+
+        def read(box: Box) -> tuple[Tensor, float]:
+            advance()
+            return read_window(self.numbers, stack, box, card.size)
+
+        find = lambda pixels: task.detect(pixels.to(self.device))  # noqa: E731
+        return to_detected(detect(find, stack.shape, read, task.columns, card.tile, card.gap))
 
     def stacks(self, *images: Image) -> tuple[Stack, ...]:
         """Return what is read: one image, or two of one size for change.
@@ -133,14 +161,34 @@ class Predictor:
                     raise DataError(f"{other.files[0]} does not cover the same ground as {found[0].files[0]}.")
         return found
 
-    def masks(self, stacks: tuple[Stack, ...]) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield `(top, classes)` from top to bottom, uint8 `(rows, W)`; memory holds one row of windows."""
+    def masks(self, stacks: tuple[Stack, ...], side: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield `(top, classes)` from top to bottom, uint8 `(rows, W)`; memory holds one row of windows.
+
+        Args:
+            stacks: see `stacks`.
+            side: of the windows whose class their pixels have, for classes of scenes.
+        """
         width = stacks[0].shape[1]
-        for top, scores in self.rows(stacks):
-            found = scores.argmax(0).astype(np.uint8)
+        rows = ((top, scores.argmax(0)) for top, scores in self.rows(stacks)) if side is None else (
+            self._class_rows(stacks[0], side)
+        )  # fmt: skip
+        for top, found in rows:
             box = (0, top, width, len(found))
             known = np.all([stack.known(box) for stack in stacks], axis=0)
             yield top, np.where(known, found, IGNORE).astype(np.uint8)
+
+    def num_strips(self, stacks: tuple[Stack, ...], side: int | None = None) -> int:
+        """Return how many pieces `masks` yields."""
+        high = stacks[0].shape[0]
+        if side is not None:
+            return len(cut(1, high, side))
+        return len(window_starts(high, min(self.card.size, high), self.card.overlap))
+
+    def _class_rows(self, stack: Stack, side: int) -> Iterator[tuple[int, np.ndarray]]:
+        number = {name: n for n, name in enumerate(self.card.classes)}
+        for top, row in groupby(self.classify_windows(stack, side), key=lambda found: found[0].core[1]):
+            parts = [(one.core, IGNORE if found is None else number[found.label]) for one, found in row]
+            yield top, np.concatenate([np.full((core[3], core[2]), value) for core, value in parts], axis=1)
 
     def rows(self, stacks: tuple[Stack, ...]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield `(top, scores)`, scores before softmax, float32 `(K, rows, W)`; see `lhrs.downstream.sliding`."""
@@ -148,14 +196,15 @@ class Predictor:
         def score(boxes: list[Box]) -> np.ndarray:
             windows = []
             for box in boxes:
-                dates = [
-                    self.numbers.normalise(self.numbers.read(stack, box)) * torch.from_numpy(stack.known(box))
-                    for stack in stacks
-                ]  # where there is no data, the mean
+                dates = [self._normalised(stack, box, stack.known(box)) for stack in stacks]
                 windows.append(torch.stack(dates) if len(dates) == 2 else dates[0])
             return self.scores(torch.stack(windows)).numpy()
 
         yield from blended_rows(stacks[0].shape, self.card.size, self.card.overlap, score)
+
+    def _normalised(self, stack: Stack, box: Box, known: np.ndarray) -> Tensor:
+        """Return what the network sees of a window; where there is no data, the mean."""
+        return self.numbers.normalise(self.numbers.read(stack, box)) * torch.from_numpy(known)
 
     @torch.inference_mode()
     def scores(self, pixels: Tensor) -> Tensor:

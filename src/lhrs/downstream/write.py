@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,30 @@ from lhrs.errors import DataError
 from lhrs.files import write_file, written_whole
 from lhrs.imagery.georeference import Georeference, feature, write_geojson
 from lhrs.imagery.quiet import ignored
-from lhrs.imagery.stack import Stack
+from lhrs.imagery.stack import Box, Stack
 from lhrs.metrics.detection import Detected
 
 # Okabe and Ito's colours, which people with colour blindness tell apart; repeated for more classes.
 _COLOURS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
 _BLOCK = 512
+Classified = tuple[Path, Box | None, SceneClass]
+"""An image, the window of it if it is not all of it, and its class."""
 
 
-def write_mask(predictor: Predictor, stacks: tuple[Stack, ...], out: Path) -> None:
+def write_mask(
+    predictor: Predictor, stacks: tuple[Stack, ...], out: Path, side: int | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
     """Write the class of each pixel as a COG, 255 where there is no data, georeferenced as the image is.
 
     The image is read, and the mask written, window by window. Classes are named in the tag `classes`.
+
+    Args:
+        predictor: of classes of pixels, of change, or, with `side`, of scenes.
+        stacks: see `Predictor.stacks`.
+        out: replaced if it exists.
+        side: see `Predictor.masks`.
+        advance: called `Predictor.num_strips` times.
 
     Raises:
         DataError: the image cannot be read.
@@ -54,8 +66,9 @@ def write_mask(predictor: Predictor, stacks: tuple[Stack, ...], out: Path) -> No
             with dataset:
                 dataset.write_colormap(1, {n: _COLOURS[n % len(_COLOURS)] for n in range(len(names))})
                 dataset.update_tags(classes=json.dumps(names))
-                for top, rows in predictor.masks(stacks):
+                for top, rows in predictor.masks(stacks, side):
                     dataset.write(rows, 1, window=Window(0, top, wide, len(rows)))
+                    advance()
             with ignored(NotGeoreferencedWarning):
                 copy(strips, part, driver="COG", compress="deflate", blocksize=_BLOCK, overview_resampling="mode")
         finally:
@@ -107,25 +120,29 @@ def _on_earth(rings: list[np.ndarray], where: Georeference) -> Iterator[list[lis
         yield (lonlat if is_left == (n == 0) else lonlat[::-1]).tolist()
 
 
-def write_classes_csv(rows: Iterable[tuple[Path, SceneClass]], classes: Sequence[str], out: Path) -> None:
-    """Write a line per image: its path, class, confidence, and the probability of every class."""
+def write_classes_csv(rows: Iterable[Classified], classes: Sequence[str], out: Path) -> None:
+    """Write a line per image or window: the path, the window's left, top, width and height if it is one, class,
+    confidence, and the probability of every class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "class", "confidence", *classes])
-    for path, found in rows:
+    for n, (path, box, found) in enumerate(rows):
+        if not n:
+            where = () if box is None else ("left", "top", "width", "height")
+            writer.writerow(["image", *where, "class", "confidence", *classes])
         numbers = (round(found.probabilities[name], 6) for name in classes)
-        writer.writerow([path, found.label, round(found.confidence, 6), *numbers])
+        writer.writerow([path, *(box or ()), found.label, round(found.confidence, 6), *numbers])
     out.parent.mkdir(parents=True, exist_ok=True)
     write_file(out, text.getvalue())
 
 
-def write_classes_geojson(rows: Iterable[tuple[Path, SceneClass]], out: Path) -> None:
-    """Write a footprint per image with its class; one that is not georeferenced has no geometry."""
-    features = []
-    for path, found in rows:
-        stack = Stack((path,))
-        (high, wide), where = stack.shape, stack.georeference
-        corners = np.array([[0, 0], [wide, 0], [wide, high], [0, high]], np.float64)
+def write_classes_geojson(rows: Iterable[Classified], out: Path) -> None:
+    """Write a footprint per image or window with its class; one that is not georeferenced has no geometry."""
+    features, stack = [], Stack(())
+    for path, box, found in rows:
+        if stack.files != (path,):
+            stack = Stack((path,))
+        where, (left, top, wide, high) = stack.georeference, box or (0, 0, *stack.shape[::-1])
+        corners = np.array([left, top]) + np.array([[0, 0], [wide, 0], [wide, high], [0, high]], np.float64)
         ring = np.full((4, 2), np.nan) if where is None else where.to_lonlat(corners)
         features.append(
             feature(ring, {"image": str(path), "class": found.label, "confidence": round(found.confidence, 6)})

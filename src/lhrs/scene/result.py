@@ -6,8 +6,8 @@ from typing import Any
 
 from lhrs.imagery.scene import Scene
 from lhrs.imagery.sources import Source
+from lhrs.imagery.windows import SceneWindow
 from lhrs.scene.merge import Found
-from lhrs.scene.windows import SceneWindow
 
 UNCHANGED, CHANGED = "unchanged", "changed"
 

@@ -17,10 +17,10 @@ from lhrs.errors import ConfigError, DataError
 from lhrs.files import WORK, claim_folder, write_file
 from lhrs.imagery.scene import Scene
 from lhrs.imagery.sources import Source, scene_of, sources
+from lhrs.imagery.windows import SceneWindow, cut
 from lhrs.inference.load import model_hash
 from lhrs.scene.merge import Found, merge
 from lhrs.scene.result import Result
-from lhrs.scene.windows import SceneWindow, cut
 from lhrs.scene.work import Asking, Block, answer_block, assistant_of, check_asking
 from lhrs.scene.write import write_scene
 

@@ -12,9 +12,9 @@ import numpy as np
 from lhrs.errors import ConfigError
 from lhrs.imagery.image import OpenedImage, View
 from lhrs.imagery.scene import Scene
+from lhrs.imagery.windows import SceneWindow
 from lhrs.inference.assistant import BATCH, Assistant, Task
 from lhrs.inference.load import load
-from lhrs.scene.windows import SceneWindow
 
 if TYPE_CHECKING:
     import pyarrow as pa
