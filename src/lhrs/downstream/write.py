@@ -19,7 +19,7 @@ from lhrs.imagery.quiet import ignored
 from lhrs.imagery.stack import Box, Stack
 from lhrs.metrics.detection import Detected
 
-# Okabe and Ito's colours, which people with colour blindness tell apart; repeated for more classes.
+# Okabe and Ito's colours, which people with colour blindness tell apart; darker for more classes.
 _COLOURS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
 _BLOCK = 512
 Classified = tuple[Path, Box | None, SceneClass]
@@ -64,7 +64,7 @@ def write_mask(
             with ignored(NotGeoreferencedWarning):
                 dataset = rasterio.open(strips, "w", **profile)
             with dataset:
-                dataset.write_colormap(1, {n: _COLOURS[n % len(_COLOURS)] for n in range(len(names))})
+                dataset.write_colormap(1, {n: _colour(n) for n in range(len(names))})
                 dataset.update_tags(classes=json.dumps(names))
                 for top, rows in predictor.masks(stacks, side):
                     dataset.write(rows, 1, window=Window(0, top, wide, len(rows)))
@@ -73,6 +73,11 @@ def write_mask(
                 copy(strips, part, driver="COG", compress="deflate", blocksize=_BLOCK, overview_resampling="mode")
         finally:
             strips.unlink(missing_ok=True)
+
+
+def _colour(number: int) -> tuple[int, ...]:
+    turn, which = divmod(number, len(_COLOURS))
+    return tuple(round(value * 0.6**turn) for value in _COLOURS[which])
 
 
 def write_outlines(mask: Path, where: Georeference, names: Sequence[str], out: Path) -> int:
