@@ -294,20 +294,28 @@ def run(options: argparse.Namespace) -> None:
 
 
 def table(options: argparse.Namespace) -> None:
-    rows = [json.loads(line) for line in options.out.read_text().splitlines()]
-    found: dict[str, list[dict]] = {}
-    for one in rows:
+    """Print means over seeds, and what CMID has more than each other method, paired by seed; 95 %, Student's t."""
+    found: dict[str, dict[int, dict]] = {}
+    for one in map(json.loads, options.out.read_text().splitlines()):
         if one["what"] == "score":
-            found.setdefault(one["method"], []).append(one)
-    print("| method | seeds | 20-NN | linear | Dubai dense mIoU | rank |\n|---|---|---|---|---|---|")
-    for method, of in sorted(found.items(), key=lambda item: -np.mean([r["linear"] for r in item[1]])):
-        cells = []
-        for name in ("knn", "linear", "dense_miou"):
-            values = np.array([r[name] for r in of])
-            # t quantile for 95 % of 2 degrees of freedom where there are three seeds
-            spread = 4.303 * values.std(ddof=1) / len(values) ** 0.5 if len(values) == 3 else float("nan")
-            cells.append(f"{values.mean():.3f} +- {spread:.3f}")
-        print(f"| {method} | {len(of)} | {' | '.join(cells)} | {np.mean([r['rank'] for r in of]):.0f} |")
+            found.setdefault(one["method"], {})[one["seed"]] = one
+
+    def cell(values: list[float], sign: str = "") -> str:
+        if len(values) != 3:
+            return f"{np.mean(values):{sign}.3f} of {len(values)}" if values else ""
+        # t quantile for 95 % of 2 degrees of freedom
+        return f"{np.mean(values):{sign}.3f} ± {4.303 * np.std(values, ddof=1) / 3**0.5:.3f}"
+
+    names = ("knn", "linear", "dense_miou")
+    print("| method | 20-NN | linear | Dubai dense mIoU | rank | CMID - it: 20-NN | linear | dense |")
+    print("|---|---|---|---|---|---|---|---|")
+    cmid = found.get("cmid", {})
+    for method, of in sorted(found.items(), key=lambda item: -np.mean([r["linear"] for r in item[1].values()])):
+        cells = [cell([one[name] for one in of.values()]) for name in names]
+        cells.append(f"{np.mean([one['rank'] for one in of.values()]):.0f}")
+        both = [] if method == "cmid" else sorted(cmid.keys() & of.keys())
+        cells += [cell([cmid[seed][name] - of[seed][name] for seed in both], "+") for name in names]
+        print(f"| {method} | {' | '.join(cells)} |")
 
 
 def main() -> None:
