@@ -68,6 +68,12 @@ def test_colours_are_told_apart(monkeypatch, capsys, backbone, labelled, kind):
         assert 1 <= found["effective_rank"] <= found["features"]
 
 
+def test_the_embedded_models_encoder(monkeypatch, capsys, labelled):
+    folders = ("--train", labelled / "train", "--test", labelled / "test", "--size", 64)
+    code, out, _ = run(monkeypatch, capsys, "knn", "lhrs-nano", *folders)
+    assert code == 0 and json.loads(out)["features"] == 384
+
+
 def test_a_half_is_segmented(monkeypatch, capsys, backbone, masked):
     code, out, _ = run(monkeypatch, capsys, "dense", backbone, "--train", masked, "--test", masked, "--classes", 2,
                        "--patch", 64, "--size", 64)  # fmt: skip

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "data": BASE | {"imagery", "instruct"},
     "curate": BASE | {"imagery", "data", "align"},
     "models": BASE,
-    "cmid": BASE | {"imagery", "data", "metrics"},
+    "cmid": BASE | {"imagery", "data", "metrics", "models"},
     "downstream": BASE | {"imagery", "data", "models", "metrics"},
     # familiarity is fitted where it ships, in training
     "training": BASE | {"imagery", "instruct", "data", "models", "cmid", "downstream", "inference"},

@@ -13,7 +13,10 @@ app = typer.Typer(
 )  # fmt: skip
 
 Backbone = Annotated[
-    str, typer.Argument(metavar="BACKBONE", help="Folder (OUT/backbone of `lhrs pretrain`) or a name of timm.")
+    str,
+    typer.Argument(
+        metavar="BACKBONE", help="Folder (OUT/backbone of `lhrs pretrain`, or a model), lhrs-nano, or a name of timm."
+    ),
 ]
 Train = Annotated[Path, typer.Option("--train", help="Folder with a folder of images for each class, to learn from.")]
 Test = Annotated[Path, typer.Option("--test", help="The same, to be scored on.")]

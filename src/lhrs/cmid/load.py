@@ -8,13 +8,16 @@ import torch
 
 from lhrs.cmid.probes import Probe
 from lhrs.errors import CheckpointError, ConfigError
+from lhrs.models.presets import NANO, nano_folder
+from lhrs.models.timm_folder import read_timm_folder
 
 
 def load_probe(source: str, size: int | None = None, device: str = "cpu", random: bool = False) -> Probe:
     """Return a backbone ready to be probed.
 
     Args:
-        source: a folder that timm loads, or a name of timm.
+        source: a folder that timm loads, or with a multimodal model whose encoder is timm's; `lhrs-nano`, the
+            embedded one; or a name of timm.
         size: side in pixels to which images are scaled; None is that of its training.
         device: where it runs.
         random: with a name: random weights instead of timm's own.
@@ -23,7 +26,7 @@ def load_probe(source: str, size: int | None = None, device: str = "cpu", random
         CheckpointError: the folder holds no backbone, or its weights cannot be had.
         ConfigError: timm has no such model.
     """
-    folder = Path(source)
+    folder = nano_folder() if source == NANO else Path(source)
     if not folder.is_dir() and not timm.is_model(source) and not source.startswith("hf-hub:"):
         raise ConfigError(f"{source} is neither a folder nor a model of timm.")
     if folder.is_dir() and not (folder / "config.json").exists():
@@ -31,7 +34,12 @@ def load_probe(source: str, size: int | None = None, device: str = "cpu", random
     try:
         if folder.is_dir():
             config = json.loads((folder / "config.json").read_text())
-            model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+            if config.get("model_type") == "lhrs":
+                state, config = read_timm_folder(folder)
+                model = timm.create_model(config["architecture"], num_classes=0, **config["model_args"])
+                model.load_state_dict(state)
+            else:
+                model = timm.create_model(f"local-dir:{folder}", pretrained=True)
             cfg = config.get("pretrained_cfg", {})
         else:
             torch.manual_seed(0)
