@@ -11,7 +11,8 @@ import timm
 import torch
 from safetensors.torch import load_file
 from tests.downstream.world import write_masks, write_objects, write_pairs, write_scenes
-from tests.training.tiny import losses, start_lhrs, wait_for_checkpoint, write_run
+from tests.training.test_distributed import TWO
+from tests.training.tiny import finish, losses, start_lhrs, wait_for_checkpoint, write_run
 
 from lhrs.cli import main
 from lhrs.downstream import load_predictor
@@ -99,6 +100,29 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, request, scenes, object
     assert losses(out) == losses(whole) and len(losses(out)) == 12
     for name in ("model/model.safetensors", "model/config.json", "scores.json"):
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(tmp_path, scenes):
+    changes = {"backbone": {"name": "test_convnext"}}  # no batch norm: means are of all images either way
+    carry_out(tmp_path, **settings("classify", scenes, tmp_path / "one", **changes))
+    file = write_run(tmp_path / "two.yaml", settings("classify", scenes, tmp_path / "two", **changes))
+    finish(start_lhrs(file, launcher=TWO))
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
+    one, two = (load_file(tmp_path / name / "model/model.safetensors") for name in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-3, rtol=1e-2, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_objects(tmp_path, objects):
+    """Not what one does: which anchors a step learns from is drawn by each."""
+    changes = {"fit": {"batch_size": 4, "steps": 4, "lr": 3e-3}}
+    file = write_run(tmp_path / "run.yaml", settings("detect", objects, tmp_path / "run", **changes))
+    finish(start_lhrs(file, launcher=TWO))
+    assert len(losses(tmp_path / "run")) == 4 and np.isfinite(losses(tmp_path / "run")).all()
+    assert json.loads((tmp_path / "run/scores.json").read_text())["test"]["images"] == 2
+    assert load_predictor(tmp_path / "run/model").card.task == "detect"
 
 
 @pytest.mark.parametrize("kind", ["segment", "change", "detect"])

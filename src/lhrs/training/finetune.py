@@ -153,8 +153,8 @@ def finetune(run: FinetuneRun) -> None:
     length = {"num_train_epochs": settings.epochs} if settings.epochs is not None else {"max_steps": settings.steps}
     arguments = training_arguments(
         run, settings.batch_size, settings.micro_batch_size, learning_rate=settings.lr,
-        max_grad_norm=settings.max_grad_norm, ddp_find_unused_parameters=kind != "classify", **length,
-    )  # fmt: skip
+        max_grad_norm=settings.max_grad_norm, ddp_find_unused_parameters=True, **length,
+    )  # fmt: skip  # a backbone may have layers that no map passes through, such as the norm of ConvNeXt's head
     trainer = FinetuneTrainer(run, task, args=arguments, train_dataset=dataset, data_collator=join)
     predictor = Predictor(card, task, str(trainer.args.device))
     task.train()
