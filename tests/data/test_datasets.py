@@ -367,11 +367,13 @@ def test_captions_in_text_files_beside_the_images(tmp_path, write_image):
 
 
 def test_a_path_that_fits_no_reader_or_several_lists_them(tmp_path, write_image):
-    with pytest.raises(ConfigError, match=r"cannot tell the format of .* one of align, captions, coco_boxes, dota"):
+    with pytest.raises(
+        ConfigError, match=r"cannot tell the format of .* a reader of align, captions, coco_boxes, dota"
+    ):
         guess_reader(tmp_path)
     write_image("a.png").with_suffix(".txt").write_text("Sea.")
     write_lines(tmp_path / "set.jsonl", [record(0)])
-    with pytest.raises(ConfigError, match="looks like several formats: choose with --reader one of captions, jsonl"):
+    with pytest.raises(ConfigError, match="looks like several formats: choose a reader of captions, jsonl"):
         guess_reader(tmp_path)
     assert len(open_dataset(tmp_path, "jsonl")) == 1
 

@@ -7,7 +7,7 @@ import typer
 
 
 def pretrain(
-    run: Annotated[Path, typer.Argument(metavar="RUN.yaml", help="Run file, such as recipes/cmid/*.yaml.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN.yaml", help="Run file, such as recipes/cmid-resnet50.yaml.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Other values than the file's: fit.epochs=10 backbone.size=96"),

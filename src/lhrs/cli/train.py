@@ -1,6 +1,5 @@
 """`lhrs train`: carry out a run file."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,6 @@ def train(
     A run that was stopped goes on from its newest checkpoint when the same command is given again, and ends with the
     same weights. On several GPUs: torchrun --nproc-per-node 8 -m lhrs train RUN.yaml
     """
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # advises about kernels in runs that do not use it
     from lhrs.training.run import load_run
     from lhrs.training.run import train as carry_out
 

@@ -140,8 +140,11 @@ def guess_reader(root: Path) -> str:
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise ConfigError(f"{root} looks like several formats: choose with --reader one of {', '.join(fitting)}.")
-    raise ConfigError(f"cannot tell the format of {root}: choose with --reader one of {', '.join(readers)}.")
+        raise ConfigError(f"{root} looks like several formats: choose a reader of {', '.join(fitting)}.")
+    raise ConfigError(
+        f"cannot tell the format of {root}: choose a reader of {', '.join(readers)}; "
+        "`lhrs data show image_folder`, and so on, says what it expects."
+    )
 
 
 def rectangle(xyxy: Sequence[float]) -> np.ndarray:
