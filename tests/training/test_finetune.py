@@ -15,6 +15,7 @@ from tests.training.test_distributed import TWO
 from tests.training.tiny import finish, losses, start_lhrs, wait_for_checkpoint, write_run
 
 from lhrs.cli import main
+from lhrs.cmid.probes import fit_linear
 from lhrs.downstream import load_predictor
 from lhrs.downstream.backbone import Encoder
 from lhrs.downstream.data import Mixing, PixelChance, Pixels, SceneChance, Scenes, join_scenes, measure
@@ -221,6 +222,26 @@ def test_ways_to_tune(tmp_path, scenes, masks, tune):
     load_predictor(tmp_path / "run/model")
 
 
+def test_the_head_begins_as_the_probe_of_the_backbone(tmp_path, scenes):
+    torch.manual_seed(5)
+    model = timm.create_model("test_resnet", num_classes=0).eval()
+    write_timm_folder(tmp_path / "b", model.state_dict(), "test_resnet", {}, 32, [0.3, 0.2, 0.3], [0.2, 0.1, 0.2])
+    fit = {"batch_size": 4, "steps": 1, "lr": 1e-7, "min_lr": 0}
+    made = settings("classify", scenes, tmp_path / "run", fit=fit, probe_first=True, validations=1, seed=3,
+                    backbone={"name": str(tmp_path / "b")})  # fmt: skip
+    carry_out(tmp_path, **made)
+    run = load_run(tmp_path / "run.yaml")
+    train_part, _, _ = finetune.open_parts(run, "classify")
+    seen = Scenes(train_part, load_predictor(tmp_path / "run/model").numbers, 32)
+    with torch.no_grad():
+        features = torch.stack([model.forward_features(seen[0, n]["pixels"][None]).mean((2, 3))[0] for n in range(18)])
+    probe = fit_linear(features, np.array([seen[0, n]["target"] for n in range(18)]), 2, seed=3)
+    state = load_file(tmp_path / "run/model/model.safetensors")
+    assert torch.allclose(state["head.1.weight"], probe.weight, atol=1e-3 * float(probe.weight.abs().max()))
+    assert torch.allclose(state["head.1.bias"], probe.bias, atol=1e-3)
+    assert json.loads((tmp_path / "run/scores.json").read_text())["test"]["accuracy"] == 1.0
+
+
 def test_lower_layers_learn_less(tmp_path, scenes):
     run = load_run(write_run(tmp_path / "r.yaml", settings("classify", scenes, tmp_path / "x", tune="layer-decay")))
     task = build_task("classify", Encoder("test_resnet"), 2)
@@ -301,6 +322,7 @@ def test_masks_and_dates_turn_with_their_image(pairs, masks):
         ("classify", {"data": {"train": {"path": "nowhere"}}}, "nowhere does not exist"),
         ("classify", {"fit": {"batch_size": 8, "lr": 1}}, "either `epochs` or `steps`"),
         ("classify", {"augment": {"randaugment": "rand-q7"}}, "timm has no policy"),
+        ("classify", {"probe_first": True, "tune": "frozen"}, "`probe_first` is for a backbone that learns"),
         ("segment", {"fit": {"batch_size": 1, "steps": 2, "lr": 1}}, "at least two images"),
         ("segment", {"class_weights": [1, 2, 3]}, "class_weights has 3 numbers, there are 2 classes"),
         ("segment", {"tune": "half"}, "tune"),

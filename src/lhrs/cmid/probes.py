@@ -142,29 +142,44 @@ def knn_accuracy(
 def linear_accuracy(
     train: Tensor, train_labels: np.ndarray, test: Tensor, test_labels: np.ndarray, seed: int = 0
 ) -> np.ndarray:
-    """Return which test rows multinomial logistic regression on standardised features gets right, bool `(N,)`."""
-    mean, std = train.mean(0), train.std(0).clamp(min=1e-6)
-    train, test = (train - mean) / std, (test - mean) / std
-    labels = torch.from_numpy(train_labels)
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(train)))
+    """Return which test rows `fit_linear` gets right, bool `(N,)`."""
+    layer = fit_linear(train, train_labels, int(train_labels.max()) + 1, seed)
+    return layer(test).argmax(1).numpy() == test_labels
+
+
+def fit_linear(x: Tensor, targets: np.ndarray, num_classes: int, seed: int = 0) -> nn.Linear:
+    """Return multinomial logistic regression, its decay picked on a fifth and then fitted to all.
+
+    Args:
+        x: features `(N, C)`; standardised inside, the layer returned takes them as they are.
+        targets: numbers of classes `(N,)`.
+        num_classes: of them.
+        seed: of the fifth.
+    """
+    mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
+    x, labels = (x - mean) / std, torch.from_numpy(targets)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(x)))
     held, rest = order[: len(order) // 5], order[len(order) // 5 :]
     scores = [
-        (_fit(train[rest], labels[rest], d)(train[held]).argmax(1) == labels[held]).float().mean() for d in _DECAYS
+        (_fit(x[rest], labels[rest], num_classes, decay)(x[held]).argmax(1) == labels[held]).float().mean()
+        for decay in _DECAYS
     ]
-    best = _DECAYS[int(torch.stack(scores).argmax())]
-    return _fit(train, labels, best)(test).argmax(1).numpy() == test_labels
+    layer = _fit(x, labels, num_classes, _DECAYS[int(torch.stack(scores).argmax())])
+    layer.weight.div_(std)
+    layer.bias.sub_(layer.weight @ mean)
+    return layer
 
 
-def _fit(x: Tensor, labels: Tensor, decay: float, weight: Tensor | None = None) -> nn.Linear:
-    """Fit a linear classifier to the end with L-BFGS."""
-    layer = nn.Linear(x.shape[1], int(labels.max()) + 1)
+def _fit(x: Tensor, labels: Tensor, num_classes: int, decay: float) -> nn.Linear:
+    """Fit a linear classifier to the end with L-BFGS; it learns nothing more."""
+    layer = nn.Linear(x.shape[1], num_classes)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=150, history_size=10, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(layer(x), labels, weight=weight) + decay * layer.weight.square().sum() / 2
+        loss = F.cross_entropy(layer(x), labels) + decay * layer.weight.square().sum() / 2
         loss.backward()
         return loss
 

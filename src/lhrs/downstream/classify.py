@@ -30,9 +30,17 @@ class Classify(ScoringTask):
         nn.init.trunc_normal_(self.head[1].weight, std=0.01)  # type: ignore[arg-type]
         nn.init.zeros_(self.head[1].bias)  # type: ignore[arg-type]
 
+    def features(self, pixels: Tensor) -> Tensor:
+        """Return `(B, width)` of `(B, C, H, W)`: the average of the last map."""
+        return self.backbone(pixels).mean((2, 3))
+
     def scores(self, pixels: Tensor) -> Tensor:
         """Return `(B, num_classes)` of `(B, C, H, W)`."""
-        return self.head(self.norm(self.backbone(pixels).mean((2, 3))))
+        return self.head(self.norm(self.features(pixels)))
+
+    def set_head(self, linear: nn.Linear) -> None:
+        """Go on from a classifier of `features`."""
+        self.head[1].load_state_dict(linear.state_dict())
 
     def forward(self, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return `loss`; `target` is `(B,)` numbers or `(B, num_classes)` shares."""

@@ -8,16 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import PartialState
+from rich.console import Console
+from rich.progress import track
 from timm.models import group_parameters
 from timm.optim import param_groups_layer_decay
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lhrs.cmid.probes import fit_linear
 from lhrs.downstream import data as input_data
 from lhrs.downstream.backbone import Encoder, weights_folder
 from lhrs.downstream.card import Card, EncoderCard
+from lhrs.downstream.classify import Classify
 from lhrs.downstream.data import Mixing, Numbers, Pixels, Scenes, join_pixels, join_scenes
 from lhrs.downstream.detect.data import DetectionData, join_objects
 from lhrs.downstream.predict import Predictor, save
@@ -26,7 +31,7 @@ from lhrs.downstream.score import CHOSEN_BY, score
 from lhrs.downstream.task import Task, build_task
 from lhrs.errors import ConfigError, DataError
 from lhrs.files import write_file
-from lhrs.training.engine import KeyedTrainer, fit, training_arguments
+from lhrs.training.engine import KeyedTrainer, fit, newest_checkpoint, training_arguments
 from lhrs.training.finetune_run import ChangeRun, ClassifyRun, DetectRun, FinetuneRun, SegmentRun
 from lhrs.training.output import (
     Record,
@@ -43,6 +48,7 @@ from lhrs.training.trainable import print_trainable
 MODEL = "model"
 """Folder of the result inside the run."""
 SCORES = "scores.json"
+_BATCH = 64
 _BEST = "best.json"
 _BETAS = {"adan": (0.98, 0.92, 0.99), "adamw": (0.9, 0.999)}
 
@@ -157,6 +163,8 @@ def finetune(run: FinetuneRun) -> None:
     )  # fmt: skip  # a backbone may have layers that no map passes through, such as the norm of ConvNeXt's head
     trainer = FinetuneTrainer(run, task, args=arguments, train_dataset=dataset, data_collator=join)
     predictor = Predictor(card, task, str(trainer.args.device))
+    if isinstance(run, ClassifyRun) and run.probe_first and newest_checkpoint(run.out) is None:
+        begin_with_probe(predictor, Scenes(train, numbers, run.size, center=run.center), run.seed)
     task.train()
     trainer.add_callback(KeepBest(run.out, predictor, val, run.validations, trainer))
     fit(trainer)
@@ -246,6 +254,23 @@ def choose_numbers(run: FinetuneRun, encoder: Encoder, measured: Numbers) -> Num
     if not len(mean) == len(std) == len(measured.mean):
         raise ConfigError(f"data.mean has {len(mean)} numbers, the images have {len(measured.mean)} bands.")
     return replace(measured, mean=tuple(mean), std=tuple(std))
+
+
+def begin_with_probe(predictor: Predictor, scenes: Scenes, seed: int) -> None:
+    """Give a classifier of scenes the head that suits its backbone as it is.
+
+    Every process does so, for the same head: they have the same weights and look at the same images.
+    """
+    task = cast(Classify, predictor.task)
+    features, targets = [], []
+    with torch.inference_mode():
+        for at in track(range(0, len(scenes), _BATCH), "features", console=Console(stderr=True)):
+            batch = [scenes[0, n] for n in range(at, min(at + _BATCH, len(scenes)))]
+            pixels = torch.stack([one["pixels"] for one in batch]).to(predictor.device)
+            features.append(task.features(pixels).float().cpu())
+            targets += [one["target"] for one in batch]
+    found = torch.cat(features).clone()  # outside of inference mode, which learning does not take
+    task.set_head(fit_linear(found, np.array(targets), len(predictor.card.classes), seed))
 
 
 def freeze_stages(encoder: Encoder, count: int) -> None:

@@ -148,7 +148,16 @@ class ClassifyRun(FinetuneRun):
     smoothing: Share = 0.1
     """Of labels."""
     dropout: Share = 0.0
+    probe_first: bool = False
+    """Begin with the linear classifier of the features as they are, fitted to the images unchanged, instead of a random
+    one: a backbone that has learned much is then disturbed less (arXiv:2202.10054)."""
     augment: SceneChanceConfig = SceneChanceConfig()
+
+    @model_validator(mode="after")
+    def _has_a_head_to_begin_with(self) -> "ClassifyRun":
+        if self.probe_first and self.tune in ("frozen", "linear"):
+            raise ValueError(f"`probe_first` is for a backbone that learns, with `tune: {self.tune}` it does not")
+        return self
 
     @model_validator(mode="after")
     def _mixes_pairs(self) -> "ClassifyRun":
