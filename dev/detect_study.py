@@ -99,11 +99,13 @@ def table(options: argparse.Namespace) -> None:
     """Print means over seeds with 95 % intervals (Student's t)."""
     found: dict[tuple, list[dict]] = {}
     for one in map(json.loads, options.out.read_text().splitlines()):
-        found.setdefault((one["what"], one["boxes"], Path(one["backbone"]).name, one["steps"]), []).append(one)
+        key = (*(one[name] for name in ("what", "boxes", "steps", "side", "batch", "lr")), Path(one["backbone"]).name)
+        found.setdefault(key, []).append(one)
     print(
-        f"| | boxes | backbone | steps | seeds | {' | '.join(NAMES)} | CPU-s a run |\n|---|{'---|' * (len(NAMES) + 5)}"
+        f"| | boxes | steps | side | batch | lr | backbone | seeds | {' | '.join(NAMES)} | CPU-s a run |\n"
+        f"{'|---' * (len(NAMES) + 9)}|"
     )
-    for (what, boxes, backbone, steps), of in found.items():
+    for key, of in found.items():
         cells = []
         for name in NAMES:
             values = np.array([one[name] for one in of])
@@ -112,7 +114,7 @@ def table(options: argparse.Namespace) -> None:
                 spread = _T95[len(values)] * values.std(ddof=1) / len(values) ** 0.5
             cells.append(f"{values.mean():.3f} +- {spread:.3f}")
         cost = np.mean([one["cpu_s"] for one in of])
-        print(f"| {what} | {boxes} | {backbone} | {steps} | {len(of)} | {' | '.join(cells)} | {cost:.0f} |")
+        print(f"| {' | '.join(map(str, key))} | {len(of)} | {' | '.join(cells)} | {cost:.0f} |")
 
 
 def main() -> None:

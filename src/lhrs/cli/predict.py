@@ -131,8 +131,19 @@ def _classify(model: Path, files: list[Path], out: Path, window: int | None, dev
 def _objects(model: Path, files: list[Path], out: Path, min_score: float, device: str | None) -> None:
     from lhrs.downstream import load_predictor
     from lhrs.downstream.detect.dota import tile_corners
-    from lhrs.downstream.write import write_objects_dota, write_objects_geojson, write_objects_jsonl
+    from lhrs.downstream.write import (
+        require_dota_names,
+        require_georeference,
+        write_objects_dota,
+        write_objects_geojson,
+        write_objects_jsonl,
+    )
 
+    if out.suffix.lower() == ".geojson":
+        for file in files:
+            require_georeference(file)
+    elif not out.suffix:
+        require_dota_names(files)
     predictor = load_predictor(model, device)
     shapes, tile, gap = [predictor.stacks(file)[0].shape for file in files], predictor.card.tile, predictor.card.gap
     with progress("tiles", sum(len(tile_corners(wide, high, tile, gap)) for high, wide in shapes)) as advance:
@@ -154,7 +165,11 @@ def _masks(
 ) -> None:
     from lhrs.downstream import load_predictor
     from lhrs.downstream.write import write_mask, write_outlines
+    from lhrs.errors import ConfigError
 
+    given = {path.resolve() for pair in pairs for path in pair}
+    if own := next((target for target in targets if target.resolve() in given), None):
+        raise ConfigError(f"{own} is one of the images: name another --out.")
     predictor = load_predictor(model, device)
     num_strips = sum(predictor.num_strips(predictor.stacks(*pair), side) for pair in pairs)
     with progress("rows of windows", num_strips) as advance:
@@ -167,5 +182,5 @@ def _masks(
                 note(f"{pair[0]} is not georeferenced: no outlines.")
                 continue
             outlines = target.with_suffix(".geojson")
-            write_outlines(target, where, predictor.card.classes, outlines)
+            write_outlines(target, where, predictor.card.classes, outlines, int(predictor.card.task == "change"))
             print(outlines)

@@ -97,7 +97,7 @@ def rand_augment(pixels: Tensor, rng: np.random.Generator, policy: str) -> Tenso
             change = rand_augment_transform(policy, {"translate_const": 100, "img_mean": (124, 116, 104)})
         except (AssertionError, ValueError, KeyError) as error:
             raise ConfigError(f"augment.randaugment: timm has no policy {policy!r} ({error!r}).") from None
-        changed = change(Image.fromarray(pixels.round().byte().permute(1, 2, 0).numpy()))
+        changed = change(Image.fromarray(pixels.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()))
     return torch.from_numpy(np.array(changed)).permute(2, 0, 1).float()
 
 

@@ -37,6 +37,7 @@ class Encoder(nn.Module):
         in_chans: bands; a first layer made for three is spread over another number.
         args: further arguments of `timm.create_model`, such as `drop_path_rate`.
         pretrained: with a name: timm's weights instead of random ones.
+        is_folder: False takes the name for timm's, whatever folders there are; None looks.
 
     Raises:
         ConfigError: timm has no such backbone, or cannot build it like this.
@@ -44,10 +45,11 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, name: str, in_chans: int = 3, args: dict[str, Any] | None = None, pretrained: bool = False
-    ) -> None:
+        self, name: str, in_chans: int = 3, args: dict[str, Any] | None = None, pretrained: bool = False,
+        is_folder: bool | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        folder = weights_folder(name)
+        folder = None if is_folder is False else weights_folder(name)
         state, found = read_timm_folder(folder) if folder else (None, {})
         architecture = found.get("architecture", name)
         args = {k: v for k, v in {**found.get("model_args", {}), **(args or {})}.items() if k != "in_chans"}

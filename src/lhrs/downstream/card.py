@@ -48,6 +48,8 @@ class Card(BaseModel):
     """Which bands of a file are read, 1-based; None is all."""
     scale: PositiveFloat
     """The file's number that means 1."""
+    eight_bits: bool | None = None
+    """Whether the files have eight bits; None is not known."""
     mean: list[float]
     """Per band, of numbers in [0, 1]."""
     std: list[PositiveFloat]
@@ -68,6 +70,10 @@ class Card(BaseModel):
     def _fits(self) -> "Card":
         if not len(self.mean) == len(self.std) == self.encoder.in_chans:
             raise ValueError(f"mean and std are not of {self.encoder.in_chans} bands")
+        if self.bands is not None and len(self.bands) != len(self.mean):
+            raise ValueError(f"{len(self.bands)} bands are read, mean and std are of {len(self.mean)}")
+        if self.gap >= self.tile:
+            raise ValueError(f"tiles of {self.tile} pixels cannot have {self.gap} in common")
         if self.task != "detect" and len(self.classes) < 2:
             raise ValueError("there is only one class")
         return self

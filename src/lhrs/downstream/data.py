@@ -1,6 +1,7 @@
 """Labelled images as tensors, by `(epoch, index)`: what a network sees while it learns, and when it is scored."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from lhrs.data.keyed import Key, sample_rng
 from lhrs.downstream import augment
 from lhrs.downstream.reader import IGNORE, Item, Labelled
 from lhrs.errors import DataError
-from lhrs.imagery.stack import Box, Stack
+from lhrs.imagery.stack import Box, Stack, image_shape
 
 _KEPT_BYTES = 1 << 29
 """Decoded images that a process keeps; enough for a few dozen tiles. Those above an eighth are read in windows."""
@@ -28,30 +29,45 @@ class Numbers:
         mean: per band, of numbers in [0, 1].
         std: per band.
         bands: which are read, 1-based; None is all.
+        eight_bits: whether the files are of eight bits; None does not care.
     """
 
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
     bands: tuple[int, ...] | None = None
+    eight_bits: bool | None = None
+
+    def stack(self, files: tuple[Path, ...]) -> Stack:
+        """Return what is read of files; of all bands without alpha, if that is one more than are needed."""
+        found = Stack(files, self.bands)
+        if self.bands is None and found.alpha == len(self.mean) + 1:
+            return Stack(files, tuple(range(1, len(self.mean) + 1)))
+        return found
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Return `(..., C, H, W)` of numbers in [0, 1], normalised; what is no number becomes the mean."""
+        """Return `(..., C, H, W)` of numbers in [0, 1], normalised."""
         mean, std = (pixels.new_tensor(x).view(-1, 1, 1) for x in (self.mean, self.std))
-        return ((pixels - mean) / std).nan_to_num(0.0, 0.0, 0.0)
+        return (pixels - mean) / std
 
     def read(self, stack: Stack, box: Box | None = None) -> Tensor:
-        """Return float32 `(C, H, W)`, as the file has it divided by the scale.
+        """Return float32 `(C, H, W)`, as the file has it divided by the scale; the mean where there is no data.
 
         Raises:
-            DataError: it cannot be read, or has another number of bands.
+            DataError: it cannot be read, or has another number of bands, or more or fewer bits.
         """
         found = stack.read(box)
         if len(found) != len(self.mean):
             raise DataError(
-                f"{stack.files[0]} has {len(found)} bands, {len(self.mean)} are needed; choose with data.bands."
+                f"{stack.files[0]} has {len(found)} bands, {len(self.mean)} are needed; a model reads the bands that "
+                "it has learned from (data.bands)."
             )
-        return torch.from_numpy(np.ascontiguousarray(found, np.float32)) / self.scale
+        if self.eight_bits is not None and self.eight_bits != (found.dtype == np.uint8):
+            other = "8 bits" if self.eight_bits else "more than 8 bits"
+            raise DataError(f"{stack.files[0]} has numbers of {found.dtype}, the images to learn from have {other}.")
+        pixels = torch.from_numpy(np.ascontiguousarray(found, np.float32)) / self.scale
+        means_nothing = torch.from_numpy(stack.gaps(box)) | ~pixels.isfinite()
+        return pixels.where(~means_nothing, pixels.new_tensor(self.mean).view(-1, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -99,7 +115,7 @@ class Scenes:
     def __getitem__(self, key: Key) -> dict[str, Any]:
         """Return `pixels` `(C, size, size)`, `target` and `key`."""
         item, chance = self.items[key[1]], self.chance
-        pixels = self.numbers.read(Stack(item.images[0], self.numbers.bands))
+        pixels = self.numbers.read(self.numbers.stack(item.images[0]))
         target = self._number[str(item.label)]
         if chance is None:
             seen = self.numbers.normalise(augment.centre(pixels, self.center, self.size))
@@ -176,11 +192,16 @@ class Pixels:
         size: side of a crop in pixels.
         seed: of every draw.
         chance: how crops are changed.
+
+    Raises:
+        DataError: a mask has not the size of its image.
     """
 
     def __init__(self, labelled: Labelled, numbers: Numbers, size: int, seed: int, chance: PixelChance) -> None:
         self.labelled, self.numbers, self.size, self.seed, self.chance = labelled, numbers, size, seed, chance
         self.shapes = [Stack(item.images[0]).shape for item in labelled.items]
+        for item, shape in zip(labelled.items, self.shapes, strict=True):
+            _check_size(item, image_shape(Path(item.label)), shape)
         counts = [max(1, round(high * wide / size**2)) for high, wide in self.shapes]
         self._item_of = np.repeat(np.arange(len(counts)), counts)
         self._kept: dict[int, tuple[list[Tensor], np.ndarray]] = {}
@@ -229,13 +250,20 @@ class Pixels:
         if self._keeps(number):
             left, top, width, height = box
             return [x[:, top : top + height, left : left + width] for x in self._kept[number][0]]
-        return [self.numbers.read(Stack(files, self.numbers.bands), box) for files in item.images]
+        return [self.numbers.read(self.numbers.stack(files), box) for files in item.images]
 
     def _label(self, number: int, box: Box) -> np.ndarray:
+        """Return a window's classes; where any date has no data, nothing counts."""
         if self._keeps(number):
             left, top, width, height = box
             return self._kept[number][1][top : top + height, left : left + width]
-        return read_target(self.labelled, self.labelled.items[number], self.shapes[number], box)
+        return self._read_label(number, box)
+
+    def _read_label(self, number: int, box: Box | None) -> np.ndarray:
+        item = self.labelled.items[number]
+        found = read_target(self.labelled, item, self.shapes[number], box)
+        known = np.all([self.numbers.stack(files).known(box) for files in item.images], axis=0)
+        return np.where(known, found, IGNORE).astype(np.uint8)
 
     def _keeps(self, number: int) -> bool:
         """Decode an image once, as long as there is room."""
@@ -244,8 +272,8 @@ class Pixels:
             needed = high * wide * (4 * len(self.numbers.mean) * len(item.images) + 1)
             if needed > _KEPT_BYTES // 8 or self._kept_bytes + needed > _KEPT_BYTES:
                 return False
-            images = [self.numbers.read(Stack(files, self.numbers.bands)) for files in item.images]
-            self._kept[number] = images, read_target(self.labelled, item, self.shapes[number], None)
+            images = [self.numbers.read(self.numbers.stack(files)) for files in item.images]
+            self._kept[number] = images, self._read_label(number, None)
             self._kept_bytes += needed
         return True
 
@@ -259,11 +287,13 @@ def read_target(labelled: Labelled, item: Item, shape: tuple[int, int], box: Box
     assert labelled.reader is not None
     mask = labelled.reader.label(item, box)
     wanted = shape if box is None else (box[3], box[2])
-    if mask.shape != wanted:
-        raise DataError(
-            f"{item.label} is {mask.shape[1]} x {mask.shape[0]} pixels, its image {wanted[1]} x {wanted[0]}."
-        )
+    _check_size(item, mask.shape, wanted)
     return mask
+
+
+def _check_size(item: Item, mask: tuple[int, ...], image: tuple[int, int]) -> None:
+    if mask != image:
+        raise DataError(f"{item.label} is {mask[1]} x {mask[0]} pixels, its image {image[1]} x {image[0]}.")
 
 
 def join_pixels(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -274,26 +304,45 @@ def join_pixels(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
 def measure(labelled: Labelled, bands: tuple[int, ...] | None, scale: float | None, most: int = 256) -> Numbers:
     """Return numbers whose mean and deviation are those of images spread evenly over a split, of their middle if large.
 
+    Args:
+        labelled: the split.
+        bands: which are read; None is all.
+        scale: see `Numbers`; None is 255 for eight bits, 1 for floats, 10,000 for others.
+        most: images that are read.
+
     Raises:
-        DataError: images cannot be read, or differ in their bands.
+        DataError: images cannot be read, differ in their bands, or have no data.
     """
     at = np.linspace(0, len(labelled.items) - 1, min(most, len(labelled.items))).round().astype(int)
     means: list[np.ndarray] = []
     squares: list[np.ndarray] = []
+    eight_bits: bool | None = None
     for n in at:
         for files in labelled.items[n].images:
             stack = Stack(files, bands)
             (high, wide), side = stack.shape, _MEASURED_SIDE
             top, left = max(0, (high - side) // 2), max(0, (wide - side) // 2)
-            found = stack.read((left, top, min(side, wide), min(side, high)))
-            scale = scale or (255.0 if found.dtype == np.uint8 else 10_000.0)
-            flat = np.nan_to_num(found.reshape(len(found), -1).astype(np.float64) / scale)
+            box = (left, top, min(side, wide), min(side, high))
+            found = stack.read(box)
+            scale = scale or _usual_scale(found.dtype)
+            eight_bits = found.dtype == np.uint8 if eight_bits is None else eight_bits
+            flat = found.reshape(len(found), -1).astype(np.float64) / scale
+            flat[stack.gaps(box).reshape(flat.shape) | ~np.isfinite(flat)] = np.nan
             if means and len(means[0]) != len(flat):
                 raise DataError(
                     f"{files[0]} has {len(flat)} bands, others have {len(means[0])}; choose with data.bands."
                 )
-            means.append(flat.mean(1))
-            squares.append((flat**2).mean(1))
-    mean = np.mean(means, 0)
-    std = np.sqrt((np.mean(squares, 0) - mean**2).clip(min=1e-6))
-    return Numbers(float(scale or 255.0), tuple(mean.tolist()), tuple(std.tolist()), bands)
+            count = np.isfinite(flat).sum(1)
+            part = [np.nansum(values, 1) / np.where(count, count, np.nan) for values in (flat, flat**2)]
+            means.append(part[0])
+            squares.append(part[1])
+    if np.isnan(means).all(0).any():
+        raise DataError(f"{labelled.items[0].images[0][0]} and the others have no data in one of their bands.")
+    mean = np.nanmean(means, 0)
+    std = np.sqrt((np.nanmean(squares, 0) - mean**2).clip(min=1e-6))
+    return Numbers(float(scale or 255.0), tuple(mean.tolist()), tuple(std.tolist()), bands, eight_bits)
+
+
+def _usual_scale(dtype: np.dtype) -> float:
+    """Return what means 1: of eight bits all of them, of floats 1, of others a reflectance of 1."""
+    return 255.0 if dtype == np.uint8 else 1.0 if dtype.kind == "f" else 10_000.0

@@ -21,7 +21,7 @@ from lhrs.downstream.detect.dota import detect
 from lhrs.downstream.detect.task import Detect
 from lhrs.downstream.sliding import blended_rows, window_starts
 from lhrs.downstream.task import IGNORE, ScoringTask, Task, build_task
-from lhrs.errors import CheckpointError, DataError
+from lhrs.errors import CheckpointError, ConfigError, DataError
 from lhrs.files import new_folder
 from lhrs.imagery.stack import Box, Stack
 from lhrs.imagery.windows import SceneWindow, cut
@@ -60,14 +60,22 @@ class Predictor:
         card: what the model folder says.
         task: the network.
         device: where it runs; None is a GPU if there is one.
+
+    Raises:
+        ConfigError: there is no such device.
     """
 
     def __init__(self, card: Card, task: Task, device: str | None = None) -> None:
         self.card = card
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.task = task.eval().to(self.device)
+        try:
+            self.task = task.eval().to(self.device)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"there is no device {self.device!r} here: {' '.join(str(error).split())[:200]}"
+            ) from None
         bands = None if card.bands is None else tuple(card.bands)
-        self.numbers = Numbers(card.scale, tuple(card.mean), tuple(card.std), bands)
+        self.numbers = Numbers(card.scale, tuple(card.mean), tuple(card.std), bands, card.eight_bits)
 
     def __call__(self, *images: Image) -> Any:
         """Return a `SceneClass`; a list of `FoundObject`, best first; or uint8 `(H, W)`: the class of each pixel, 255
@@ -89,8 +97,8 @@ class Predictor:
     def classify(self, images: Sequence[Image]) -> Iterator[SceneClass]:
         """Yield the class of each scene, in order."""
         for at in range(0, len(images), _BATCH):
-            pixels = [self.numbers.read(Stack(_files(image), self.numbers.bands)) for image in images[at : at + _BATCH]]
-            seen = [self.numbers.normalise(centre(x, self.card.center, self.card.size)) for x in pixels]
+            whole = (self.numbers.read(self.numbers.stack(_files(image))) for image in images[at : at + _BATCH])
+            seen = [self.numbers.normalise(centre(x, self.card.center, self.card.size)) for x in whole]
             yield from self._classes(torch.stack(seen))
 
     def classify_windows(self, stack: Stack, side: int) -> Iterator[tuple[SceneWindow, SceneClass | None]]:
@@ -106,7 +114,7 @@ class Predictor:
             part = windows[at : at + _BATCH]
             known = [stack.known(one.window) for one in part]
             seen = [
-                centre(self._normalised(stack, one.window, there), self.card.center, self.card.size)
+                centre(self._normalised(stack, one.window), self.card.center, self.card.size)
                 for one, there in zip(part, known, strict=True)
                 if there.any()
             ]
@@ -147,7 +155,7 @@ class Predictor:
             raise DataError(
                 f"this model takes {'before and after' if dates == 2 else 'one image'}, not {len(images)} images."
             )
-        found = tuple(Stack(_files(image), self.numbers.bands) for image in images)
+        found = tuple(self.numbers.stack(_files(image)) for image in images)
         for other in found[1:]:
             if other.shape != found[0].shape:
                 sizes = " and ".join(f"{s.shape[1]} x {s.shape[0]}" for s in found)
@@ -196,15 +204,14 @@ class Predictor:
         def score(boxes: list[Box]) -> np.ndarray:
             windows = []
             for box in boxes:
-                dates = [self._normalised(stack, box, stack.known(box)) for stack in stacks]
+                dates = [self._normalised(stack, box) for stack in stacks]
                 windows.append(torch.stack(dates) if len(dates) == 2 else dates[0])
             return self.scores(torch.stack(windows)).numpy()
 
         yield from blended_rows(stacks[0].shape, self.card.size, self.card.overlap, score)
 
-    def _normalised(self, stack: Stack, box: Box, known: np.ndarray) -> Tensor:
-        """Return what the network sees of a window; where there is no data, the mean."""
-        return self.numbers.normalise(self.numbers.read(stack, box)) * torch.from_numpy(known)
+    def _normalised(self, stack: Stack, box: Box) -> Tensor:
+        return self.numbers.normalise(self.numbers.read(stack, box))
 
     @torch.inference_mode()
     def scores(self, pixels: Tensor) -> Tensor:
@@ -219,8 +226,12 @@ def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor
 
     folder = Path(folder)
     card = read_card(folder)
-    encoder = Encoder(card.encoder.name, card.encoder.in_chans, card.encoder.args)
-    task = build_task(card.task, encoder, len(card.classes), card.head, **card.head_args)
+    try:
+        encoder = Encoder(card.encoder.name, card.encoder.in_chans, card.encoder.args, is_folder=False)
+        task = build_task(card.task, encoder, len(card.classes), card.head, **card.head_args)
+    except (TypeError, ValueError, RuntimeError) as error:  # settings that no model of ours has
+        why = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder / CONFIG} does not describe a network that can be built: {why}") from error
     try:
         task.load_state_dict(load_file(folder / WEIGHTS), strict=False)
         missing = sorted(task.state_dict().keys() - load_file(folder / WEIGHTS).keys())

@@ -17,6 +17,7 @@ import numpy as np
 from lhrs import registry
 from lhrs.data.dataset import Outline, open_dataset
 from lhrs.errors import ConfigError, DataError
+from lhrs.imagery.quiet import ignored
 from lhrs.imagery.stack import Box, Stack
 
 READERS = "lhrs.downstream.datasets"
@@ -88,7 +89,10 @@ class MaskReader(ABC):
         Raises:
             DataError: the file cannot be read, or holds what is no class.
         """
-        found = self.to_classes(read_label(Path(item.label), box))
+        try:
+            found = self.to_classes(read_label(Path(item.label), box))
+        except DataError as error:
+            raise DataError(f"{item.label}: {error}" if str(item.label) not in str(error) else str(error)) from error
         wrong = found[(found >= len(self.classes)) & (found != IGNORE)]
         if wrong.size:
             raise DataError(f"{item.label} holds the number {wrong[0]}, but there are {len(self.classes)} classes.")
@@ -112,17 +116,27 @@ def read_label(file: Path, box: Box | None) -> np.ndarray:
     if file.suffix.lower() in {".tif", ".tiff"}:
         return Stack((file,)).read(box)
     try:
-        with Image.open(file) as opened:
+        with ignored(Image.DecompressionBombWarning), Image.open(file) as opened:
             part = None if box is None else (box[0], box[1], box[0] + box[2], box[1] + box[3])
             image = opened.crop(part)
             values = np.array(image.convert("L") if image.mode == "1" else image)
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+    except Image.DecompressionBombError:
+        raise DataError(
+            f"{file} is too large for a picture that must be decoded whole: convert it to GeoTIFF."
+        ) from None
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 
 
 def by_colour(values: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Return uint8 `(H, W)`: the position of each pixel's colour in `colours`, 255 for others."""
+    """Return uint8 `(H, W)`: the position of each pixel's colour in `colours`, 255 for others.
+
+    Raises:
+        DataError: there are no colours.
+    """
+    if len(values) < 3:
+        raise DataError(f"a mask of {len(values)} band{'s' * (len(values) > 1)}, colours of three are expected.")
     values = values[:3].astype(np.int32)
     packed = (values[0] << 16) + (values[1] << 8) + values[2]
     found = np.full(packed.shape, IGNORE, np.uint8)

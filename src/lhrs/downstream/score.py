@@ -17,14 +17,23 @@ CHOSEN_BY = {"classify": "accuracy", "segment": "miou", "change": "f1", "detect"
 
 
 def score(predictor: Predictor, labelled: Labelled) -> dict[str, Any]:
-    """Return the task's scores, shares of 1; with the confusion matrix (rows are true) that they come from, or with
-    the average precision of each class of objects.
+    """Return the task's scores, shares of 1, None where one is not defined; with the confusion matrix (rows are true)
+    that they come from, or with the average precision of each class of objects.
 
     Raises:
         DataError: an image or a mask cannot be read.
     """
     one_of = {"classify": _scenes, "detect": _objects}
-    return one_of.get(predictor.card.task, _pixels)(predictor, labelled)
+    return {
+        name: _plain(value) for name, value in one_of.get(predictor.card.task, _pixels)(predictor, labelled).items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: None for what is not defined, such as the IoU of a class that does not occur."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def _objects(predictor: Predictor, labelled: Labelled) -> dict[str, Any]:
@@ -43,7 +52,7 @@ def _objects(predictor: Predictor, labelled: Labelled) -> dict[str, Any]:
         "map50": at50.mean, "map75": at75.mean, "map50_voc07": voc07.mean,
         "map50_horizontal": mean_average_precision(around, straight, len(classes)).mean,
         "images": len(found), "objects": sum(len(one.labels) for one in truth), "classes": classes,
-        "ap50": [None if np.isnan(value) else value for value in at50.by_class.tolist()],
+        "ap50": at50.by_class.tolist(),
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from lhrs.downstream.predict import FoundObject, Predictor, SceneClass
 from lhrs.downstream.reader import IGNORE
 from lhrs.errors import DataError
 from lhrs.files import write_file, written_whole
-from lhrs.imagery.georeference import Georeference, feature, write_geojson
+from lhrs.imagery.georeference import Georeference, feature, outline_feature, write_geojson
 from lhrs.imagery.quiet import ignored
 from lhrs.imagery.stack import Box, Stack
 from lhrs.metrics.detection import Detected
@@ -80,14 +80,15 @@ def _colour(number: int) -> tuple[int, ...]:
     return tuple(round(value * 0.6**turn) for value in _COLOURS[which])
 
 
-def write_outlines(mask: Path, where: Georeference, names: Sequence[str], out: Path) -> int:
+def write_outlines(mask: Path, where: Georeference, names: Sequence[str], out: Path, first: int = 0) -> int:
     """Write connected pixels of one class as polygons in longitude and latitude; return how many there are.
 
     Args:
         mask: of `write_mask`; read strip by strip.
         where: of the mask.
-        names: of classes, by number; class 0 of two classes (no change) has no polygons.
+        names: of classes, by number.
         out: GeoJSON.
+        first: classes of lower numbers have no polygons, as 0, no change, should not.
     """
     import rasterio
     from rasterio.features import shapes
@@ -97,14 +98,13 @@ def write_outlines(mask: Path, where: Georeference, names: Sequence[str], out: P
         file.write('{"type": "FeatureCollection", "features": [')
         to_pixels = ~dataset.transform
         for outline, number in shapes(rasterio.band(dataset, 1), connectivity=4):
-            if int(number) == IGNORE or (len(names) == 2 and int(number) == 0):
+            if not first <= int(number) < IGNORE:
                 continue
             rings = [np.array([to_pixels @ point for point in ring]) for ring in outline["coordinates"]]
             area = sum(_area(ring) * (1 if n == 0 else -1) for n, ring in enumerate(rings))
-            one = {
-                "type": "Feature", "properties": {"class": names[int(number)], "pixels": round(area)},
-                "geometry": {"type": "Polygon", "coordinates": list(_on_earth(rings, where))},
-            }  # fmt: skip
+            one = outline_feature(
+                [where.to_lonlat(ring) for ring in rings], {"class": names[int(number)], "pixels": round(area)}
+            )
             file.write((",\n" if count else "\n") + json.dumps(one, allow_nan=False))
             count += 1
         file.write("\n]}\n")
@@ -114,15 +114,6 @@ def write_outlines(mask: Path, where: Georeference, names: Sequence[str], out: P
 def _area(ring: np.ndarray) -> float:
     x, y = ring.T
     return abs(float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))) / 2
-
-
-def _on_earth(rings: list[np.ndarray], where: Georeference) -> Iterator[list[list[float]]]:
-    """Yield rings in longitude and latitude, the outer one counter-clockwise, holes clockwise (RFC 7946, 3.1.6)."""
-    for n, ring in enumerate(rings):
-        lonlat = where.to_lonlat(ring)
-        x, y = lonlat.T
-        is_left = float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) > 0
-        yield (lonlat if is_left == (n == 0) else lonlat[::-1]).tolist()
 
 
 def write_classes_csv(rows: Iterable[Classified], classes: Sequence[str], out: Path) -> None:
@@ -164,14 +155,24 @@ def write_objects_geojson(rows: Iterable[tuple[Path, Sequence[FoundObject]]], ou
     """
     features = []
     for path, found in rows:
-        where = Stack((path,)).georeference
-        if where is None:
-            raise DataError(f"{path} is not georeferenced: name --out .jsonl for pixels, or a folder for DOTA's files.")
+        where = require_georeference(path)
         for one in found:
             properties = {"image": str(path), "class": one.label, "score": round(one.score, 6)}
             features.append(feature(where.to_lonlat(one.corners), properties))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_geojson(out, features)
+
+
+def require_georeference(path: Path) -> Georeference:
+    """Return where an image lies.
+
+    Raises:
+        DataError: it does not say.
+    """
+    where = Stack((path,)).georeference
+    if where is None:
+        raise DataError(f"{path} is not georeferenced: name --out .jsonl for pixels, or a folder for DOTA's files.")
+    return where
 
 
 def write_objects_jsonl(rows: Iterable[tuple[Path, Sequence[FoundObject]]], out: Path) -> None:
@@ -194,10 +195,21 @@ def write_objects_dota(rows: Iterable[tuple[Path, Sequence[FoundObject]]], class
     """
     made: dict[str, Detected] = {}
     for path, found in rows:
-        if path.stem in made or len(path.stem.split()) != 1:
-            why = "two images have this name" if path.stem in made else "a name must have no spaces"
-            raise DataError(f"{path} cannot be told apart in DOTA's files: {why}.")
+        require_dota_names([*(Path(name) for name in made), path])
         corners = np.array([one.corners for one in found]).reshape(-1, 4, 2)
         labels = np.array([classes.index(one.label) for one in found], np.int64)
         made[path.stem] = Detected(corners, np.array([one.score for one in found]), labels)
     write_results(out, made, classes)
+
+
+def require_dota_names(files: Sequence[Path]) -> None:
+    """Check that DOTA's files can hold what is found on images.
+
+    Raises:
+        DataError: two have one name, or a name has spaces.
+    """
+    stems = [path.stem for path in files]
+    for path in files:
+        if stems.count(path.stem) > 1 or len(path.stem.split()) != 1:
+            why = "two images have this name" if stems.count(path.stem) > 1 else "a name must have no spaces"
+            raise DataError(f"{path} cannot be told apart in DOTA's files: {why}.")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,6 +168,45 @@ def _geometry(ring: np.ndarray) -> dict[str, Any] | None:
     east = _west_of(unwrapped * mirror, -180) * mirror - turn
     parts = [[_counter_clockwise(part)] for part in (west, east) if len(part) >= 3]
     return {"type": "MultiPolygon", "coordinates": parts}
+
+
+def outline_feature(rings: Sequence[np.ndarray], properties: dict[str, Any]) -> dict[str, Any]:
+    """Return a GeoJSON Feature of any outline; see `feature` for the antimeridian and corners off the Earth.
+
+    Args:
+        rings: `(N, 2)` longitude and latitude in degrees, closed, either direction; the first is the outer one, the
+            others are holes.
+        properties: What JSON can hold.
+    """
+    geometry: dict[str, Any] | None = None
+    if all(np.isfinite(ring).all() for ring in rings):
+        if np.ptp(rings[0][:, 0]) <= 180:
+            geometry = {"type": "Polygon", "coordinates": [_directed(ring, n == 0) for n, ring in enumerate(rings)]}
+        else:
+            geometry = _cut_at_antimeridian(rings)
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def _directed(ring: np.ndarray, is_outer: bool) -> list[list[float]]:
+    """Return the outer ring counter-clockwise, a hole clockwise (RFC 7946, 3.1.6)."""
+    x, y = (ring - ring[0]).T
+    is_left = float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) > 0
+    return (ring if is_left == is_outer else ring[::-1]).tolist()
+
+
+def _cut_at_antimeridian(rings: Sequence[np.ndarray]) -> dict[str, Any]:
+    from shapely import box
+    from shapely.affinity import translate
+    from shapely.geometry import MultiPolygon, Polygon, mapping
+    from shapely.geometry.polygon import orient
+
+    turn = np.array([360.0, 0.0])
+    unwrapped = [np.where(ring[:, :1] < 0, ring + turn, ring) for ring in rings]
+    whole = Polygon(unwrapped[0], unwrapped[1:]).buffer(0)
+    halves = whole & box(0, -90, 180, 90), translate(whole & box(180, -90, 360, 90), -360)
+    parts = [part for half in halves for part in getattr(half, "geoms", [half]) if isinstance(part, Polygon)]
+    # through JSON: shapely's tuples become lists
+    return json.loads(json.dumps(mapping(MultiPolygon([orient(part) for part in parts if not part.is_empty]))))
 
 
 def write_geojson(path: Path, features: Iterable[dict[str, Any]]) -> None:

@@ -1,14 +1,21 @@
 """Bands as a network reads them: the file's own numbers, window by window, from one file or from one file a band."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lhrs.errors import DataError
 from lhrs.imagery.georeference import Georeference
 from lhrs.imagery.quiet import ignored
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+    from rasterio.windows import Window
 
 Box = tuple[int, int, int, int]
 """Left, top, width, height in pixels."""
@@ -44,7 +51,7 @@ class Stack:
         """
         left, top, width, height = box or (0, 0, *self.shape[::-1])
         parts = [
-            _read(file, (left, top, width, height), self.shape, None)
+            _read(file, (left, top, width, height), self.shape)
             if whole is None
             else whole[:, top : top + height, left : left + width]
             for file, whole in zip(self.files, self._decoded, strict=True)
@@ -63,13 +70,51 @@ class Stack:
         return [x if x is not None and x.shape[1:] == self.shape else None for x in found]
 
     def known(self, box: Box | None = None) -> np.ndarray:
-        """Return bool `(rows, columns)`, False where any band says that it has no data."""
+        """Return bool `(rows, columns)`, False where no band has data.
+
+        An alpha band tells where there is data, unless it is one of those read: GDAL takes the fourth band of many
+        files, such as infrared, for alpha.
+        """
+        return np.asarray(self._valid(box)[0].any(0))
+
+    def gaps(self, box: Box | None = None) -> np.ndarray:
+        """Return bool `(bands, rows, columns)`, True where a number means nothing.
+
+        That is every pixel that is not known, and of the others what a band alone leaves out; where only some bands
+        have a declared nodata of 0, they are dark.
+        """
+        valid, is_zero = self._valid(box)
+        return np.asarray(~valid & ~(valid.any(0) & is_zero[:, None, None]))
+
+    def _valid(self, box: Box | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return where each band has data, and of which bands nodata is declared as 0."""
         box = box or (0, 0, *self.shape[::-1])
-        known = np.ones((box[3], box[2]), bool)
-        for file in self.files:
-            if file.suffix.lower() not in _PICTURES:
-                known &= _read(file, box, self.shape, known.shape).astype(bool).all(0)
-        return known
+        parts, zeros, first = [], [], 0
+        for file, whole in zip(self.files, self._decoded, strict=True):
+            if whole is None:
+                valid, zero = _read_valid(file, box, self.shape, partial(self._reads, first))
+            else:
+                valid, zero = np.ones((len(whole), box[3], box[2]), bool), [False] * len(whole)
+            parts.append(valid)
+            zeros += zero
+            first += len(valid)
+        which = slice(None) if self.bands is None else [band - 1 for band in self.bands]
+        return np.concatenate(parts)[which], np.array(zeros)[which]
+
+    def _reads(self, first: int, band: int) -> bool:
+        return self.bands is None or first + band in self.bands
+
+    @cached_property
+    def alpha(self) -> int | None:
+        """The number, 1-based, of a last band that is alpha by its colour; None if it is none."""
+        from rasterio.enums import ColorInterp
+
+        from lhrs.imagery.raster import opened
+
+        if len(self.files) != 1 or self._decoded[0] is not None:
+            return None
+        with opened(self.files[0]) as dataset:
+            return dataset.count if dataset.colorinterp[-1] == ColorInterp.alpha else None
 
     @cached_property
     def georeference(self) -> Georeference | None:
@@ -105,32 +150,63 @@ def image_shape(file: Path) -> tuple[int, int]:
             raise DataError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def _read(file: Path, box: Box, grid: tuple[int, int], mask: tuple[int, ...] | None) -> np.ndarray:
-    """Read a window given in pixels of a `grid`; where `mask` is a shape, what is known instead of the numbers."""
+def _read(file: Path, box: Box, grid: tuple[int, int]) -> np.ndarray:
+    """Read a window given in pixels of a `grid`."""
     from rasterio.enums import Resampling
+
+    with _window(file, box, grid) as (dataset, window):
+        same = (dataset.height, dataset.width) == grid
+        return dataset.read(
+            window=window, out_shape=(dataset.count, box[3], box[2]),
+            resampling=Resampling.nearest if same else Resampling.bilinear,
+        )  # fmt: skip
+
+
+def _read_valid(
+    file: Path, box: Box, grid: tuple[int, int], reads: Callable[[int], bool]
+) -> tuple[np.ndarray, list[bool]]:
+    """Return where each band has data in a window given in pixels of a `grid`, and whether its nodata is 0.
+
+    Args:
+        file: to look into.
+        box: the window.
+        grid: rows and columns.
+        reads: tells whether a band of the file, 1-based, is looked at as a band.
+    """
+    from rasterio.enums import ColorInterp, MaskFlags
+
+    from lhrs.imagery.raster import read_mask
+    from lhrs.imagery.rendering import data_mask
+
+    with _window(file, box, grid) as (dataset, window):
+        shape, bands = (dataset.count, box[3], box[2]), list(range(1, dataset.count + 1))
+        alpha_is_band = any(
+            kind == ColorInterp.alpha and reads(n) for n, kind in enumerate(dataset.colorinterp, start=1)
+        )
+        if alpha_is_band and MaskFlags.nodata not in dataset.mask_flag_enums[0]:
+            valid = np.ones(shape, bool)
+        elif alpha_is_band:
+            valid = dataset.read_masks(bands, out_shape=shape, window=window) > 0
+        else:
+            valid = read_mask(dataset, bands, shape, window)
+        if dataset.dtypes[0].startswith("float"):
+            valid = valid & data_mask(dataset.read(window=window, out_shape=shape))
+        return valid, [value == 0 for value in dataset.nodatavals]
+
+
+@contextmanager
+def _window(file: Path, box: Box, grid: tuple[int, int]) -> "Iterator[tuple[DatasetReader, Window]]":
+    """Open a file, and give the window that is `box` in pixels of a `grid` over the same ground."""
     from rasterio.errors import RasterioError
     from rasterio.windows import Window
 
-    from lhrs.imagery.raster import opened, read_mask, reason
-    from lhrs.imagery.rendering import data_mask
+    from lhrs.imagery.raster import opened, reason
 
     with opened(file) as dataset:
-        own = (dataset.height, dataset.width)
         left, top, width, height = box
-        down, across = own[0] / grid[0], own[1] / grid[1]
-        window = Window(left * across, top * down, width * across, height * down)
-        shape = (dataset.count, height, width)
+        down, across = dataset.height / grid[0], dataset.width / grid[1]
         try:
-            if mask is not None:
-                bands = list(range(1, dataset.count + 1))
-                there = read_mask(dataset, bands, shape, window)
-                if dataset.dtypes[0].startswith("float"):
-                    there = there & data_mask(dataset.read(window=window, out_shape=shape))
-                return there
-            same = (down, across) == (1, 1)
-            return dataset.read(
-                window=window, out_shape=shape, resampling=Resampling.nearest if same else Resampling.bilinear
-            )
+            yield dataset, Window(left * across, top * down, width * across, height * down)
         except RasterioError as error:
             raise DataError(f"{file}: the file is damaged, its pixels cannot be read ({reason(error)}).") from error
 

@@ -77,6 +77,18 @@ class KeyedTrainer(Trainer):
         per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return OrderedKeyedSampler(np.ones(size) if weights is None else weights, self.args.seed, lengths, per_step)
 
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Learn from one batch.
+
+        Raises:
+            ConfigError: the loss is no number any more; transformers would go on, and log another one.
+        """
+        loss = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            at = self.state.global_step + 1
+            raise ConfigError(f"the loss is no number any more at step {at}: lower the rate, or clip gradients.")
+        return loss
+
     def log_beside(self, logs: dict[str, float]) -> None:
         """Log numbers from a callback; transformers would take them for the step's own log and leave that out."""
         due = self.control.should_log

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import math
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,7 @@ MODEL = "model"
 """Folder of the result inside the run."""
 SCORES = "scores.json"
 _BATCH = 64
+_OF_TILE = re.compile(r"__\d+_\d+$")
 _BEST = "best.json"
 _BETAS = {"adan": (0.98, 0.92, 0.99), "adamw": (0.9, 0.999)}
 
@@ -102,17 +103,24 @@ class KeepBest(TrainerCallback):
         task.eval()
         found = score(self.predictor, self.labelled)
         task.train()
-        numbers = {k: v for k, v in found.items() if isinstance(v, float) and not math.isnan(v)}
+        numbers = {k: v for k, v in found.items() if isinstance(v, float)}
         self.trainer.log_beside({f"val_{name}": value for name, value in numbers.items()})
         value = numbers.get(CHOSEN_BY[self.predictor.card.task], -1.0)
         before = read_best(self.out)
-        if before is None or (value, -state.global_step) > (before["value"], -before["step"]):
+        if before is None or self._is_better(value, state.global_step, before):
             file = f"best-{state.global_step}.safetensors"
             save_tensors(dict(task.state_dict()), self.out / file)
             best = {"step": state.global_step, "value": value, "file": file, "scores": numbers}
             write_file(self.out / _BEST, json.dumps(best) + "\n")
             if before is not None and before["file"] != file:
                 (self.out / before["file"]).unlink(missing_ok=True)
+
+    @staticmethod
+    def _is_better(value: float, step: int, before: dict[str, Any]) -> bool:
+        """Of equals the earlier, which is simpler; but the later where nothing was right, or nothing could be."""
+        if value != before["value"]:
+            return value > before["value"]
+        return step < before["step"] if value > 0 else step > before["step"]
 
 
 def read_best(out: Path) -> dict[str, Any] | None:
@@ -139,6 +147,7 @@ def finetune(run: FinetuneRun) -> None:
     measured = input_data.measure(train, bands, run.data.scale)
     encoder = Encoder(source.name, len(measured.mean), source.args, source.pretrained)
     numbers = choose_numbers(run, encoder, measured)
+    check_colour(run, measured)
     if run.tune in ("frozen", "linear"):
         encoder.freeze()
     if isinstance(run, DetectRun):
@@ -147,7 +156,8 @@ def finetune(run: FinetuneRun) -> None:
     task = build_task(kind, encoder, len(train.classes), head, **layers, **learning)
     card = Card(
         task=cast(Any, kind), encoder=EncoderCard.model_validate(encoder.settings), head=head, head_args=layers,
-        classes=train.classes, bands=run.data.bands, scale=numbers.scale, mean=list(numbers.mean),
+        classes=train.classes, bands=run.data.bands, scale=numbers.scale,
+        eight_bits=numbers.eight_bits, mean=list(numbers.mean),
         std=list(numbers.std), size=run.size, center=getattr(run, "center", 1.0), overlap=getattr(run, "overlap", 0.5),
         tile=getattr(run, "tile", 1024), gap=getattr(run, "gap", 200),
     )  # fmt: skip
@@ -206,6 +216,8 @@ def open_parts(run: FinetuneRun, kind: str) -> tuple[Labelled, Labelled, Labelle
         if odd := sorted(set(train.classes) - set(run.classes)):
             raise DataError(f"data.train has objects of class {odd[0]!r}, which is not among `classes`.")
         train = replace(train, classes=run.classes)
+    if kind != "detect" and len(train.classes) < 2:
+        raise DataError(f"{data.train.path} has only one class, {train.classes[0]!r}: there is nothing to tell apart.")
     weights = getattr(run, "class_weights", None)
     if weights is not None and len(weights) != len(train.classes):
         raise ConfigError(f"class_weights has {len(weights)} numbers, there are {len(train.classes)} classes.")
@@ -226,14 +238,20 @@ def open_parts(run: FinetuneRun, kind: str) -> tuple[Labelled, Labelled, Labelle
 def hold_out(labelled: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
     """Return a split without and with a share of the items, by a hash of seed and id: the same on every machine.
 
+    Tiles of one scene (`NAME__LEFT_TOP`), which overlap, stay together.
+
     Raises:
         DataError: there is nothing left to learn from.
     """
-    by_hash = sorted(labelled.items, key=lambda item: hashlib.sha256(f"{seed}/{item.id}".encode()).digest())
-    count = max(1, round(share * len(by_hash)))
-    if count >= len(by_hash):
-        raise DataError(f"{len(by_hash)} images do not divide into training and validation; name data.val.")
-    held = {id(item) for item in by_hash[:count]}
+    scenes: dict[str, list[Any]] = {}
+    for item in labelled.items:
+        scenes.setdefault(_OF_TILE.sub("", item.id), []).append(item)
+    wanted, held = max(1, round(share * len(labelled.items))), set[int]()
+    for scene in sorted(scenes, key=lambda scene: hashlib.sha256(f"{seed}/{scene}".encode()).digest()):
+        if len(held) < wanted:
+            held |= {id(item) for item in scenes[scene]}
+    if len(held) == len(labelled.items):
+        raise DataError(f"{len(held)} images do not divide into training and validation; name data.val.")
     return (
         replace(labelled, items=[item for item in labelled.items if id(item) not in held]),
         replace(labelled, items=[item for item in labelled.items if id(item) in held]),
@@ -254,6 +272,22 @@ def choose_numbers(run: FinetuneRun, encoder: Encoder, measured: Numbers) -> Num
     if not len(mean) == len(std) == len(measured.mean):
         raise ConfigError(f"data.mean has {len(mean)} numbers, the images have {len(measured.mean)} bands.")
     return replace(measured, mean=tuple(mean), std=tuple(std))
+
+
+def check_colour(run: FinetuneRun, measured: Numbers) -> None:
+    """Refuse to change colours of what is none.
+
+    Raises:
+        ConfigError: numbers do not lie between 0 and 1, where such changes would cut them off.
+    """
+    changes = getattr(run, "augment", None)
+    if getattr(changes, "colour", 0) or getattr(changes, "randaugment", None):
+        odd = next((x for x in measured.mean if not 0 <= x <= 1), None)
+        if odd is not None:
+            raise ConfigError(
+                f"a band's mean is {odd:.3g}, colours change between 0 and 1: set data.scale to the number that means "
+                "1, or augment.colour to 0 and no randaugment."
+            )
 
 
 def begin_with_probe(predictor: Predictor, scenes: Scenes, seed: int) -> None:

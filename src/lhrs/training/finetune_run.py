@@ -44,7 +44,7 @@ class LabelledConfig(Config):
     bands: list[PositiveInt] | None = None
     """Which ones, 1-based; None is all."""
     scale: PositiveFloat | None = None
-    """The file's number that means 1; None is 255 for 8-bit files, 10,000 (reflectance) for others."""
+    """The file's number that means 1; None is 255 for 8-bit files, 1 for floats, 10,000 (reflectance) for others."""
     mean: list[float] | None = None
     """Of each band, of numbers in [0, 1]; None is that of the backbone's images if it has seen any of so many bands,
     else measured on 256 images of `train`."""

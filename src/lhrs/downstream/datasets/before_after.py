@@ -36,7 +36,7 @@ class BeforeAfter(MaskReader):
                     raise DataError(f"{image} has no image of its name in {after.parent} or no mask in {label}.")
                 found.append(Item((place / image.stem).as_posix(), ((image,), (after,)), mask))
         # CDD's masks are JPEG, whose zeros are not all zero; exact ones may be of 0 and 1.
-        self._threshold = 127 if any(Path(item.label).suffix.lower() != ".png" for item in found) else 0
+        self._threshold = 127 if any(Path(item.label).suffix.lower() in (".jpg", ".jpeg") for item in found) else 0
         return found
 
     def to_classes(self, values: np.ndarray) -> np.ndarray:

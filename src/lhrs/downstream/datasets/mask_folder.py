@@ -54,8 +54,8 @@ class MaskFolder(MaskReader):
     def to_classes(self, values: np.ndarray) -> np.ndarray:
         numbers = np.unique(values[0])
         if len(values) != 1 or not self._known.issuperset(numbers.tolist()):
-            raise DataError(f"a mask of {self.root} is not one number of {_CLASSES} per pixel.")
-        return self._number[values[0]]
+            raise DataError(f"not one number of {_CLASSES} per pixel.")
+        return self._number[values[0].astype(np.uint8)]
 
     @classmethod
     def fits(cls, root: Path) -> bool:

@@ -1,5 +1,6 @@
 """Images with boxes as detectors learn from them, and what they find as it is scored."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,7 +66,7 @@ class DetectionData(TorchDataset):
         Raises:
             DataError: the image cannot be read.
         """
-        stack = Stack(self.items[key[1]].images[0], self.numbers.bands)
+        stack = self.numbers.stack(self.items[key[1]].images[0])
         pixels, scale = read_window(self.numbers, stack, None, self.size)
         boxes = self._boxes[key[1]] * torch.tensor([scale] * 4 + [1.0] * self.oriented).double()
         if self.augment:
@@ -86,10 +87,16 @@ def read_window(numbers: Numbers, stack: Stack, box: Box | None, size: int) -> t
         box: None is all.
         size: a window whose longer side has more pixels is made smaller.
     """
-    pixels = numbers.normalise(numbers.read(stack, box)) * torch.from_numpy(stack.known(box))
+    pixels = numbers.normalise(numbers.read(stack, box))
+    longer = max(pixels.shape[-2:])
+    if longer <= size:
+        return pixels, 1.0
+    # Filled up to a square, both sides are made smaller by the same number, to which boxes belong; rounding each side
+    # by itself would move objects at the far edge by up to a pixel.
     high, wide = pixels.shape[-2:]
-    scale = min(1.0, size / max(high, wide))
-    return resize(pixels, max(1, round(high * scale)), max(1, round(wide * scale))), scale
+    scale = size / longer
+    square = resize(F.pad(pixels, (0, longer - wide, 0, longer - high)), size, size)
+    return square[:, : math.ceil(high * scale - 1e-6), : math.ceil(wide * scale - 1e-6)], scale
 
 
 def objects_on(item: Item, classes: Sequence[str], oriented: bool) -> Objects:

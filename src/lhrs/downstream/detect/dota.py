@@ -16,8 +16,8 @@ from lhrs.data.dataset import Dataset, Outline
 from lhrs.downstream.detect.rotated import from_horizontal, rotated_iou, rotated_nms, smallest_rectangle
 from lhrs.errors import ConfigError, DataError
 from lhrs.files import claim_folder, new_folder, write_file
-from lhrs.imagery.scene import Scene, open_scene
-from lhrs.imagery.stack import Box
+from lhrs.imagery.quiet import ignored
+from lhrs.imagery.stack import Box, Stack
 from lhrs.metrics.detection import Detected
 from lhrs.metrics.overlap import oriented_corners
 
@@ -46,14 +46,16 @@ def tile_corners(width: int, height: int, tile: int = TILE, gap: int = GAP) -> l
     return [(left, top) for top in starts(height) for left in starts(width)]
 
 
-def tiles(scene: Scene, tile: int = TILE, gap: int = GAP) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Yield (left, top, pixels) with uint8 `(tile, tile, 3)` of a scene, black beyond it; only a tile is in memory.
+def tiles(stack: Stack, tile: int = TILE, gap: int = GAP) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield (left, top, pixels) with `(bands, tile, tile)` of a scene as its file has them, 0 beyond it.
 
     Raises:
         DataError: the file cannot be read.
     """
-    for left, top in tile_corners(scene.width, scene.height, tile, gap):
-        yield left, top, scene.read((left, top, tile, tile))[0]
+    high, wide = stack.shape
+    for left, top in tile_corners(wide, high, tile, gap):
+        found = stack.read((left, top, min(tile, wide), min(tile, high)))
+        yield left, top, np.pad(found, ((0, 0), (0, tile - found.shape[1]), (0, tile - found.shape[2])))
 
 
 def merge(parts: Sequence[tuple[int, int, dict[str, Tensor]]], columns: int) -> dict[str, Tensor]:
@@ -114,7 +116,9 @@ def cut(
 ) -> int:
     """Write the tiles of images that show objects as a folder in DOTA's layout, and return how many there are.
 
-    An object belongs to a tile that holds 0.7 of it, as in DOTA's usual splits. Spaces in names become hyphens.
+    An object belongs to a tile that holds 0.7 of it, as in DOTA's usual splits. Spaces in names become hyphens. Tiles
+    have the scene's own bands and numbers, as a detector reads them later: PNG of three bands of eight bits, else
+    GeoTIFF.
 
     Args:
         reader: images with outlines, of any size.
@@ -127,8 +131,6 @@ def cut(
         ConfigError: the folder holds something, or tiles would not get on.
         DataError: an image or its outlines cannot be read.
     """
-    from PIL import Image
-
     if gap >= tile:
         raise ConfigError(f"tiles of {tile} pixels cannot overlap by {gap}.")
     claim_folder(out)
@@ -138,12 +140,12 @@ def cut(
         (part / "labelTxt").mkdir()
         for index in range(len(reader)):
             file, objects = Path(reader[index].images[0]), reader.outlines(index)
-            for left, top, pixels in tiles(open_scene([file], located=False), tile, gap):
+            for left, top, pixels in tiles(Stack((file,)), tile, gap):
                 kept = _on_tile(objects, left, top, tile)
                 if not kept:
                     continue
                 name = f"{index:06d}_{file.stem}__{left}_{top}"
-                Image.fromarray(pixels).save(part / "images" / f"{name}.png")
+                _write_tile(part / "images" / name, pixels)
                 lines = [_line(o.points - [left, top], o.label, o.difficult) for o in kept]
                 write_file(part / "labelTxt" / f"{name}.txt", "".join(lines))
                 count += 1
@@ -151,6 +153,20 @@ def cut(
         if not count:
             raise DataError(f"{reader.root} has no image with objects.")
     return count
+
+
+def _write_tile(stem: Path, pixels: np.ndarray) -> None:
+    import rasterio
+    from PIL import Image
+    from rasterio.errors import NotGeoreferencedWarning
+
+    if pixels.dtype == np.uint8 and len(pixels) == 3:
+        Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(f"{stem}.png")
+        return
+    count, high, wide = pixels.shape
+    form = {"driver": "GTiff", "count": count, "height": high, "width": wide, "dtype": pixels.dtype}
+    with ignored(NotGeoreferencedWarning), rasterio.open(f"{stem}.tif", "w", compress="deflate", **form) as dataset:
+        dataset.write(pixels)
 
 
 def _on_tile(objects: Sequence[Outline], left: int, top: int, tile: int) -> list[Outline]:
