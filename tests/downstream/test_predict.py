@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import torch
 from PIL import Image, ImageDraw
 from rasterio.warp import transform
@@ -23,7 +24,9 @@ from lhrs.downstream.detect.rotated import smallest_rectangle
 from lhrs.downstream.predict import save
 from lhrs.downstream.sliding import blended_rows, fade, window_starts
 from lhrs.downstream.task import build_task
+from lhrs.downstream.write import write_outlines
 from lhrs.errors import LHRSError
+from lhrs.imagery.georeference import outline_feature
 from lhrs.imagery.stack import Stack
 from lhrs.metrics.overlap import oriented_corners, polygon_iou_pairs
 
@@ -312,6 +315,7 @@ def test_mistakes_are_one_line_and_leave_nothing(scene, segmenter, tmp_path, mon
         ((segmenter, rgb), "has 3 bands, 4 are needed"),
         ((segmenter, tmp_path / "no.tif"), "does not exist"),
         ((segmenter, broken), "broken.tif"),
+        ((segmenter, scene, "--device", "abacus"), "there is no device 'abacus'"),
         ((segmenter, scene, rgb), "is one file, but there are 2 images"),
         ((change, rgb), "BEFORE and AFTER"),
         ((change, rgb, rgb, "--min-score", 0.5), "--min-score is for objects"),
@@ -327,6 +331,74 @@ def test_mistakes_are_one_line_and_leave_nothing(scene, segmenter, tmp_path, mon
         assert not out.parent.exists() or not list(out.parent.iterdir())
 
 
+def test_images_are_never_written_over(scene, segmenter, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    copies = [folder / name for name in ("a.tif", "b.tif")]
+    for copy in copies:
+        copy.write_bytes(scene.read_bytes())
+    for images, out in ((folder, folder), (copies[0], copies[0]), (copies[0], folder / ".." / "images" / "a.tif")):
+        code, _, err = run(monkeypatch, capsys, segmenter, images, "--out", out)
+        assert code == 2 and "is one of the images" in err
+    assert all(copy.read_bytes() == scene.read_bytes() for copy in copies)
+    assert sorted(folder.iterdir()) == copies
+
+
+def test_what_cannot_be_written_is_told_before_looking(tmp_path, monkeypatch, capsys):
+    detector, seen = make_detector(tmp_path / "m"), []
+    monkeypatch.setattr("lhrs.downstream.predict.Predictor.objects", lambda *_: seen.append(1))
+    placed = write_raster(tmp_path / "a.tif", np.zeros((3, 20, 20), np.uint8))
+    Image.new("RGB", (20, 20)).save(tmp_path / "b b.png")
+    for out, why in (("x.geojson", "is not georeferenced"), ("folder", "must have no spaces")):
+        code, _, err = run(monkeypatch, capsys, detector, placed, tmp_path / "b b.png", "--out", tmp_path / out)
+        assert code == 2 and why in err and not seen
+
+
+def test_two_classes_are_both_outlined_and_no_change_is_not(tmp_path, monkeypatch, capsys):
+    image = write_raster(tmp_path / "a.tif", np.random.default_rng(0).integers(0, 255, (3, 40, 40)).astype(np.uint8))
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:20, 10:20] = 1
+    monkeypatch.setattr("lhrs.downstream.predict.Predictor.masks", lambda *_: iter([(0, mask)]))
+    for kind, images, expected in (
+        ("segment", [image], {"water": 1500, "roof": 100}), ("change", [image, image], {"roof": 100}),
+    ):  # fmt: skip
+        model = make_model(tmp_path / kind, kind, ("water", "roof"), 3)
+        assert run(monkeypatch, capsys, model, *images, "--out", tmp_path / f"{kind}.tif")[0] == 0
+        features = json.loads((tmp_path / f"{kind}.geojson").read_text())["features"]
+        assert {f["properties"]["class"]: f["properties"]["pixels"] for f in features} == expected
+
+
+def test_outlines_across_the_antimeridian_and_off_the_earth(tmp_path):
+    mask = np.full((40, 60), 1, np.uint8)
+    mask[10:20, 20:50] = 0  # a hole that crosses, too
+    pixels = {"crs": "EPSG:32660", "transform": rasterio.transform.from_origin(798_000, 1_000_000, 1000, 1000)}
+    for name, place in (("crosses", pixels), ("inside", {**pixels, "crs": "EPSG:32633"})):
+        with rasterio.open(tmp_path / f"{name}.tif", "w", driver="GTiff", count=1, height=40, width=60, dtype="uint8",
+                           **place) as out:  # fmt: skip
+            out.write(mask, 1)
+        where = Stack((tmp_path / f"{name}.tif",)).georeference
+        assert write_outlines(tmp_path / f"{name}.tif", where, ["a", "b"], tmp_path / "o.geojson", 1) == 1
+        (feature,) = json.loads((tmp_path / "o.geojson").read_text())["features"]
+        found = shapely.from_geojson(json.dumps(feature["geometry"]))
+        assert found.is_valid and (found.geom_type == "MultiPolygon") == (name == "crosses")
+        for part in getattr(found, "geoms", [found]):
+            west, _, east, _ = part.bounds
+            assert east - west < 1 and west >= -180 and east <= 180
+        if name == "crosses":
+            both = found.area
+            assert {np.sign(part.centroid.x) for part in found.geoms} == {1, -1}
+        else:  # the same shape elsewhere on the globe
+            assert both == pytest.approx(found.area, rel=1e-3)
+    off = outline_feature([np.array([[0, 0], [np.nan, 1], [1, 1], [0, 0]])], {})
+    assert off["geometry"] is None
+
+
+def test_a_finished_model_needs_no_folder_of_its_backbones_name(segmenter, tmp_path, monkeypatch):
+    (tmp_path / "test_resnet").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_predictor(segmenter).card.encoder.name == "test_resnet"
+
+
 def test_a_broken_model_folder_is_told(segmenter, tmp_path):
     copy = tmp_path / "m"
     copy.mkdir()
@@ -335,6 +407,9 @@ def test_a_broken_model_folder_is_told(segmenter, tmp_path):
         ({"task": "paint"}, "task"),
         ({"mean": [0.4]}, "not of 4 bands"),
         ({"classes": ["water"]}, "only one class"),
+        ({"bands": [1, 2]}, "2 bands are read"),
+        ({"tile": 100, "gap": 100}, "cannot have 100 in common"),
+        ({"head_args": {"colour": 1}}, "does not describe a network"),
         ({}, "cannot be used"),
     ):
         (copy / "config.json").write_text(json.dumps({**config, **change}))

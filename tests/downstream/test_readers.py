@@ -6,7 +6,7 @@ import rasterio
 from PIL import Image
 
 from lhrs.downstream.datasets.oscd import BANDS
-from lhrs.downstream.reader import IGNORE, open_labelled
+from lhrs.downstream.reader import IGNORE, by_colour, open_labelled
 from lhrs.errors import LHRSError
 from lhrs.imagery.stack import Stack
 
@@ -137,6 +137,25 @@ def test_the_real_oscd_and_dubai(shared_data):
     tiles = open_labelled("segment", shared_data / "dubai_seg", only=["tile7/*"])
     assert len(tiles.items) == 9 and tiles.classes[-1] == "water" and len(tiles.classes) == 5
     assert set(np.unique(tiles.reader.label(tiles.items[0]))) <= {0, 1, 2, 3, 4, IGNORE}
+
+
+def test_masks_of_other_kinds(tmp_path):
+    for name in ("A", "B", "label"):
+        picture(tmp_path / f"lc/train/{name}/1.tif", np.full((4, 4), int(name == "label"), np.uint8))
+    found = open_labelled("change", tmp_path / "lc")
+    assert (found.reader.label(found.items[0]) == 1).all()  # 0 and 1 in a file that loses nothing
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/classes.json").write_text('["road", "tree"]')
+    picture(tmp_path / "m/a.png", np.zeros((4, 4, 3), np.uint8))
+    mask = np.array([[0, 1, 1, 255]], np.float32)
+    with rasterio.open(
+        tmp_path / "m/a_mask.tif", "w", driver="GTiff", count=1, height=1, width=4, dtype="float32"
+    ) as f:
+        f.write(mask, 1)
+    found = open_labelled("segment", tmp_path / "m")
+    assert found.reader.label(found.items[0]).tolist() == [[0, 1, 1, 255]]
+    with pytest.raises(LHRSError, match="1 band, colours of three"):
+        by_colour(np.zeros((1, 4, 4), np.uint8), [(0, 0, 0)])
 
 
 def test_torchgeos_layout_of_scenes(tmp_path):

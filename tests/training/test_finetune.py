@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tests.downstream.world import write_masks, write_objects, write_pairs, write_scenes
 from tests.training.test_distributed import TWO
@@ -19,7 +20,7 @@ from lhrs.cmid.probes import fit_linear
 from lhrs.downstream import load_predictor
 from lhrs.downstream.backbone import Encoder
 from lhrs.downstream.data import Mixing, PixelChance, Pixels, SceneChance, Scenes, join_scenes, measure
-from lhrs.downstream.reader import open_labelled
+from lhrs.downstream.reader import Item, Labelled, open_labelled
 from lhrs.downstream.task import build_task
 from lhrs.errors import LHRSError
 from lhrs.models.timm_folder import write_timm_folder
@@ -242,6 +243,32 @@ def test_the_head_begins_as_the_probe_of_the_backbone(tmp_path, scenes):
     assert json.loads((tmp_path / "run/scores.json").read_text())["test"]["accuracy"] == 1.0
 
 
+def test_the_last_weights_are_kept_where_nothing_can_be_chosen(tmp_path, masks):
+    for mask in (masks / "test").glob("*_mask.png"):  # a copy: nothing of it counts
+        target = tmp_path / "data/val" / mask.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((80, 90), 2, np.uint8)).save(target)
+        name = mask.name.replace("_mask", "")
+        (target.parent / name).write_bytes((masks / "test" / name).read_bytes())
+    (tmp_path / "data/classes.json").write_text((masks / "classes.json").read_text())
+    fit = {"batch_size": 4, "steps": 4, "lr": 1e-3}
+    made = settings("segment", masks, tmp_path / "run", fit=fit, validations=4)
+    made["data"] = {"train": made["data"]["train"], "val": {"path": str(tmp_path / "data")}}
+    carry_out(tmp_path, **made)
+    found = json.loads((tmp_path / "run/scores.json").read_text(), parse_constant=pytest.fail)
+    assert found["step"] == 4 and "miou" not in found["validation"]
+
+
+def test_tiles_of_a_scene_are_held_out_together():
+    items = [Item(f"{n:06d}_P{n}__{left}_0", (), "") for n in range(10) for left in (0, 824, 1648)]
+    train, val = finetune.hold_out(Labelled(items, ["a"]), 0.2, 0)
+    assert len(val.items) == 6 and len(train.items) == 24
+    scene = lambda item: item.id.split("__")[0]  # noqa: E731
+    assert not {scene(i) for i in train.items} & {scene(i) for i in val.items}
+    with pytest.raises(LHRSError, match="do not divide"):
+        finetune.hold_out(Labelled(items[:3], ["a"]), 0.2, 0)
+
+
 def test_lower_layers_learn_less(tmp_path, scenes):
     run = load_run(write_run(tmp_path / "r.yaml", settings("classify", scenes, tmp_path / "x", tune="layer-decay")))
     task = build_task("classify", Encoder("test_resnet"), 2)
@@ -324,6 +351,8 @@ def test_masks_and_dates_turn_with_their_image(pairs, masks):
         ("classify", {"augment": {"randaugment": "rand-q7"}}, "timm has no policy"),
         ("classify", {"probe_first": True, "tune": "frozen"}, "`probe_first` is for a backbone that learns"),
         ("segment", {"fit": {"batch_size": 1, "steps": 2, "lr": 1}}, "at least two images"),
+        ("segment", {"data": {"train": {"path": "DATA"}, "scale": 2}}, r"a band's mean is \d.*set data.scale"),
+        ("segment", {"fit": {"batch_size": 4, "steps": 9, "lr": 1e20}}, "the loss is no number any more at step"),
         ("segment", {"class_weights": [1, 2, 3]}, "class_weights has 3 numbers, there are 2 classes"),
         ("segment", {"tune": "half"}, "tune"),
         ("change", {"head": "upernet"}, "head"),
@@ -338,6 +367,8 @@ def test_masks_and_dates_turn_with_their_image(pairs, masks):
 def test_mistakes_are_one_line(tmp_path, scenes, masks, pairs, objects, kind, change, why):
     data = {"segment": masks, "change": pairs, "detect": objects}.get(kind, scenes)
     made = settings("classify" if kind in ("leak", "bands") else kind, data, tmp_path / "run")
+    if change.get("data", {}).get("scale"):
+        made["data"]["scale"], change = change["data"]["scale"], {}
     if kind == "leak":
         made["data"]["test"] = {"path": str(scenes), "split": "train"}
     if kind == "bands":

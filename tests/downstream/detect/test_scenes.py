@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -242,6 +243,20 @@ def test_cutting_keeps_what_a_tile_shows(dota, tmp_path, tile, expected):
             x, y = outline.points.mean(0)
             assert image.getpixel((int(x), int(y))) == (250, 250, 250)
     assert found == expected
+
+
+def test_tiles_have_the_scenes_own_numbers(dota, tmp_path):
+    pixels = np.random.default_rng(0).integers(300, 9000, (4, 90, 200)).astype(np.uint16)
+    (dota / "images/P1.png").unlink()
+    with rasterio.open(dota / "images/P1.tif", "w", driver="GTiff", count=4, height=90, width=200, dtype="uint16") as f:
+        f.write(pixels)
+    cut(Dota(dota), tmp_path / "cut", tile=96, gap=16)
+    tiles = open_dataset(tmp_path / "cut", "dota")
+    for sample in tiles:
+        left = int(sample.images[0].removesuffix(".tif").rsplit("__")[1].split("_")[0])
+        found = Stack((Path(sample.images[0]),)).read()
+        np.testing.assert_array_equal(found[:, :90], pixels[:, :, left : left + 96])
+        assert found.dtype == np.uint16 and not found[:, 90:].any()
 
 
 def test_cutting_is_a_command(dota, tmp_path, monkeypatch, capsys):
