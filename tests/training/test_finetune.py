@@ -385,3 +385,17 @@ def test_the_command_wants_its_own_kind(tmp_path, scenes, monkeypatch, capsys):
     with pytest.raises(SystemExit) as error:
         main()
     assert error.value.code == 2 and "is a run of kind 'finetune-classify'" in capsys.readouterr().err
+
+
+def test_images_are_resized_as_the_backbone_has_seen_them(tmp_path, scenes):
+    made = settings("classify", scenes, tmp_path / "run", backbone={"name": "lhrs-nano"}, tune="frozen", validations=1,
+                    fit={"batch_size": 4, "steps": 1, "lr": 1e-3})  # fmt: skip
+    carry_out(tmp_path, **made)
+    predictor = load_predictor(tmp_path / "run/model")
+    assert predictor.card.interpolation == predictor.numbers.interpolation == "bilinear"
+    labelled = open_labelled("classify", scenes, split="test")
+    pixels = torch.from_numpy(np.array(Image.open(labelled.items[0].images[0][0]))).permute(2, 0, 1) / 255
+    small = torch.nn.functional.interpolate(pixels[None], (20, 20), mode="bilinear", antialias=True)[0]
+    seen = Scenes(labelled, predictor.numbers, 20)[0, 0]["pixels"]
+    torch.testing.assert_close(seen, predictor.numbers.normalise(small), atol=1e-5, rtol=0)
+    assert Encoder("test_resnet").interpolation == "bicubic"

@@ -32,13 +32,13 @@ def global_draws(rng: np.random.Generator) -> Iterator[None]:
         np.random.set_state(before_numpy)
 
 
-def resize(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Return float32 `(C, height, width)`, antialiased bicubic, of any `(C, H, W)`; within the range it had."""
+def resize(pixels: Tensor, height: int, width: int, interpolation: str = "bicubic") -> Tensor:
+    """Return float32 `(C, height, width)`, antialiased, of any `(C, H, W)`; within the range it had."""
     pixels = pixels.float()
     if pixels.shape[-2:] == (height, width):
         return pixels
     low, high = pixels.amin(), pixels.amax()
-    return F.interpolate(pixels[None], (height, width), mode="bicubic", antialias=True)[0].clamp(low, high)
+    return F.interpolate(pixels[None], (height, width), mode=interpolation, antialias=True)[0].clamp(low, high)
 
 
 def resize_classes(mask: Tensor, height: int, width: int) -> Tensor:
@@ -46,17 +46,19 @@ def resize_classes(mask: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(mask[None, None].float(), (height, width), mode="nearest-exact")[0, 0].to(mask.dtype)
 
 
-def centre(pixels: Tensor, share: float, size: int) -> Tensor:
+def centre(pixels: Tensor, share: float, size: int, interpolation: str = "bicubic") -> Tensor:
     """Return the middle as `(C, size, size)`: a square of a share of the shorter side; share 1 takes all, squashed."""
     if share < 1:
         high, wide = pixels.shape[-2:]
         side = max(1, round(min(high, wide) * share))
         top, left = (high - side) // 2, (wide - side) // 2
         pixels = pixels[:, top : top + side, left : left + side]
-    return resize(pixels, size, size)
+    return resize(pixels, size, size, interpolation)
 
 
-def random_resized_crop(pixels: Tensor, rng: np.random.Generator, size: int, scale: tuple[float, float]) -> Tensor:
+def random_resized_crop(
+    pixels: Tensor, rng: np.random.Generator, size: int, scale: tuple[float, float], interpolation: str = "bicubic"
+) -> Tensor:
     """Return a part of the image, `scale` of its area at an aspect of 3/4 to 4/3, as `(C, size, size)`."""
     high, wide = pixels.shape[-2:]
     for _ in range(_TRIES):
@@ -65,8 +67,8 @@ def random_resized_crop(pixels: Tensor, rng: np.random.Generator, size: int, sca
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= wide and 0 < h <= high:
             top, left = int(rng.integers(high - h + 1)), int(rng.integers(wide - w + 1))
-            return resize(pixels[:, top : top + h, left : left + w], size, size)
-    return resize(pixels, size, size)
+            return resize(pixels[:, top : top + h, left : left + w], size, size, interpolation)
+    return resize(pixels, size, size, interpolation)
 
 
 def symmetry(rng: np.random.Generator, all_eight: bool) -> int:

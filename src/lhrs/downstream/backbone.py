@@ -16,6 +16,8 @@ from lhrs.models.presets import NANO, nano_folder
 from lhrs.models.timm_folder import read_timm_folder
 
 STRIDES = (4, 8, 16, 32)
+INTERPOLATIONS = ("bicubic", "bilinear")
+"""The first is that of backbones that have seen nothing, or do not say."""
 _ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 """How families of timm say that images may have another size than the one they are built for."""
 _PYRAMID_WIDTH = 256
@@ -61,6 +63,9 @@ class Encoder(nn.Module):
         cfg = found.get("pretrained_cfg") or (cast(Any, self.model).pretrained_cfg if pretrained else {})
         self.mean, self.std = cfg.get("mean"), cfg.get("std")
         """Per band, of numbers in [0, 1], of the images that it has seen; None if it has seen none."""
+        how = cfg.get("interpolation")
+        self.interpolation = how if how in INTERPOLATIONS else INTERPOLATIONS[0]
+        """How those images were brought to size."""
         info = cast(Any, self.model.feature_info)
         info = info if isinstance(info, list) else info.info
         reductions = [int(level["reduction"]) for level in info]

@@ -53,6 +53,8 @@ class Card(BaseModel):
     mean: list[float]
     """Per band, of numbers in [0, 1]."""
     std: list[PositiveFloat]
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    """How images are made larger and smaller, antialiased."""
     size: PositiveInt
     """Side in pixels of what the network sees at once; objects: larger windows are made smaller."""
     center: float = Field(1.0, gt=0, le=1)

@@ -30,6 +30,7 @@ class Numbers:
         std: per band.
         bands: which are read, 1-based; None is all.
         eight_bits: whether the files are of eight bits; None does not care.
+        interpolation: `bicubic` or `bilinear`, when images are made larger or smaller.
     """
 
     scale: float
@@ -37,6 +38,7 @@ class Numbers:
     std: tuple[float, ...]
     bands: tuple[int, ...] | None = None
     eight_bits: bool | None = None
+    interpolation: str = "bicubic"
 
     def stack(self, files: tuple[Path, ...]) -> Stack:
         """Return what is read of files; of all bands without alpha, if that is one more than are needed."""
@@ -118,10 +120,10 @@ class Scenes:
         pixels = self.numbers.read(self.numbers.stack(item.images[0]))
         target = self._number[str(item.label)]
         if chance is None:
-            seen = self.numbers.normalise(augment.centre(pixels, self.center, self.size))
+            seen = self.numbers.normalise(augment.centre(pixels, self.center, self.size, self.numbers.interpolation))
             return {"pixels": seen, "target": target, "key": key}
         rng = sample_rng(self.seed, key)
-        pixels = augment.random_resized_crop(pixels, rng, self.size, chance.crop)
+        pixels = augment.random_resized_crop(pixels, rng, self.size, chance.crop, self.numbers.interpolation)
         pixels = augment.apply_symmetry(pixels, augment.symmetry(rng, chance.symmetries))
         if chance.randaugment is not None:
             pixels = augment.rand_augment(pixels * 255, rng, chance.randaugment) / 255
@@ -231,7 +233,7 @@ class Pixels:
         images = self._images(number, box)
         size = (min(self.size, round(side_high * zoom)), min(self.size, round(side_wide * zoom)))
         target = augment.resize_classes(torch.from_numpy(np.ascontiguousarray(mask)), *size)
-        dates = torch.stack([augment.resize(x, *size) for x in images])
+        dates = torch.stack([augment.resize(x, *size, self.numbers.interpolation) for x in images])
         if chance.colour:
             dates = torch.stack([augment.change_colour(x, rng, chance.colour) for x in dates])
         if chance.swap and len(dates) == 2 and rng.random() < 0.5:

@@ -75,7 +75,9 @@ class Predictor:
                 f"there is no device {self.device!r} here: {' '.join(str(error).split())[:200]}"
             ) from None
         bands = None if card.bands is None else tuple(card.bands)
-        self.numbers = Numbers(card.scale, tuple(card.mean), tuple(card.std), bands, card.eight_bits)
+        self.numbers = Numbers(
+            card.scale, tuple(card.mean), tuple(card.std), bands, card.eight_bits, card.interpolation
+        )
 
     def __call__(self, *images: Image) -> Any:
         """Return a `SceneClass`; a list of `FoundObject`, best first; or uint8 `(H, W)`: the class of each pixel, 255
@@ -98,7 +100,7 @@ class Predictor:
         """Yield the class of each scene, in order."""
         for at in range(0, len(images), _BATCH):
             whole = (self.numbers.read(self.numbers.stack(_files(image))) for image in images[at : at + _BATCH])
-            seen = [self.numbers.normalise(centre(x, self.card.center, self.card.size)) for x in whole]
+            seen = [self.numbers.normalise(self._brought_to_size(x)) for x in whole]
             yield from self._classes(torch.stack(seen))
 
     def classify_windows(self, stack: Stack, side: int) -> Iterator[tuple[SceneWindow, SceneClass | None]]:
@@ -114,13 +116,16 @@ class Predictor:
             part = windows[at : at + _BATCH]
             known = [stack.known(one.window) for one in part]
             seen = [
-                centre(self._normalised(stack, one.window), self.card.center, self.card.size)
+                self._brought_to_size(self._normalised(stack, one.window))
                 for one, there in zip(part, known, strict=True)
                 if there.any()
             ]
             found = self._classes(torch.stack(seen)) if seen else iter(())
             for one, there in zip(part, known, strict=True):
                 yield one, next(found) if there.any() else None
+
+    def _brought_to_size(self, pixels: Tensor) -> Tensor:
+        return centre(pixels, self.card.center, self.card.size, self.card.interpolation)
 
     def _classes(self, pixels: Tensor) -> Iterator[SceneClass]:
         for row in self.scores(pixels).softmax(1).tolist():

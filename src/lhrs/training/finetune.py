@@ -157,7 +157,7 @@ def finetune(run: FinetuneRun) -> None:
     card = Card(
         task=cast(Any, kind), encoder=EncoderCard.model_validate(encoder.settings), head=head, head_args=layers,
         classes=train.classes, bands=run.data.bands, scale=numbers.scale,
-        eight_bits=numbers.eight_bits, mean=list(numbers.mean),
+        eight_bits=numbers.eight_bits, interpolation=cast(Any, numbers.interpolation), mean=list(numbers.mean),
         std=list(numbers.std), size=run.size, center=getattr(run, "center", 1.0), overlap=getattr(run, "overlap", 0.5),
         tile=getattr(run, "tile", 1024), gap=getattr(run, "gap", 200),
     )  # fmt: skip
@@ -259,11 +259,12 @@ def hold_out(labelled: Labelled, share: float, seed: int) -> tuple[Labelled, Lab
 
 
 def choose_numbers(run: FinetuneRun, encoder: Encoder, measured: Numbers) -> Numbers:
-    """Return the run's numbers, else those that the backbone has seen, else those measured.
+    """Return the run's numbers, else those that the backbone has seen, else those measured; resized as it has seen it.
 
     Raises:
         ConfigError: the run names another number of bands.
     """
+    measured = replace(measured, interpolation=encoder.interpolation)
     mean, std = run.data.mean, run.data.std
     if mean is None and encoder.mean is not None and len(encoder.mean) == len(measured.mean):
         mean, std = list(encoder.mean), list(cast(Any, encoder.std))

@@ -95,7 +95,7 @@ def read_window(numbers: Numbers, stack: Stack, box: Box | None, size: int) -> t
     # by itself would move objects at the far edge by up to a pixel.
     high, wide = pixels.shape[-2:]
     scale = size / longer
-    square = resize(F.pad(pixels, (0, longer - wide, 0, longer - high)), size, size)
+    square = resize(F.pad(pixels, (0, longer - wide, 0, longer - high)), size, size, numbers.interpolation)
     return square[:, : math.ceil(high * scale - 1e-6), : math.ceil(wide * scale - 1e-6)], scale
 
 
