@@ -236,8 +236,10 @@ def test_the_head_begins_as_the_probe_of_the_backbone(tmp_path, scenes):
     seen = Scenes(train_part, load_predictor(tmp_path / "run/model").numbers, 32)
     with torch.no_grad():
         features = torch.stack([model.forward_features(seen[0, n]["pixels"][None]).mean((2, 3))[0] for n in range(18)])
-    probe = fit_linear(features, np.array([seen[0, n]["target"] for n in range(18)]), 2, seed=3)
+    statistics = {name: value for name, value in model.state_dict().items() if "running" in name}
     state = load_file(tmp_path / "run/model/model.safetensors")
+    assert all(torch.equal(state[f"backbone.model.{name}"], value) for name, value in statistics.items()) and statistics
+    probe = fit_linear(features, np.array([seen[0, n]["target"] for n in range(18)]), 2, seed=3)
     assert torch.allclose(state["head.1.weight"], probe.weight, atol=1e-3 * float(probe.weight.abs().max()))
     assert torch.allclose(state["head.1.bias"], probe.bias, atol=1e-3)
     assert json.loads((tmp_path / "run/scores.json").read_text())["test"]["accuracy"] == 1.0

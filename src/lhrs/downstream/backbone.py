@@ -77,6 +77,8 @@ class Encoder(nn.Module):
         self.widths = tuple(int(level["num_chs"]) for level in info[first:])
         self.width = self.widths[-1]
         self.frozen = False
+        self.fixed_norm = False
+        """Batch norms keep their statistics while learning."""
 
     def freeze(self) -> None:
         """Learn nothing any more: neither weights nor batch-norm statistics move."""
@@ -84,8 +86,12 @@ class Encoder(nn.Module):
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Encoder":
-        """Stay as in evaluation when frozen."""
-        return super().train(mode and not self.frozen)
+        """Stay as in evaluation when frozen, and so do batch norms with `fixed_norm`."""
+        super().train(mode and not self.frozen)
+        for part in self.modules():
+            if self.fixed_norm and isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.eval()
+        return self
 
     def maps(self, pixels: Tensor, which: Sequence[int]) -> list[Tensor]:
         """Return some of the maps, `(B, C, ceil(H / stride), ceil(W / stride))`.

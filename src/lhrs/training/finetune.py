@@ -150,6 +150,7 @@ def finetune(run: FinetuneRun) -> None:
     check_colour(run, measured)
     if run.tune in ("frozen", "linear"):
         encoder.freeze()
+    encoder.fixed_norm = keeps_norm(run)
     if isinstance(run, DetectRun):
         freeze_stages(encoder, run.frozen_stages)
     head, layers, learning = _head(run, len(train.classes))
@@ -308,6 +309,15 @@ def begin_with_probe(predictor: Predictor, scenes: Scenes, seed: int) -> None:
     task.set_head(fit_linear(found, np.array(targets), len(predictor.card.classes), seed))
 
 
+def keeps_norm(run: FinetuneRun) -> bool:
+    """Tell whether batch norms of the backbone keep their statistics."""
+    if run.fixed_norm is not None:
+        return run.fixed_norm
+    if isinstance(run, DetectRun):
+        return run.backbone.pretrained or weights_folder(run.backbone.name) is not None
+    return isinstance(run, ClassifyRun) and run.probe_first
+
+
 def freeze_stages(encoder: Encoder, count: int) -> None:
     """Let the first stages and what comes before them learn nothing; 0 leaves all as it is.
 
@@ -357,9 +367,7 @@ def _head(run: FinetuneRun, num_classes: int) -> tuple[str, dict[str, Any], dict
         return "linear" if linear else run.head, layers, {"class_weights": run.class_weights}
     if isinstance(run, DetectRun):
         layers = {"width": run.width, "anchor_scale": run.anchor_scale, "proposals": run.proposals}
-        has_learned = run.backbone.pretrained or weights_folder(run.backbone.name) is not None
-        fixed = has_learned if run.fixed_norm is None else run.fixed_norm
-        return "oriented" if run.oriented else "horizontal", layers, {"fixed_norm": fixed}
+        return "oriented" if run.oriented else "horizontal", layers, {"fixed_norm": keeps_norm(run)}
     assert isinstance(run, ChangeRun)
     return "linear" if linear else run.head, {}, {"class_weights": run.class_weights}
 

@@ -99,6 +99,9 @@ class FinetuneRun(Run):
     fit: FinetuneFit
     tune: Literal["full", "layer-decay", "frozen", "linear"] = "full"
     """What of the backbone learns: all; all, lower layers less; nothing; nothing, under one linear layer."""
+    fixed_norm: bool | None = None
+    """Batch norms of the backbone keep their statistics; None: for objects, from a backbone that has learned something,
+    and with `probe_first`."""
     size: PositiveInt
     """Side in pixels of what the network sees at once."""
     validations: PositiveInt = 10
@@ -223,8 +226,6 @@ class DetectRun(FinetuneRun):
     """Sides of a square anchor, in cells of its map: 8 makes the smallest 32 pixels, the largest 512."""
     proposals: PositiveInt = 2000
     """Regions per image that the second stage looks at."""
-    fixed_norm: bool | None = None
-    """Batch norms of the backbone keep their statistics; None: if it has learned something."""
     frozen_stages: NonNegativeInt = 0
     """So many of the backbone's first stages learn nothing, nor does what comes before them."""
     augment: bool = True
