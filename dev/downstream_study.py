@@ -133,7 +133,7 @@ def run(options: argparse.Namespace) -> None:
                         })["validation"].get(CHOSEN_BY[arm], 0.0)  # fmt: skip
                     best = max(tried, key=lambda lr, tried=tried: tried[lr])
                 key = {"what": "score", "task": arm, "init": init, "seed": seed, "steps": steps, "lr": best,
-                       "source": source["name"]}  # fmt: skip
+                       "source": Path(source["name"]).name}  # fmt: skip
                 row(key, lambda a=arm, i=init, s=source, r=best, n=steps, k=seed: carry_out(a, i, s, k, r, n, options))
 
 
