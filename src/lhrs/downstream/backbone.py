@@ -78,7 +78,7 @@ class Encoder(nn.Module):
         self.width = self.widths[-1]
         self.frozen = False
         self.fixed_norm = False
-        """Batch norms keep their statistics while learning."""
+        """Batch norms keep their statistics while learning, as is usual for pretrained ones with few images a step."""
 
     def freeze(self) -> None:
         """Learn nothing any more: neither weights nor batch-norm statistics move."""

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -193,9 +194,9 @@ def write_objects_dota(rows: Iterable[tuple[Path, Sequence[FoundObject]]], class
     Raises:
         DataError: an image cannot be read, or has a name that these files cannot hold; nothing is written then.
     """
-    made: dict[str, Detected] = {}
+    rows, made = list(rows), dict[str, Detected]()
+    require_dota_names([path for path, _ in rows])
     for path, found in rows:
-        require_dota_names([*(Path(name) for name in made), path])
         corners = np.array([one.corners for one in found]).reshape(-1, 4, 2)
         labels = np.array([classes.index(one.label) for one in found], np.int64)
         made[path.stem] = Detected(corners, np.array([one.score for one in found]), labels)
@@ -208,8 +209,8 @@ def require_dota_names(files: Sequence[Path]) -> None:
     Raises:
         DataError: two have one name, or a name has spaces.
     """
-    stems = [path.stem for path in files]
+    count = Counter(path.stem for path in files)
     for path in files:
-        if stems.count(path.stem) > 1 or len(path.stem.split()) != 1:
-            why = "two images have this name" if stems.count(path.stem) > 1 else "a name must have no spaces"
+        if count[path.stem] > 1 or len(path.stem.split()) != 1:
+            why = "two images have this name" if count[path.stem] > 1 else "a name must have no spaces"
             raise DataError(f"{path} cannot be told apart in DOTA's files: {why}.")

@@ -205,8 +205,7 @@ def _cut_at_antimeridian(rings: Sequence[np.ndarray]) -> dict[str, Any]:
     whole = Polygon(unwrapped[0], unwrapped[1:]).buffer(0)
     halves = whole & box(0, -90, 180, 90), translate(whole & box(180, -90, 360, 90), -360)
     parts = [part for half in halves for part in getattr(half, "geoms", [half]) if isinstance(part, Polygon)]
-    # through JSON: shapely's tuples become lists
-    return json.loads(json.dumps(mapping(MultiPolygon([orient(part) for part in parts if not part.is_empty]))))
+    return dict(mapping(MultiPolygon([orient(part) for part in parts if not part.is_empty])))
 
 
 def write_geojson(path: Path, features: Iterable[dict[str, Any]]) -> None:

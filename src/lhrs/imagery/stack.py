@@ -66,8 +66,13 @@ class Stack:
     @cached_property
     def _decoded(self) -> list[np.ndarray | None]:
         """Pictures, which can only be decoded whole; None for what is read window by window."""
-        found = [_picture(file) if file.suffix.lower() in _PICTURES else None for file in self.files]
-        return [x if x is not None and x.shape[1:] == self.shape else None for x in found]
+        return [
+            _picture(file) if is_picture else None for file, is_picture in zip(self.files, self._pictures, strict=True)
+        ]
+
+    @cached_property
+    def _pictures(self) -> list[bool]:
+        return [_is_picture(file) and image_shape(file) == self.shape for file in self.files]
 
     def known(self, box: Box | None = None) -> np.ndarray:
         """Return bool `(rows, columns)`, False where no band has data.
@@ -90,11 +95,11 @@ class Stack:
         """Return where each band has data, and of which bands nodata is declared as 0."""
         box = box or (0, 0, *self.shape[::-1])
         parts, zeros, first = [], [], 0
-        for file, whole in zip(self.files, self._decoded, strict=True):
-            if whole is None:
-                valid, zero = _read_valid(file, box, self.shape, partial(self._reads, first))
+        for file, is_picture in zip(self.files, self._pictures, strict=True):
+            if is_picture:
+                valid, zero = np.ones((3, box[3], box[2]), bool), [False] * 3
             else:
-                valid, zero = np.ones((len(whole), box[3], box[2]), bool), [False] * len(whole)
+                valid, zero = _read_valid(file, box, self.shape, partial(self._reads, first))
             parts.append(valid)
             zeros += zero
             first += len(valid)
@@ -111,7 +116,7 @@ class Stack:
 
         from lhrs.imagery.raster import opened
 
-        if len(self.files) != 1 or self._decoded[0] is not None:
+        if len(self.files) != 1 or self._pictures[0]:
             return None
         with opened(self.files[0]) as dataset:
             return dataset.count if dataset.colorinterp[-1] == ColorInterp.alpha else None
@@ -211,13 +216,31 @@ def _window(file: Path, box: Box, grid: tuple[int, int]) -> "Iterator[tuple[Data
             raise DataError(f"{file}: the file is damaged, its pixels cannot be read ({reason(error)}).") from error
 
 
-def _picture(file: Path) -> np.ndarray | None:
-    """Return uint8 `(3, rows, columns)`; None if it has more than eight bits, which Pillow would cut off."""
+def _is_picture(file: Path) -> bool:
+    """Tell whether Pillow reads all bits of a file, from its header."""
+    from PIL import Image
+
+    if file.suffix.lower() not in _PICTURES:
+        return False
+    with _told(file), ignored(Image.DecompressionBombWarning), Image.open(file) as image:
+        return image.mode in _EIGHT_BITS
+
+
+def _picture(file: Path) -> np.ndarray:
+    """Return uint8 `(3, rows, columns)`."""
+    from PIL import Image
+
+    with _told(file), ignored(Image.DecompressionBombWarning), Image.open(file) as image:
+        return np.array(image.convert("RGB")).transpose(2, 0, 1)
+
+
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """Say in one line why Pillow cannot read a file."""
     from PIL import Image
 
     try:
-        with ignored(Image.DecompressionBombWarning), Image.open(file) as image:
-            return np.array(image.convert("RGB")).transpose(2, 0, 1) if image.mode in _EIGHT_BITS else None
+        yield
     except FileNotFoundError:
         raise DataError(f"{file} does not exist.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

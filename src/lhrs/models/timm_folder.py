@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers.image_utils import PILImageResampling
 
 from lhrs.errors import CheckpointError
 from lhrs.files import write_file
@@ -84,7 +84,7 @@ def _encoder_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"its encoder is a {vision.get('model_type')}, not one of timm")
     images = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))["image_processor"]
     size = [len(images["image_mean"]), images["size"]["height"], images["size"]["width"]]
-    how = {PILImageResampling.BILINEAR: "bilinear"}.get(images.get("resample"), "bicubic")
+    how = "bilinear" if images.get("resample") == Image.Resampling.BILINEAR else "bicubic"
     cfg = {"input_size": size, "interpolation": how, "mean": images["image_mean"], "std": images["image_std"]}
     args = vision.get("model_args") or {}
     return {"architecture": vision["architecture"], "model_args": args, "pretrained_cfg": cfg}

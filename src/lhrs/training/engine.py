@@ -5,6 +5,7 @@ with the same weights as one that was not.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterator, Sized
 from pathlib import Path
@@ -77,17 +78,15 @@ class KeyedTrainer(Trainer):
         per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return OrderedKeyedSampler(np.ones(size) if weights is None else weights, self.args.seed, lengths, per_step)
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Learn from one batch.
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log; look at the loss only here, where it has come from the device anyway.
 
         Raises:
-            ConfigError: the loss is no number any more; transformers would go on, and log another one.
+            ConfigError: it is no number any more.
         """
-        loss = super().training_step(*args, **kwargs)
-        if not torch.isfinite(loss):
-            at = self.state.global_step + 1
-            raise ConfigError(f"the loss is no number any more at step {at}: lower the rate, or clip gradients.")
-        return loss
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise diverged(self.state.global_step)
+        super().log(logs, *args, **kwargs)
 
     def log_beside(self, logs: dict[str, float]) -> None:
         """Log numbers from a callback; transformers would take them for the step's own log and leave that out."""
@@ -103,6 +102,11 @@ class KeyedTrainer(Trainer):
             raise CheckpointError(
                 f"the checkpoint in {self.args.output_dir} is of another run ({wrong[0]}); choose another `out`."
             )
+
+
+def diverged(step: int) -> ConfigError:
+    """Return what to say of a run that learns nothing any more."""
+    return ConfigError(f"the loss is no number any more at step {step}: lower the rate, or clip gradients.")
 
 
 def training_arguments(run: Run, batch_size: int, micro_batch_size: int | None, **settings: Any) -> TrainingArguments:
@@ -131,6 +135,7 @@ def training_arguments(run: Run, batch_size: int, micro_batch_size: int | None, 
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": share // micro,
         "logging_steps": run.log_every,
+        "logging_nan_inf_filter": False,  # it would wait for the device at every step, and log another number
         "logging_first_step": True,
         "save_steps": run.save_every,
         "save_total_limit": _CHECKPOINTS_KEPT,

@@ -31,7 +31,7 @@ from lhrs.downstream.score import CHOSEN_BY, score
 from lhrs.downstream.task import Task, build_task
 from lhrs.errors import ConfigError, DataError
 from lhrs.files import write_file
-from lhrs.training.engine import KeyedTrainer, fit, newest_checkpoint, training_arguments
+from lhrs.training.engine import KeyedTrainer, diverged, fit, newest_checkpoint, training_arguments
 from lhrs.training.finetune_run import ChangeRun, ClassifyRun, DetectRun, FinetuneRun, SegmentRun
 from lhrs.training.output import (
     Record,
@@ -100,6 +100,8 @@ class KeepBest(TrainerCallback):
         if state.global_step not in due or not is_main_process():
             return
         task = self.predictor.task
+        if not all(parameter.isfinite().all() for parameter in task.parameters()):
+            raise diverged(state.global_step)
         task.eval()
         found = score(self.predictor, self.labelled)
         task.train()
@@ -300,7 +302,9 @@ def begin_with_probe(predictor: Predictor, scenes: Scenes, seed: int) -> None:
     task = cast(Classify, predictor.task)
     features, targets = [], []
     with torch.inference_mode():
-        for at in track(range(0, len(scenes), _BATCH), "features", console=Console(stderr=True)):
+        for at in track(
+            range(0, len(scenes), _BATCH), "features", console=Console(stderr=True), disable=not is_main_process()
+        ):
             batch = [scenes[0, n] for n in range(at, min(at + _BATCH, len(scenes)))]
             pixels = torch.stack([one["pixels"] for one in batch]).to(predictor.device)
             features.append(task.features(pixels).float().cpu())
@@ -367,7 +371,7 @@ def _head(run: FinetuneRun, num_classes: int) -> tuple[str, dict[str, Any], dict
         return "linear" if linear else run.head, layers, {"class_weights": run.class_weights}
     if isinstance(run, DetectRun):
         layers = {"width": run.width, "anchor_scale": run.anchor_scale, "proposals": run.proposals}
-        return "oriented" if run.oriented else "horizontal", layers, {"fixed_norm": keeps_norm(run)}
+        return "oriented" if run.oriented else "horizontal", layers, {}
     assert isinstance(run, ChangeRun)
     return "linear" if linear else run.head, {}, {"class_weights": run.class_weights}
 

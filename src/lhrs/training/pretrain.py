@@ -141,7 +141,7 @@ def pretrain(run: PretrainRun) -> None:
     length = {"num_train_epochs": settings.epochs} if settings.epochs is not None else {"max_steps": settings.steps}
     arguments = training_arguments(
         run, settings.batch_size, None, learning_rate=settings.peak_lr, max_grad_norm=settings.max_grad_norm,
-        logging_nan_inf_filter=False, **length,  # the filter would wait for the device at every step
+        **length,
     )  # fmt: skip
     join = partial(collate, num_matches=run.local_branch.matches, farthest=run.local_branch.farthest)
     trainer = PretrainTrainer(run, module, numbers, args=arguments, train_dataset=views, data_collator=join)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from tests.downstream.detect.scenes import Backbone, draw_scene, tensors
 
+from lhrs.downstream.backbone import Encoder, Pyramid
 from lhrs.downstream.detect.horizontal import HorizontalRCNN
 from lhrs.downstream.detect.oriented_rcnn import OrientedRCNN
 from lhrs.downstream.detect.rotated import around, rotated_iou
 from lhrs.metrics.detection import Detected, Objects, mean_average_precision
 from lhrs.metrics.overlap import oriented_corners
 
-SMALL = {"width": 48, "fixed_norm": False}
+SMALL = {"width": 48}
 RPN = {"anchor_scale": 6, "proposals": 150, "samples": 128}
 HEAD = {"hidden": 128, "samples": 64}
 
@@ -125,9 +126,11 @@ def test_images_without_objects(kind):
 
 
 def test_statistics_of_a_pretrained_backbone_stay():
-    model = OrientedRCNN(Backbone(), 2, width=16).train()
+    encoder = Encoder("test_resnet")
+    encoder.fixed_norm = True
+    model = OrientedRCNN(Pyramid(encoder), 2, width=16).train()
     before = {name: value.clone() for name, value in model.pyramid.backbone.named_buffers()}
     model(torch.randn(1, 3, 64, 64), [{"boxes": torch.zeros(0, 5), "labels": torch.zeros(0, dtype=torch.int64)}])
     assert all(torch.equal(before[name], value) for name, value in model.pyramid.backbone.named_buffers())
-    free = OrientedRCNN(Backbone(), 2, width=16, fixed_norm=False).train()
+    free = OrientedRCNN(Pyramid(Encoder("test_resnet")), 2, width=16).train()
     assert all(part.training for part in free.pyramid.backbone.modules())

@@ -20,18 +20,17 @@ class HorizontalRCNN(nn.Module):
         backbone: `(B, C, H, W)` normalised pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
         num_classes: without background.
         width: channels of the pyramid.
-        fixed_norm: see `FeaturePyramid`.
         anchor_scale: sides of a square anchor, in cells of its map.
         **settings: of `torchvision.models.detection.FasterRCNN`, such as `box_nms_thresh`.
     """
 
     def __init__(
-        self, backbone: nn.Module, num_classes: int, width: int = 256, fixed_norm: bool = True, anchor_scale: float = 8,
+        self, backbone: nn.Module, num_classes: int, width: int = 256, anchor_scale: float = 8,
         **settings: Any,
     ) -> None:  # fmt: skip
         super().__init__()
         self.num_classes = num_classes
-        self.pyramid = FeaturePyramid(backbone, width, fixed_norm)
+        self.pyramid = FeaturePyramid(backbone, width)
         anchors = AnchorGenerator(tuple((s * anchor_scale,) for s in STRIDES), ((0.5, 1.0, 2.0),) * len(STRIDES))
         pool = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
         made = FasterRCNN(

@@ -103,18 +103,17 @@ class OrientedRCNN(nn.Module):
         backbone: `(B, C, H, W)` normalised pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
         num_classes: without background.
         width: channels of the pyramid.
-        fixed_norm: see `FeaturePyramid`.
         rpn: settings of `OrientedRPN` that differ from its own.
         head: settings of `RoIHead` that differ from its own.
     """
 
     def __init__(
-        self, backbone: nn.Module, num_classes: int, width: int = 256, fixed_norm: bool = True,
+        self, backbone: nn.Module, num_classes: int, width: int = 256,
         rpn: dict[str, Any] | None = None, head: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.num_classes = num_classes
-        self.pyramid = FeaturePyramid(backbone, width, fixed_norm)
+        self.pyramid = FeaturePyramid(backbone, width)
         self.rpn = OrientedRPN(width, STRIDES, **(rpn or {}))
         self.head = RoIHead(width, num_classes, **(head or {}))
 

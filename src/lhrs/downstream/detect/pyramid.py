@@ -17,21 +17,12 @@ class FeaturePyramid(nn.Module):
     Args:
         backbone: `(B, C, H, W)` normalised pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
         width: channels of every map.
-        fixed_norm: batch norms of the backbone keep their statistics, as is usual for pretrained ones with a few images
-            a step; False for a backbone that learns from nothing.
     """
 
-    def __init__(self, backbone: nn.Module, width: int = 256, fixed_norm: bool = True) -> None:
+    def __init__(self, backbone: nn.Module, width: int = 256) -> None:
         super().__init__()
-        self.backbone, self.out_channels, self.fixed_norm = backbone, width, fixed_norm
+        self.backbone, self.out_channels = backbone, width
         self.fpn = FeaturePyramidNetwork(list(cast(list[int], backbone.channels)), width, LastLevelMaxPool())
-
-    def train(self, mode: bool = True) -> "FeaturePyramid":
-        super().train(mode)
-        for part in self.backbone.modules():
-            if self.fixed_norm and isinstance(part, nn.modules.batchnorm._BatchNorm):
-                part.eval()
-        return self
 
     def forward(self, pixels: Tensor) -> "OrderedDict[str, Tensor]":
         """Return the maps by name, finest first: "0" to "3" and "pool", as torchvision's detectors want them."""

@@ -23,25 +23,24 @@ class Detect(Task):
         width: channels of the feature pyramid.
         anchor_scale: sides of a square anchor, in cells of its map; 8 makes the smallest 32 pixels.
         proposals: regions per image that the second stage looks at.
-        fixed_norm: see `lhrs.downstream.detect.pyramid.FeaturePyramid`.
     """
 
     heads = ("oriented", "horizontal")
 
     def __init__(
         self, encoder: Encoder, num_classes: int, head: str = "oriented", width: int = 256, anchor_scale: float = 8,
-        proposals: int = 2000, fixed_norm: bool = True,
+        proposals: int = 2000,
     ) -> None:  # fmt: skip
         super().__init__()
         pyramid = Pyramid(encoder)
         if head == "oriented":
             rpn = {"anchor_scale": anchor_scale, "proposals": proposals}
             second = {"detections": _DETECTIONS}
-            self.network: Any = OrientedRCNN(pyramid, num_classes, width, fixed_norm, rpn, second)
+            self.network: Any = OrientedRCNN(pyramid, num_classes, width, rpn, second)
         else:
             tops = {f"rpn_{n}_nms_top_n_{mode}": proposals for n in ("pre", "post") for mode in ("train", "test")}
             self.network = HorizontalRCNN(
-                pyramid, num_classes, width, fixed_norm, anchor_scale, box_detections_per_img=_DETECTIONS, **tops
+                pyramid, num_classes, width, anchor_scale, box_detections_per_img=_DETECTIONS, **tops
             )
         self.columns = 5 if head == "oriented" else 4
         """Numbers of a box: oriented, or xyxy."""
