@@ -3,13 +3,19 @@
     python benchmarks/cmid_step.py --backbone resnet50 --batch 8 --size 224 --threads 1
 
 A step is what training does: student and teacher forward, the three losses, backward, optimizer (Adan), teacher's
-move. Data is made before. fp32 on a CPU. The last line is JSON; losses are those of the first step.
+move. Data is made before. fp32 on a CPU. The last line is JSON; losses are those of the first step. Unless
+`--recompute` says otherwise (an empty string: nothing), all blocks compute cheap parts again in backward, as
+docs/pretraining.md advises for little memory.
 """
 
 import argparse
 import json
 import resource
 import time
+
+from lhrs.training.heap import keep_freed_memory
+
+keep_freed_memory()  # as training does, before torch is imported
 
 import numpy as np
 import torch
@@ -21,6 +27,8 @@ from lhrs.cmid.views import collate
 from lhrs.training.schedule import make_groups, make_optimizer_of
 
 NAMES = {"swin_base": "swin_base_patch4_window7_224"}
+BLOCKS = {"resnet50": "layer1,layer2,layer3,layer4",
+          "swin_base": "layers.0.blocks,layers.1.blocks,layers.2.blocks,layers.3.blocks"}  # fmt: skip
 WARM_UP = 1
 
 
@@ -45,7 +53,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--recompute", default="", help="parts of the student, such as layer1,layer2")
+    parser.add_argument("--recompute", help="parts of the student, such as layer1,layer2 (default: all blocks)")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--profile", action="store_true", help="print where a step's time goes")
     options = parser.parse_args()
@@ -55,7 +63,8 @@ def main() -> None:
         NAMES.get(options.backbone, options.backbone), 3, options.size, masked={}, global_={},
         local={"batch_norm": options.backbone.startswith("resnet")},
     ).train()  # fmt: skip
-    recompute(module.student.model, options.recompute.split(",") if options.recompute else [])
+    parts = BLOCKS.get(options.backbone, "") if options.recompute is None else options.recompute
+    recompute(module.student.model, parts.split(",") if parts else [])
     groups = make_groups(module, 0.02, ("mask_token",))
     optimizer = make_optimizer_of(groups, "adan", 1e-4, (0.98, 0.92, 0.99), 1e-8)
     made = batch(options.batch, options.size, module.student.grid)
@@ -84,7 +93,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({
         "backbone": options.backbone, "batch": options.batch, "size": options.size, "threads": options.threads,
-        "recompute": options.recompute,
+        "recompute": parts,
         "cpu_s_per_step": round(float(np.median(cpu)), 2), "wall_s_per_step": round(float(np.median(wall)), 2),
         "peak_rss_gib": round(peak, 2), "losses": first,
     }))  # fmt: skip

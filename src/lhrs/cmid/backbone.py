@@ -8,12 +8,15 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from lhrs.errors import ConfigError
 
 _STEMS = ("maxpool", "stem", "patch_embed")
 """Where the first map comes out: ResNets, ConvNeXts and their kin, Swins and ViTs."""
+
+_DEAR = 384
+"""Multiplications per number of a result, from which on `recompute` keeps it: below, memory is dearer than time."""
 
 
 class MaskedBackbone(nn.Module):
@@ -79,13 +82,16 @@ class MaskedBackbone(nn.Module):
 
 
 def recompute(model: nn.Module, names: Sequence[str]) -> None:
-    """Let parts of a model keep only their input and compute the rest again in backward: less memory, more time.
+    """Let parts of a model keep only their input and what was dear to compute, for backward.
 
-    Batch-norm statistics of these parts move twice a step; those of the result are measured anew at the end.
+    All else (norms, activations, windows, attention, narrow convolutions) is computed again, block by block: less
+    memory for little time. Batch-norm statistics of these parts move twice a step; those of the result are measured
+    anew at the end.
 
     Args:
         model: of timm.
-        names: submodules, such as `layer1` of a ResNet or `layers.0` of a Swin.
+        names: submodules, such as `layer1` of a ResNet or `layers.0.blocks` of a Swin; in a sequence of blocks, each
+            block is a part.
 
     Raises:
         ConfigError: there is no such submodule.
@@ -96,7 +102,22 @@ def recompute(model: nn.Module, names: Sequence[str]) -> None:
         except AttributeError:
             known = ", ".join(child for child, _ in model.named_children())
             raise ConfigError(f"the backbone has no part {name!r} to recompute; it has {known}.") from None
-        part.forward = partial(checkpoint, part.forward, use_reentrant=False)  # type: ignore[method-assign]
+        for block in part if isinstance(part, nn.Sequential) else [part]:
+            block.forward = partial(  # type: ignore[method-assign]
+                checkpoint, block.forward, use_reentrant=False,
+                context_fn=partial(create_selective_checkpoint_contexts, _keep),
+            )  # fmt: skip
+
+
+def _keep(_context: object, op: object, *args: Any, **_kwargs: Any) -> CheckpointPolicy:
+    aten, depth = torch.ops.aten, 0
+    if op == aten.convolution.default:
+        depth = args[1][0].numel()
+    elif op in (aten.mm.default, aten.bmm.default):
+        depth = args[0].shape[-1]
+    elif op == aten.addmm.default:
+        depth = args[1].shape[-1]
+    return CheckpointPolicy.MUST_SAVE if depth >= _DEAR else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 def create_backbone(name: str, in_chans: int, size: int, **kwargs: Any) -> nn.Module:
