@@ -155,8 +155,10 @@ def test_a_stopped_run_goes_on_and_keeps_the_same_best(tmp_path, masks, pairs, o
         assert np.sum(found["confusion"]) == 2 * 76 * 90 and found["classes"] == ["water", "roof"]
 
 
-def test_colours_are_learned_and_the_folder_answers(tmp_path, scenes):
+def test_colours_are_learned_and_the_folder_answers(tmp_path, scenes, capsys):
     carry_out(tmp_path, **settings("classify", scenes, tmp_path / "run", smoothing=0.0))
+    said = capsys.readouterr().err
+    assert "test accuracy=1 mf1=1" in said and said.endswith(f"finished: {tmp_path / 'run'}\n")
     found = json.loads((tmp_path / "run/scores.json").read_text())
     assert found["test"]["accuracy"] == 1.0 and found["test"]["images"] == 10 and found["step"] in (6, 12)
     predictor = load_predictor(tmp_path / "run/model")
@@ -166,7 +168,8 @@ def test_colours_are_learned_and_the_folder_answers(tmp_path, scenes):
     assert card.mean[2] == pytest.approx((90 + 90 + 14.6) / 255 / 2, abs=0.1)  # blue and red images, half each
     assert any((tmp_path / "run/tensorboard").iterdir())
     before = (tmp_path / "run/model/model.safetensors").stat().st_mtime_ns
-    carry_out(tmp_path, **settings("classify", scenes, tmp_path / "run", smoothing=0.0))  # finished: nothing to do
+    carry_out(tmp_path, **settings("classify", scenes, tmp_path / "run", smoothing=0.0))  # nothing to do
+    assert capsys.readouterr().err == f"{tmp_path / 'run'} is finished already\n"
     assert (tmp_path / "run/model/model.safetensors").stat().st_mtime_ns == before
 
 

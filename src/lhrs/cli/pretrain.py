@@ -20,10 +20,12 @@ def pretrain(
     torchrun --nproc-per-node 8 -m lhrs pretrain RUN.yaml
     """
     from lhrs.errors import ConfigError
+    from lhrs.training.heap import keep_freed_memory
     from lhrs.training.pretrain_run import PretrainRun
     from lhrs.training.run import load_run, train
 
     settings = load_run(run, overrides or ())
     if not isinstance(settings, PretrainRun):
         raise ConfigError(f"{run} is a run of kind {settings.kind!r}: give it to `lhrs train`.")
+    keep_freed_memory()
     train(settings)

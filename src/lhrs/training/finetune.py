@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -198,6 +199,10 @@ def _finish(run: FinetuneRun, predictor: Predictor, test: Labelled | None) -> No
     if test is not None:
         found["test"] = score(predictor, test)
     write_file(run.out / SCORES, json.dumps(found, indent=1) + "\n")
+    for name in ("validation", "test"):
+        numbers = [f"{key}={value:.4g}" for key, value in found.get(name, {}).items() if isinstance(value, float)]
+        if numbers:
+            print(f"{name} {' '.join(numbers)}", file=sys.stderr)
 
 
 def open_parts(run: FinetuneRun, kind: str) -> tuple[Labelled, Labelled, Labelled | None]:

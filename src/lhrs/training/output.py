@@ -6,6 +6,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def is_main_process() -> bool:
 
 
 def is_to_do(run: Run) -> bool:
-    """Return False if the run is finished already; write nothing.
+    """Return False, and say so, if the run is finished already; write nothing.
 
     Raises:
         ConfigError: the folder holds another run.
@@ -61,7 +62,10 @@ def is_to_do(run: Run) -> bool:
         raise ConfigError(
             f"{run.out} holds a run with another {changed[0]!r}; choose another `out`, or remove that folder."
         )
-    return not ((run.out / "run.json").exists() and read_record(run.out).finished)
+    finished = (run.out / "run.json").exists() and read_record(run.out).finished
+    if finished and is_main_process():
+        print(f"{run.out} is finished already", file=sys.stderr)
+    return not finished
 
 
 def open_run(run: Run, record: Record) -> None:
@@ -102,8 +106,9 @@ def finished_record(folder: Path, kind: str) -> Record:
 
 
 def mark_finished(folder: Path, record: Record) -> None:
-    """Say in `run.json` that the result is there."""
+    """Say in `run.json`, and to who waits, that the result is there."""
     write_file(folder / "run.json", record.model_copy(update={"finished": True}).model_dump_json(indent=2) + "\n")
+    print(f"finished: {folder}", file=sys.stderr)
 
 
 def save_tensors(state: dict[str, Tensor], path: Path) -> None:

@@ -22,7 +22,6 @@ from lhrs.errors import MissingExtraError
 from lhrs.training.base import Run, Share
 from lhrs.training.defaults import STAGES
 from lhrs.training.finetune_run import FINETUNE_KINDS, AnyFinetuneRun, FinetuneRun
-from lhrs.training.heap import keep_freed_memory
 from lhrs.training.pretrain_run import PretrainRun
 
 Part = Literal["vision_tower", "bridge", "language_model", "lora"]
@@ -378,7 +377,6 @@ def train(run: AnyRun) -> None:
 
         train_stage(run)
     elif isinstance(run, PretrainRun):
-        keep_freed_memory()
         from lhrs.training.pretrain import pretrain
 
         pretrain(run)
