@@ -320,15 +320,43 @@ def test_mistakes_are_one_line_and_leave_nothing(scene, segmenter, tmp_path, mon
         ((change, rgb), "BEFORE and AFTER"),
         ((change, rgb, rgb, "--min-score", 0.5), "--min-score is for objects"),
         ((segmenter, scene, "--window", 64), "--window is for classes of scenes"),
+        ((segmenter, scene, "--out", tmp_path / "mask.doc"), "masks are written as .tif, or into a folder"),
         ((classifier, rgb), "classes of scenes are written as .csv or .geojson"),
         ((classifier, rgb, small, "--window", 10), "is one file, but there are 2 images"),
         ((detector, rgb), "objects are written as .geojson, as .jsonl, or into a folder"),
         ((change, rgb, far), "does not cover the same ground"),
         ((change, rgb, small), "differ in size: 20 x 20 and 20 x 10"),
     ]:
-        code, said, err = run(monkeypatch, capsys, *arguments, "--out", out)
+        where = () if "--out" in arguments else ("--out", out)
+        code, said, err = run(monkeypatch, capsys, *arguments, *where)
         assert code == 2 and why in err and err.strip().count("\n") == 0 and not said, (arguments, err)
         assert not out.parent.exists() or not list(out.parent.iterdir())
+
+
+def test_a_stopped_folder_goes_on_and_other_images_are_done_again(scene, segmenter, tmp_path, monkeypatch, capsys):
+    folder, out = tmp_path / "images", tmp_path / "masks"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / f"{name}.tif").write_bytes(scene.read_bytes())
+    arguments = (segmenter, folder, "--out", out, "--device", "cpu")
+    assert run(monkeypatch, capsys, *arguments)[0] == 0
+    whole = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert sorted(whole) == ["a.geojson", "a.tif", "b.geojson", "b.tif"]
+    written = (out / "a.tif").stat().st_mtime_ns
+    (out / "a.geojson").unlink()  # stopped after the first mask
+    (out / "b.tif").unlink()
+    assert run(monkeypatch, capsys, *arguments)[0] == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
+    assert (out / "a.tif").stat().st_mtime_ns == written
+
+    flat = write_raster(tmp_path / "flat.tif", np.full((4, 60, 60), 9, np.uint8))
+    (folder / "a.tif").write_bytes(flat.read_bytes())
+    assert run(monkeypatch, capsys, *arguments)[0] == 0
+    assert (out / "a.tif").read_bytes() != whole["a.tif"] and (out / "a.geojson").read_bytes() != whole["a.geojson"]
+    again = (out / "b.tif").stat().st_mtime_ns
+    other = make_model(tmp_path / "other", "segment", size=32)
+    assert run(monkeypatch, capsys, other, *arguments[1:])[0] == 0
+    assert (out / "b.tif").stat().st_mtime_ns != again
 
 
 def test_images_are_never_written_over(scene, segmenter, tmp_path, monkeypatch, capsys):

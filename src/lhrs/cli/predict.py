@@ -1,5 +1,7 @@
 """`lhrs predict`: a finetuned model on images, whole scenes and pairs of dates."""
 
+import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -43,8 +45,8 @@ def predict(
     """Write what a model of `lhrs finetune` says about images of any size.
 
     Classes of pixels and change become a GeoTIFF (COG) with the image's georeference, and beside it a GeoJSON of
-    outlines where the image is georeferenced. Objects become polygons with class and score; large scenes are read in
-    tiles.
+    outlines where the image is georeferenced; those that an interrupted run of the same model has written are kept.
+    Objects become polygons with class and score; large scenes are read in tiles.
     """
     from lhrs.downstream.card import read_card
     from lhrs.errors import ConfigError, DataError
@@ -90,11 +92,13 @@ def predict(
     else:
         pairs = [(path,) for path in list_images(images)]
     is_file = out.suffix.lower() in (".tif", ".tiff")
+    if out.suffix and not is_file and not out.is_dir():
+        raise ConfigError(f"--out {out}: masks are written as .tif, or into a folder.")
     if is_file and len(pairs) > 1:
         raise ConfigError(f"--out {out} is one file, but there are {len(pairs)} images; name a folder.")
     targets = [out] if is_file else [out / f"{pair[0].stem}.tif" for pair in pairs]
-    if twice := {t for t in targets if targets.count(t) > 1}:
-        raise ConfigError(f"two images would be written to {sorted(twice)[0]}; give them other names.")
+    if twice := sorted(target for target, count in Counter(targets).items() if count > 1):
+        raise ConfigError(f"two images would be written to {twice[0]}; give them other names.")
     _masks(model, pairs, targets, None, device)
 
 
@@ -164,23 +168,45 @@ def _masks(
     model: Path, pairs: list[tuple[Path, ...]], targets: list[Path], side: int | None, device: str | None
 ) -> None:
     from lhrs.downstream import load_predictor
-    from lhrs.downstream.write import write_mask, write_outlines
+    from lhrs.downstream.write import mask_is_of, write_mask, write_outlines
     from lhrs.errors import ConfigError
+    from lhrs.inference.load import model_hash
 
     given = {path.resolve() for pair in pairs for path in pair}
     if own := next((target for target in targets if target.resolve() in given), None):
         raise ConfigError(f"{own} is one of the images: name another --out.")
-    predictor = load_predictor(model, device)
-    num_strips = sum(predictor.num_strips(predictor.stacks(*pair), side) for pair in pairs)
-    with progress("rows of windows", num_strips) as advance:
-        for pair, target in zip(pairs, targets, strict=True):
-            stacks = predictor.stacks(*pair)
-            write_mask(predictor, stacks, target, side, advance)
-            print(target)
+    predictor, key = load_predictor(model, device), model_hash(str(model), predict.__name__)
+    num_strips = [predictor.num_strips(predictor.stacks(*pair), side) for pair in pairs]
+    with progress("rows of windows", sum(num_strips)) as advance:
+        for pair, target, count in zip(pairs, targets, num_strips, strict=True):
+            stacks, outlines = predictor.stacks(*pair), target.with_suffix(".geojson")
+            made_of = _made_of(key, pair, side)
             where = stacks[0].georeference
+            if mask_is_of(target, made_of):
+                for _ in range(count):
+                    advance()
+            else:
+                if where is not None:
+                    outlines.unlink(missing_ok=True)  # of another mask
+                write_mask(predictor, stacks, target, side, advance, made_of)
+            print(target)
             if where is None:
                 note(f"{pair[0]} is not georeferenced: no outlines.")
                 continue
-            outlines = target.with_suffix(".geojson")
-            write_outlines(target, where, predictor.card.classes, outlines, int(predictor.card.task == "change"))
+            if not outlines.exists():
+                write_outlines(target, where, predictor.card.classes, outlines, int(predictor.card.task == "change"))
             print(outlines)
+
+
+def _made_of(model: str, images: tuple[Path, ...], side: int | None) -> str:
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    from lhrs.imagery.quiet import ignored
+
+    files = []
+    for image in images:
+        with ignored(NotGeoreferencedWarning), rasterio.open(image) as dataset:
+            for path in map(Path, dataset.files):  # with what a .vrt is made of
+                files.append((str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns))
+    return hashlib.sha256(repr((model, side, files)).encode()).hexdigest()[:16]

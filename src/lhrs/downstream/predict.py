@@ -238,8 +238,7 @@ def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor
         why = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder / CONFIG} does not describe a network that can be built: {why}") from error
     try:
-        task.load_state_dict(load_file(folder / WEIGHTS), strict=False)
-        missing = sorted(task.state_dict().keys() - load_file(folder / WEIGHTS).keys())
+        missing = sorted(task.load_state_dict(load_file(folder / WEIGHTS), strict=False).missing_keys)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} cannot be used: {' '.join(str(error).split())[:200]}") from error
     if missing:

@@ -29,7 +29,7 @@ Classified = tuple[Path, Box | None, SceneClass]
 
 def write_mask(
     predictor: Predictor, stacks: tuple[Stack, ...], out: Path, side: int | None = None,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[], None] = lambda: None, made_of: str = "",
 ) -> None:  # fmt: skip
     """Write the class of each pixel as a COG, 255 where there is no data, georeferenced as the image is.
 
@@ -41,6 +41,7 @@ def write_mask(
         out: replaced if it exists.
         side: see `Predictor.masks`.
         advance: called `Predictor.num_strips` times.
+        made_of: names model and images, for `mask_is_of`.
 
     Raises:
         DataError: the image cannot be read.
@@ -66,7 +67,7 @@ def write_mask(
                 dataset = rasterio.open(strips, "w", **profile)
             with dataset:
                 dataset.write_colormap(1, {n: _colour(n) for n in range(len(names))})
-                dataset.update_tags(classes=json.dumps(names))
+                dataset.update_tags(classes=json.dumps(names), made_of=made_of)
                 for top, rows in predictor.masks(stacks, side):
                     dataset.write(rows, 1, window=Window(0, top, wide, len(rows)))
                     advance()
@@ -74,6 +75,18 @@ def write_mask(
                 copy(strips, part, driver="COG", compress="deflate", blocksize=_BLOCK, overview_resampling="mode")
         finally:
             strips.unlink(missing_ok=True)
+
+
+def mask_is_of(out: Path, made_of: str) -> bool:
+    """Tell whether `write_mask` has written this very mask already."""
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+
+    try:
+        with ignored(NotGeoreferencedWarning), rasterio.open(out) as dataset:
+            return bool(dataset.tags().get("made_of") == made_of)
+    except RasterioIOError:
+        return False
 
 
 def _colour(number: int) -> tuple[int, ...]:
