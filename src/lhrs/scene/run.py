@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -126,10 +127,10 @@ def _scenes(job: SceneJob) -> list[tuple[Source, tuple[Scene, ...], tuple[Scene,
     if not found:
         raise DataError(f"{', '.join(job.scenes)} holds no georeferenced raster.")
     if job.asking.kind != "change":
-        names = [Path(source.name).with_suffix("") for source, _ in found]
-        for name in names:
-            if names.count(name) > 1:
-                raise DataError(f"two scenes are called {name}; give their common folder.")
+        names = Counter(Path(source.name).with_suffix("") for source, _ in found)
+        name, count = names.most_common(1)[0]
+        if count > 1:
+            raise DataError(f"two scenes are called {name}; give their common folder.")
         return [(source, views, ()) for source, views in found]
     if len(found) != 2:
         raise ConfigError(f"--task change needs two scenes, the earlier first; {len(found)} given.")
