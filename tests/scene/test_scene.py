@@ -243,6 +243,15 @@ def test_what_does_not_go_together_is_one_line(scene, tmp_path, words, said):
     assert not (tmp_path / "out/answers.geojson").exists()
 
 
+def test_two_scenes_of_one_name_are_one_line(scene, tmp_path):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "scene.tif").write_bytes(scene.read_bytes())
+    process = start(*(folder / "scene.tif" for folder in folders), "--task", "caption", "--out", tmp_path / "out")
+    assert process.wait() == 2 and "two scenes are called scene; give their common folder" in process.stderr.read()
+
+
 def test_a_picture_without_a_place_is_one_line(tmp_path):
     path = tmp_path / "plain.tif"
     with (
