@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from itertools import pairwise
 
 import numpy as np
@@ -10,39 +9,16 @@ import pytest
 import rasterio
 import shapely
 import torch
-from PIL import Image, ImageDraw
 from rasterio.warp import transform
+from tests.downstream.answers import make_detector, make_model, run, turns_left
 from tests.downstream.world import BLUE, RED, noise, write_raster
 
-from lhrs.cli import main
 from lhrs.downstream import load_predictor
-from lhrs.downstream.backbone import Encoder
-from lhrs.downstream.card import Card
-from lhrs.downstream.detect.dota import read_results
-from lhrs.downstream.detect.oriented_rcnn import OrientedRCNN
-from lhrs.downstream.detect.rotated import smallest_rectangle
-from lhrs.downstream.predict import save
 from lhrs.downstream.sliding import blended_rows, fade, window_starts
-from lhrs.downstream.task import build_task
 from lhrs.downstream.write import write_outlines
 from lhrs.errors import LHRSError
 from lhrs.imagery.georeference import outline_feature
 from lhrs.imagery.stack import Stack
-from lhrs.metrics.overlap import oriented_corners, polygon_iou_pairs
-
-
-def make_model(folder, kind, classes=("water", "roof", "tree"), bands=4, **settings):
-    torch.manual_seed(1)
-    encoder = Encoder("test_resnet", bands)
-    layers = {"width": 16, "auxiliary": 0.0} if kind == "segment" else {}
-    task = build_task(kind, encoder, len(classes), None, **layers)
-    with torch.no_grad():
-        list(task.head.children())[-1].weight.mul_(8)  # opinions that differ from place to place
-    card = Card(task=kind, encoder=encoder.settings, head=task.heads[0], head_args=layers, classes=list(classes),
-                scale=255, mean=[0.4] * bands, std=[0.2] * bands,
-                **{"size": 64, "overlap": 0.5, **settings})  # fmt: skip
-    save(folder, card, task)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +85,6 @@ def test_outlines_cover_what_the_mask_says(scene, segmenter, tmp_path, monkeypat
         assert (outer[:, 0] > 14.9).all() and (outer[:, 0] < 15.1).all() and (np.abs(outer[:, 1] - 45.15) < 0.1).all()
 
 
-def turns_left(ring):
-    x, y = ring.T
-    return np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) > 0
-
-
 @pytest.mark.parametrize(("shape", "size", "overlap"), [((50, 61), 16, 0.5), ((16, 40), 16, 0.0), ((9, 7), 16, 0.5)])
 def test_rows_come_once_and_blend_everything(shape, size, overlap):
     rng = np.random.default_rng(0)
@@ -167,100 +138,6 @@ def test_change_between_two_rasters(tmp_path, monkeypatch, capsys):
         np.testing.assert_array_equal(dataset.read(1), load_predictor(model)(*pair))
     features = json.loads((tmp_path / "out/change.geojson").read_text())["features"]
     assert {f["properties"]["class"] for f in features} <= {"change"}
-
-
-def find_bright(self, pixels, targets=None):
-    """Stand in for a detector that knows, so that only the way there and back is tested."""
-    scipy = pytest.importorskip("scipy.ndimage")
-    out = []
-    for image in pixels:
-        regions, count = scipy.label(image[0].numpy() > 0.5)
-        points = [np.argwhere(regions == n + 1)[:, ::-1] + 0.5 for n in range(count)]
-        boxes = [smallest_rectangle(p) for p in points if len(p) > 20]
-        out.append({
-            "boxes": torch.tensor(np.array(boxes).reshape(-1, 5)),
-            "scores": torch.tensor([min(len(p) / 2000, 1.0) for p in points if len(p) > 20]),
-            "labels": torch.zeros(len(boxes), dtype=torch.int64),
-        })  # fmt: skip
-    return out
-
-
-def make_detector(folder, head="oriented"):
-    encoder = Encoder("test_resnet")
-    layers = {"width": 16, "anchor_scale": 4, "proposals": 20}
-    task = build_task("detect", encoder, 1, head, **layers)
-    card = Card(task="detect", encoder=encoder.settings, head=head, head_args=layers, classes=["ship"], scale=255,
-                mean=[0.4] * 3, std=[0.2] * 3, size=128, tile=128, gap=64)  # fmt: skip
-    save(folder, card, task)
-    return folder
-
-
-BARS = np.array([[40, 30, 44, 16, 0.5], [128, 100, 46, 14, -1.0], [210, 60, 40, 20, 1.3], [250, 180, 44, 12, 0.0]])
-
-
-@pytest.fixture
-def bars(tmp_path):
-    """Four white bars in UTM at 10 m, some on the edges of tiles; and the same as a picture."""
-    image = Image.new("RGB", (300, 220))
-    for corners in oriented_corners(BARS):
-        ImageDraw.Draw(image).polygon([tuple(p) for p in corners], fill=(255, 255, 255))
-    image.save(tmp_path / "bars.png")
-    return write_raster(tmp_path / "bars.tif", np.array(image).transpose(2, 0, 1))
-
-
-def test_objects_of_a_scene_lie_on_the_right_ground(bars, tmp_path, monkeypatch, capsys):
-    model = make_detector(tmp_path / "m")
-    monkeypatch.setattr(OrientedRCNN, "forward", find_bright)
-    code, said, err = run(monkeypatch, capsys, model, bars, "--out", tmp_path / "o/found.geojson", "--device", "cpu")
-    assert code == 0 and said.strip() == str(tmp_path / "o/found.geojson"), err
-    features = json.loads((tmp_path / "o/found.geojson").read_text())["features"]
-    assert len(features) == 4 and {f["properties"]["class"] for f in features} == {"ship"}
-    for one in features:
-        ring = np.array(one["geometry"]["coordinates"][0])
-        assert ring.shape == (5, 2) and turns_left(ring)
-        east, north = transform("EPSG:4326", "EPSG:32633", *ring[:4].T)
-        corners = np.stack([(np.array(east) - 500_000) / 10, (5_000_000 - np.array(north)) / 10], -1)
-        overlap = [polygon_iou_pairs(corners[None], box[None])[0] for box in oriented_corners(BARS)]
-        assert max(overlap) > 0.8
-    scores = [f["properties"]["score"] for f in features]
-    assert scores == sorted(scores, reverse=True)
-    least = (scores[1] + scores[2]) / 2
-    run(monkeypatch, capsys, model, bars, "--out", tmp_path / "few.geojson", "--min-score", least)
-    assert len(json.loads((tmp_path / "few.geojson").read_text())["features"]) == 2
-    # A picture knows no ground: pixels, as lines or as DOTA has them.
-    picture = bars.with_suffix(".png")
-    run(monkeypatch, capsys, model, picture, "--out", tmp_path / "o/found.jsonl", "--device", "cpu")
-    lines = [json.loads(line) for line in (tmp_path / "o/found.jsonl").read_text().splitlines()]
-    assert [line["score"] for line in lines] == scores and lines[0]["image"] == str(picture)
-    run(monkeypatch, capsys, model, picture, "--out", tmp_path / "dota", "--device", "cpu")
-    found = read_results(tmp_path / "dota", ["ship"])["bars"]
-    np.testing.assert_allclose(found.corners, [line["corners"] for line in lines], atol=0.011)
-    before = {p.name: p.read_bytes() for p in (tmp_path / "dota").iterdir()}
-    code, _, err = run(monkeypatch, capsys, model, picture, "--out", tmp_path / "dota", "--device", "cpu")
-    assert code == 2 and "exists already" in err
-    assert {p.name: p.read_bytes() for p in (tmp_path / "dota").iterdir()} == before
-    objects = load_predictor(model, "cpu")(picture)
-    np.testing.assert_allclose([one.corners for one in objects], found.corners, atol=0.006)
-    assert objects[0].label == "ship" and objects[0].score == pytest.approx(scores[0], abs=1e-6)
-    code, _, err = run(monkeypatch, capsys, model, picture, "--out", tmp_path / "p/found.geojson")
-    assert code == 2 and "is not georeferenced" in err and not (tmp_path / "p").exists()
-
-
-def test_horizontal_boxes_come_through(bars, tmp_path):
-    found = load_predictor(make_detector(tmp_path / "m", "horizontal"))(bars)
-    assert found  # one that has learned nothing finds something everywhere
-    for one in found:
-        assert one.label == "ship" and one.corners.shape == (4, 2)
-        low, high = one.corners.min(0), one.corners.max(0)
-        assert (np.isclose(one.corners, low) | np.isclose(one.corners, high)).all()
-
-
-def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["lhrs", "predict", *map(str, arguments)])
-    with pytest.raises(SystemExit) as error:
-        main()
-    said = capsys.readouterr()
-    return error.value.code or 0, said.out, said.err
 
 
 def test_a_scene_is_classified_window_by_window(scene, tmp_path, monkeypatch, capsys):
@@ -370,16 +247,6 @@ def test_images_are_never_written_over(scene, segmenter, tmp_path, monkeypatch, 
         assert code == 2 and "is one of the images" in err
     assert all(copy.read_bytes() == scene.read_bytes() for copy in copies)
     assert sorted(folder.iterdir()) == copies
-
-
-def test_what_cannot_be_written_is_told_before_looking(tmp_path, monkeypatch, capsys):
-    detector, seen = make_detector(tmp_path / "m"), []
-    monkeypatch.setattr("lhrs.downstream.predict.Predictor.objects", lambda *_: seen.append(1))
-    placed = write_raster(tmp_path / "a.tif", np.zeros((3, 20, 20), np.uint8))
-    Image.new("RGB", (20, 20)).save(tmp_path / "b b.png")
-    for out, why in (("x.geojson", "is not georeferenced"), ("folder", "must have no spaces")):
-        code, _, err = run(monkeypatch, capsys, detector, placed, tmp_path / "b b.png", "--out", tmp_path / out)
-        assert code == 2 and why in err and not seen
 
 
 def test_two_classes_are_both_outlined_and_no_change_is_not(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,70 @@
+"""Model folders whose answers are known or at least differ from place to place, and the command on them."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from lhrs.cli import main
+from lhrs.downstream.backbone import Encoder
+from lhrs.downstream.card import Card
+from lhrs.downstream.detect.rotated import smallest_rectangle
+from lhrs.downstream.predict import save
+from lhrs.downstream.task import build_task
+
+
+def make_model(folder, kind, classes=("water", "roof", "tree"), bands=4, **settings):
+    torch.manual_seed(1)
+    encoder = Encoder("test_resnet", bands)
+    layers = {"width": 16, "auxiliary": 0.0} if kind == "segment" else {}
+    task = build_task(kind, encoder, len(classes), None, **layers)
+    with torch.no_grad():
+        list(task.head.children())[-1].weight.mul_(8)  # opinions that differ from place to place
+    card = Card(task=kind, encoder=encoder.settings, head=task.heads[0], head_args=layers, classes=list(classes),
+                scale=255, mean=[0.4] * bands, std=[0.2] * bands,
+                **{"size": 64, "overlap": 0.5, **settings})  # fmt: skip
+    save(folder, card, task)
+    return folder
+
+
+def find_bright(self, pixels, targets=None):
+    """Stand in for a detector that knows, so that only the way there and back is tested."""
+    scipy = pytest.importorskip("scipy.ndimage")
+    out = []
+    for image in pixels:
+        regions, count = scipy.label(image[0].numpy() > 0.5)
+        points = [np.argwhere(regions == n + 1)[:, ::-1] + 0.5 for n in range(count)]
+        boxes = [smallest_rectangle(p) for p in points if len(p) > 20]
+        out.append({
+            "boxes": torch.tensor(np.array(boxes).reshape(-1, 5)),
+            "scores": torch.tensor([min(len(p) / 2000, 1.0) for p in points if len(p) > 20]),
+            "labels": torch.zeros(len(boxes), dtype=torch.int64),
+        })  # fmt: skip
+    return out
+
+
+def make_detector(folder, head="oriented"):
+    encoder = Encoder("test_resnet")
+    layers = {"width": 16, "anchor_scale": 4, "proposals": 20}
+    task = build_task("detect", encoder, 1, head, **layers)
+    card = Card(task="detect", encoder=encoder.settings, head=head, head_args=layers, classes=["ship"], scale=255,
+                mean=[0.4] * 3, std=[0.2] * 3, size=128, tile=128, gap=64)  # fmt: skip
+    save(folder, card, task)
+    return folder
+
+
+BARS = np.array([[40, 30, 44, 16, 0.5], [128, 100, 46, 14, -1.0], [210, 60, 40, 20, 1.3], [250, 180, 44, 12, 0.0]])
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["lhrs", "predict", *map(str, arguments)])
+    with pytest.raises(SystemExit) as error:
+        main()
+    said = capsys.readouterr()
+    return error.value.code or 0, said.out, said.err
+
+
+def turns_left(ring):
+    x, y = ring.T
+    return np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) > 0
