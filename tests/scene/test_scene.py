@@ -47,7 +47,9 @@ class Sees:
         codes = pixels @ [65536, 256, 1]
         if request.form != "boxes":
             text = (
-                str(pixels.mean().round().astype(int))
+                str(np.count_nonzero(codes))
+                if request.form == "number"
+                else str(pixels.mean().round().astype(int))
                 if request.options is None
                 else request.options[int(codes.max() > 0)]
             )
@@ -144,6 +146,17 @@ def test_classes_have_areas_a_raster_and_nothing_where_there_is_no_data(sees, tm
     wanted = np.full((640, 1000), 2)
     wanted[:128, :256], wanted[512:] = 1, 0
     np.testing.assert_array_equal(codes, wanted)
+
+
+@pytest.mark.parametrize("overlap", [None, 0.5])
+def test_what_two_windows_see_is_counted_once(sees, tmp_path, overlap):
+    pixels = np.zeros((3, 104, 200), np.uint8)
+    pixels[:, 4::8, 4::8] = 200  # 13 x 25 dots; the last windows of rows and columns lie over those before
+    path = write(tmp_path / "dots.tif", pixels)
+    manifest = run(SceneJob((str(path),), tmp_path / "out", Asking("count", words="the dots"), 64, overlap=overlap))
+    assert manifest["scenes"][0]["count"] == 13 * 25
+    frame = geopandas.read_file(tmp_path / "out/answers.geojson")
+    assert set(frame["answer"]) == {"64"}
 
 
 def test_a_coarser_look_reads_what_gdal_averages(sees, tmp_path):

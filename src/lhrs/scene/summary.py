@@ -1,6 +1,7 @@
 """One answer for a whole scene."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,11 @@ def summarise(result: Result, asking: Asking, km2: np.ndarray) -> dict[str, Any]
         parts = [f"{name} {area / total:.0%} ({_km2(area)})" for name, area in ranked[:5]]
         found["answer"] = ", ".join(parts) + (f" and {len(ranked) - 5} more" if len(ranked) > 5 else "")
     elif asking.kind == "count":
-        numbers = [int(row["answer"]) for row in rows if row["answer"] is not None and row["answer"].isdecimal()]
-        found |= {"count": sum(numbers), "not_numbers": int(asked.sum()) - len(numbers)}
-        found["answer"] = f"{asking.words or 'buildings'}: {sum(numbers):,} on {_km2(found['area_km2'])}"
+        counted = [row for row in rows if row["answer"] is not None and row["answer"].isdecimal()]
+        # What two windows see is counted in both: each answers for its core's share of what it saw.
+        count = round(sum(int(row["answer"]) * _area(row["core"]) / _area(row["window"]) for row in counted))
+        found |= {"count": count, "not_numbers": int(asked.sum()) - len(counted)}
+        found["answer"] = f"{asking.words or 'buildings'}: {count:,} on {_km2(found['area_km2'])}"
     elif result.objects is not None:
         found["objects"] = len(result.objects.boxes)
         found["answer"] = f"{asking.words}: {found['objects']:,} on {_km2(found['area_km2'])}"
@@ -57,6 +60,10 @@ def _said(row: dict[str, Any]) -> str | None:
     if row["answer"] is None or row["earlier"] is None:
         return row["answer"]  # type: ignore[no-any-return]
     return UNCHANGED if row["answer"] == row["earlier"] else f"{row['earlier']} to {row['answer']}"
+
+
+def _area(rect: Sequence[int]) -> int:
+    return rect[2] * rect[3]
 
 
 def _km2(area: float) -> str:
