@@ -121,6 +121,8 @@ def test_real_data(shared_data):
     for name, (path, split, least) in counts.items():
         items = find_benchmark(name)(shared_data / path, split).items()
         assert len(items) >= least and len({item.id for item in items}) == len(items), name
+        if name == "ucm-captions":  # and no answers to questions
+            assert all(len(item.answer) == 5 and min(map(len, item.answer)) > 15 for item in items)
 
 
 def test_vrsbench(tmp_path):

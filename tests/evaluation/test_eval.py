@@ -16,7 +16,7 @@ from tests.training.tiny import SRC, finish
 
 from lhrs.errors import ConfigError
 from lhrs.evaluation.asking import put
-from lhrs.evaluation.benchmark import find_benchmark
+from lhrs.evaluation.benchmark import Item, find_benchmark
 from lhrs.evaluation.report import score_answers
 from lhrs.evaluation.runner import answer_all
 from lhrs.inference.load import load
@@ -153,6 +153,43 @@ def test_nothing_is_asked_twice(bench, tmp_path):
     assert len(first.asked) == 60 and not second.asked
 
 
+def test_answers_of_others_stay_and_any_text_is_read_again(bench, tmp_path):
+    run(bench, lambda r: "A\u2028B", tmp_path)
+    benchmark = find_benchmark("lhrs-bench")(bench)
+    asked = put(benchmark.items()[:5], benchmark.metric, load().runtime.adapter, "free")
+    answer_all(Knows(lambda r: "C"), "another", asked, benchmark.metric, "asked", tmp_path / "asked.jsonl")
+    *_, again = run(bench, lambda r: "D", tmp_path)
+    assert not again.asked
+    rows = [json.loads(line) for line in (tmp_path / "asked.jsonl").read_text().split("\n") if line]
+    assert [row["prediction"] for row in rows] == ["C"] * 5 + ["A\u2028B"] * 60  # the last run's last
+
+
+def test_boxes_are_shares_of_the_image_that_was_asked_about(tmp_path):
+    picture(tmp_path / "a.png", (100, 50))
+    picture(tmp_path / "b.png", (40, 80))
+    items = [Item(n, (str(tmp_path / n),), "the box", (0, 0, 1, 1)) for n in ("a.png", "b.png")]
+    asked = put(items, "grounding", load().runtime.adapter, "free")
+    model = Knows(None)
+    model.generate = lambda requests: [Reply("", ("",), (1.0,), np.array([[0, 0, 0.5, 1]])) for _ in requests]
+    for variant in ("asked", "blind", "shuffled"):
+        rows = answer_all(model, "h", asked, "grounding", variant, tmp_path / f"{variant}.jsonl")
+        assert [row["boxes"] for row in rows] == [[[0, 0, 50, 50]], [[0, 0, 20, 80]]]
+
+
+def test_splits_are_scored_apart(tmp_path):
+    for split, classes in (("train", 10), ("val", 10)):
+        for n in range(classes):
+            picture(tmp_path / f"data/{split}/class{n}/a.png")
+    given = [f"eurosat:{split}={tmp_path / 'data'}" for split in ("train", "val")]
+    finish(start(*given, "--out", tmp_path / "out", "--no-controls", "--limit", 3))
+    scores = json.loads((tmp_path / "out/scores.json").read_text())["results"]
+    assert [one["benchmark"] for one in scores] == ["eurosat:train", "eurosat:val"]
+    for split in ("train", "val"):
+        assert (tmp_path / f"out/eurosat-{split}/asked.jsonl").exists()
+    process = start(given[0], given[0], "--out", tmp_path / "out")
+    assert "eurosat:train is given twice" in process.communicate(timeout=60)[1] and process.returncode == 2
+
+
 def test_a_constant_letter_is_found_out_by_rotation(bench, tmp_path):
     benchmark, asked, rows, _ = run(bench, lambda r: "A", tmp_path, "circular")
     assert len(asked) == 240
@@ -209,6 +246,9 @@ def test_two_models_are_compared_sample_by_sample(bench, tmp_path):
     done = start(f"lhrs-bench={bench}", "--out", tmp_path / "b", "--no-controls", "--against", tmp_path / "a")
     stdout, stderr = done.communicate(timeout=120)
     assert done.returncode == 0 and "lhrs-bench: +0.000" in stdout and "p = 1.0000" in stdout, stderr
+    done = start(f"lhrs-bench={bench}", "--out", tmp_path / "c", "--protocol", "reordered", "--no-controls",
+                 "--against", tmp_path / "a")  # fmt: skip
+    assert "in another order" in done.communicate(timeout=120)[1] and done.returncode == 2
     page = (tmp_path / "b/lhrs-bench/errors.html").read_text()
     assert "right: " in page and "<script" not in page
 

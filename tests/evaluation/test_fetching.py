@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -161,7 +162,11 @@ def test_a_zenodo_record_is_downloaded_and_checked(tmp_path, home, monkeypatch):
     files = {"LR_split_test_questions.json": b"{}"}
     with zipfile.ZipFile(tmp_path / "Images_LR.zip", "w") as archive:
         archive.writestr("Images_LR/0.tif", "x")
-    files["Images_LR.zip"] = (tmp_path / "Images_LR.zip").read_bytes()
+    (tmp_path / "1.tif").write_bytes(b"x")
+    with tarfile.open(tmp_path / "Images.tar", "w") as packed:
+        packed.add(tmp_path / "1.tif", "Data/1.tif")
+    for name in ("Images_LR.zip", "Images.tar"):
+        files[name] = (tmp_path / name).read_bytes()
     sums = {name: f"md5:{hashlib.md5(body).hexdigest()}" for name, body in files.items()}
 
     def answer(path):
@@ -181,7 +186,7 @@ def test_a_zenodo_record_is_downloaded_and_checked(tmp_path, home, monkeypatch):
     root = find_benchmark("rsvqa-lr").fetch()
     server.shutdown()
     assert sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()) == [
-        "Images_LR/0.tif", "LR_split_test_questions.json"
+        "Data/1.tif", "Images_LR/0.tif", "LR_split_test_questions.json"
     ]  # fmt: skip
 
 

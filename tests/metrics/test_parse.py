@@ -43,7 +43,8 @@ def test_choices(text, index):
         ("12", 12), ("12.", 12), ("twelve", 12), ("There are 12 buildings.", 12), ("1,234", 1234), ("3.5", 3.5),
         ("-2", -2), ("12 or 13", None), ("10-12", None), ("none", None), ("", None), ("many", None),
         ("two or three", None), ("12 12", 12), ("123m2", None), ("1.2.3", None), ("two", 2), ("zero", 0),
-        ("\uff11\uff12", 12),
+        ("\uff11\uff12", 12), ("thirty-five", 35), ("Forty two ships.", 42), ("ninety", 90), ("sixteen", 16),
+        ("twenty, five", None), ("two hundred", None), ("three dozen", None), ("a thousand", None),
     ],
 )  # fmt: skip
 def test_numbers(text, value):

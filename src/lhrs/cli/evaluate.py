@@ -52,7 +52,9 @@ def evaluate(
     opened = [open_benchmark(given, note) for given in benchmarks]
     items, data = {}, {}
     for benchmark in opened:
-        name, every = benchmark.name(), benchmark.items()
+        name, every = benchmark.title, benchmark.items()
+        if name in items:
+            raise ConfigError(f"{name} is given twice; score it in two runs with --out folders of their own.")
         items[name] = _spread(every, limit)
         data[name] = told_of(benchmark, items[name], len(items[name]) == len(every))
         if data[name]["pinned"] is False:
@@ -67,19 +69,20 @@ def evaluate(
         hashed = model_hash(model, runtime.name)
         results = []
         for benchmark in opened:
-            asked = put(items[benchmark.name()], benchmark.metric, runtime.adapter, protocol)
-            folder = out / benchmark.name()
+            title = benchmark.title
+            asked = put(items[title], benchmark.metric, runtime.adapter, protocol)
+            folder = out / _folder(title)
             rows: dict[str, list[dict[str, Any]]] = {}
             for variant in VARIANTS if controls else VARIANTS[:1]:
-                with _counting(f"{benchmark.name()} {variant}", len(asked)) as done:
+                with _counting(f"{title} {variant}", len(asked)) as done:
                     rows[variant] = answer_all(
                         runtime, hashed, asked, benchmark.metric, variant, folder / f"{variant}.jsonl", at_once, 0, done
                     )
             scores = score_answers(benchmark, asked, rows, protocol)
-            results.append({"model_hash": hashed, **data[benchmark.name()], **scores})
+            results.append({"model_hash": hashed, **data[title], **scores})
             write_errors(benchmark, asked, rows["asked"], folder / PAGE)
             if against is not None:
-                theirs = _answers(against / benchmark.name() / "asked.jsonl", asked)
+                theirs = _answers(against / _folder(title) / "asked.jsonl", asked)
                 results[-1]["against"] = compare(benchmark, asked, rows["asked"], theirs)
     write_report(results, runtime.name, out)
     typer.echo(table(results, runtime.name), nl=False)
@@ -93,6 +96,10 @@ def evaluate(
     note(f"{out}: answers, scores and pages of errors")
 
 
+def _folder(title: str) -> str:
+    return title.replace(":", "-")
+
+
 def _spread(items: list, limit: int | None) -> list:
     if limit is None or limit >= len(items):
         return items
@@ -103,16 +110,21 @@ def _answers(path: Path, asked: list) -> list[dict[str, Any]]:
     """Return the other model's answers to the same questions.
 
     Raises:
-        DataError: it has not answered all of them.
+        DataError: it has not answered all of them, or saw their options in another order.
     """
     from lhrs.data.dataset import read_json_lines
     from lhrs.errors import DataError
+    from lhrs.evaluation.asking import order_of
 
     found = {(row["id"], row["rotation"]): row for _, row in read_json_lines(path)}
     missing = [one.item.id for one in asked if (one.item.id, one.rotation) not in found]
     if missing:
         raise DataError(f"{path} has no answer to {missing[0]} and {len(missing) - 1} more of these questions.")
-    return [found[one.item.id, one.rotation] for one in asked]
+    rows = [found[one.item.id, one.rotation] for one in asked]
+    for one, row in zip(asked, rows, strict=True):
+        if row.get("options") != order_of(one.item):
+            raise DataError(f"{path} has seen the options of {one.item.id} in another order: use its --protocol.")
+    return rows
 
 
 def _counting(what: str, total: int) -> Any:

@@ -1,6 +1,7 @@
 """How a benchmark's questions are put to a model, and what of its reply is kept."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -87,6 +88,11 @@ def _plain(label: str) -> str:
     from lhrs.metrics.parse import label_key
 
     return label_key(label)
+
+
+def order_of(item: Item) -> str:
+    """Return a hash of a question's options in the order shown: a letter means something in that order only."""
+    return hashlib.sha256(json.dumps(item.options, ensure_ascii=False).encode()).hexdigest()[:8]
 
 
 def request(asked: Asked, metric: Metric, pixels: tuple[np.ndarray, ...]) -> Request:

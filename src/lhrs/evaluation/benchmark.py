@@ -103,6 +103,11 @@ class Benchmark(ABC):
         """Return the name by which it is found."""
         return cls.__module__.rpartition(".")[2].replace("_", "-")
 
+    @property
+    def title(self) -> str:
+        """Its name, and the split if another than its own is asked for."""
+        return f"{self.name()}:{self.split}" if self.split else self.name()
+
 
 def data_hash(items: Sequence[Item]) -> str:
     """Return a hash of questions, answers and images: who has the same scored the same.

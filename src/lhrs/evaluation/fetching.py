@@ -6,6 +6,7 @@ there whole or not at all.
 
 import os
 import shutil
+import tarfile
 import zipfile
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -94,7 +95,7 @@ class Doi:
         record.load_registry_from_doi()  # with checksums
         for name in sorted(record.registry):
             path = Path(record.fetch(name))
-            if path.suffix == ".zip":
+            if path.suffix in (".zip", ".tar"):
                 _unpack(path, folder)
                 path.unlink()
 
@@ -142,8 +143,12 @@ def _extra(module: str) -> Any:
 
 
 def _unpack(path: Path, folder: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        archive.extractall(folder)
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(folder)
+    else:
+        with tarfile.open(path) as packed:
+            packed.extractall(folder, filter="data")
 
 
 def _link(path: Path, target: Path) -> None:

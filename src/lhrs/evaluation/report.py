@@ -49,7 +49,7 @@ def score_answers(
     }
     low, high = bootstrap(values)
     return {
-        "benchmark": benchmark.name(), "metric": main, "protocol": protocol, "n": len(values), "score": mine[main],
+        "benchmark": benchmark.title, "metric": main, "protocol": protocol, "n": len(values), "score": mine[main],
         "interval": [low, high], "unparseable": mine["unparseable"],
         "controls": {
             **{name: mine[name] for name in ("majority", "chance") if name in mine},
@@ -142,10 +142,10 @@ def write_errors(benchmark: Benchmark, asked: Sequence[Asked], rows: Sequence[di
                 id=f"{item.id} ({item.type or benchmark.metric})", images=list(item.images), boxes=boxes,
                 turns=[Turn(role="user", text=asked[n].prompt), Turn(role="assistant", text=str(row["prediction"])),
                        Turn(role="system", text=f"right: {right}")],
-                source=benchmark.name(), licence=benchmark.licence,
+                source=benchmark.title, licence=benchmark.licence,
             )
         )  # fmt: skip
-    write_page(samples, path, f"{benchmark.name()}: {len(samples)} of {int((values < 1).sum()):,} wrong answers")
+    write_page(samples, path, f"{benchmark.title}: {len(samples)} of {int((values < 1).sum()):,} wrong answers")
     return len(samples)
 
 

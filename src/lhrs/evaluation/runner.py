@@ -1,7 +1,8 @@
 """Ask a model everything, once: answers are kept sample by sample, so that a stopped evaluation goes on.
 
 A row's key is a hash of the model, the image, the prompt and what the reply was restricted to. A question whose key is
-in the file is not asked again. Whatever the batch, and however often it was stopped, the file ends the same.
+in the file is not asked again; rows of other models and protocols stay. Whatever the batch, and however often it was
+stopped, the file ends the same.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lhrs.evaluation.asking import Asked, kept, request
+from lhrs.evaluation.asking import Asked, kept, order_of, request
 from lhrs.evaluation.benchmark import Metric, image_digest
 from lhrs.files import write_file
 from lhrs.imagery.open import open_image
@@ -60,16 +61,21 @@ def answer_all(
             pixels = [tuple(image.pixels for image in group) for group in opened]
             replies = runtime.generate([request(asked[n], metric, p) for n, p in zip(part, pixels, strict=True)])
             for n, group, reply in zip(part, opened, replies, strict=True):
-                size = (group[0].width, group[0].height) if group else (1, 1)
-                row = {"key": keys[n], "id": asked[n].item.id, "rotation": asked[n].rotation, "variant": variant,
-                       **kept(reply, metric, size)}  # fmt: skip
+                item, size = asked[n].item, (1, 1)
+                if metric == "grounding":  # shares of the image that was asked about, even where another was shown
+                    own = group[0] if variant == "asked" else open_image(item.images[0])
+                    size = (own.width, own.height)
+                row = {"key": keys[n], "id": item.id, "rotation": asked[n].rotation, "variant": variant,
+                       "options": order_of(item), **kept(reply, metric, size)}  # fmt: skip
                 found[keys[n]] = row
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
             done(len(part))
     rows = [found[key] for key in keys]
-    once = dict(zip(keys, rows, strict=True)).values()
-    write_file(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in once))
+    asked_now = set(keys)
+    # Rows of other models, splits and protocols first, so that the last row of a question is this run's.
+    once = {key: row for key, row in found.items() if key not in asked_now} | dict(zip(keys, rows, strict=True))
+    write_file(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in once.values()))
     return rows
 
 
@@ -95,7 +101,7 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a file whose last line may have been cut off."""
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):  # answers may hold what else splits lines
         try:
             yield json.loads(line)
         except ValueError:

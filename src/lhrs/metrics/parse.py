@@ -8,7 +8,10 @@ from functools import lru_cache
 LETTERS = "ABCDEFGHIJ"
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
           "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty")  # fmt: skip
-_NUMBER_WORDS = {word: n for n, word in enumerate(_WORDS)}
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_NUMBER_WORDS = {word: n for n, word in enumerate(_WORDS)} | {word: 10 * n for n, word in enumerate(_TENS, 2)}
+_NUMBER_WORD = re.compile(rf"\b(?:({'|'.join(_TENS)})[ -]({'|'.join(_WORDS[1:10])})|({'|'.join(_NUMBER_WORDS)}))\b")
+_LARGER_WORD = re.compile(r"\b(?:dozen|hundred|thousand|million|billion)s?\b")
 _NUMBER = re.compile(r"(?<![\w.,-])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w-]|[.,]\d)")
 _LEAD = re.compile(
     r"^(?:the\s+)?(?:correct\s+|best\s+|right\s+)?(?:answers?|options?|choices?)(?:\s+(?:is|are))?\s*:?\s+", re.I
@@ -58,11 +61,13 @@ def parse_yes_no(text: str) -> str | None:
 
 
 def parse_number(text: str) -> float | None:
-    """Return the number in an answer, in digits or in words up to twenty; None if there is none or more than one."""
+    """Return the number in an answer, in digits or in words below a hundred; None if there is none or more than one."""
     folded = normalise(text)
     found = {float(match.replace(",", "")) for match in _NUMBER.findall(folded)}
     if not re.search(r"\d", folded):
-        found |= {float(_NUMBER_WORDS[word]) for word in re.findall(r"[a-z]+", folded) if word in _NUMBER_WORDS}
+        if _LARGER_WORD.search(folded):
+            return None
+        found |= {float(sum(_NUMBER_WORDS.get(w, 0) for w in words)) for words in _NUMBER_WORD.findall(folded)}
     elif len(re.findall(r"\d[\d.,]*", folded)) != len(_NUMBER.findall(folded)):
         return None  # ranges, units glued to digits, dates: digits that are no plain number
     return found.pop() if len(found) == 1 else None

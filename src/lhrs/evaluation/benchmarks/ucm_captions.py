@@ -1,5 +1,6 @@
 """UCM-captions (Qu et al., 2016): five captions per image of UC Merced."""
 
+from lhrs.data.dataset import read_json_lines
 from lhrs.data.datasets.ucm_captions import UCMCaptions
 from lhrs.evaluation.benchmark import Benchmark, Item
 
@@ -14,11 +15,9 @@ class UcmCaptionsBenchmark(Benchmark):
     obtain = "Download UCM_captions from its homepage and put the images of UC Merced beside it."
 
     def items(self) -> list[Item]:
-        references: dict[str, list[str]] = {}
-        dataset = UCMCaptions(self.root, self.split or "val")
-        for sample in dataset[: len(dataset)]:
-            said = [turn.text for turn in sample.turns if turn.role == "assistant"]
-            references.setdefault(sample.images[0], []).extend(said)
-        return [
-            Item(image.removeprefix(f"{self.root}/"), (image,), "", tuple(texts)) for image, texts in references.items()
-        ]
+        dataset = UCMCaptions(self.root, self.split or "val")  # says what is wrong with the file
+        # All five count, repeated ones too; the data set leaves repeats out and has questions beside captions.
+        captions = {str(row["file"]): row["captions"] for _, row in read_json_lines(self.root / "index.jsonl")}
+        images = dict.fromkeys(sample.images[0] for sample in dataset[: len(dataset)])
+        files = {image: image.removeprefix(f"{self.root}/") for image in images}
+        return [Item(file, (image,), "", tuple(captions[file])) for image, file in files.items() if captions[file]]
