@@ -241,8 +241,8 @@ def score(model: nn.Module, device: str) -> dict:
     (files, labels, _), (more, wanted, _) = (labelled_folder(DATA / f"eurosat/{s}") for s in ("train", "test"))
     x, u = probe.pooled(files), probe.pooled(more)
     wide = Probe(model, torch.tensor(MEAN), torch.tensor(STD), None, device)
-    train = [pair for n in (1, 2, 4, 5, 6) for pair in masked_folder(DATA / f"dubai_seg/tile{n}")]
-    confusion = dense_confusion(wide, train, masked_folder(DATA / "dubai_seg/tile7"), 5)
+    train = [pair for n in (1, 2, 4, 5, 6) for pair in masked_folder(DATA / f"dubai_seg/tile{n}", wide)]
+    confusion = dense_confusion(wide, train, masked_folder(DATA / "dubai_seg/tile7", wide), 5)
     return {
         "knn": float(knn_accuracy(x, labels, u, wanted).mean()),
         "linear": float(linear_accuracy(x, labels, u, wanted).mean()),

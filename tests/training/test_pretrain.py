@@ -10,13 +10,16 @@ import pytest
 import rasterio
 import timm
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 from tests.training.tiny import finish, losses, start_lhrs, wait_for_checkpoint, write_parts, write_run
 
-from lhrs.cmid.model import CMID, ema_momentum
+from lhrs.cmid.backbone import to_map
+from lhrs.cmid.load import load_probe
+from lhrs.cmid.model import CMID, ema_momentum, set_clean_statistics
 from lhrs.cmid.views import whole
-from lhrs.errors import ConfigError, LHRSError
+from lhrs.errors import ConfigError, DataError, LHRSError
 from lhrs.models.presets import build_model, get_preset
 from lhrs.training.run import load_run, train
 
@@ -113,6 +116,16 @@ def test_thirteen_bands_and_any_backbone(tmp_path):
         assert model(torch.zeros(1, 13, 64, 64)).ndim == 2
         config = json.loads((run.out / "backbone/config.json").read_text())
         assert 0.3 < config["pretrained_cfg"]["mean"][0] < 0.5  # of reflectance
+        probe = load_probe(str(run.out / "backbone"), 64)  # sees reflectance too, not a picture of it
+        scaled = torch.from_numpy(values / np.float32(10_000))[None]
+        mean, std = (x.view(1, -1, 1, 1) for x in (probe.mean, probe.std))
+        pixels = (F.interpolate(scaled, (64, 64), mode="bilinear", antialias=True) - mean) / std
+        with torch.no_grad():
+            wanted = to_map(probe.model, probe.model.forward_features(pixels)).mean((2, 3))
+        torch.testing.assert_close(probe.pooled([tmp_path / "s2.tif"]), wanted, atol=1e-4, rtol=1e-4)
+        Image.new("RGB", (64, 64)).save(tmp_path / "rgb.png")
+        with pytest.raises(DataError, match="has 3 bands, the backbone reads 13"):
+            probe.pooled([tmp_path / "rgb.png"])
 
 
 def test_rank_and_neighbours_are_logged_and_change_nothing(tmp_path, images, finished):
@@ -126,6 +139,26 @@ def test_rank_and_neighbours_are_logged_and_change_nothing(tmp_path, images, fin
     seen = [entry for entry in state["log_history"] if "rank" in entry]
     assert [entry["step"] for entry in seen] == [3, 6, 9]
     assert all(1 < entry["rank"] < 24 and 0 <= entry["knn"] <= 1 for entry in seen)
+
+
+def test_a_folder_with_other_bands_is_not_watched(tmp_path, images):
+    with rasterio.open(tmp_path / "s2.tif", "w", driver="GTiff", height=64, width=64, count=4, dtype="uint16") as out:
+        out.write(np.full((4, 64, 64), 800, np.uint16))
+    (tmp_path / "labelled/a").mkdir(parents=True)
+    (tmp_path / "labelled/a/0.png").symlink_to(images / "0.png")
+    made = settings(tmp_path / "s2.tif", tmp_path / "run", watch={"labelled": str(tmp_path / "labelled")})
+    made["fit"] = {"batch_size": 1, "steps": 2}
+    with pytest.raises(DataError, match="has 3 bands, the backbone reads 4"):
+        train(load_run(write_run(tmp_path / "run.yaml", made)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_statistics_are_measured_where_the_backbone_is():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)).to("meta")  # as on a GPU
+    seen = []
+    model[1].forward = lambda pixels: seen.append(pixels.device.type)
+    set_clean_statistics(model, iter([torch.zeros(2, 3, 8, 8)]))
+    assert seen == ["meta"]
 
 
 def test_each_branch_can_be_turned_off(tmp_path, images):

@@ -76,7 +76,7 @@ def dense(
     from lhrs.metrics.segmentation import segmentation_scores
 
     probe = _probe(backbone, size, device, random)
-    confusion = dense_confusion(probe, masked_folder(train), masked_folder(test), classes, patch)
+    confusion = dense_confusion(probe, masked_folder(train, probe), masked_folder(test, probe), classes, patch)
     scores = segmentation_scores(confusion)
     _print(mean_iou=scores["miou"], pixels=int(confusion.sum()),
            **{f"iou_{n}": 0.0 if isnan(iou) else iou for n, iou in enumerate(scores["iou"])})  # fmt: skip

@@ -40,12 +40,16 @@ def load_probe(source: str, size: int | None = None, device: str = "cpu", random
                 model.load_state_dict(state)
             else:
                 model = timm.create_model(f"local-dir:{folder}", pretrained=True)
-            cfg = config.get("pretrained_cfg", {})
+            cfg, numbers = config.get("pretrained_cfg", {}), config.get("numbers") or {}
         else:
             torch.manual_seed(0)
             model = timm.create_model(source, pretrained=not random, num_classes=0)
-            cfg = model.pretrained_cfg
+            cfg, numbers = model.pretrained_cfg, {}
     except Exception as error:  # timm, safetensors and the hub's client raise what they like
         raise CheckpointError(f"{source} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
     mean, std = (torch.tensor(cfg.get(name, [0.5] * 3), dtype=torch.float32) for name in ("mean", "std"))
-    return Probe(model.eval().to(device), mean, std, size or cfg.get("input_size", [3, 224, 224])[-1], device)
+    bands = numbers.get("bands")
+    return Probe(
+        model.eval().to(device), mean, std, size or cfg.get("input_size", [3, 224, 224])[-1], device,
+        numbers.get("scale"), None if bands is None else tuple(bands),
+    )  # fmt: skip

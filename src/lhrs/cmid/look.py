@@ -59,8 +59,8 @@ def draw_map(probe: Probe, folder: Path, out: Path, method: str = "tsne", limit:
 
 def draw_attention(probe: Probe, image: Path, place: tuple[float, float], out: Path) -> None:
     """Draw three panels: the image with the query, cosine similarity to it, the first three principal components."""
-    pixels = _square(image)
-    features = F.normalize(probe.maps([pixels])[0].cpu(), dim=0)
+    pixels = _square(open_image(image).pixels)
+    features = F.normalize(probe.maps([_square(probe.read(image))])[0].cpu(), dim=0)
     height, width = features.shape[1:]
     column, row = min(int(place[0] * width), width - 1), min(int(place[1] * height), height - 1)
     alike = torch.einsum("chw,c->hw", features, features[:, row, column])
@@ -80,11 +80,11 @@ def draw_match(probe: Probe, image: Path, seed: int, out: Path) -> tuple[float, 
 
     A pair is right where its cells' centres are at most one cell of the coarser view apart in the image.
     """
-    source = torch.from_numpy(open_image(image).pixels).permute(2, 0, 1)
+    shown, source = (torch.from_numpy(x).permute(2, 0, 1) for x in (open_image(image).pixels, probe.read(image)))
     rng = np.random.default_rng(seed)
     crops = [draw_crop(rng, source.shape[1], source.shape[2], scale=(0.4, 0.9)) for _ in range(2)]
     side = probe.size or 224
-    views = [resize(source, crop, side).permute(1, 2, 0).numpy() for crop in crops]
+    drawn, views = ([resize(x, crop, side).permute(1, 2, 0).numpy() for crop in crops] for x in (shown, source))
     maps = [F.normalize(probe.maps([view])[0].cpu(), dim=0) for view in views]
     grid = maps[0].shape[1]
     alike = maps[0].flatten(1).T @ maps[1].flatten(1)
@@ -93,7 +93,7 @@ def draw_match(probe: Probe, image: Path, seed: int, out: Path) -> tuple[float, 
     centres = [crop.centres(grid).reshape(-1, 2) for crop in crops]
     cell = max(max(crop.height, crop.width) for crop in crops) / grid
     right = [float(np.abs(centres[0][a] - centres[1][b]).max()) <= cell for a, b in pairs]
-    picture = Image.fromarray(np.concatenate(views, 1)).resize((2 * _SIDE, _SIDE))
+    picture = Image.fromarray(np.concatenate(drawn, 1)).resize((2 * _SIDE, _SIDE))
     pen, step = ImageDraw.Draw(picture), _SIDE / grid
     for (a, b), good in zip(pairs, right, strict=True):
         ends = [((n % grid + 0.5) * step + shift, (n // grid + 0.5) * step) for n, shift in ((a, 0), (b, _SIDE))]
@@ -123,8 +123,7 @@ def _save(picture: Image.Image, out: Path) -> None:
     write_file(out, written.getvalue())
 
 
-def _square(image: Path) -> np.ndarray:
-    pixels = open_image(image).pixels
+def _square(pixels: np.ndarray) -> np.ndarray:
     side = min(pixels.shape[:2])
     top, left = ((n - side) // 2 for n in pixels.shape[:2])
     return pixels[top : top + side, left : left + side]

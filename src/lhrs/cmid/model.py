@@ -128,9 +128,10 @@ def set_clean_statistics(model: nn.Module, batches: Iterator[Tensor]) -> None:
     """Estimate batch-norm statistics anew on whole images: in training the student saw masked ones.
 
     Args:
-        model: the backbone.
+        model: the backbone, anywhere.
         batches: normalised images `(B, C, S, S)`.
     """
+    device = next(model.parameters()).device
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
@@ -140,7 +141,7 @@ def set_clean_statistics(model: nn.Module, batches: Iterator[Tensor]) -> None:
         norm.momentum = None  # a plain mean over the batches
     model.train()
     for batch in batches:
-        model(batch)
+        model(batch.to(device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.train(was)

@@ -4,7 +4,7 @@ Features are those of the last map, averaged for whole images. Nothing here choo
 probes' strength of regularisation is picked on a fifth of the training data.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from lhrs.cmid.backbone import to_map
 from lhrs.errors import DataError
-from lhrs.imagery.open import list_images, open_image
+from lhrs.imagery.open import DEFAULT_MAX_SIDE, list_images, open_image
+from lhrs.imagery.stack import Stack
 from lhrs.metrics.segmentation import IGNORE, confusion_matrix
 
 _DECAYS = (1e-5, 1e-4, 1e-3)
@@ -34,6 +35,9 @@ class Probe:
         std: per band.
         size: side in pixels to which images are scaled; None takes them as they are.
         device: where it runs.
+        scale: the file's number that means 1, for a backbone that learned from files' own numbers. None: it learned
+            from eight bits of red, green and blue, and any file is shown to it so.
+        bands: with `scale`, which ones of a file, 1-based; None is all.
     """
 
     model: nn.Module
@@ -41,11 +45,32 @@ class Probe:
     std: Tensor
     size: int | None = None
     device: str = "cpu"
+    scale: float | None = None
+    bands: tuple[int, ...] | None = None
+
+    def read(self, file: Path, max_side: int | None = DEFAULT_MAX_SIDE) -> np.ndarray:
+        """Return an image as the backbone knows images, `(H, W, bands)`: uint8, or float32 in the file's numbers.
+
+        Args:
+            file: of any kind.
+            max_side: see `open_image`.
+
+        Raises:
+            DataError: it cannot be read, or has other bands than the backbone.
+        """
+        if self.scale is None:
+            found = open_image(file, max_side).pixels
+        else:
+            found = np.nan_to_num(Stack((file,), self.bands).read().astype(np.float32)).transpose(1, 2, 0)
+        if found.shape[2] != len(self.mean):
+            raise DataError(f"{file} has {found.shape[2]} bands, the backbone reads {len(self.mean)}.")
+        return found
 
     @torch.inference_mode()
     def maps(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Return the last maps `(B, C, h, w)` of uint8 images `(H, W, bands)` of one size."""
-        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(self.device).float() / 255
+        """Return the last maps `(B, C, h, w)` of images as `read` returns them, of one size."""
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(self.device).float() / (self.scale or 255)
+        pixels = pixels.clamp_(0, 1)  # as in pretraining
         if self.size is not None and pixels.shape[-2:] != (self.size, self.size):
             pixels = F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
         shape = (1, -1, 1, 1)
@@ -54,7 +79,7 @@ class Probe:
 
     def pooled(self, files: Sequence[Path]) -> Tensor:
         """Return `(N, C)` of files."""
-        return torch.cat([self.maps(batch).mean((2, 3)).cpu() for batch in _batches(files)])
+        return torch.cat([self.maps(batch).mean((2, 3)).cpu() for batch in _batches(map(self.read, files))])
 
 
 def labelled_folder(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
@@ -89,8 +114,8 @@ def labelled_pairs(
     return (probe.pooled(files), labels), (probe.pooled(more), wanted), names
 
 
-def masked_folder(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Read images that have `NAME_mask.png` beside them, in this folder and below.
+def masked_folder(folder: Path, probe: Probe) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Read images that have `NAME_mask.png` beside them, in this folder and below, as a backbone knows images.
 
     Raises:
         DataError: there are none, or sizes differ.
@@ -101,7 +126,7 @@ def masked_folder(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
         image = next((p for p in sorted(mask.parent.glob(f"{stem}.*")) if p != mask), None)
         if image is None:
             raise DataError(f"{mask} has no image {stem}.* beside it.")
-        pixels, label = open_image(image, None).pixels, np.array(Image.open(mask))
+        pixels, label = probe.read(image, None), np.array(Image.open(mask))
         if label.ndim != 2 or label.shape != pixels.shape[:2]:
             raise DataError(f"{mask} is not one label per pixel of {image.name}.")
         found.append((pixels, label.astype(np.uint8)))
@@ -201,7 +226,7 @@ def dense_confusion(
 
     Args:
         probe: the backbone.
-        train: images uint8 `(H, W, 3)` and labels uint8 `(H, W)`; 255 counts nowhere.
+        train: images as `Probe.read` returns them and labels uint8 `(H, W)`; 255 counts nowhere.
         test: the same.
         num_classes: labels are below.
         patch: side in pixels of the pieces that go through the network.
@@ -259,10 +284,9 @@ def _pieces(pairs: Sequence[tuple[np.ndarray, np.ndarray]], patch: int) -> Itera
                 yield image[part], label[part]
 
 
-def _batches(files: Sequence[Path]) -> Iterator[list[np.ndarray]]:
+def _batches(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
     batch: list[np.ndarray] = []
-    for file in files:
-        image = open_image(file).pixels
+    for image in images:
         if batch and (len(batch) == _BATCH or image.shape != batch[0].shape):
             yield batch
             batch = []

@@ -27,6 +27,7 @@ def write_timm_folder(
     size: int,
     mean: list[float],
     std: list[float],
+    numbers: dict[str, Any] | None = None,
 ) -> None:
     """Write `model.safetensors` (float32) and `config.json`.
 
@@ -38,6 +39,7 @@ def write_timm_folder(
         size: side in pixels of the images it was trained on.
         mean: per band, of numbers in [0, 1].
         std: per band.
+        numbers: how files' numbers were read, `scale` and `bands`, where that is not eight bits of red, green, blue.
     """
     cfg: dict[str, Any] = {"input_size": [len(mean), size, size], "num_classes": 0, "interpolation": "bicubic"}
     config = {
@@ -45,6 +47,7 @@ def write_timm_folder(
         "num_classes": 0,
         "model_args": model_args,
         "pretrained_cfg": {**cfg, "mean": mean, "std": std},
+        **({"numbers": numbers} if numbers else {}),
     }
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().to(torch.float32 if value.is_floating_point() else value.dtype).contiguous()

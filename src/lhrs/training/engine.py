@@ -109,6 +109,26 @@ def diverged(step: int) -> ConfigError:
     return ConfigError(f"the loss is no number any more at step {step}: lower the rate, or clip gradients.")
 
 
+def split_batch(batch_size: int, micro_batch_size: int | None) -> tuple[int, int]:
+    """Return how many samples a process takes at once, and how often it does so in a step.
+
+    Args:
+        batch_size: samples per optimizer step over all processes.
+        micro_batch_size: samples that a process takes at once; None takes its whole share.
+
+    Raises:
+        ConfigError: the batch does not divide into processes and micro-batches.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    share, rest = divmod(batch_size, processes)
+    if rest or not share:
+        raise ConfigError(f"fit.batch_size {batch_size} does not divide among {processes} processes.")
+    micro = micro_batch_size or share
+    if share % micro:
+        raise ConfigError(f"a process's {share} samples per step do not divide into fit.micro_batch_size {micro}.")
+    return micro, share // micro
+
+
 def training_arguments(run: Run, batch_size: int, micro_batch_size: int | None, **settings: Any) -> TrainingArguments:
     """Return the arguments that all kinds of training share.
 
@@ -123,17 +143,11 @@ def training_arguments(run: Run, batch_size: int, micro_batch_size: int | None, 
     """
     if run.threads is not None:
         torch.set_num_threads(run.threads)
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    share, rest = divmod(batch_size, processes)
-    if rest or not share:
-        raise ConfigError(f"fit.batch_size {batch_size} does not divide among {processes} processes.")
-    micro = micro_batch_size or share
-    if share % micro:
-        raise ConfigError(f"a process's {share} samples per step do not divide into fit.micro_batch_size {micro}.")
+    micro, times = split_batch(batch_size, micro_batch_size)
     common: dict[str, Any] = {
         "output_dir": str(run.out),
         "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": share // micro,
+        "gradient_accumulation_steps": times,
         "logging_steps": run.log_every,
         "logging_nan_inf_filter": False,  # it would wait for the device at every step, and log another number
         "logging_first_step": True,

@@ -32,7 +32,7 @@ from lhrs.downstream.score import CHOSEN_BY, score
 from lhrs.downstream.task import Task, build_task
 from lhrs.errors import ConfigError, DataError
 from lhrs.files import write_file
-from lhrs.training.engine import KeyedTrainer, diverged, fit, newest_checkpoint, training_arguments
+from lhrs.training.engine import KeyedTrainer, diverged, fit, newest_checkpoint, split_batch, training_arguments
 from lhrs.training.finetune_run import ChangeRun, ClassifyRun, DetectRun, FinetuneRun, SegmentRun
 from lhrs.training.output import (
     Record,
@@ -142,6 +142,7 @@ def finetune(run: FinetuneRun) -> None:
     """
     if not is_to_do(run):
         return
+    run.check_at_once(split_batch(run.fit.batch_size, run.fit.micro_batch_size)[0])
     kind = run.kind.removeprefix("finetune-")  # type: ignore[attr-defined]
     train, val, test = open_parts(run, kind)
     torch.manual_seed(run.seed)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from lhrs.config import Config
+from lhrs.errors import ConfigError
 from lhrs.training.base import Run, Share
 
 
@@ -107,6 +108,9 @@ class FinetuneRun(Run):
     validations: PositiveInt = 10
     """How often, evenly over the run, the model is scored to keep the best one."""
 
+    def check_at_once(self, images: int) -> None:
+        """Raise ConfigError if the task cannot learn from so few images at once."""
+
 
 class SceneChanceConfig(Config):
     """How scenes are changed while learning."""
@@ -162,12 +166,11 @@ class ClassifyRun(FinetuneRun):
             raise ValueError(f"`probe_first` is for a backbone that learns, with `tune: {self.tune}` it does not")
         return self
 
-    @model_validator(mode="after")
-    def _mixes_pairs(self) -> "ClassifyRun":
-        together = self.fit.micro_batch_size or self.fit.batch_size
-        if (self.augment.mixup or self.augment.cutmix) and together % 2:
-            raise ValueError(f"mixup and cutmix mix pairs: a batch of {together} images is odd")
-        return self
+    def check_at_once(self, images: int) -> None:
+        if (self.augment.mixup or self.augment.cutmix) and images % 2:
+            raise ConfigError(f"mixup and cutmix mix pairs: a process takes {images} images at once, which is odd.")
+        if self.tune in ("frozen", "linear") and images < 2:
+            raise ConfigError(f"`tune: {self.tune}` standardises features: it needs at least two images at once.")
 
 
 class _PixelRun(FinetuneRun):
@@ -177,11 +180,9 @@ class _PixelRun(FinetuneRun):
     class_weights: list[NonNegativeFloat] | None = None
     """Of each class in the loss; None is 1."""
 
-    @model_validator(mode="after")
-    def _has_batches(self) -> "_PixelRun":
-        if (self.fit.micro_batch_size or self.fit.batch_size) < 2:
-            raise ValueError("the heads' batch norms need at least two images at once")
-        return self
+    def check_at_once(self, images: int) -> None:
+        if images < 2:
+            raise ConfigError("the heads' batch norms need at least two images at once in every process.")
 
 
 class SegmentRun(_PixelRun):

@@ -1,19 +1,21 @@
 """`lhrs pretrain`: CMID through the one training engine."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
 from accelerate import PartialState
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lhrs.cmid.backbone import recompute
+from lhrs.cmid.backbone import create_backbone, recompute
 from lhrs.cmid.model import CMID, ema_momentum, set_clean_statistics
 from lhrs.cmid.pictures import draw_step
+from lhrs.cmid.probes import Probe
 from lhrs.cmid.views import Views, collate, finish, whole
 from lhrs.data.windows import Windows
 from lhrs.errors import ConfigError
@@ -23,7 +25,7 @@ from lhrs.training.output import Record, is_main_process, is_to_do, mark_finishe
 from lhrs.training.pretrain_run import PretrainRun
 from lhrs.training.schedule import make_groups, make_optimizer_of, make_schedule_of
 from lhrs.training.trainable import print_trainable
-from lhrs.training.watch import Watch
+from lhrs.training.watch import Watch, check_watched
 
 BACKBONE = "backbone"
 """Folder of the result inside the run."""
@@ -128,7 +130,14 @@ def pretrain(run: PretrainRun) -> None:
     if run.sync_batch_norm:
         if run.cpu or not torch.cuda.is_available():
             raise ConfigError("sync_batch_norm needs GPUs: torch shares batch-norm statistics only there.")
-        module = cast(CMID, nn.SyncBatchNorm.convert_sync_batchnorm(module))
+        module = cast(CMID, convert_sync_batchnorm(module))  # timm's: torch's forgets the activations in timm's norms
+    mean, std = numbers.mean.tolist(), numbers.std.tolist()
+    usual = windows.in_chans == 3 and numbers.scale == 255 and run.data.bands is None
+    told = None if usual else {"scale": numbers.scale, "bands": run.data.bands}
+    seen = Probe((module.teacher or module.student).model, numbers.mean, numbers.std, run.backbone.size)
+    if not usual:
+        seen = replace(seen, scale=numbers.scale, bands=None if run.data.bands is None else tuple(run.data.bands))
+    check_watched(run.watch, seen)
     record = Record(kind=run.kind)
     open_run(run, record)
     print_trainable(module, lambda name: name.split(".")[0].rstrip("_"))
@@ -145,18 +154,19 @@ def pretrain(run: PretrainRun) -> None:
     )  # fmt: skip
     join = partial(collate, num_matches=run.local_branch.matches, farthest=run.local_branch.farthest)
     trainer = PretrainTrainer(run, module, numbers, args=arguments, train_dataset=views, data_collator=join)
-    watched = _clean(windows, run, numbers, _MEASURED)
-    trainer.add_callback(Watch(run.watch, module, watched, numbers.mean, numbers.std, run.backbone.size, trainer))
+    trainer.add_callback(Watch(run.watch, _clean(windows, run, numbers, _MEASURED), seen, trainer))
     fit(trainer)
     if is_main_process():
-        model = module.student.model
+        # A plain one, as this process is alone here: norms that wait for other processes would wait for ever.
+        model = create_backbone(run.backbone.name, windows.in_chans, run.backbone.size, **run.backbone.args)
+        model.load_state_dict(module.student.model.state_dict())
+        model.to(trainer.args.device)
         set_clean_statistics(model, _clean(windows, run, numbers, _CLEAN_IMAGES))
         arguments_ = {**run.backbone.args, **({"in_chans": windows.in_chans} if windows.in_chans != 3 else {})}
         if hasattr(model, "pos_embed") or hasattr(model, "patch_embed"):
             arguments_["img_size"] = run.backbone.size
-        mean, std = numbers.mean.tolist(), numbers.std.tolist()
         write_timm_folder(
-            run.out / BACKBONE, model.state_dict(), run.backbone.name, arguments_, run.backbone.size, mean, std
+            run.out / BACKBONE, model.state_dict(), run.backbone.name, arguments_, run.backbone.size, mean, std, told
         )
         save_tensors(module.state_dict(), run.out / "cmid.safetensors")
         mark_finished(run.out, record)

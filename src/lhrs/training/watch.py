@@ -1,18 +1,24 @@
 """Watching a backbone while it learns: whether its features collapse, and what their neighbours are good for."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lhrs.cmid.backbone import to_map
-from lhrs.cmid.model import CMID
 from lhrs.cmid.probes import Probe, effective_rank, knn_accuracy, labelled_folder
 from lhrs.training.engine import KeyedTrainer
 from lhrs.training.output import is_main_process
 from lhrs.training.pretrain_run import WatchConfig
+
+
+def check_watched(settings: WatchConfig, probe: Probe) -> None:
+    """Raise DataError now, rather than in the middle of a run, if the labelled folder is not for this backbone."""
+    if settings.labelled is not None:
+        probe.read(labelled_folder(settings.labelled)[0][0])
 
 
 class Watch(TrainerCallback):
@@ -22,23 +28,16 @@ class Watch(TrainerCallback):
 
     Args:
         settings: how often, and on which labelled folder.
-        module: what learns.
         images: makes batches of whole normalised images.
-        mean: per band.
-        std: per band.
-        size: side of a view in pixels.
+        probe: the teacher's backbone, or the student's, as files are shown to it.
         trainer: what logs.
 
     Raises:
         DataError: the labelled folder has no classes.
     """
 
-    def __init__(
-        self, settings: WatchConfig, module: CMID, images: Iterator[Tensor], mean: Tensor, std: Tensor, size: int,
-        trainer: KeyedTrainer,
-    ) -> None:  # fmt: skip
-        self.settings, self.module, self.trainer, self.images = settings, module, trainer, list(images)
-        self.mean, self.std, self.size = mean, std, size
+    def __init__(self, settings: WatchConfig, images: Iterator[Tensor], probe: Probe, trainer: KeyedTrainer) -> None:
+        self.settings, self.probe, self.trainer, self.images = settings, probe, trainer, list(images)
         self.labelled: tuple[list, np.ndarray] | None = None
         if settings.labelled is not None:
             files, labels, _ = labelled_folder(settings.labelled)
@@ -54,7 +53,7 @@ class Watch(TrainerCallback):
     @torch.inference_mode()
     def look(self, device: str) -> dict[str, float]:
         """Return what is logged."""
-        model: nn.Module = (self.module.teacher or self.module.student).model
+        model = self.probe.model
         was = model.training
         model.eval()
         pooled = [
@@ -64,7 +63,7 @@ class Watch(TrainerCallback):
         found = {"rank": effective_rank(torch.cat(pooled).cpu())}
         if self.labelled is not None:
             files, labels = self.labelled
-            features = Probe(model, self.mean, self.std, self.size, device).pooled(files)
+            features = replace(self.probe, device=device).pooled(files)
             known, asked = slice(0, None, 2), slice(1, None, 2)
             right = knn_accuracy(features[known], labels[known], features[asked], labels[asked])
             found["knn"] = float(right.mean())
