@@ -79,7 +79,8 @@ def train_cmid(method: str, seed: int, lr: float, options: argparse.Namespace, s
             "backbone": {"name": BACKBONE, "size": SIZE, "args": ARGS},
             "data": {"paths": [str(p) for p in sources()], "window": 128, "mean": MEAN, "std": STD},
             "masked_branch": {"grid": 8}, "global_branch": {"queue_size": 4096},
-            "local_branch": {"matches": 8, "farthest": 8, "hidden": 512, "prototypes": 512},
+            "local_branch": {"matches": 8, "farthest": 8, "hidden": 512, "prototypes": 512,
+                             "teacher_temperature": [0.04, 0.04]},
             "fit": {"batch_size": options.batch, "steps": steps, "lr": lr},
         }  # fmt: skip
         for part in CMID[method]:

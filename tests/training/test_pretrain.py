@@ -21,6 +21,7 @@ from lhrs.cmid.model import CMID, ema_momentum, set_clean_statistics
 from lhrs.cmid.views import whole
 from lhrs.errors import ConfigError, DataError, LHRSError
 from lhrs.models.presets import build_model, get_preset
+from lhrs.training.pretrain import build
 from lhrs.training.run import load_run, train
 
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lhrs")
@@ -159,6 +160,15 @@ def test_statistics_are_measured_where_the_backbone_is():
     model[1].forward = lambda pixels: seen.append(pixels.device.type)
     set_clean_statistics(model, iter([torch.zeros(2, 3, 8, 8)]))
     assert seen == ["meta"]
+
+
+@pytest.mark.parametrize(("name", "given", "has"), [("test_resnet", None, True), ("test_convnext", None, False),
+                                                    ("test_resnet", False, False)])  # fmt: skip
+def test_heads_have_batch_norms_where_the_backbone_has(tmp_path, images, name, given, has):
+    made = settings(images, tmp_path / "run", backbone={"name": name, "size": 64})
+    made["local_branch"] = {**made["local_branch"], "batch_norm": given}
+    module = build(load_run(write_run(tmp_path / "run.yaml", made)), 3)
+    assert any(isinstance(part, torch.nn.BatchNorm1d) for part in module.local.modules()) is has
 
 
 def test_each_branch_can_be_turned_off(tmp_path, images):

@@ -23,7 +23,7 @@ class CMID(nn.Module):
         size: side of the views in pixels.
         masked: settings of `MaskedBranch`, or None to do without; so the others.
         global_: of `GlobalBranch`.
-        local: of `LocalBranch`.
+        local: of `LocalBranch`; `batch_norm` None is whether the backbone has some.
         weights: of the branches by name: masked, global, local.
         backbone_args: further arguments of `timm.create_model`.
 
@@ -46,6 +46,9 @@ class CMID(nn.Module):
         arguments = backbone_args or {}
         self.student = MaskedBackbone(backbone, in_chans, size, masked=masked is not None, **arguments)
         width, grid = self.student.width, self.student.grid
+        if local is not None and local.get("batch_norm", False) is None:
+            kinds = nn.modules.batchnorm._BatchNorm
+            local = {**local, "batch_norm": any(isinstance(part, kinds) for part in self.student.modules())}
         self.weights = {"masked": 1.0, "global": 1.0, "local": 1.0} | (weights or {})
         self.masked = None if masked is None else MaskedBranch(width, in_chans, size // grid, **masked)
         self.global_ = None if global_ is None else GlobalBranch(width, **global_)

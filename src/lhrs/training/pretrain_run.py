@@ -74,14 +74,15 @@ class LocalConfig(Config):
     prototypes: PositiveInt = 2048
     hidden: PositiveInt = 2048
     out: PositiveInt = 256
-    batch_norm: bool = False
-    """In the heads; as published for ResNets."""
+    batch_norm: bool | None = None
+    """In the heads; None: where the backbone has them, as published (ResNets with, Swins without)."""
     matches: PositiveInt = 20
     """Pairs of cells per view."""
     farthest: PositiveFloat = 16.0
     """Pixels of a view that the cells of a pair may be apart; published without a bound."""
     teacher_temperature: tuple[PositiveFloat, PositiveFloat] = (0.04, 0.07)
-    """At the beginning, and from a quarter of the run on (published: 50 epochs of 200)."""
+    """At the beginning, and from a quarter of the run on (published: 50 epochs of 200). Below the student's 0.1 the
+    teacher sharpens a little at every step: a run of few steps needs 0.04 throughout, or targets stay uniform."""
 
 
 class PretrainFit(Config):
