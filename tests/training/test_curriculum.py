@@ -11,7 +11,7 @@ from tests.training.tiny import losses, stage_settings, write_run
 
 from lhrs.errors import ConfigError
 from lhrs.models import LHRSForConditionalGeneration, LHRSProcessor
-from lhrs.training.curriculum import build_stage, require_stage_before
+from lhrs.training.curriculum import _dataset, _open_sources, build_stage, require_stage_before
 from lhrs.training.output import read_record
 from lhrs.training.run import CurriculumRun, load_run, train
 from lhrs.training.trainable import count_parameters, part_of
@@ -70,6 +70,21 @@ def test_frozen_parts_stay_in_evaluation_mode(tmp_path, data, parts):
     module = build_stage(run, None).module.train()
     assert module.model.model.bridge.training
     assert not module.model.model.vision_tower.training and not module.model.model.language_model.training
+
+
+@pytest.mark.parametrize(
+    ("system", "written"),
+    [("lhrs-bot", "[0.000, 0.250, 0.500, 1.000]"), ("lhrs-bot-nova", "<bbox>[0.000,0.250,0.500,1.000]</bbox>")],
+)
+def test_boxes_are_learned_in_the_form_of_the_system(tmp_path, data, parts, system, written):
+    answer = {"role": "assistant", "text": "a field", "boxes": [{"label": "field", "xyxy": [0, 5, 10, 20]}]}
+    row = {"id": "a", "images": [str(data.parent / "0.png")], "source": "t", "licence": "CC0-1.0",
+           "turns": [{"role": "user", "text": "Find the field."}, answer]}  # fmt: skip
+    (tmp_path / "boxes.jsonl").write_text(json.dumps(row))
+    run = settings_of(tmp_path, 1, tmp_path / "boxes.jsonl", model=parts, system=system)
+    stage = build_stage(run, None)
+    ids = _dataset(run, _open_sources(run), stage, None)[0, 0]["input_ids"]
+    assert stage.processor.tokenizer.decode(ids).rstrip().endswith(f"a field {written}")
 
 
 def test_a_stage_goes_on_where_the_one_before_ended(tmp_path, data, stage1, stage2):

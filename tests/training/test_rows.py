@@ -29,7 +29,7 @@ def ready(tmp_path_factory, data, parts, stage1):
         for name, weight in stage.module.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.1)
-    dataset = _dataset(run, _open_sources(run), stage.processor)
+    dataset = _dataset(run, _open_sources(run), stage, None)
     return stage.module.train(), [dataset[0, n] for n in range(NUM_SAMPLES)]
 
 

@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from lhrs.boxes import Size, format_boxes
 from lhrs.data.features import FeatureFolder
 from lhrs.data.keyed import Key
 from lhrs.errors import ConfigError, DataError
+from lhrs.imagery.image import OpenedImage
 from lhrs.imagery.open import open_image
-from lhrs.schema import IMAGE_PLACEHOLDER, Sample
+from lhrs.schema import IMAGE_PLACEHOLDER, Sample, Turn
 
 IGNORE = -100
 """Label of positions that are not learned."""
@@ -39,6 +41,8 @@ class ChatEncoder:
     """Longer rows lose their end."""
     features: FeatureFolder | None = None
     """Where the encoder's view of every image is kept; rows then hold it in place of pixels."""
+    box_style: str = "unit"
+    """Text form of boxes, see `lhrs.boxes.STYLES`: the one in which the model's answers are read."""
 
     def __post_init__(self) -> None:
         if "generation" not in (self._template or ""):
@@ -58,9 +62,11 @@ class ChatEncoder:
         `labels` equals `input_ids` where an answer (with the token that ends it) stands, and is -100 elsewhere.
 
         Raises:
-            DataError: nothing in the sample can be learned, images and placeholders disagree, or an image is broken.
+            DataError: nothing in the sample can be learned, images and placeholders disagree, an image is broken, or
+                boxes are none.
         """
-        text, answers = self._render(sample, self._messages(sample), len(sample.images))
+        images = _read(sample.images if self.features is None else ())
+        text, answers = self._render(sample, self._messages(sample, images), len(sample.images))
         ids, starts = self._tokenize(text)
         learned = np.zeros(len(ids), bool)
         for start, end in answers:
@@ -75,7 +81,7 @@ class ChatEncoder:
         row = {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels)}
         if self.features is not None and sample.images:
             return {**row, "image_levels": self.features.read(sample.images)}
-        return {**row, **self._pixels(sample.images)}
+        return {**row, **self._pixels(images)}
 
     def prompt(self, sample: Sample) -> dict[str, Tensor]:
         """Return what comes before the first answer, as a batch of one for `generate`.
@@ -83,16 +89,39 @@ class ChatEncoder:
         Raises:
             DataError: see `encode`.
         """
-        messages = self._messages(sample)
+        images = _read(sample.images)
+        messages = self._messages(sample, images)
         roles = [message["role"] for message in messages]
         before = messages[: roles.index("assistant")] if "assistant" in roles else messages
         num_images = sum(part["type"] == "image" for message in before for part in message["content"])
         text, _ = self._render(sample, before, num_images, add_generation_prompt=True)
         ids = torch.from_numpy(self._tokenize(text)[0])[None]
-        pixels = self._pixels(sample.images[:num_images])
+        pixels = self._pixels(images[:num_images])
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **pixels}
 
-    def _messages(self, sample: Sample) -> list[dict[str, Any]]:
+    def texts(self, sample: Sample, images: Sequence[OpenedImage] = ()) -> list[str]:
+        """Return what each turn says, with the boxes that it speaks of behind it.
+
+        Boxes are shares of the whole first image, however the encoder crops it: so answers are read back.
+
+        Args:
+            sample: with turns.
+            images: its images, where they are open already; else the first is opened if there are boxes.
+
+        Raises:
+            DataError: the image is missing or broken, or boxes are none.
+        """
+        if not any(turn.boxes for turn in sample.turns):
+            return [turn.text for turn in sample.turns]
+        if not sample.images:
+            raise DataError(f"sample {sample.id!r} of {sample.source} speaks of boxes but has no image.")
+        first = images[0] if images else open_image(sample.images[0], _MAX_SIDE)
+        try:
+            return [_with_boxes(turn, (first.width, first.height), self.box_style) for turn in sample.turns]
+        except ValueError as error:
+            raise DataError(f"sample {sample.id!r} of {sample.source}: {error}.") from error
+
+    def _messages(self, sample: Sample, images: Sequence[OpenedImage]) -> list[dict[str, Any]]:
         """Return turns as the templates take them, each image in the turn that names it, else in the first question."""
         turns = sample.turns
         named = [turn.text.count(IMAGE_PLACEHOLDER) if turn.role == "user" else 0 for turn in turns]
@@ -104,8 +133,7 @@ class ChatEncoder:
         messages = []
         if self.system_prompt and not any(turn.role == "system" for turn in turns):
             messages.append({"role": "system", "content": [{"type": "text", "text": self.system_prompt}]})
-        for turn, count in zip(turns, named, strict=True):
-            text = turn.text
+        for turn, text, count in zip(turns, self.texts(sample, images), named, strict=True):
             if turn.role == "user":
                 text = "\n".join(piece.strip() for piece in text.split(IMAGE_PLACEHOLDER) if piece.strip())
             content = [{"type": "image"}] * count + [{"type": "text", "text": text}]
@@ -146,14 +174,24 @@ class ChatEncoder:
         starts = [start for start, _ in encoded["offset_mapping"]]
         return np.array(encoded["input_ids"], np.int64), np.array(starts, np.int64)
 
-    def _pixels(self, paths: Sequence[str]) -> dict[str, Tensor]:
-        if not paths:
+    def _pixels(self, images: Sequence[OpenedImage]) -> dict[str, Tensor]:
+        if not images:
             return {}
-        images = [open_image(path, _MAX_SIDE).pixels for path in paths]
-        return {"pixel_values": self.processor.image_processor(images=images, return_tensors="pt")["pixel_values"]}
+        pixels = [image.pixels for image in images]
+        return {"pixel_values": self.processor.image_processor(images=pixels, return_tensors="pt")["pixel_values"]}
+
+
+def _read(paths: Sequence[str]) -> list[OpenedImage]:
+    return [open_image(path, _MAX_SIDE) for path in paths]
+
+
+def _with_boxes(turn: Turn, size_wh: Size, style: str) -> str:
+    boxes = format_boxes(np.array([box.xyxy for box in turn.boxes]), size_wh, style)
+    return " ".join(filter(None, (turn.text, boxes)))
 
 
 _LETTERS_PER_TOKEN = 4
+_LETTERS_PER_BOX = 30
 
 
 class ChatDataset(Dataset):
@@ -190,7 +228,7 @@ class ChatDataset(Dataset):
 
     def _length(self, sample: Sample) -> float:
         """Return roughly how many tokens a sample takes, without tokenising it."""
-        letters = sum(len(turn.text) for turn in sample.turns)
+        letters = sum(len(turn.text) + _LETTERS_PER_BOX * len(turn.boxes) for turn in sample.turns)
         return letters / _LETTERS_PER_TOKEN + self.encoder.processor.num_image_tokens * len(sample.images)
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from lhrs.data.dataset import Dataset, open_dataset
 from lhrs.data.features import FeatureFolder
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.files import new_folder
+from lhrs.inference.adapter import get_adapter
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import build_model, chat_template, get_preset
 from lhrs.models.processing import LHRSProcessor
@@ -178,7 +179,7 @@ def train_stage(run: CurriculumRun) -> None:
     if run.cache_features is not None:
         images = [image for source in sources for sample in source for image in sample.images]
         features = keep_features(stage.module.model, stage.processor, images, run.cache_features)
-    dataset = _dataset(run, sources, stage.processor, features)
+    dataset = _dataset(run, sources, stage, features)
     arguments = training_arguments(
         run,
         run.fit.batch_size,
@@ -344,11 +345,10 @@ def _open_sources(run: CurriculumRun) -> list[Dataset]:
     return sources
 
 
-def _dataset(
-    run: CurriculumRun, sources: list[Dataset], processor: LHRSProcessor, features: FeatureFolder | None = None
-) -> ChatDataset:
+def _dataset(run: CurriculumRun, sources: list[Dataset], stage: Stage, features: FeatureFolder | None) -> ChatDataset:
     template = None if run.template is None else chat_template(run.template)
-    encoder = ChatEncoder(processor, template, run.system_prompt, run.max_tokens, features)
+    box_style = get_adapter(cast(Any, stage.module.model.config).adapter).box_style
+    encoder = ChatEncoder(stage.processor, template, run.system_prompt, run.max_tokens, features, box_style)
     return ChatDataset(list(sources), [source.weight for source in run.data], encoder, run.group_by_length)
 
 
