@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]
 """Left, top, width, height in pixels."""
-_PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm"}
-_EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm"}
+EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+"""Pillow's modes of pictures that lose nothing as eight bits of red, green and blue."""
 
 
 @dataclass(frozen=True)
@@ -220,10 +221,10 @@ def _is_picture(file: Path) -> bool:
     """Tell whether Pillow reads all bits of a file, from its header."""
     from PIL import Image
 
-    if file.suffix.lower() not in _PICTURES:
+    if file.suffix.lower() not in PICTURES:
         return False
     with _told(file), ignored(Image.DecompressionBombWarning), Image.open(file) as image:
-        return image.mode in _EIGHT_BITS
+        return image.mode in EIGHT_BITS
 
 
 def _picture(file: Path) -> np.ndarray:
