@@ -184,6 +184,32 @@ def test_images_without_data_are_left_out(town, tmp_path):
     assert len(names) == len(shares)
 
 
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857"])
+def test_images_all_over_the_earth_keep_their_things(tmp_path, crs):
+    from rasterio.warp import transform
+
+    places = {"sf": (-122.4, 37.7), "tokyo": (139.7, 35.6), "nepal": (85.3, 27.7), "greenwich": (-0.001, 51.48)}
+    if crs == "EPSG:4326":  # grids that count on over 180 degrees
+        places |= {"fiji": (179.999, -17.8), "hawaii": (360 - 156.7, 20.8)}
+    features = []
+    for name, (lon, lat) in places.items():
+        ((x,), (y,)) = transform("EPSG:4326", crs, [lon], [lat])
+        pixel = 1e-5 if crs == "EPSG:4326" else 1.1
+        profile = {"width": 200, "height": 200, "count": 1, "dtype": "uint8", "crs": crs,
+                   "transform": rasterio.transform.from_origin(x, y, pixel, pixel)}  # fmt: skip
+        with rasterio.open(tmp_path / f"{name}.tif", "w", **profile) as out:
+            out.write(np.full((1, 200, 200), 9, np.uint8))
+        for n in range(3):
+            west, north = (lon + 0.0002 + 0.0005 * n + 180) % 360 - 180, lat - 0.0005
+            ring = [(west, north), (west + 0.0002, north), (west + 0.0002, north - 0.0002), (west, north)]
+            features.append({"type": "Feature", "properties": {"building": "yes", "id": f"{name}{n}"},
+                             "geometry": {"type": "Polygon", "coordinates": [ring]}})  # fmt: skip
+    (tmp_path / "map.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    build(Build(tmp_path / "map.geojson", tmp_path / "ds", (tmp_path,)))
+    rows = read_index(tmp_path / "ds").to_pylist()
+    assert {row["id"].removesuffix(".tif"): row["facts"][0]["count"] for row in rows} == dict.fromkeys(places, 3)
+
+
 def test_broken_images_are_left_out_and_named(town, tmp_path):
     osm, scene = town
     folder = tmp_path / "tiles"
@@ -246,6 +272,34 @@ def test_stac_items(town, tmp_path):
     assert manifest["left out"] == {"cloud": 4} and {r["cloud_share"] for r in rows} == {0.0}
     pixels = np.array(Image.open(tmp_path / "bands" / rows[0]["image"]))
     np.testing.assert_array_equal(pixels, values[:, 0:200, 200:400].transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+def test_windows_whose_clouds_cannot_be_read_are_left_out_and_named(town, tmp_path, damage):
+    osm, scene = town
+    with rasterio.open(scene) as source:
+        profile, values = source.profile, source.read()
+    with rasterio.open(tmp_path / "whole.tif", "w", **profile) as out:
+        out.write(values)
+    if damage == "damaged":
+        with rasterio.open(tmp_path / "scl.tif", "w", **{**profile, "count": 1}) as out:
+            out.write(values[:1])
+        content = (tmp_path / "scl.tif").read_bytes()
+        (tmp_path / "scl.tif").write_bytes(content[: len(content) // 2])
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "id": "S2_item", "bbox": [9, 47, 10, 48], "links": [],
+        "geometry": {"type": "Point", "coordinates": list(CENTRE)}, "properties": {"datetime": "2024-04-21T10:00:00Z"},
+        "assets": {"visual": {"href": "./whole.tif", "type": "image/tiff"}, "scl": {"href": "./scl.tif"}},
+    }  # fmt: skip
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    other = write_scene(tmp_path / "other.tif", World(), 400, 2.0)
+    manifest = build(Build(osm, tmp_path / "ds", (tmp_path / "item.json", other), size=200))
+    ids = read_index(tmp_path / "ds")["id"].to_pylist()
+    assert manifest["left out"]["unreadable"] == 20 - len(ids) >= (16 if damage == "missing" else 1)
+    assert sum(name.startswith("other.tif") for name in ids) == 4
+    assert all("scl.tif" in why and "\n" not in why for why in manifest["unreadable"])
+    kept = {path.stem for path in (tmp_path / "ds/images").rglob("*.png")}
+    assert kept == {name.removesuffix(".png") for name in ids}
 
 
 def test_scenes_stored_band_by_band_run_at_ten_metres(shared_data, tmp_path):

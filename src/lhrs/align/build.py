@@ -42,8 +42,8 @@ _MOST_FOOTPRINTS = 2_000_000
 _ROWS = SCHEMA.append(UNREADABLE)
 _MOST_TOLD = 20
 """Reasons for unreadable pictures that the manifest has."""
-_VERSION = 2
-"""Of what rows hold; raised when they change."""
+_VERSION = 3
+"""Of what rows hold and how blocks are made; raised when that changes."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ first of them. In it every footprint is a rectangle along the axes, whatever its
 the picture.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from lhrs.align.footprints import Footprint, corners_of, from_crs
+from lhrs.align.footprints import Footprint, from_crs
 from lhrs.align.osm import Features
 from lhrs.align.tags import tag_table
 
@@ -52,10 +53,16 @@ class Pieces:
 
 
 def plane_key(footprint: Footprint) -> tuple:
-    """Return what footprints that may share a block have in common."""
-    a, b, _, d, e, _ = footprint.transform
+    """Return what footprints that may share a block have in common.
+
+    A quarter of the Earth is among it: the bounds of a block that spans more than half tell nothing, and its plane has
+    no side on which a feature's longitude would be sure to lie.
+    """
+    a, b, c, d, e, f = footprint.transform
     size = abs(a * e - b * d) ** 0.5
-    return footprint.crs, *(round(v / size, 9) + 0.0 for v in (a, b, d, e))
+    longitude = from_crs(footprint.crs).transform(c, f)[0]
+    quarter = longitude // 90 if math.isfinite(longitude) else math.inf
+    return footprint.crs, *(round(v / size, 9) + 0.0 for v in (a, b, d, e)), quarter
 
 
 def measure(footprints: Sequence[Footprint], features: Features) -> Pieces:
@@ -112,7 +119,7 @@ def _plane(footprints: Sequence[Footprint]) -> tuple[np.ndarray, np.ndarray, np.
 def _projected(shapes: np.ndarray, first: Footprint, to_plane: np.ndarray) -> np.ndarray:
     if not len(shapes):
         return shapes
-    middle = corners_of([first])[0, 0, 0]
+    middle = first.transform[2]
     transformer = None if first.crs == "EPSG:4326" else from_crs(first.crs)
 
     def project(points: np.ndarray) -> np.ndarray:

@@ -8,10 +8,14 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
 
 from lhrs.align.footprints import Footprint
+from lhrs.errors import DataError
 from lhrs.files import written_whole
 from lhrs.imagery.open import open_image
+from lhrs.imagery.raster import opened, reason
 from lhrs.imagery.scene import Scene
 from lhrs.imagery.sources import Source, scene_of
 
@@ -33,7 +37,7 @@ def look(footprint: Footprint, out: Path) -> Look:
     """Return the picture of a footprint that has a source, cut out under `out/images` if it is a part of a scene.
 
     Raises:
-        DataError: the source cannot be read.
+        DataError: the source, or its scene classification, cannot be read.
     """
     source = footprint.source
     assert source is not None
@@ -69,11 +73,11 @@ def _scene(source: Source) -> Scene:
 
 
 def _cloud_share(scl: str, footprint: Footprint, scene: Scene) -> float:
-    import rasterio
-    from rasterio.windows import Window
-
     left, top, width, height = footprint.window or (0, 0, scene.width, scene.height)
-    with rasterio.open(scl) as dataset:
+    with opened(scl) as dataset:
         x, y = dataset.width / scene.width, dataset.height / scene.height
-        classes = dataset.read(1, window=Window(left * x, top * y, width * x, height * y))
+        try:
+            classes = dataset.read(1, window=Window(left * x, top * y, width * x, height * y))
+        except RasterioError as error:
+            raise DataError(f"{scl}: the file is damaged, its pixels cannot be read ({reason(error)}).") from error
     return round(float(np.isin(classes, _CLOUDS).mean()), 4) if classes.size else 0.0
