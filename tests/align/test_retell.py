@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from PIL import Image
 from tests.align.world import World, write_scene
 from tests.models.tiny import byte_tokenizer, llama
 from transformers import LlamaForCausalLM
@@ -50,9 +51,20 @@ def test_texts_are_kept_flagged_or_rejected_by_their_claims(built, tmp_path):
         assert row["hallucination"] == (pytest.approx(1 - sum(held) / len(held)) if held else 1.0)
     assert manifest["told"]["kept"] == sum(r["status"] == "kept" for r in rows) > 0
     sample = open_dataset(tmp_path / "ds")[0]
-    from PIL import Image
-
     assert Image.open(sample.images[0]).size == (50, 50)
+
+
+def test_what_was_told_can_be_told_again(built, tmp_path):
+    retell(Retell(built, tmp_path / "once", "recaption", "m"), lambda p: ["Some buildings stand here."] * len(p))
+    again = ("Some buildings can be seen.", "An airport.")
+    answers = lambda p: [again[n % 2] for n in range(len(p))]  # noqa: E731
+    retell(Retell(tmp_path / "once", tmp_path / "twice", "rewrite", "m"), answers)
+    once, twice = (read_index(tmp_path / name) for name in ("once", "twice"))
+    assert twice.column_names == once.column_names
+    assert twice["map_caption"] == once["map_caption"] == read_index(built)["caption"]
+    assert {(r["status"], r["told"], r["caption"]) for r in twice.to_pylist()} == {
+        ("kept", again[0], again[0]), ("rejected", again[1], "Some buildings stand here.")}  # fmt: skip
+    assert Image.open(open_dataset(tmp_path / "twice")[0].images[0]).size == (50, 50)
 
 
 def test_models_get_the_image_and_the_facts(built, tmp_path):

@@ -95,17 +95,25 @@ def retell(
     original = table["caption"].to_pylist()
     captions = [new if ok else old for new, ok, old in zip(told["told"].to_pylist(), kept, original, strict=True)]
     images = [_moved(image, job) for image in table["image"].to_pylist()]
-    for name, values in (("caption", captions), ("image", images)):
-        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
+    table = _with(table, "caption", pa.array(captions, pa.string()))
+    table = _with(table, "image", pa.array(images, pa.string()))
     for name in told.schema.names:
-        table = table.append_column(name, told[name])
-    write_index(table.append_column("map_caption", pa.array(original, pa.string())), job.out / INDEX)
+        table = _with(table, name, told[name])
+    if "map_caption" not in table.column_names:  # else it was told before, and the map's caption is kept
+        table = table.append_column("map_caption", pa.array(original, pa.string()))
+    write_index(table, job.out / INDEX)
     manifest = _manifest(job, told)
     write_file(job.out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     if (job.source / "ATTRIBUTION.txt").exists():
         write_file(job.out / "ATTRIBUTION.txt", (job.source / "ATTRIBUTION.txt").read_bytes())
     shutil.rmtree(work)
     return manifest
+
+
+def _with(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Return the table with a column that is new, or takes the place of the one of its name."""
+    at = table.schema.get_field_index(name)
+    return table.append_column(name, values) if at < 0 else table.set_column(at, name, values)
 
 
 def judge(text: str, facts: Sequence[Fact], keep: float, flag: float) -> tuple[str, float, list[Claim]]:
