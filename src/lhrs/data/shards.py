@@ -19,7 +19,7 @@ _PLAIN = {".png", ".jpg", ".jpeg", ".webp"}
 def write_shards(
     dataset: Sequence[Sample], out: Path, per_shard: int = 1000, done: Callable[[], None] = lambda: None
 ) -> list[Path]:
-    """Write samples and return the files; those that are there already are not written again.
+    """Write samples and return the files; those of the same samples that are there already are not written again.
 
     PNG, JPEG and WebP go in as they are, other images as the PNG of what a person would see. The same samples give the
     same bytes.
@@ -32,20 +32,22 @@ def write_shards(
 
     Raises:
         DataError: an image cannot be read.
-        ConfigError: the folder holds other things.
+        ConfigError: the folder holds other things, or shards of samples that have changed since.
     """
-    ids = hashlib.sha256(f"{per_shard}\n".encode())
+    key = hashlib.sha256(f"{per_shard}\n".encode())
     for sample in dataset:
-        ids.update(f"{sample.id}\n{sample.source}\n{sample.images}\n".encode())
+        key.update(f"{sample.model_dump_json()}\n{_stamps(sample.images[:1])}\n".encode())
     mark = out / ".key"
-    if mark.exists() and mark.read_text() != ids.hexdigest():
-        raise ConfigError(f"{out} holds the shards of other data; name another folder, or remove it.")
+    if mark.exists() and mark.read_text() != key.hexdigest():
+        raise ConfigError(
+            f"{out} holds the shards of other data, or of these before they changed; name another folder, or remove it."
+        )
     total = -(-len(dataset) // per_shard)
     files = [out / f"shard-{n:06d}.tar" for n in range(total)]
     if out.exists() and any(p not in files and not p.name.startswith(".") for p in out.iterdir()):
         raise ConfigError(f"{out} holds other things; name another folder.")
     out.mkdir(parents=True, exist_ok=True)
-    write_file(mark, ids.hexdigest())
+    write_file(mark, key.hexdigest())
     for n, file in enumerate(files):
         part = range(n * per_shard, min((n + 1) * per_shard, len(dataset)))
         if not file.exists():
@@ -58,6 +60,12 @@ def write_shards(
         for _ in part:
             done()
     return files
+
+
+def _stamps(images: Sequence[str]) -> list[tuple[int, int]]:
+    """Return what changes when a file does; one that is missing is told when it is read."""
+    about = [os.stat(image) for image in images if os.path.exists(image)]
+    return [(status.st_size, status.st_mtime_ns) for status in about]
 
 
 def _files(sample: Sample) -> list[tuple[str, bytes]]:
