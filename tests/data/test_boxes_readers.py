@@ -80,6 +80,58 @@ def test_geojson_becomes_pixels(tmp_path):
     assert box.label == "roof" and box.xyxy == pytest.approx((10, 10, 30, 20), abs=1e-3)
 
 
+@pytest.fixture
+def drawn(tmp_path):
+    """A function that writes shapes beside an image in UTM, and returns what is read."""
+    import rasterio
+
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", height=50, width=100, count=1, dtype="uint8", crs="EPSG:32632",
+        transform=rasterio.transform.from_origin(500_000, 5_200_000, 2, 2),
+    ) as out:  # fmt: skip
+        out.write(np.ones((1, 50, 100), np.uint8))
+
+    def read(*rings, **members):
+        shapes = [{"type": "Polygon", "coordinates": [ring]} for ring in rings]
+        features = [{"type": "Feature", "properties": {}, "geometry": shape} for shape in shapes]
+        content = {"type": "FeatureCollection", "features": features, **members}
+        (tmp_path / "a.geojson").write_text(json.dumps(content))
+        return [box.xyxy for box in open_dataset(tmp_path)[0].boxes]
+
+    return read
+
+
+UTM_RING = [[500_020, 5_199_980], [500_060, 5_199_980], [500_060, 5_199_960], [500_020, 5_199_980]]
+
+
+@pytest.mark.parametrize("name", ["urn:ogc:def:crs:EPSG::32632", "EPSG:32632"])
+def test_geojson_may_name_its_crs(drawn, name):
+    crs = {"type": "name", "properties": {"name": name}}
+    assert drawn(UTM_RING, crs=crs) == [pytest.approx((10, 10, 30, 20), abs=1e-3)]
+
+
+def test_shapes_that_the_images_crs_cannot_hold_are_left_out(drawn):
+    other_side = [[-171, 0], [-170, 0], [-170, 1], [-171, 0]]
+    inside = [[9.0004, 46.953], [9.0008, 46.953], [9.0008, 46.9528], [9.0004, 46.953]]
+    crs84 = {"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}
+    assert len(drawn(other_side, inside)) == len(drawn(inside, other_side, crs=crs84)) == 1
+
+
+@pytest.mark.parametrize(
+    ("members", "line"),
+    [
+        ({}, r"a\.geojson: \[500020, 5199980\] is no longitude and latitude"),
+        ({"crs": {"type": "name", "properties": {"name": "our site"}}}, r"a\.geojson: its member `crs` .*our site"),
+        ({"crs": {"type": "link", "properties": {"href": "x"}}}, r"a\.geojson: its member `crs` is none"),
+        ({"crs": "EPSG:32632"}, r"a\.geojson: its member `crs` is none"),
+    ],
+)
+def test_geojson_of_an_unknown_crs_is_one_line(drawn, members, line):
+    with pytest.raises(DataError, match=line) as error:
+        drawn(UTM_RING, **members)
+    assert "\n" not in str(error.value)
+
+
 def test_masks_become_boxes_of_their_parts(tmp_path):
     picture(tmp_path / "tile/a.jpg")
     mask = np.full((80, 100), 2, np.uint8)

@@ -1,5 +1,6 @@
 """Georeferenced images with GeoJSON (RFC 7946) of the same name: things drawn in a GIS become boxes in pixels."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,19 @@ import numpy as np
 
 from lhrs.data.dataset import UNSTATED, Dataset, read_json
 from lhrs.errors import DataError
+from lhrs.imagery.georeference import Georeference
 from lhrs.imagery.open import IMAGE_SUFFIXES
 from lhrs.schema import Box, Sample
 
 _NAMES = ("label", "class", "class_name", "category", "type", "name")
+_WGS_84 = "EPSG:4326"
 
 
 class GeojsonBoxes(Dataset):
     """One sample per pair of `NAME.tif` and `NAME.geojson`; labels are a property called `label`, `class` or the like.
 
-    Coordinates are longitude and latitude (WGS 84), as the standard says. What lies outside the image is left out.
+    Coordinates are longitude and latitude (WGS 84), as the standard says, unless the file has the member `crs` of older
+    ones. What lies outside the image is left out.
     """
 
     homepage = "https://datatracker.ietf.org/doc/html/rfc7946"
@@ -57,29 +61,46 @@ def _pairs(root: Path) -> list[tuple[Path, Path]]:
 def _read(image: Path, labels: Path) -> list[Box]:
     import rasterio
     from rasterio.errors import RasterioError
-    from rasterio.warp import transform
 
     content = read_json(labels)
     if not isinstance(content, dict) or not isinstance(content.get("features"), list):
         raise DataError(f"{labels} is not a GeoJSON collection of features.")
     try:
         with rasterio.open(image) as dataset:
-            crs, inverse, size = dataset.crs, ~dataset.transform, (dataset.width, dataset.height)
+            georeference, size = Georeference(dataset.crs, dataset.transform), (dataset.width, dataset.height)
     except RasterioError as error:
         raise DataError(f"{image} cannot be read: {' '.join(str(error).split())}.") from None
-    if crs is None:
+    if georeference.crs is None:
         raise DataError(f"{image} is not georeferenced, so the shapes of {labels.name} have no place on it.")
-    found = []
+    crs, found = _crs(content, labels), []
     for feature in content["features"]:
         points = np.array(list(_points((feature.get("geometry") or {}).get("coordinates"))))
         if not len(points):
             continue
-        x, y = transform("EPSG:4326", crs, points[:, 0], points[:, 1])
-        pixels = np.stack(inverse * (np.array(x), np.array(y)), 1)
+        if crs == _WGS_84 and (np.abs(points) > (360, 90)).any():
+            raise DataError(
+                f"{labels}: {points[0].tolist()} is no longitude and latitude, and no member `crs` says what."
+            )
+        pixels = georeference.to_pixels(points, crs)
+        if np.isnan(pixels).any():  # the image's CRS has no such place
+            continue
         low, high = pixels.min(0).clip(0, size).tolist(), pixels.max(0).clip(0, size).tolist()
         if high[0] > low[0] and high[1] > low[1]:
             found.append(Box(label=_label(feature), xyxy=(low[0], low[1], high[0], high[1])))
     return found
+
+
+def _crs(content: dict[str, Any], labels: Path) -> Any:
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    named = content.get("crs")
+    if named is None:
+        return _WGS_84
+    try:
+        return CRS.from_user_input(named["properties"]["name"])
+    except (TypeError, KeyError, CRSError):
+        raise DataError(f"{labels}: its member `crs` is none that is known: {json.dumps(named)[:200]}.") from None
 
 
 def _points(coordinates: Any) -> Any:
