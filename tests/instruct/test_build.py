@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.training.tiny import SRC
 
 from lhrs.align.tags import plural
@@ -171,6 +172,53 @@ def test_what_is_written_is_read(tmp_path, samples, suffix):
     moved = [s.model_copy(update={"images": [str(tmp_path / "images/a.png")]}) for s in samples[:50]]
     write_samples(moved, tmp_path / f"out/data{suffix}")
     assert list(open_dataset(tmp_path / f"out/data{suffix}")) == moved
+
+
+def written(folder, *rows):
+    """Write samples about `a.png` or another picture as JSON lines, and return what is known of the pictures."""
+    Image.new("RGB", (200, 200)).save(folder / "a.png")
+    Image.new("RGB", (200, 200)).save(folder / "b.png")
+    about = {"images": ["a.png"], "source": "x", "licence": "CC0-1.0"}
+    lines = [json.dumps({"id": f"s{n}", **about, **row}) for n, row in enumerate(rows)]
+    (folder / "d.jsonl").write_text("\n".join(lines))
+    return _known(folder / "d.jsonl", None, False)
+
+
+def test_samples_of_one_image_are_known_together(tmp_path):
+    planes = [{"label": "plane", "xyxy": [10 + 60 * n, 10, 40 + 60 * n, 40]} for n in range(3)]
+    rows = [{"boxes": [box]} for box in (*planes, {"label": "ship", "xyxy": [10, 100, 60, 150]}, planes[0])]
+    crowd = {"boxes": [{"label": "car", "xyxy": [0, 0, 9, 9], "crowd": True}]}
+    (image,) = written(tmp_path, *rows, crowd)
+    assert image.labels() == {"plane": 3, "ship": 1} and image.cut == {"car"}
+    words, tasks = Vocabulary(("plane", "ship")), ["count", "presence", "false-premise"]
+    for seed in range(20):
+        for sample in make_samples([image], words, tasks, choices=0, conversations=0, seed=seed):
+            question, answer = (turn.text for turn in sample.turns)
+            assert sample.task in ("count", "presence"), question
+            assert answer == ("yes" if sample.task == "presence" else "3" if "planes" in question else "1"), question
+
+
+def test_none_of_an_images_classes_is_wrong(tmp_path):
+    one, two = written(
+        tmp_path, {"labels": ["road", "forest"]}, {"labels": ["Lake"], "images": ["b.png"]}, {"labels": ["beach"]}
+    )
+    assert (one.scene, one.other_scenes) == ("road", ("lake",))
+    assert (two.scene, two.other_scenes) == ("lake", ("beach", "forest", "road"))
+    for seed in range(30):
+        for sample in make_samples([one], Vocabulary(), ["scene", "scene-check"], choices=1, seed=seed):
+            assert "forest" not in sample.turns[0].text and "beach" not in sample.turns[0].text
+
+
+def test_questions_that_came_with_an_image_stay_what_they_were(tmp_path):
+    said = [
+        {"role": "system", "text": "Be brief."},
+        {"role": "user", "text": "What is in this box?", "boxes": [{"label": "plane", "xyxy": [1, 2, 3, 4]}]},
+        {"role": "assistant", "text": "a plane"},
+        {"role": "user", "text": "Where is the ship?"},
+        {"role": "assistant", "text": "the ship", "boxes": [{"label": "ship", "xyxy": [5, 6, 7, 8]}]},
+    ]
+    samples = list(make_samples(written(tmp_path, {"turns": said}), Vocabulary()))
+    assert [turn.model_dump(exclude_defaults=True, mode="json") for s in samples for turn in s.turns] == said[1:]
 
 
 def test_real_data_of_every_kind(shared_data, tmp_path):

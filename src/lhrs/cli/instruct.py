@@ -96,9 +96,7 @@ def _known(path: Path, split: str | None, open_world: bool) -> "list[Known]":
             known = from_sample(sample, width, height, sorted(labels), sorted(scenes))
             if open_world or are_parts:
                 known = replace(known, complete=frozenset(), are_parts=are_parts)
-            before = found.get(known.images or (known.id,))
-            if before is not None:  # more questions about an image that is there already
-                known = replace(before, turns=(*before.turns, *known.turns))
-            found[known.images or (known.id,)] = known
+            place = known.images or (known.id,)
+            found[place] = found[place].joined(known) if place in found else known
             advance()
     return list(found.values())

@@ -57,7 +57,10 @@ def make_samples(
             found = TASKS[name](known, rng, words)
             if found is not None and len(made) < per_image:
                 made.append(found)
-        given = [Exchange(task or "given", question, answer) for question, answer, task in known.turns]
+        given = [
+            Exchange(task or "given", question.text, answer.text, tuple(answer.boxes), tuple(question.boxes))
+            for question, answer, task in known.turns
+        ]
         made += given
         talk = [e for e in made if e.task in _SHORT] if rng.random() < conversations else []
         if len(talk) >= 2:

@@ -3,12 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from lhrs.align.captions import is_counted
 from lhrs.align.facts import Fact
-from lhrs.schema import XYXY, Sample
+from lhrs.schema import XYXY, Sample, Turn
 
 _STUFF = frozenset(
     ["land", "vegetation", "water", "road", "soil", "grass", "forest", "ground", "barren", "cropland", "agriculture",
@@ -62,9 +63,9 @@ class Known:
     facts: tuple[Fact, ...] = ()
     caption: str | None = None
     scene: str | None = None
-    scenes: tuple[str, ...] = ()
-    """Classes that the data set tells apart."""
-    turns: tuple[tuple[str, str, str | None], ...] = ()
+    other_scenes: tuple[str, ...] = ()
+    """Classes of the data set that it is not of."""
+    turns: tuple[tuple[Turn, Turn, str | None], ...] = ()
     """Questions and answers that came with it, and their tasks."""
 
     def of(self, label: str) -> list[Thing]:
@@ -74,6 +75,21 @@ class Known:
     def labels(self) -> dict[str, int]:
         """Return how many things there are of each label, in the order of their names."""
         return dict(sorted(Counter(name for thing in self.things for name in (thing.label, *thing.also)).items()))
+
+    def joined(self, other: "Known") -> "Known":
+        """Return what this and another sample of the same image know together; things that both have are one.
+
+        One sample alone would take what the others mark for absent.
+        """
+        told = set(self.things)
+        return replace(
+            self,
+            things=(*self.things, *(thing for thing in other.things if thing not in told)),
+            cut=self.cut | other.cut,
+            scene=self.scene or other.scene,
+            other_scenes=tuple(name for name in self.other_scenes if name in other.other_scenes),
+            turns=(*self.turns, *other.turns),
+        )
 
 
 @dataclass(frozen=True)
@@ -98,13 +114,13 @@ def from_sample(sample: Sample, width: int, height: int, labels: Sequence[str], 
     things = tuple(
         Thing(_words(box.label), box.xyxy) for box in sample.boxes if not box.crowd and _words(box.label) not in _STUFF
     )
-    texts = [turn.text for turn in sample.turns]
-    starts = [n for n in range(0, len(texts) - 1, 2) if sample.turns[n].role == "user"]
-    pairs = tuple((texts[n], texts[n + 1], sample.task) for n in starts)
+    said = pairwise(turn for turn in sample.turns if turn.role != "system")
+    pairs = tuple((one, two, sample.task) for one, two in said if (one.role, two.role) == ("user", "assistant"))
+    own = list(map(_words, sample.labels))
     return Known(
         sample.id, tuple(sample.images), width, height, sample.source, sample.licence, sample.attribution, sample.split,
         things, frozenset(map(_words, crowds)), frozenset(map(_words, labels)) - _STUFF, False, (), None,
-        _words(sample.labels[0]) if sample.labels else None, tuple(map(_words, scenes)), pairs,
+        own[0] if own else None, tuple(name for name in map(_words, scenes) if name not in own), pairs,
     )  # fmt: skip
 
 

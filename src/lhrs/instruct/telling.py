@@ -92,16 +92,15 @@ def scene(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
     question = rng.choice(
         ("What kind of scene is this?", "Classify the image.", "Which class does this image belong to?")
     )
-    return Exchange("scene", question, known.scene, wrong=tuple(s for s in known.scenes if s != known.scene))
+    return Exchange("scene", question, known.scene, wrong=known.other_scenes)
 
 
 def is_scene(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
     """Whether the image is of a class: as often yes as no."""
-    others = [s for s in known.scenes if s != known.scene]
-    if known.scene is None or not others:
+    if known.scene is None or not known.other_scenes:
         return None
     yes = rng.random() < 0.5
-    name = known.scene if yes else rng.choice(others)
+    name = known.scene if yes else rng.choice(known.other_scenes)
     question = rng.choice(("Is the class of this image {}?", "Would you call this scene {}?"))
     return Exchange(
         "scene check", question.format(f'"{name}"'), "yes" if yes else "no", wrong=("no" if yes else "yes",)
