@@ -31,11 +31,14 @@ def test_every_view_of_every_sensor_is_whole():
 
 
 def test_names_tell_the_sensor_and_numbers_of_bands_do_not():
-    assert recognise(S2, "uint16").name == "sentinel-2-l1c"
-    assert recognise(["Red", "green", "BLUE", "nir"], "uint8").name == "naip"
-    assert recognise(["blue", "green", "red", "nir"], "uint16").name == "planetscope-4"
-    assert recognise(["blue", "green", "red", "nir"], "uint8") is None
-    assert recognise([None] * 13, "uint16") is None
+    def told(names, dtype):
+        return recognise(names, dtype, lambda: pytest.fail("the names tell"))
+
+    assert told(S2, "uint16").name == "sentinel-2-l1c"
+    assert told(["Red", "green", "BLUE", "nir"], "uint8").name == "naip"
+    assert told(["blue", "green", "red", "nir"], "uint16").name == "planetscope-4"
+    assert told(["blue", "green", "red", "nir"], "uint8") is None
+    assert told([None] * 13, "uint16") is None
     with pytest.raises(ConfigError, match="did you mean sentinel-2-l2a"):
         find_sensor("sentinel-2-l2")
     with pytest.raises(ConfigError, match="it has sar"):
@@ -61,6 +64,26 @@ def test_radar_is_shown_in_decibels_and_nothing_where_there_is_no_echo(tmp_path)
     pixels, share = scene.read()
     np.testing.assert_array_equal(pixels[1, 1], np.round(np.array([5, 15, 5]) / 25 * 255))
     assert (pixels[0, 0] == 0).all() and share == pytest.approx(15 / 16)
+
+
+def test_radar_of_the_same_names_is_power_or_decibels_as_its_numbers_say(tmp_path):
+    decibels = np.random.default_rng(0).normal(-12, 4, (2, 60, 60)).astype(np.float32)
+    decibels[:, :50, :50] = 0  # a border that nobody declared, most of the file
+    scene = open_scene([write(tmp_path / "db.tif", decibels, ("VV", "VH"))])
+    pixels, share = scene.read()
+    assert scene.look.words.startswith("sentinel-1-db") and share == 1
+    power = 10 ** (decibels / 10)
+    power[0, :5] = -1e-4  # noise that was taken away
+    scene = open_scene([write(tmp_path / "power.tif", power, ("VV", "VH"))])
+    assert scene.look.words.startswith("sentinel-1 ")
+    np.testing.assert_allclose(scene.read()[0][50:].astype(int), pixels[50:], atol=1)
+
+
+def test_what_names_do_not_tell_apart_numbers_do():
+    """Sensors of the same bands and type are one of power, one of decibels: there is no third to guess."""
+    for one in sensors().values():
+        alike = [o for o in sensors().values() if o.fits([names[0] for names in one.bands], one.dtype or "f")]
+        assert len(alike) == len({other.is_power for other in alike}), one.name
 
 
 def test_an_unknown_sensor_is_stretched_once_over_the_scene(tmp_path):

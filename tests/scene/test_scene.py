@@ -16,6 +16,7 @@ from rasterio.transform import from_origin
 from tests.training.tiny import SRC, finish
 
 from lhrs.errors import ConfigError, DataError
+from lhrs.imagery.sources import Source
 from lhrs.imagery.windows import cut
 from lhrs.inference.adapter import Adapter
 from lhrs.inference.assistant import Assistant
@@ -263,6 +264,33 @@ def test_two_scenes_of_one_name_are_one_line(scene, tmp_path):
         (folder / "scene.tif").write_bytes(scene.read_bytes())
     process = start(*(folder / "scene.tif" for folder in folders), "--task", "caption", "--out", tmp_path / "out")
     assert process.wait() == 2 and "two scenes are called scene; give their common folder" in process.stderr.read()
+
+
+def test_results_stay_in_their_folder_whatever_a_catalogue_calls_its_items(sees, tmp_path, monkeypatch):
+    path = write(tmp_path / "s.tif", np.zeros((3, 64, 64), np.uint8))
+    links = []
+    for n, identity in enumerate(["../../../escaped", str(tmp_path / "absolute"), "S2A_1"]):
+        item = {
+            "type": "Feature", "stac_version": "1.0.0", "id": identity, "bbox": [9, 47, 10, 48], "links": [],
+            "geometry": {"type": "Point", "coordinates": [9, 47]}, "properties": {"datetime": "2024-04-21T10:00:00Z"},
+            "assets": {"visual": {"href": str(path)}},
+        }  # fmt: skip
+        (tmp_path / f"{n}.json").write_text(json.dumps(item))
+        links.append({"rel": "item", "href": f"./{n}.json"})
+    catalogue = {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "description": "three", "links": links}
+    (tmp_path / "catalogue.json").write_text(json.dumps(catalogue))
+    before, out = set(tmp_path.rglob("*")), tmp_path / "a/b/c/out"
+    job = SceneJob((str(tmp_path / "catalogue.json"),), out, Asking("caption"), 64)
+    assert len(run(job)["scenes"]) == 3
+    written = [p for p in set(tmp_path.rglob("*")) - before if p.is_file()]
+    assert len(written) > 9 and all(p.is_relative_to(out) for p in written)
+    assert len(list(out.iterdir())) == 4 and (out / "S2A_1/summary.json").exists()
+    for name in ("../x", str(tmp_path / "x"), "a/../.."):
+        found = [Source(name, (str(path),)), Source("y", (str(path),))]
+        monkeypatch.setattr(running, "sources", lambda scenes, found=found: found)
+        with pytest.raises(DataError, match="its results would not lie in"):
+            run(SceneJob(("given",), tmp_path / "other", Asking("caption"), 64))
+        assert not (tmp_path / "other").exists()
 
 
 def test_a_picture_without_a_place_is_one_line(tmp_path):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _MAX_DECODED = 2_000_000_000
 """Pixels of one band that may be decoded to look at an image: some 15 seconds a band of compressed data."""
 _MAX_RETURNED = 2**28
+COLOUR_TABLE = "colour table"
+"""How codes of a palette become eight bits, for people."""
 
 
 def read_raster(path: Path, max_side: int | None, area: Area | None = None, driver: str | None = None) -> OpenedImage:
@@ -30,8 +32,6 @@ def read_raster(path: Path, max_side: int | None, area: Area | None = None, driv
     # The environment routes GDAL's messages to the `rasterio` loggers for as long as the file is in use, and turns them
     # into errors; those of its own decoding threads would escape to stderr, and a cut JPEG 2000 would pass for whole.
     with rasterio.Env(GDAL_NUM_THREADS="1"), opened(path, driver) as dataset:
-        if driver is not None and dataset.tags(ns="OVERVIEWS"):  # a GeoTIFF may name another file as its overviews
-            raise DataError(f"{path} refers to another file.")
         window = _window(path, dataset, area)
         left, top, width, height = map(int, window.flatten())
         size = reduced_size(width, height, max_side)
@@ -79,10 +79,14 @@ def _window(path: Path, dataset: "DatasetReader", area: Area | None) -> Window:
 
 @contextmanager
 def opened(path: str | Path, driver: str | None = None) -> "Iterator[DatasetReader]":
-    """Open a raster; `driver` is GDAL's short name of the format to try, None is all.
+    """Open a raster.
+
+    Args:
+        path: the file.
+        driver: GDAL's short name of the only format to try, for files that must not refer to others; None is all.
 
     Raises:
-        DataError: it cannot be, or has no bands of its own.
+        DataError: it cannot be, has no bands of its own, or refers to another file while `driver` is given.
     """
     try:
         with ignored(NotGeoreferencedWarning):
@@ -93,6 +97,8 @@ def opened(path: str | Path, driver: str | None = None) -> "Iterator[DatasetRead
         if not dataset.count:
             first = f", for example {dataset.subdatasets[0]}" if dataset.subdatasets else ""
             raise DataError(f"{path} has no bands of its own; convert one of its parts to GeoTIFF{first}.")
+        if driver is not None and dataset.tags(ns="OVERVIEWS"):  # a GeoTIFF may name another file as its overviews
+            raise DataError(f"{path} refers to another file.")
         yield dataset
 
 
@@ -118,8 +124,9 @@ def _check_effort(path: Path, dataset: "DatasetReader", window: Window, size: tu
 
 def _render(dataset: "DatasetReader", window: Window, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, View]:
     """Return uint8 pixels `(H, W, 3)`, bool mask of data `(H, W)`, and the view, at `size` (width, height)."""
-    if dataset.colorinterp[0] == ColorInterp.palette:
-        return _render_palette(dataset, window, size)
+    if has_palette(dataset):
+        pixels, mask = read_palette(dataset, window, size)
+        return pixels, mask, View([1, 1, 1], COLOUR_TABLE, "single band")
     bands, chosen_by = choose_bands([c.name for c in dataset.colorinterp], dataset.descriptions)
     read = sorted(set(bands))
     shape = (len(read), size[1], size[0])
@@ -135,16 +142,20 @@ def _render(dataset: "DatasetReader", window: Window, size: tuple[int, int]) -> 
     return pixels, mask.any(0), View(bands, f"amplitude, {scaling}" if is_complex else scaling, chosen_by)
 
 
-def _render_palette(
-    dataset: "DatasetReader", window: Window, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, View]:
+def has_palette(dataset: "DatasetReader") -> bool:
+    """Tell whether the numbers are codes of colours in the file's table."""
+    return bool(dataset.colorinterp[0] == ColorInterp.palette)
+
+
+def read_palette(dataset: "DatasetReader", window: Window, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return uint8 colours `(H, W, 3)` and bool mask of data `(H, W)` at `size` (width, height)."""
     codes = dataset.read(1, out_shape=size[::-1], window=window)  # nearest: codes have no mean
     table = np.zeros((np.iinfo(codes.dtype).max + 1, 4), np.uint8)
     for code, rgba in dataset.colormap(1).items():
         table[code] = rgba
     rgba = table[codes]
     mask = read_mask(dataset, [1], (1, *codes.shape), window)[0] & (rgba[..., 3] > 0)
-    return rgba[..., :3].copy(), mask, View([1, 1, 1], "colour table", "single band")
+    return rgba[..., :3].copy(), mask
 
 
 def read_mask(

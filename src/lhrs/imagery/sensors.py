@@ -1,6 +1,6 @@
 """The band contract: which band of a file is what, and the views in which people and models look at it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -38,6 +38,11 @@ class Sensor:
     bands: tuple[tuple[str, ...], ...]
     """Names of each band, the common one first."""
     views: dict[str, dict[str, Any]]
+
+    @property
+    def is_power(self) -> bool:
+        """Its numbers are shown in decibels, and none of them is below 0 but by noise."""
+        return any(row.get("formula") == "decibel" for row in self.views.values())
 
     def view(self, name: str) -> SensorView:
         """Return a view by name.
@@ -99,12 +104,17 @@ def find_sensor(name: str) -> Sensor:
     return sensors()[name]
 
 
-def recognise(names: Sequence[str | None], dtype: str) -> Sensor | None:
+def recognise(names: Sequence[str | None], dtype: str, is_power: Callable[[], bool]) -> Sensor | None:
     """Return the sensor that a file's band names name, or None: nothing is guessed from their number.
 
     Args:
         names: of the bands.
         dtype: numpy's name of their numbers.
+        is_power: tells of radar whether its numbers are power or decibels; asked only where names do not.
     """
     kind = "f" if dtype.startswith("float") else "u" if dtype in ("uint8", "int8") else "i"
-    return next((sensor for sensor in sensors().values() if sensor.fits(names, kind)), None)
+    found = [sensor for sensor in sensors().values() if sensor.fits(names, kind)]
+    if len(found) > 1:
+        power = is_power()
+        found = [sensor for sensor in found if sensor.is_power == power]
+    return found[0] if found else None

@@ -8,7 +8,7 @@ from pathlib import Path
 from lhrs.errors import DataError
 from lhrs.imagery.georeference import Georeference
 from lhrs.imagery.open import list_images
-from lhrs.imagery.scene import Scene, band_files, open_scene
+from lhrs.imagery.scene import NowhereError, Scene, band_files, check_view, open_scene
 from lhrs.imagery.sensors import Sensor, find_sensor
 from lhrs.imagery.tiles import tile_address, tile_transform
 
@@ -16,7 +16,12 @@ Affine6 = tuple[float, float, float, float, float, float]
 """a, b, c, d, e, f: x' = a x + b y + c, y' = d x + e y + f."""
 _ELSEWHERE = ("http://", "https://", "s3://", "gs://", "/vsi")
 _BY_BAND = "sentinel-2-l1c"
-"""The sensor of scenes that are stored band by band."""
+"""The sensor of Sentinel-2 scenes that are stored band by band."""
+_SENTINEL2_TILE = re.compile(r"(?:^|[_.-])T\d\d[A-Z]{3}_")
+_INFRARED = re.compile(r"(?:^|[_.-])L[EMT](?:0[1-7]_|[1-7]\d{6}).*B4$", re.IGNORECASE)
+"""Landsat 1 to 7, by the names of their products: band 4 is infrared, 3 and 2 are red and green."""
+_PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
+"""What web-mercator tiles are stored as."""
 
 
 @dataclass(frozen=True)
@@ -65,34 +70,56 @@ def sources(
         scenes, alone = band_files(list_images([path]))
         for files in [*scenes, *((file,) for file in alone)]:
             name = files[0].relative_to(path).as_posix() if path.is_dir() else files[0].name
-            num_bands = 13 if len(files) == 3 else None  # band by band is how Sentinel-2 comes
+            num_bands = 13 if len(files) == 3 and _is_sentinel2(files[0]) else None
             yield Source(name, tuple(map(str, files)), date, licence, attribution, num_bands=num_bands)
 
 
-def scene_of(source: Source, sensor: str | None = None, view: str | None = None) -> Scene | None:
+def scene_of(
+    source: Source, sensor: str | None = None, view: str | None = None, driver: str | None = None
+) -> Scene | None:
     """Return the scene of a source, or None if it does not say where it lies.
 
     Args:
         source: of the scene.
         sensor: that took it, see `open_scene`.
         view: of the sensor; None is its first.
+        driver: of one file, see `open_scene`.
 
     Raises:
-        DataError: a file cannot be read, or the file of a band is not there.
+        DataError: a file cannot be read, the file of a band is not there, or the bands are no true colours.
         ConfigError: there is no such sensor or view.
     """
-    if len(source.files) == 1 and Path(source.files[0]).suffix.lower() in {".png", ".jpg", ".jpeg", ".webp"}:
-        found = _tile(Path(source.files[0]))
-        if found is not None:
-            return found
     try:
-        if len(source.files) > 1 and (sensor or view):
+        if len(source.files) == 1:
+            return open_scene(source.files, source.num_bands, sensor, view, driver=driver)
+        if sensor is None and source.num_bands is None:
+            _check_colours(source.files[0])
+            check_view(source.files[0], view)
+            return open_scene(source.files)
+        if sensor or view:
             return _by_band(source, find_sensor(sensor or _BY_BAND), view)
-        return open_scene(source.files, source.num_bands, sensor, view)
-    except DataError as error:
-        if "georeferenced" in str(error):
-            return None
-        raise
+        return open_scene(source.files, source.num_bands)
+    except NowhereError:
+        return _tile(source.files[0], sensor, view, driver) if len(source.files) == 1 else None
+
+
+def _is_sentinel2(red: Path) -> bool:
+    """Tell by the tile in its name, or by a band that no other satellite has; Landsat numbers its bands too."""
+    return bool(_SENTINEL2_TILE.search(red.stem)) or any(_beside(red, name).exists() for name in ("B8A", "b8a"))
+
+
+def _beside(red: Path, band: str) -> Path:
+    """Return where another band of a scene lies that is stored band by band."""
+    return red.with_name(re.sub(r"B0?4$", band, red.stem, flags=re.IGNORECASE) + red.suffix)
+
+
+def _check_colours(red: str) -> None:
+    """Raise DataError if red, green and blue of a scene stored band by band are other bands."""
+    if _INFRARED.search(Path(red).stem):
+        raise DataError(
+            f"{red}: bands 4, 3 and 2 of Landsat 1 to 7 are infrared, red and green, no true colours; put bands 3, 2 "
+            "and 1 into one file: gdalbuildvrt -separate"
+        )
 
 
 def _by_band(source: Source, sensor: Sensor, view: str | None) -> Scene:
@@ -102,9 +129,7 @@ def _by_band(source: Source, sensor: Sensor, view: str | None) -> Scene:
     names = [sensor.bands[band - 1] for band in look.bands]
     files = []
     for known in names:
-        there = [
-            path for name in known if (path := red.with_name(re.sub(r"B0?4$", name, red.stem) + red.suffix)).exists()
-        ]
+        there = [path for name in known if (path := _beside(red, name)).exists()]
         if not there:
             raise DataError(f"{red}: there is no file of the band {known[0]} beside it, which {look.words} needs.")
         files.append(there[0])
@@ -112,20 +137,19 @@ def _by_band(source: Source, sensor: Sensor, view: str | None) -> Scene:
                    bands=(1,) * len(files), look=look)  # fmt: skip
 
 
-def _tile(file: Path) -> Scene | None:
-    from PIL import Image
-
+def _tile(file: str, sensor: str | None, view: str | None, driver: str | None) -> Scene | None:
+    """Return the scene of a file that lies nowhere, but is named like a web-mercator tile."""
+    if Path(file).suffix.lower() not in _PICTURES:
+        return None
     try:
-        address = tile_address(file)
-        with Image.open(file) as image:
-            width, height = image.size
-    except (DataError, OSError):
+        address = tile_address(Path(file))
+    except DataError:
         return None
-    if width != height:
+    scene = open_scene([file], None, sensor, view, located=False, driver=driver)
+    if scene.width != scene.height:
         return None
-    transform = tile_transform(*address, width)
-    gsd_m = _gsd("EPSG:3857", transform, width)
-    return Scene((str(file),), (1, 2, 3), 3, width, height, "EPSG:3857", transform, gsd_m)
+    transform = tile_transform(*address, scene.width)
+    return replace(scene, crs="EPSG:3857", transform=transform, gsd_m=_gsd("EPSG:3857", transform, scene.width))
 
 
 def _gsd(crs: str, transform: Affine6, size: int) -> float:

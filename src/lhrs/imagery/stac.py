@@ -1,5 +1,6 @@
 """STAC items as sources of pictures: the true-colour asset where there is one, else red, green and blue."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,7 +35,8 @@ def stac_sources(path: str, licence: str | None = None, attribution: str | None 
         cloud = said.get("eo:cloud_cover")
         scl = item.assets.get("scl") or item.assets.get("SCL")
         yield Source(
-            item.id,
+            # The id becomes the name of a folder, and whoever made the catalogue chose it.
+            re.sub(r"[^\w.@,-]+", "_", item.id).strip(".") or "item",
             _files(item, path),
             str(item.datetime.date()) if item.datetime else (said.get("start_datetime") or "")[:10] or None,
             said.get("license") or licence,

@@ -6,7 +6,11 @@ from pathlib import Path
 
 from lhrs.errors import DataError
 
-_NAME = re.compile(r"(\d+)-(\d+)-(\d+)$")
+_NUMBER = r"(0|[1-9]\d{0,8})"  # dates have leading zeros, tiles have none
+_NAME = re.compile(rf"(?<!\d){_NUMBER}-{_NUMBER}-{_NUMBER}$")
+_PATH = re.compile(rf"{_NUMBER}/{_NUMBER}/{_NUMBER}")
+_MAX_ZOOM = 24
+"""Pixels of less than a centimetre: what has a greater zoom is a day or a year."""
 EARTH_M = 2 * math.pi * 6378137.0
 """Sides of the web-mercator square (EPSG:3857) in its own metres."""
 
@@ -15,16 +19,22 @@ def tile_address(path: Path) -> tuple[int, int, int]:
     """Return (x, y, z) from a name that ends in `x-y-z`, or from `z/x/y.png`.
 
     Raises:
-        DataError: the path is neither.
+        DataError: the path is neither, or reads like a date.
     """
-    found = _NAME.search(path.stem)
-    if found:
-        x, y, z = (int(v) for v in found.groups())
-        return x, y, z
-    parts = [*path.parts[-3:-1], path.stem]
-    if len(parts) == 3 and all(p.isdecimal() for p in parts) and max(int(parts[1]), int(parts[2])) < 2 ** int(parts[0]):
-        return int(parts[1]), int(parts[2]), int(parts[0])
+    if found := _NAME.search(path.stem):
+        x, y, z = map(int, found.groups())
+        # A date such as 2021-10-12; tiles so near to the pole show nothing.
+        if _exists(x, y, z) and not (1000 <= x <= 9999 and 1 <= y <= 12):
+            return x, y, z
+    elif found := _PATH.fullmatch("/".join([*path.parts[-3:-1], path.stem])):
+        z, x, y = map(int, found.groups())
+        if _exists(x, y, z):
+            return x, y, z
     raise DataError(f"{path}: the name does not end in x-y-z of a web-mercator tile, nor is it z/x/y.")
+
+
+def _exists(x: int, y: int, z: int) -> bool:
+    return z <= _MAX_ZOOM and max(x, y) < 2**z
 
 
 def tile_transform(x: int, y: int, z: int, side: int) -> tuple[float, float, float, float, float, float]:

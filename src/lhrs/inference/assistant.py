@@ -23,7 +23,7 @@ from lhrs.inference.runtime import Reply, Request, Runtime, Sampling
 from lhrs.schema import Answer, AnswerBox, AnswerView
 
 ImageInput = Any
-"""A path, a uint8 array `(H, W, 3)`, or a PIL image."""
+"""A path, a uint8 array `(H, W, 3)`, a PIL image, or an `OpenedImage`."""
 OnError = Callable[[DataError], None]
 
 BATCH = 32
@@ -307,7 +307,9 @@ def _read(images: list[ImageInput], on_error: OnError | None) -> list[tuple[str,
 
 
 def open_input(image: ImageInput) -> tuple[str, OpenedImage]:
-    """Return the name and the pixels of a path, an array or a PIL image."""
+    """Return the name and the pixels of a path, an array or a PIL image; what is opened already comes back."""
+    if isinstance(image, OpenedImage):
+        return "image", image
     if isinstance(image, str | Path):
         opened = open_image(image, _MAX_SIDE)
         return os.fsencode(image).decode(errors="replace"), opened

@@ -49,6 +49,8 @@ class SceneJob:
     views: tuple[str, ...] = ()
     least_data: float = 0.2
     """Share of data below which a window is skipped."""
+    driver: str | None = None
+    """GDAL's short name of the only format that scenes may have; None is all. See `open_image`."""
 
 
 def run(
@@ -73,6 +75,7 @@ def run(
     if job.overlap is not None and not 0 <= job.overlap < 0.9:
         raise ConfigError(f"--overlap {job.overlap} is not a share of the window's side below 0.9.")
     given = _scenes(job)
+    folders = _folders(job.out, [source.name for source, _, _ in given])
     started = _claim(job, given)
     work = job.out / WORK
     assistant = assistant_of(job.asking.model, job.asking.device)
@@ -87,7 +90,7 @@ def run(
     key = json.dumps([hashed, started["job"]], sort_keys=True)
     parts = run_blocks(blocks, answer_block, work / "parts", key, engine, workers, start(len(blocks)))
     summaries, at = [], 0
-    for (source, views, later), (_, _, windows, seen) in zip(given, plans, strict=True):
+    for (source, views, later), (_, _, windows, seen), folder in zip(given, plans, folders, strict=True):
         count = -(-len(windows) // _BLOCK)
         rows = _rows(parts[at : at + count])
         at += count
@@ -98,7 +101,6 @@ def run(
             "time": started["time"], "gsd_m": round(views[0].gsd_m * windows[0].window[2] / seen[0], 6),
             "view": ", ".join(view.scaling.words for view in views),
         }  # fmt: skip
-        folder = job.out if len(given) == 1 else job.out / Path(source.name).with_suffix("")
         summaries.append(write_scene(folder, result, job.asking, provenance))
     manifest = {**started, "model": assistant.runtime.name, "model_hash": hashed, "scenes": summaries}
     write_file(job.out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
@@ -115,7 +117,7 @@ def _scenes(job: SceneJob) -> list[tuple[Source, tuple[Scene, ...], tuple[Scene,
     """
     found = []
     for source in sources(job.scenes):
-        opened = [scene_of(source, job.sensor, view) for view in job.views or (None,)]
+        opened = [scene_of(source, job.sensor, view, job.driver) for view in job.views or (None,)]
         if opened[0] is None:
             if len(job.scenes) == 1 and not Path(job.scenes[0]).is_dir():
                 raise DataError(f"{source.files[0]} does not say where it lies; ask about it with `lhrs ask`.")
@@ -127,16 +129,30 @@ def _scenes(job: SceneJob) -> list[tuple[Source, tuple[Scene, ...], tuple[Scene,
     if not found:
         raise DataError(f"{', '.join(job.scenes)} holds no georeferenced raster.")
     if job.asking.kind != "change":
-        names = Counter(Path(source.name).with_suffix("") for source, _ in found)
-        name, count = names.most_common(1)[0]
-        if count > 1:
-            raise DataError(f"two scenes are called {name}; give their common folder.")
         return [(source, views, ()) for source, views in found]
     if len(found) != 2:
         raise ConfigError(f"--task change needs two scenes, the earlier first; {len(found)} given.")
     (source, before), (_, after) = found
     _check_alike(before[0], after[0])
     return [(source, before, after)]
+
+
+def _folders(out: Path, names: Sequence[str]) -> list[Path]:
+    """Return where the results about each scene go.
+
+    Raises:
+        DataError: two scenes have one name, or a name, which others may have chosen, leads out of the folder.
+    """
+    if len(names) == 1:
+        return [out]
+    plain = [Path(name).with_suffix("") for name in names]
+    name, count = Counter(plain).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"two scenes are called {name}; give their common folder.")
+    for name in plain:
+        if out.resolve() not in (out / name).resolve().parents:
+            raise DataError(f"a scene is called {name}: its results would not lie in {out}.")
+    return [out / name for name in plain]
 
 
 def _check_alike(before: Scene, after: Scene) -> None:
