@@ -1,4 +1,6 @@
 import io
+import json
+import socket
 import time
 
 import numpy as np
@@ -9,6 +11,12 @@ import rasterio.warp
 from PIL import Image
 from rasterio.transform import from_origin
 from tests.serving.conftest import RIVER, picture, refusal, running, said
+
+from lhrs.serving.files import FileStore
+from lhrs.serving.problems import Problem
+from lhrs.serving.settings import Settings
+
+NUMBER = {"type": "number"}
 
 
 def ground(server, image, **extra):
@@ -70,6 +78,39 @@ def test_limits_of_files(assistant, tmp_path):
     assert not folder.exists()
 
 
+def test_the_length_of_an_upload_is_said_once_and_meant(assistant):
+    """Both headers at once: a body in chunks of any length behind a promise of ten bytes."""
+    with running(assistant, max_file=20_000, quota=60_000, max_files=2) as server:
+        form = b'--b\r\ncontent-disposition: form-data; name="file"; filename="a.png"\r\n\r\n%s\r\n--b--\r\n'
+        data = io.BytesIO()
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8)).save(data, "PNG")
+        body = form % data.getvalue()
+        head = (b"POST /v1/files HTTP/1.1", b"host: 127.0.0.1", b"content-length: 10", b"transfer-encoding: chunked",
+                b"content-type: multipart/form-data; boundary=b", b"connection: close")  # fmt: skip
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
+            line.sendall(b"\r\n".join(head) + b"\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+            assert line.recv(1000).startswith(b"HTTP/1.1 411")
+        assert server.service.files.used == 0
+        # The room around a file is for its form, not for more of it.
+        assert 20_000 < len(data.getvalue()) < 30_000
+        large = server.http.post("/v1/files", files={"file": ("a.png", data.getvalue())})
+        assert refusal(large, 413)["code"] == "file_too_large"
+        assert not list(server.service.files._folder.iterdir())
+
+
+def test_room_is_looked_for_again_when_the_size_is_known(tmp_path):
+    store = FileStore(Settings(max_file=1000, quota=1500, max_files=3))
+    try:
+        with store.reserved(10), store.reserved(10):  # both said so
+            wrote = [store.write(io.BytesIO(bytes(900))) for _ in range(2)]
+        store.add(*wrote[0], "", "a", "vision")
+        with pytest.raises(Problem, match="no room"):
+            store.add(*wrote[1], "", "b", "vision")
+        assert store.used == 900 and len(store) == 1 and len(list(store._folder.iterdir())) == 1
+    finally:
+        store.close()
+
+
 @pytest.fixture
 def scene(tmp_path):
     """Two images side by side, 10 m a pixel, in UTM 33 N: the left is black, the right is noise."""
@@ -117,6 +158,11 @@ def test_boxes_lie_on_the_map(server, scene, assistant, monkeypatch):
     assert east.min() == pytest.approx(500_000 + 10 * told["boxes"][0]["xyxy"][0], abs=0.01)
     assert north.max() == pytest.approx(5_000_000 - 10 * told["boxes"][0]["xyxy"][1], abs=0.01)
     assert told["geojson"]["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::32633"
+    form = {"type": "object", "properties": {"boxes": {"type": "array", "items": {"type": "array", "items": NUMBER}}}}
+    asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": form}}, "lhrs": part}
+    held = server.ask([picture(scene), said("locate the buildings.")], **asked).json()
+    content = json.loads(held["choices"][0]["message"]["content"])["boxes"]
+    assert content == [pytest.approx(box["xyxy"], abs=0.06) for box in held["lhrs"]["boxes"]] and content[0][0] > 240
     degrees = ground(server, picture(scene))
     assert "crs" not in degrees["geojson"] and degrees["boxes"][0]["lonlat"][0][0] == pytest.approx(15.01, abs=0.01)
 

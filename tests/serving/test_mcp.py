@@ -3,11 +3,13 @@
 import asyncio
 import json
 import os
+import shutil
 import sys
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from PIL import Image
 from rasterio.transform import from_origin
 from tests.training.tiny import SRC
@@ -25,6 +27,19 @@ def folder(tmp_path):
         file.write(pixels)
     Image.fromarray(pixels[0]).save(tmp_path / "secret.png")
     (home / "link.png").symlink_to(tmp_path / "secret.png")
+    rasterio.shutil.copy(home / "scene.tif", tmp_path / "secret.tif", driver="GTiff")
+    rasterio.shutil.copy(tmp_path / "secret.tif", home / "refers.vrt", driver="VRT")
+    # What begins like a picture, and is a VRT to GDAL all the same.
+    (home / "hidden.bmp").write_bytes(b"BM" + (home / "refers.vrt").read_bytes())
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "id": "x", "bbox": [9, 47, 10, 48], "links": [],
+        "geometry": {"type": "Point", "coordinates": [9, 47]}, "properties": {"datetime": "2024-04-21T10:00:00Z"},
+        "assets": {"visual": {"href": str(tmp_path / "secret.tif")}},
+    }  # fmt: skip
+    (home / "item.json").write_text(json.dumps(item))
+    shutil.copy(home / "scene.tif", home / "overview.tif")
+    with rasterio.open(home / "overview.tif", "r+") as file:
+        file.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=str(tmp_path / "secret.tif"))
     return home
 
 
@@ -69,3 +84,29 @@ def test_agents_ask_find_and_read_whole_scenes_but_nothing_outside(folder):
     for result in refused[:-1]:
         assert result.is_error and "there is no file" in result.content[0].text
     assert refused[-1].is_error and "two options" in refused[-1].content[0].text
+
+
+def test_files_that_refer_to_others_are_refused_in_one_line(folder):
+    names = ("refers.vrt", "hidden.bmp", "item.json", "overview.tif")
+    asked = [("ask", {"image": name, "question": "What?"}) for name in names]
+    whole = [("scene", {"scene": name, "task": "caption", "size": 64}) for name in names]
+    _, results = call(folder, *asked, *whole)
+    for result, name in zip(results, 2 * names, strict=True):
+        said = result.content[0].text
+        assert result.is_error and name in said and "\n" not in said, said
+        assert any(why in said for why in ("is not a", "refers to another file", "is damaged"))
+    assert not (folder / "lhrs-scenes").exists()
+
+
+def test_what_lies_beside_an_image_is_not_read(folder):
+    """An overview of another place, by a link: the answer is that of the image alone."""
+    with rasterio.open(folder.parent / "secret.ovr", "w", driver="GTiff", width=1024, height=1024, count=3,
+                       dtype="uint8") as file:  # fmt: skip
+        file.write(np.random.default_rng(0).integers(0, 255, (3, 1024, 1024), np.uint8))
+    for name in ("scene.tif", "beside.tif"):
+        Image.new("RGB", (2048, 2048), (30, 60, 90)).save(folder / name)
+    (folder / "beside.tif.ovr").symlink_to(folder.parent / "secret.ovr")
+    calls = [("caption", {"image": name}) for name in ("scene.tif", "beside.tif")]
+    _, results = call(folder, *calls)
+    alone, beside = (json.loads(result.content[0].text) for result in results)
+    assert alone["answer"] == beside["answer"] and alone["confidence"] == beside["confidence"]

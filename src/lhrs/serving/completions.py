@@ -152,7 +152,7 @@ async def _tell(
     # Boxes on the map take PROJ a while the first time.
     located = image is not None and image.georeference is not None
     answer, told = await asyncio.to_thread(work) if located else work()
-    text, refusal = asked.content(reply, answer)
+    text, refusal = asked.content(reply, answer, told["boxes"])
     read, written = reply.prompt_tokens, len(reply.token_texts)
     service.metrics.tokens.labels("prompt").inc(read)
     service.metrics.tokens.labels("completion").inc(written)

@@ -13,6 +13,9 @@ from typing import Any, BinaryIO
 from lhrs.serving.problems import Problem
 from lhrs.serving.settings import Settings
 
+FORM = 2**16
+"""Bytes at most of the form around a file."""
+
 
 @dataclass(frozen=True)
 class StoredFile:
@@ -70,13 +73,7 @@ class FileStore:
             Problem: it is too large, or there is no room.
         """
         self.expire()
-        limit = self._settings.max_file
-        if size > limit + 2**16:  # the form around the file
-            raise Problem(413, f"the file has more than {limit} bytes", "file", "file_too_large")
-        if self.used + size > self._settings.quota or len(self._files) >= self._settings.max_files:
-            raise Problem(
-                429, "there is no room for more files: delete some, or try later", "file", "insufficient_quota", 60
-            )
+        self._check(size, FORM)
         self._reserved += size
         try:
             yield
@@ -94,13 +91,31 @@ class FileStore:
             return identity, path, out.tell()
 
     def add(self, identity: str, path: Path, size: int, owner: str, filename: str, purpose: str) -> StoredFile:
-        """Keep what was written."""
+        """Keep what was written.
+
+        Raises:
+            Problem: it is larger than was said, too large, or there is no room; it is removed.
+        """
+        try:
+            self._check(size)
+        except Problem:
+            self.discard(identity)
+            raise
         now = int(time.time())
         file = StoredFile(
             identity, owner, path, size, filename, purpose, now, now + int(self._settings.file_ttl_s)
         )  # fmt: skip
         self._files[identity] = file
         return file
+
+    def _check(self, size: int, around: int = 0) -> None:
+        limit = self._settings.max_file
+        if size > limit + around:
+            raise Problem(413, f"the file has more than {limit} bytes", "file", "file_too_large")
+        if self.used + size > self._settings.quota or len(self._files) >= self._settings.max_files:
+            raise Problem(
+                429, "there is no room for more files: delete some, or try later", "file", "insufficient_quota", 60
+            )
 
     def get(self, identity: str, owner: str) -> StoredFile:
         """Return a file.

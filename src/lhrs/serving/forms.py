@@ -21,10 +21,10 @@ class Form:
     kind: Literal["option", "number", "boxes"]
     options: tuple[str, ...] | None = None
 
-    def write(self, answer: Answer) -> str | None:
-        """Return an answer as JSON, boxes as [x1, y1, x2, y2] in pixels of the image; None if it has another form."""
+    def write(self, answer: Answer, boxes: list[dict[str, Any]]) -> str | None:
+        """Return an answer as JSON, its boxes, from `whole_boxes`, as [x1, y1, x2, y2]; None if it has another form."""
         if self.kind == "boxes":
-            value: Any = [[round(v, 1) for v in box.xyxy] for box in answer.boxes]
+            value: Any = [[round(v, 1) for v in box["xyxy"]] for box in boxes]
         elif self.kind == "number":
             if not answer.answer.isdecimal():
                 return None

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lhrs.serving.files import FORM
 from lhrs.serving.logs import log
 from lhrs.serving.problems import Problem
 from lhrs.serving.service import Service
@@ -113,7 +114,7 @@ class Gate:
 
     def _limited(self, scope: Scope, headers: dict[str, str], receive: Receive) -> Receive:
         upload = scope["path"] == _FILES
-        limit = self._settings.max_file + 2**16 if upload else self._settings.max_body
+        limit = self._settings.max_file + FORM if upload else self._settings.max_body
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length[:20]) > limit:
             raise Problem(413, f"the request has more than {limit} bytes", code="request_too_large")

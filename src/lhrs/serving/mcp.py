@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,11 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from lhrs.errors import LHRSError
+from lhrs.imagery.image import OpenedImage
+from lhrs.imagery.open import open_image
 from lhrs.inference.assistant import Assistant
+from lhrs.schema import Answer
+from lhrs.serving.pictures import GDAL_LIMITS, driver_of
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -25,49 +30,53 @@ SCENES = "lhrs-scenes"
 def make_server(root: Path, load: Callable[[], Assistant], model: str | None, device: str | None) -> "MCPServer":
     """Return a server whose tools read images below one folder and write below `lhrs-scenes` in it.
 
+    It is meant for a process of its own, in which GDAL looks for nothing beside an image from now on.
+
     Args:
-        root: the folder; nothing outside it is read, whatever links say.
+        root: the folder; nothing outside it is read, whatever links and files in it say.
         load: loads the model, at the first question.
         model: the same for `scene`, which loads it by itself.
         device: of `scene`.
     """
     from mcp.server.mcpserver import MCPServer
 
+    os.environ.update(GDAL_LIMITS)
     server = MCPServer("lhrs", instructions=_ABOUT)
     base, lock, loaded = root.resolve(), Lock(), list[Assistant]()
 
-    def answer(image: str, ask: Callable[[Assistant, Path], Any]) -> dict[str, Any]:
+    def answer(image: str, ask: Callable[[Assistant, OpenedImage], Answer]) -> dict[str, Any]:
         with lock, _told():  # the model answers one question at a time
             path = inside(base, image)
+            opened = open_image(path, driver=driver_of(path))
             if not loaded:
                 loaded.append(load())
-            found = ask(loaded[0], path).model_dump()
+            found = ask(loaded[0], opened).model_dump()
             return {**found, "image": image}
 
     @server.tool()
     def ask(image: str, question: str, options: list[str] | None = None) -> dict[str, Any]:
         """Answer a question about an image; with options the answer is exactly one of them."""
-        return answer(image, lambda a, path: a.ask(path, question, options))
+        return answer(image, lambda a, opened: a.ask(opened, question, options))
 
     @server.tool()
     def caption(image: str) -> dict[str, Any]:
         """Describe an image in a sentence."""
-        return answer(image, lambda a, path: a.caption(path))
+        return answer(image, lambda a, opened: a.caption(opened))
 
     @server.tool()
     def classify(image: str, labels: list[str] | None = None) -> dict[str, Any]:
         """Name the class of an image, exactly one of the labels if there are any."""
-        return answer(image, lambda a, path: a.classify(path, labels))
+        return answer(image, lambda a, opened: a.classify(opened, labels))
 
     @server.tool()
     def ground(image: str, expression: str) -> dict[str, Any]:
         """Find what an expression names; boxes are xyxy in pixels, and lon/lat where the image is georeferenced."""
-        return answer(image, lambda a, path: a.ground(path, expression))
+        return answer(image, lambda a, opened: a.ground(opened, expression))
 
     @server.tool()
     def count(image: str, thing: str = "buildings") -> dict[str, Any]:
         """Count things in an image."""
-        return answer(image, lambda a, path: a.count(path, thing))
+        return answer(image, lambda a, opened: a.count(opened, thing))
 
     @server.tool()
     def scene(
@@ -88,12 +97,13 @@ def make_server(root: Path, load: Callable[[], Assistant], model: str | None, de
 
         with lock, _told():
             path = inside(base, scene)
+            driver = driver_of(path)
             asking = Asking(task, None if labels is None else tuple(labels), words, model, device)
             told = json.dumps([scene, path.stat().st_mtime_ns, task, labels, words, size, gsd_m])
             folder = base / SCENES / f"{path.stem}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
             manifest = folder / "manifest.json"
             if not manifest.exists():  # the same question again is answered from what is there
-                run(SceneJob((str(path),), folder, asking, size, gsd_m))
+                run(SceneJob((str(path),), folder, asking, size, gsd_m, driver=driver))
             (summary,) = json.loads(manifest.read_text())["scenes"]
             return {**summary, "folder": folder.relative_to(base).as_posix()}
 

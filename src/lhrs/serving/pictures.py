@@ -126,7 +126,7 @@ def _look(path: Path, area: Area | None, max_side: int) -> Look:
         # Nobody handles the alarm: it ends the process, even inside a library's loop.
         signal.setitimer(signal.ITIMER_REAL, _decode_s)
     try:
-        image = open_image(path, max_side, area, _driver(path))
+        image = open_image(path, max_side, area, driver_of(path))
         width, height = image.width, image.height
         ring = image.to_lonlat(np.array([[0, 0], [width, 0], [width, height], [0, height]]))
     except DataError as error:
@@ -142,9 +142,17 @@ def _look(path: Path, area: Area | None, max_side: int) -> Look:
     return Look(image, [(x, y) for x, y in ring.tolist()] if known and ring is not None else None)
 
 
-def _driver(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(12)
+def driver_of(path: Path) -> str:
+    """Return the only driver of GDAL that may read a file, by its first bytes.
+
+    Raises:
+        DataError: it cannot be read, or has none of the formats that are read for strangers.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     if head[4:] == b"ftypavif":
         return "JPEG"
     for begin, driver in _KINDS.items():

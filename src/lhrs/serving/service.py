@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.image import Area, OpenedImage
@@ -47,10 +48,16 @@ class Asked:
         """The model's words are not what the client gets: nothing can be told before the answer is complete."""
         return self.form is not None or self.task.options is not None or self.task.form == "boxes"
 
-    def content(self, reply: Reply, answer: Answer) -> tuple[str | None, str | None]:
-        """Return what the assistant says, or its refusal."""
+    def content(self, reply: Reply, answer: Answer, boxes: list[dict[str, Any]]) -> tuple[str | None, str | None]:
+        """Return what the assistant says, or its refusal.
+
+        Args:
+            reply: of the model.
+            answer: made of it.
+            boxes: of `answer`, from `whole_boxes`.
+        """
         if self.form is not None:
-            text = self.form.write(answer)
+            text = self.form.write(answer, boxes)
             return text, None if text is not None else answer.answer
         return (answer.answer if self.whole and self.chat.lhrs.task else reply.text), None
 

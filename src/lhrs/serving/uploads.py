@@ -17,7 +17,8 @@ async def receive(service: Service, request: Request) -> dict[str, Any]:
         Problem: it is none, or too large, or there is no room.
     """
     length = request.headers.get("content-length", "")
-    if not length.isdecimal():
+    # A body in chunks is as long as it likes, whatever the other header says.
+    if not length.isdecimal() or "transfer-encoding" in request.headers:
         raise Problem(411, "an upload must say its length: content-length", "file", "length_required")
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Problem(415, "content-type must be multipart/form-data", code="unsupported_media_type")
@@ -41,5 +42,5 @@ async def receive(service: Service, request: Request) -> dict[str, Any]:
         except BaseException:
             service.files.discard(identity)
             raise
-        name = (given.filename or "image").replace("\\", "/").rpartition("/")[2][:200]
-        return service.files.add(identity, path, size, owner, name, purpose).public
+    name = (given.filename or "image").replace("\\", "/").rpartition("/")[2][:200]
+    return service.files.add(identity, path, size, owner, name, purpose).public
