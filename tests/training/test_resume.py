@@ -5,11 +5,24 @@ import os
 import signal
 
 import pytest
+import torch
 from tests.training.tiny import finish, losses, stage_settings, start_lhrs, wait_for_checkpoint, write_run
 
 from lhrs.errors import LHRSError
 from lhrs.training.engine import newest_checkpoint
 from lhrs.training.run import load_run, train
+
+
+def test_a_checkpoint_that_another_process_was_writing_is_passed_over(tmp_path):
+    for step in (2, 4):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}/trainer_state.json").write_text("{}")
+        for process in (0, 1):
+            torch.save({"cpu": torch.get_rng_state()}, tmp_path / f"checkpoint-{step}/rng_state_{process}.pth")
+    assert newest_checkpoint(tmp_path).name == "checkpoint-4"
+    last = tmp_path / "checkpoint-4/rng_state_1.pth"
+    last.write_bytes(last.read_bytes()[:-10])
+    assert newest_checkpoint(tmp_path).name == "checkpoint-2"
 
 
 @pytest.mark.slow

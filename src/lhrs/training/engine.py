@@ -7,6 +7,7 @@ with the same weights as one that was not.
 import json
 import math
 import os
+import zipfile
 from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any, cast
@@ -194,7 +195,8 @@ def fit(trainer: KeyedTrainer) -> SummaryWriter | None:
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint that was written to its end, or None.
 
-    The Trainer writes its state last, so a checkpoint whose state reads as JSON is whole.
+    The Trainer writes its state last, so a checkpoint whose state reads as JSON is whole, but for what the other
+    processes write: the states of their random numbers.
     """
     found = [(int(p.name.split("-")[1]), p) for p in folder.glob("checkpoint-*") if p.name.split("-")[1].isdecimal()]
     return next((path for _, path in sorted(found, reverse=True) if _is_complete(path)), None)
@@ -205,4 +207,4 @@ def _is_complete(checkpoint: Path) -> bool:
         json.loads((checkpoint / "trainer_state.json").read_text())
     except (OSError, ValueError):
         return False
-    return True
+    return all(zipfile.is_zipfile(file) for file in checkpoint.glob("rng_state*.pth"))
