@@ -8,6 +8,10 @@ from hypothesis import settings
 settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
 
+# Read where Ray is imported, which tests do before the code that sets it: with it, `uv run pytest` makes Ray copy the
+# whole environment (7 GB) for a cluster on this machine, at every run.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lhrs.cmid.augment import change_colour, draw_colour, no_colour
+from lhrs.cmid.augment import COLOUR_FIELDS, change_colour, draw_colour, no_colour
 from lhrs.cmid.geometry import Crop, draw_crop, match_cells
 from lhrs.cmid.masking import draw_mask, fill_mean, to_pixels
 from lhrs.cmid.views import Views, collate, finish, resize
@@ -171,3 +171,13 @@ def test_wrong_images_are_one_line(tmp_path, pictures):
         assert "\n" not in str(error.value)
     with pytest.raises(DataError, match="bands"):
         Windows([tmp_path / "mixed"], 64)[0, 1]
+
+
+def test_strength_scales_all_changes():
+    none = [draw_colour(np.random.default_rng(n), 0.0) for n in range(20)]
+    assert all((one[:-1] == no_colour()[:-1]).all() for one in none)
+    weak, full = (np.stack([draw_colour(np.random.default_rng(n), s) for n in range(2000)]) for s in (0.3, 1.0))
+    for field, share in (("grey", 0.2), ("noise", 0.6), ("solarize", 0.2)):
+        at = COLOUR_FIELDS.index(field)
+        assert abs((weak[:, at] > 0).mean() - 0.3 * share) < 0.03 and abs((full[:, at] > 0).mean() - share) < 0.04
+    assert weak[:, 5].max() <= 0.6 and full[:, 5].max() <= 2

@@ -41,7 +41,7 @@ class WindowsConfig(Config):
     symmetries: bool = True
     """Turn and mirror in all eight ways; the published code mirrors left and right only."""
     colour: NonNegativeFloat = 1.0
-    """Strength of colour changes of the second view."""
+    """Strength of colour, blur and noise changes of the second view; 1 is as published."""
 
 
 class MaskedConfig(Config):
