@@ -5,8 +5,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lhrs.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WORK = ".work"
 """Folder inside an unfinished result that holds what is done so far."""
@@ -50,6 +54,17 @@ def written_whole(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, state: "dict[str, Tensor]") -> None:
+    """Write tensors of any device to a safetensors file that whoever may read its folder's other files can read."""
+    from safetensors.torch import save_file
+
+    with written_whole(path) as part:
+        part.touch()
+        mode = part.stat().st_mode  # what others may do here; safetensors' own files are closed to them
+        save_file({name: t.detach().cpu().contiguous() for name, t in state.items()}, part, metadata={"format": "pt"})
+        part.chmod(mode)
 
 
 @contextmanager

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from lhrs.errors import DataError
+from lhrs.files import write_tensors
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,4 @@ class FeatureFolder:
 
     def write(self, image: str, levels: Tensor) -> None:
         """Keep `(levels * N, C)` of an image; a reader sees all of it or nothing."""
-        file = self.file(image)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.{os.getpid()}.part")
-        save_file({"levels": levels.contiguous().cpu()}, part)
-        part.replace(file)
+        write_tensors(self.file(image), {"levels": levels})

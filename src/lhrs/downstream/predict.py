@@ -22,7 +22,7 @@ from lhrs.downstream.detect.task import Detect
 from lhrs.downstream.sliding import blended_rows, window_starts
 from lhrs.downstream.task import IGNORE, ScoringTask, Task, build_task
 from lhrs.errors import CheckpointError, ConfigError, DataError
-from lhrs.files import new_folder
+from lhrs.files import new_folder, write_tensors
 from lhrs.imagery.stack import Box, Stack
 from lhrs.imagery.windows import SceneWindow, cut
 from lhrs.metrics.detection import Detected
@@ -248,11 +248,8 @@ def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor
 
 def save(folder: Path, card: Card, task: Task) -> None:
     """Write a model folder; it is there whole or not at all."""
-    from safetensors.torch import save_file
-
     with new_folder(folder) as part:
-        state = {name: value.detach().cpu().contiguous() for name, value in task.state_dict().items()}
-        save_file(state, part / WEIGHTS, metadata={"format": "pt"})
+        write_tensors(part / WEIGHTS, task.state_dict())
         (part / CONFIG).write_text(json.dumps(card.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
 
 

@@ -7,14 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lhrs.errors import CheckpointError
-from lhrs.files import write_file
+from lhrs.files import write_file, write_tensors
 
 _TOWER = "model.vision_tower.timm_model."
 
@@ -50,11 +48,8 @@ def write_timm_folder(
         **({"numbers": numbers} if numbers else {}),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().to(torch.float32 if value.is_floating_point() else value.dtype).contiguous()
-               for name, value in state.items()}  # fmt: skip
-    part = folder / ".model.safetensors.part"
-    save_file(tensors, part, metadata={"format": "pt"})
-    part.replace(folder / "model.safetensors")
+    tensors = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    write_tensors(folder / "model.safetensors", tensors)
     write_file(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from lhrs.data.questions import Phase, QuestionRows, collate_rows
 from lhrs.data.vision import Source, VisionDataset, load_sources
 from lhrs.errors import CheckpointError
-from lhrs.files import new_folder
+from lhrs.files import new_folder, write_tensors
 from lhrs.instruct.banks import load_banks
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.nano import ENCODER, IMAGE_SIZE, LEVELS, build_nano, train_tokenizer
@@ -27,7 +27,6 @@ from lhrs.training.output import (
     load_tensors,
     mark_finished,
     open_run,
-    save_tensors,
 )
 from lhrs.training.run import QuestionsRun, Sources, VisionRun
 from lhrs.training.trainable import print_trainable
@@ -124,7 +123,7 @@ def train_vision(run: VisionRun) -> None:
     )
     fit(_VisionTrainer(model=module, args=arguments, train_dataset=dataset, data_collator=default_collate))
     if is_main_process():
-        save_tensors(module.state_dict(), run.out / WEIGHTS)
+        write_tensors(run.out / WEIGHTS, module.state_dict())
         mark_finished(run.out, record)
 
 
@@ -173,7 +172,7 @@ def train_questions(run: QuestionsRun) -> None:
     fit(_QuestionTrainer(run, model=module, args=arguments, train_dataset=dataset, data_collator=collator))
     if is_main_process():
         state = {k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}
-        save_tensors(state, run.out / WEIGHTS)
+        write_tensors(run.out / WEIGHTS, state)
         with new_folder(run.out / "model") as folder:
             package(model, processor, sources, folder, run.seed)
         mark_finished(run.out, record)

@@ -31,7 +31,7 @@ from lhrs.downstream.reader import Labelled, open_labelled
 from lhrs.downstream.score import CHOSEN_BY, score
 from lhrs.downstream.task import Task, build_task
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import write_file
+from lhrs.files import write_file, write_tensors
 from lhrs.training.engine import KeyedTrainer, diverged, fit, newest_checkpoint, split_batch, training_arguments
 from lhrs.training.finetune_run import ChangeRun, ClassifyRun, DetectRun, FinetuneRun, SegmentRun
 from lhrs.training.output import (
@@ -41,7 +41,6 @@ from lhrs.training.output import (
     load_tensors,
     mark_finished,
     open_run,
-    save_tensors,
 )
 from lhrs.training.schedule import make_groups, make_optimizer_of, make_schedule_of
 from lhrs.training.trainable import print_trainable
@@ -112,7 +111,7 @@ class KeepBest(TrainerCallback):
         before = read_best(self.out)
         if before is None or self._is_better(value, state.global_step, before):
             file = f"best-{state.global_step}.safetensors"
-            save_tensors(dict(task.state_dict()), self.out / file)
+            write_tensors(self.out / file, dict(task.state_dict()))
             best = {"step": state.global_step, "value": value, "file": file, "scores": numbers}
             write_file(self.out / _BEST, json.dumps(best) + "\n")
             if before is not None and before["file"] != file:

@@ -7,10 +7,10 @@ from typing import cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lhrs.data.vision import Source, draw_canvas
+from lhrs.files import write_tensors
 from lhrs.inference.familiarity import Familiarity
 from lhrs.instruct.banks import Banks
 from lhrs.instruct.questions import LETTERS
@@ -105,9 +105,9 @@ def package(
     folder.mkdir(parents=True, exist_ok=True)
     model = model.float().eval()
     state = {k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}
-    stored = {k: (v.half() if v.ndim >= 2 else v).contiguous() for k, v in state.items()}
+    stored = {k: v.half() if v.ndim >= 2 else v for k, v in state.items()}
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()}, strict=False)
-    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tensors(folder / "model.safetensors", stored)
     model.config.architectures, model.config.adapter = [type(model).__name__], "lhrs_nano"
     model.config.dtype = torch.float32
     model.config.save_pretrained(folder)

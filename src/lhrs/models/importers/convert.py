@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import save_file
 from transformers import (
     AutoModel,
     CLIPImageProcessorPil,
@@ -24,7 +23,7 @@ from transformers import (
 )
 
 from lhrs.errors import CheckpointError, LHRSError
-from lhrs.files import new_folder, write_file
+from lhrs.files import new_folder, write_file, write_tensors
 from lhrs.models.bridge import Bridge, collapse_experts
 from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
 from lhrs.models.encoder import drop_tail, keep_layers
@@ -326,7 +325,7 @@ def _save_adapter(source: Path, folder: Path) -> None:
         settings["target_modules"] = [re.sub(r"^model\.layers\.", "model.language_model.layers.", n) for n in names]
     settings["base_model_name_or_path"] = None
     old, new = "base_model.model.model.layers.", "base_model.model.model.language_model.layers."
-    tensors = {n.replace(old, new): v.contiguous() for n, v in adapter_weights(source).items() if "lora_" in n}
+    tensors = {n.replace(old, new): v for n, v in adapter_weights(source).items() if "lora_" in n}
     folder.mkdir(parents=True)
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    write_tensors(folder / "adapter_model.safetensors", tensors)
     write_file(folder / "adapter_config.json", json.dumps(settings, indent=2) + "\n")
