@@ -19,7 +19,7 @@ from lhrs.cmid.backbone import to_map
 from lhrs.cmid.load import load_probe
 from lhrs.cmid.model import CMID, ema_momentum, set_clean_statistics
 from lhrs.cmid.views import whole
-from lhrs.errors import ConfigError, DataError, LHRSError
+from lhrs.errors import CheckpointError, ConfigError, DataError, LHRSError
 from lhrs.models.presets import build_model, get_preset
 from lhrs.training.pretrain import build
 from lhrs.training.run import load_run, train
@@ -69,6 +69,33 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, images, finished):
     assert losses(out) == losses(finished)
     for name in ("cmid.safetensors", "backbone/model.safetensors"):
         assert (out / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+def test_a_run_goes_on_with_what_another_learned(tmp_path, images, finished):
+    still = {"batch_size": 8, "steps": 1, "lr": 1e-9, "min_lr": 0, "weight_decay": 0}
+    out = tmp_path / "more"
+    train(load_run(write_run(tmp_path / "run.yaml", settings(images, out, start=str(finished), momentum=1, fit=still))))
+    before, after = (load_file(folder / "cmid.safetensors") for folder in (finished, out))
+    same = [name for name in before if not name.endswith(("queue", "place", "centre"))]
+    for name in same:
+        torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=0, msg=name)
+    assert after["global_.place"] == (before["global_.place"] + 16) % 64
+    timm_s = {
+        "name": "test_convnext",
+        "size": 64,
+        "args": {"checkpoint_path": str(finished / "backbone/model.safetensors")},
+    }
+    third = settings(images, tmp_path / "third", backbone=timm_s, momentum=1, fit=still)
+    train(load_run(write_run(tmp_path / "third.yaml", third)))
+    one, two = (
+        timm.create_model(f"local-dir:{folder / 'backbone'}", pretrained=True).state_dict()
+        for folder in (finished, tmp_path / "third")
+    )
+    torch.testing.assert_close(two, one, atol=1e-6, rtol=0)
+    other = settings(images, tmp_path / "other", start=str(finished), backbone={"name": "resnet18", "size": 64})
+    with pytest.raises(CheckpointError, match=r"cmid\.safetensors does not fit: ") as error:
+        train(load_run(write_run(tmp_path / "other.yaml", other)))
+    assert "\n" not in str(error.value) and not (tmp_path / "other").exists()
 
 
 @pytest.mark.slow

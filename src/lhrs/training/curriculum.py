@@ -19,7 +19,7 @@ from lhrs.data.collate import Collator
 from lhrs.data.dataset import Dataset, open_dataset
 from lhrs.data.features import FeatureFolder
 from lhrs.errors import CheckpointError, ConfigError
-from lhrs.files import new_folder
+from lhrs.files import new_folder, write_tensors
 from lhrs.inference.adapter import get_adapter
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import build_model, chat_template, get_preset
@@ -37,7 +37,7 @@ from lhrs.training.output import (
     load_tensors,
     mark_finished,
     open_run,
-    save_tensors,
+    put_in,
 )
 from lhrs.training.run import CurriculumRun, LoraConfig, ModelConfig
 from lhrs.training.schedule import make_optimizer, make_schedule
@@ -251,7 +251,9 @@ def build_stage(run: CurriculumRun, before: Record | None) -> Stage:
             _upcycle(model, before)
         if before.lora is not None:
             lora = add_lora(model, before.lora.model_copy(update={"dropout": (run.lora or before.lora).dropout}))
-        _load_learned(StageModel(model, (), before.learned), start)
+        learned_before = StageModel(model, (), before.learned)
+        put_in(learned_before, start / LEARNED)
+        learned_before.requires_grad_(False)
     if before is None or before.experts is None:
         _upcycle(model, record)
     if lora is None and record.lora is not None:
@@ -320,22 +322,6 @@ def _upcycle(model: LHRSForConditionalGeneration, record: Record) -> None:
         model.upcycle_bridge(experts.num, experts.top_k, experts.balance_weight)
 
 
-def _load_learned(module: StageModel, start: Path) -> None:
-    """Put in what earlier stages learned; `module` says what that is."""
-    found = load_tensors(start / LEARNED)
-    expected = module.state_dict()
-    if wrong := sorted(expected.keys() ^ found.keys()):
-        raise CheckpointError(f"{start / LEARNED} does not fit the model of run.json: {wrong[0]} is only on one side.")
-    for name, tensor in found.items():
-        if tensor.shape != expected[name].shape:
-            raise CheckpointError(
-                f"{start / LEARNED}: {name} is {tuple(tensor.shape)}, the model needs {tuple(expected[name].shape)}."
-            )
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
-    module.load_state_dict(found, strict=False)
-
-
 def _open_sources(run: CurriculumRun) -> list[Dataset]:
     """Open the data first: a wrong path shows before a large model is fetched."""
     sources = [open_dataset(source.path, source.reader, source.split) for source in run.data]
@@ -354,7 +340,7 @@ def _dataset(run: CurriculumRun, sources: list[Dataset], stage: Stage, features:
 
 def _hand_on(run: CurriculumRun, stage: Stage, learned: dict[str, Tensor]) -> None:
     """Write what was learned, then the whole model with its LoRA merged."""
-    save_tensors(learned, run.out / LEARNED)
+    write_tensors(run.out / LEARNED, learned)
     model = stage.module.model
     if stage.lora is not None:
         model.model.language_model = cast(Any, stage.lora).merge_and_unload()

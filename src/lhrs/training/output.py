@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lhrs.config import save
-from lhrs.errors import ConfigError, DataError
+from lhrs.errors import CheckpointError, ConfigError, DataError
 from lhrs.files import write_file
 from lhrs.training.run import ExpertsConfig, LoraConfig, ModelConfig, Run
 
@@ -111,13 +110,6 @@ def mark_finished(folder: Path, record: Record) -> None:
     print(f"finished: {folder}", file=sys.stderr)
 
 
-def save_tensors(state: dict[str, Tensor], path: Path) -> None:
-    """Write tensors to a safetensors file."""
-    part = path.with_name(f".{path.name}.part")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part)
-    part.replace(path)
-
-
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file.
 
@@ -131,6 +123,24 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
+
+
+def put_in(module: nn.Module, path: Path) -> None:
+    """Put a safetensors file into a module; `module.state_dict` says what has to be there.
+
+    Raises:
+        DataError: the file is missing or broken.
+        CheckpointError: it is of another module.
+    """
+    found, expected = load_tensors(path), module.state_dict()
+    if wrong := sorted(expected.keys() ^ found.keys()):
+        side = "only in the run" if wrong[0] in expected else "not in the run"
+        raise CheckpointError(f"{path} does not fit: {wrong[0]} is {side}.")
+    for name, tensor in found.items():
+        if tensor.shape != expected[name].shape:
+            shapes = f"{tuple(tensor.shape)}, the run needs {tuple(expected[name].shape)}"
+            raise CheckpointError(f"{path} does not fit: {name} is {shapes}.")
+    module.load_state_dict(found, strict=False)
 
 
 def absolute(model: ModelConfig) -> ModelConfig:

@@ -19,9 +19,10 @@ from lhrs.cmid.probes import Probe
 from lhrs.cmid.views import Views, collate, finish, whole
 from lhrs.data.windows import Windows
 from lhrs.errors import ConfigError
+from lhrs.files import write_tensors
 from lhrs.models.timm_folder import write_timm_folder
 from lhrs.training.engine import KeyedTrainer, fit, training_arguments
-from lhrs.training.output import Record, is_main_process, is_to_do, mark_finished, open_run, save_tensors
+from lhrs.training.output import Record, is_main_process, is_to_do, mark_finished, open_run, put_in
 from lhrs.training.pretrain_run import PretrainRun
 from lhrs.training.schedule import make_groups, make_optimizer_of, make_schedule_of
 from lhrs.training.trainable import print_trainable
@@ -29,6 +30,10 @@ from lhrs.training.watch import Watch, check_watched
 
 BACKBONE = "backbone"
 """Folder of the result inside the run."""
+WEIGHTS = "cmid.safetensors"
+"""Student, teacher, heads and queue, beside it."""
+_FIRST_WEIGHTS = ("pretrained", "checkpoint_path")
+"""Arguments of `timm.create_model` that say where to begin, and nothing of what comes out."""
 _CLEAN_IMAGES = 2048
 _MEASURED = 256
 _WARM_TEMPERATURE = 0.25
@@ -118,6 +123,7 @@ def pretrain(run: PretrainRun) -> None:
 
     Raises:
         ConfigError: the run contradicts itself or what its folder holds, or there is no such backbone.
+        CheckpointError: `start` is of another backbone or has other branches.
         DataError: an image is missing or cannot be read.
     """
     if not is_to_do(run):
@@ -126,6 +132,8 @@ def pretrain(run: PretrainRun) -> None:
     numbers = measure(run, windows)
     torch.manual_seed(run.seed)
     module = build(run, windows.in_chans)
+    if run.start is not None:
+        put_in(module, run.start / WEIGHTS)
     recompute(module.student.model, run.backbone.recompute)
     if run.sync_batch_norm:
         if run.cpu or not torch.cuda.is_available():
@@ -158,17 +166,18 @@ def pretrain(run: PretrainRun) -> None:
     fit(trainer)
     if is_main_process():
         # A plain one, as this process is alone here: norms that wait for other processes would wait for ever.
-        model = create_backbone(run.backbone.name, windows.in_chans, run.backbone.size, **run.backbone.args)
+        shape = {name: value for name, value in run.backbone.args.items() if name not in _FIRST_WEIGHTS}
+        model = create_backbone(run.backbone.name, windows.in_chans, run.backbone.size, **shape)
         model.load_state_dict(module.student.model.state_dict())
         model.to(trainer.args.device)
         set_clean_statistics(model, _clean(windows, run, numbers, _CLEAN_IMAGES))
-        arguments_ = {**run.backbone.args, **({"in_chans": windows.in_chans} if windows.in_chans != 3 else {})}
+        arguments_ = {**shape, **({"in_chans": windows.in_chans} if windows.in_chans != 3 else {})}
         if hasattr(model, "pos_embed") or hasattr(model, "patch_embed"):
             arguments_["img_size"] = run.backbone.size
         write_timm_folder(
             run.out / BACKBONE, model.state_dict(), run.backbone.name, arguments_, run.backbone.size, mean, std, told
         )
-        save_tensors(module.state_dict(), run.out / "cmid.safetensors")
+        write_tensors(run.out / WEIGHTS, module.state_dict())
         mark_finished(run.out, record)
     PartialState().wait_for_everyone()  # the others must not leave while the first one writes
 

@@ -17,7 +17,7 @@ class BackboneConfig(Config):
     size: PositiveInt = 224
     """Side of a view in pixels."""
     args: dict[str, Any] = {}
-    """Further arguments of `timm.create_model`, such as `output_stride` or `patch_size`."""
+    """Further arguments of `timm.create_model`, such as `output_stride`, `patch_size`, or `pretrained: true`."""
     recompute: list[str] = []
     """Parts of the student that keep only their input for backward, such as `layer1`: less memory, more time."""
 
@@ -41,7 +41,7 @@ class WindowsConfig(Config):
     symmetries: bool = True
     """Turn and mirror in all eight ways; the published code mirrors left and right only."""
     colour: NonNegativeFloat = 1.0
-    """Strength of colour, blur and noise changes of the second view; 1 is as published."""
+    """Strength of colour changes of the second view; 1 is as published. Blur and noise are always as published."""
 
 
 class MaskedConfig(Config):
@@ -135,6 +135,8 @@ class PretrainRun(Run):
     kind: Literal["pretrain"]
     backbone: BackboneConfig
     data: WindowsConfig
+    start: Path | None = None
+    """Folder of a finished pretraining of the same backbone, to go on with all that it learned (`cmid.safetensors`)."""
     masked_branch: MaskedConfig = MaskedConfig()
     global_branch: GlobalConfig = GlobalConfig()
     local_branch: LocalConfig = LocalConfig()
