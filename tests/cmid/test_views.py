@@ -186,3 +186,18 @@ def test_strength_scales_colours_and_leaves_blur_and_noise():
     for field in ("sigma", "noise"):
         at = COLOUR_FIELDS.index(field)
         assert (none[:, at] == full[:, at]).all() and (weak[:, at] == full[:, at]).all()
+
+
+def test_noise_disturbs_both_views_each_by_its_own_draw_and_nothing_else(tmp_path):
+    Image.fromarray(np.full((64, 64, 3), 100, np.uint8)).save(tmp_path / "flat.png")
+    windows = Windows([tmp_path], 64)
+    plain, noisy = (Views(windows, 32, 4, mask_grid=4, scale=(0.2, 0.3), seed=3, noise=most) for most in (0.0, 8.0))
+    keys = [(epoch, 0) for epoch in range(200)]
+    spread = torch.stack([noisy[key]["views"].float().std((1, 2, 3)) for key in keys])
+    # Uniform to 8: a view of a quarter of the window is enlarged, which smooths, so the mean is a little under 4.
+    assert 1 < spread[:, 0].mean() < 4 and 1 < spread[:, 1].mean() < 4 and spread.max() < 8
+    assert np.corrcoef(spread.T)[0, 1] == pytest.approx(0, abs=0.25)
+    one, two = plain[0, 0], noisy[0, 0]
+    assert (one["views"] == 100).all() and (noisy[0, 0]["views"] == two["views"]).all()
+    for name in ("masks", "centres", "colours"):
+        torch.testing.assert_close(one[name], two[name])

@@ -32,6 +32,9 @@ class Views(Dataset):
         scale: least and largest share of a window's area.
         symmetries: turn and mirror in all eight ways, not only left and right.
         colour: strength of colour changes of the second view.
+        noise: most that either view's part of the window is disturbed by before it is scaled, each by its own draw:
+            standard deviation in the file's numbers. It drowns what compression leaves of fine detail and what it
+            takes away, so that features of images compressed in different ways compare.
         seed: of all of it.
     """
 
@@ -46,10 +49,11 @@ class Views(Dataset):
         symmetries: bool = True,
         colour: float = 1.0,
         seed: int = 0,
+        noise: float = 0.0,
     ) -> None:
         self.windows, self.size, self.grid = windows, size, grid
         self.mask_grid, self.mask_ratio = mask_grid, mask_ratio
-        self.scale, self.symmetries, self.colour, self.seed = scale, symmetries, colour, seed
+        self.scale, self.symmetries, self.colour, self.seed, self.noise = scale, symmetries, colour, seed, noise
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -67,17 +71,24 @@ class Views(Dataset):
         masks = np.stack([draw_mask(rng, self.mask_grid, self.mask_ratio) for _ in range(2)])
         scale = self.size / max(height, width)
         centres = np.stack([crop.centres(self.grid).reshape(-1, 2) for crop in crops]) * scale
+        colours = np.stack([no_colour(), draw_colour(rng, self.colour)])
+        sources = [_disturb(rng, source, self.noise) if self.noise else source for _ in crops]
         return {
-            "views": torch.stack([resize(source, crop, self.size) for crop in crops]),
+            "views": torch.stack([resize(part, crop, self.size) for part, crop in zip(sources, crops, strict=True)]),
             "masks": torch.from_numpy(masks),
             "centres": torch.from_numpy(centres.astype(np.float32)),
-            "colours": torch.from_numpy(np.stack([no_colour(), draw_colour(rng, self.colour)])),
+            "colours": torch.from_numpy(colours),
         }
 
 
 def resize(source: Tensor, crop: Crop, size: int) -> Tensor:
     """Return a crop of `(C, H, W)` as `(C, size, size)`, bilinear with antialiasing."""
     return tv.resize(crop.cut(source), [size, size], antialias=True)
+
+
+def _disturb(rng: np.random.Generator, source: Tensor, most: float) -> Tensor:
+    noise = torch.from_numpy(rng.standard_normal(source.shape, np.float32)).mul_(rng.uniform(0, most)).add_(source)
+    return noise.round_().clamp_(0, 255).to(torch.uint8) if source.dtype == torch.uint8 else noise
 
 
 def _as_float(window: np.ndarray) -> np.ndarray:

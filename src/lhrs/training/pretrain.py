@@ -152,8 +152,9 @@ def pretrain(run: PretrainRun) -> None:
     grid = module.student.grid
     data, mask = run.data, run.masked_branch
     views = Views(
-        windows, run.backbone.size, grid, mask.grid, mask.ratio, data.crop, data.symmetries, data.colour, run.seed
-    )
+        windows, run.backbone.size, grid, mask.grid, mask.ratio, data.crop, data.symmetries, data.colour, run.seed,
+        data.noise,
+    )  # fmt: skip
     settings = run.fit
     length = {"num_train_epochs": settings.epochs} if settings.epochs is not None else {"max_steps": settings.steps}
     arguments = training_arguments(

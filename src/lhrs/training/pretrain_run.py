@@ -41,7 +41,9 @@ class WindowsConfig(Config):
     symmetries: bool = True
     """Turn and mirror in all eight ways; the published code mirrors left and right only."""
     colour: NonNegativeFloat = 1.0
-    """Strength of colour changes of the second view; 1 is as published. Blur and noise are always as published."""
+    """Strength of colour changes of the second view; 1 is as published. Its blur and noise are always as published."""
+    noise: NonNegativeFloat = 0.0
+    """Most that both views are disturbed by before they are scaled: standard deviation in the file's numbers."""
 
 
 class MaskedConfig(Config):
