@@ -9,7 +9,10 @@ import pytest
 
 SRC = Path(__file__).parents[2] / "src/lhrs"
 FILES = sorted(p for p in SRC.rglob("*.py") if p.parent != SRC or p.name != "__init__.py")
-BASE = {"errors", "files", "registry", "config", "schema", "boxes", "blocks"}
+BASE = {
+    *("errors", "files", "registry", "config", "schema", "boxes", "blocks"),
+    *("dropped", "fingerprint", "jobs", "progress"),
+}
 MAY_IMPORT = {
     **{name: BASE for name in BASE},
     "imagery": BASE,
