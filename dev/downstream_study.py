@@ -27,8 +27,8 @@ import numpy as np
 
 from lhrs.downstream.backbone import weights_folder
 from lhrs.models.timm_folder import read_timm_folder
+from lhrs.training.dispatch import get_schema
 from lhrs.training.finetune import SCORES, finetune
-from lhrs.training.finetune_run import FINETUNE_KINDS
 
 DATA = Path(__file__).parents[2] / "shared/data"
 RATES = (3e-4, 1e-3, 3e-3)
@@ -73,7 +73,7 @@ def carry_out(arm: str, init: str, source: dict, seed: int, lr: float, steps: in
     }  # fmt: skip
     made["fit"] |= {"lr": lr, "steps": steps}
     start, cpu = time.time(), time.process_time()
-    finetune(FINETUNE_KINDS[made["kind"]].model_validate(made))
+    finetune(get_schema(made["kind"]).model_validate(made))
     found = json.loads((out / SCORES).read_text())
     shutil.rmtree(out)
     of = found["test"]

@@ -1,6 +1,6 @@
 """Refusals on questions set apart for choosing between trainings: `python dev/validation/refusals.py DATA [MODEL]`.
 
-Asked about training images, so that the test images of `lhrs.evaluation.nano` stay out of it. Training never draws from
+Asked about training images, so that the test images of `lhrs.nano.evaluate` stay out of it. Training never draws from
 the two lists, and no training question is close to one of them (shared words over all words at most 0.6).
 """
 

@@ -20,10 +20,10 @@ def random_nano(folder: Path) -> Path:
     pytest.importorskip("torch", reason="without the embedded weights, torch is needed to make random ones")
     import torch
 
-    from lhrs.data.vision import Source
-    from lhrs.instruct.banks import load_banks
-    from lhrs.models.nano import build_nano, train_tokenizer
-    from lhrs.training.nano import package, tokenizer_texts
+    from lhrs.nano.model import build_nano, train_tokenizer
+    from lhrs.nano.package import package, tokenizer_texts
+    from lhrs.nano.sources import Source
+    from lhrs.nano.templates import load_banks
 
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from lhrs.evaluation.nano import Row, _match, _windows, normal, table
 from lhrs.metrics.statistics import auroc, bootstrap, wilson
+from lhrs.nano.evaluate import Row, _match, _windows, normal, table
 
 
 def test_wilson_is_the_textbook_interval():

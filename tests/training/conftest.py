@@ -10,7 +10,7 @@ pytest.importorskip("tensorboard")
 
 from tests.training.tiny import stage_settings, write_data, write_parts, write_run  # noqa: E402
 
-from lhrs.training.run import load_run, train  # noqa: E402
+from lhrs.training.dispatch import load_run, train  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ from tests.training.tiny import losses, stage_settings, write_run
 from lhrs.errors import ConfigError
 from lhrs.models import LHRSForConditionalGeneration, LHRSProcessor
 from lhrs.training.curriculum import _dataset, _open_sources, build_stage, require_stage_before
+from lhrs.training.dispatch import load_run, train
 from lhrs.training.output import read_record
-from lhrs.training.run import CurriculumRun, load_run, train
+from lhrs.training.run import CurriculumRun
 from lhrs.training.trainable import count_parameters, part_of
 
 DECLARED = {

@@ -25,7 +25,7 @@ from lhrs.downstream.task import build_task
 from lhrs.errors import LHRSError
 from lhrs.models.timm_folder import write_timm_folder
 from lhrs.training import finetune
-from lhrs.training.run import load_run, train
+from lhrs.training.dispatch import load_run, train
 from lhrs.training.schedule import make_schedule_of
 
 

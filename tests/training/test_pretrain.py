@@ -21,8 +21,8 @@ from lhrs.cmid.model import CMID, ema_momentum, set_clean_statistics
 from lhrs.cmid.views import whole
 from lhrs.errors import CheckpointError, ConfigError, DataError, LHRSError
 from lhrs.models.presets import build_model, get_preset
+from lhrs.training.dispatch import load_run, train
 from lhrs.training.pretrain import build
-from lhrs.training.run import load_run, train
 
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lhrs")
 

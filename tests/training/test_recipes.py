@@ -6,9 +6,11 @@ import pytest
 
 from lhrs.config import load, save
 from lhrs.errors import ConfigError
-from lhrs.instruct.questions import TASKS
+from lhrs.nano.config import QuestionsRun, VisionRun
+from lhrs.nano.tasks import TASKS
+from lhrs.training.dispatch import load_run
 from lhrs.training.finetune_run import FinetuneRun
-from lhrs.training.run import CurriculumRun, QuestionsRun, VisionRun, load_run
+from lhrs.training.run import CurriculumRun
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))

@@ -9,8 +9,8 @@ import torch
 from tests.training.tiny import finish, losses, stage_settings, start_lhrs, wait_for_checkpoint, write_run
 
 from lhrs.errors import LHRSError
+from lhrs.training.dispatch import load_run, train
 from lhrs.training.engine import newest_checkpoint
-from lhrs.training.run import load_run, train
 
 
 def test_a_checkpoint_that_another_process_was_writing_is_passed_over(tmp_path):

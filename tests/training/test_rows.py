@@ -13,8 +13,8 @@ from lhrs.data.collate import Collator, fill_lines
 from lhrs.data.keyed import group_by_length
 from lhrs.errors import ConfigError
 from lhrs.training.curriculum import _dataset, _open_sources, build_stage, require_stage_before
+from lhrs.training.dispatch import load_run, train
 from lhrs.training.engine import OrderedKeyedSampler
-from lhrs.training.run import load_run, train
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,9 @@ def export(
     from lhrs.models.export import export as carry_out
     from lhrs.models.export import torch_dtype
 
-    for line in carry_out(model, out, merge, None if dtype is None else torch_dtype(dtype), onnx):
+    write_onnx = None
+    if onnx:
+        from lhrs.nano.export_onnx import export_onnx as write_onnx
+    for line in carry_out(model, out, merge, None if dtype is None else torch_dtype(dtype), write_onnx):
         print(line)
     print(f"written to {out}")

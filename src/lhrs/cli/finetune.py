@@ -19,7 +19,7 @@ Overrides = Annotated[
 
 def _carry_out(task: str, run: Path, overrides: list[str] | None) -> None:
     from lhrs.errors import ConfigError
-    from lhrs.training.run import load_run, train
+    from lhrs.training.dispatch import load_run, train
 
     settings = load_run(run, overrides or ())
     if settings.kind != f"finetune-{task}":

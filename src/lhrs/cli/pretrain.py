@@ -20,9 +20,9 @@ def pretrain(
     torchrun --nproc-per-node 8 -m lhrs pretrain RUN.yaml
     """
     from lhrs.errors import ConfigError
+    from lhrs.training.dispatch import load_run, train
     from lhrs.training.heap import keep_freed_memory
     from lhrs.training.pretrain_run import PretrainRun
-    from lhrs.training.run import load_run, train
 
     settings = load_run(run, overrides or ())
     if not isinstance(settings, PretrainRun):

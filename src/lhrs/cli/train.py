@@ -18,7 +18,7 @@ def train(
     A run that was stopped goes on from its newest checkpoint when the same command is given again, and ends with the
     same weights. On several GPUs: torchrun --nproc-per-node 8 -m lhrs train RUN.yaml
     """
-    from lhrs.training.run import load_run
-    from lhrs.training.run import train as carry_out
+    from lhrs.training.dispatch import load_run
+    from lhrs.training.dispatch import train as carry_out
 
     carry_out(load_run(run, overrides or ()))

@@ -1,6 +1,7 @@
 """Write a model anew: an adapter merged, another precision, or as ONNX for the torch-free path."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -26,7 +27,13 @@ def torch_dtype(name: str) -> torch.dtype:
     return _DTYPES[name]
 
 
-def export(source: str, out: Path, adapter: Path | None, dtype: torch.dtype | None, onnx: bool = False) -> list[str]:
+def export(
+    source: str,
+    out: Path,
+    adapter: Path | None,
+    dtype: torch.dtype | None,
+    export_onnx: Callable[[LHRSForConditionalGeneration, Path], None] | None = None,
+) -> list[str]:
     """Write a model folder.
 
     Args:
@@ -35,7 +42,7 @@ def export(source: str, out: Path, adapter: Path | None, dtype: torch.dtype | No
         adapter: PEFT folder to merge; None merges `adapter/` in `source`, where `lhrs convert --keep-lora` puts it, if
             it is there.
         dtype: of the written weights; None keeps what they are.
-        onnx: write ONNX graphs beside the weights.
+        export_onnx: writes ONNX graphs of a model into a folder; None writes none.
 
     Returns:
         What was done, line by line.
@@ -49,16 +56,16 @@ def export(source: str, out: Path, adapter: Path | None, dtype: torch.dtype | No
     source = str(nano_folder()) if source == NANO else source
     if adapter is None and (beside := Path(source) / "adapter").is_dir():
         adapter = beside
-    if onnx and dtype not in (None, torch.float32):
+    if export_onnx and dtype not in (None, torch.float32):
         raise ConfigError("ONNX graphs compute in float32: leave --dtype away")
     broken = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
     try:
-        wanted = torch.float32 if onnx else dtype or "auto"
+        wanted = torch.float32 if export_onnx else dtype or "auto"
         model = LHRSForConditionalGeneration.from_pretrained(source, dtype=wanted).eval()
         processor = LHRSProcessor.from_pretrained(source)
     except broken as error:
         raise CheckpointError(f"{source} does not load as an LHRS model: {_line(error)}") from error
-    if onnx and getattr(model.config, "adapter", None) != "lhrs_nano":
+    if export_onnx and getattr(model.config, "adapter", None) != "lhrs_nano":
         raise ConfigError(f"{source} is not like {NANO}: the torch-free path would not know how to ask it")
     done = []
     if adapter is not None:
@@ -77,9 +84,7 @@ def export(source: str, out: Path, adapter: Path | None, dtype: torch.dtype | No
         familiarity = Path(source) / "familiarity.npz"
         if familiarity.is_file():
             shutil.copy(familiarity, part)
-        if onnx:
-            from lhrs.models.onnx_export import export_onnx
-
+        if export_onnx:
             export_onnx(model, part)
             done.append("ONNX graphs")
     count = sum(p.numel() for p in model.parameters())

@@ -13,6 +13,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Run(Config):
     """What every kind of training has."""
 
+    kind: str
     out: Path
     """Folder of the run: the resolved run file, checkpoints, TensorBoard, and at the end the result."""
     seed: NonNegativeInt = 0

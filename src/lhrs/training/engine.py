@@ -21,8 +21,8 @@ from transformers.integrations import TensorBoardCallback
 
 from lhrs.data.keyed import Key, KeyedSampler, group_by_length, seed_step
 from lhrs.errors import CheckpointError, ConfigError
+from lhrs.training.base import Run
 from lhrs.training.callbacks import ShowProgress
-from lhrs.training.run import Run
 
 _CHECKPOINTS_KEPT = 2
 """One more than needed, in case the newest was being written when the run was killed."""

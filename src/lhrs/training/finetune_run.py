@@ -237,13 +237,3 @@ class DetectRun(FinetuneRun):
         if self.gap >= self.tile:
             raise ValueError(f"tiles of {self.tile} pixels cannot have {self.gap} in common")
         return self
-
-
-AnyFinetuneRun = ClassifyRun | SegmentRun | ChangeRun | DetectRun
-FINETUNE_KINDS: dict[str, type[AnyFinetuneRun]] = {
-    "finetune-classify": ClassifyRun,
-    "finetune-segment": SegmentRun,
-    "finetune-change": ChangeRun,
-    "finetune-detect": DetectRun,
-}
-"""Another task joins here and in `lhrs.downstream.task`; `lhrs finetune` has a command for each."""

@@ -10,13 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from lhrs.config import save
 from lhrs.errors import CheckpointError, ConfigError, DataError
 from lhrs.files import write_file
-from lhrs.training.run import ExpertsConfig, LoraConfig, ModelConfig, Run
+from lhrs.training.base import Run
+from lhrs.training.run import ExpertsConfig, LoraConfig, ModelConfig
 
 MAY_CHANGE = {"out", "workers", "log_every", "save_every", "threads"}
 """Settings that may differ when a stopped run is resumed: they do not change what is learned, beyond rounding."""
@@ -53,9 +55,7 @@ def is_to_do(run: Run) -> bool:
     previous = run.out / "run.yaml"
     if not previous.exists():
         return True
-    from lhrs.training.run import load_run
-
-    settings, before = run.model_dump(mode="json"), load_run(previous).model_dump(mode="json")
+    settings, before = run.model_dump(mode="json"), yaml.safe_load(previous.read_text(encoding="utf-8"))
     changed = [k for k in settings if k not in MAY_CHANGE and before.get(k) != settings[k]]
     if changed:
         raise ConfigError(

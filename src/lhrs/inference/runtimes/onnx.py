@@ -24,7 +24,7 @@ _FILES = (
 
 
 class OnnxRuntime:
-    """Run a folder written by `lhrs.models.onnx_export`.
+    """Run a folder written by `lhrs.nano.export_onnx`.
 
     Args:
         folder: the exported model.

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from lhrs.boxes import parse_boxes
-from lhrs.instruct.banks import ABSTAIN, load_banks
-from lhrs.instruct.buildings import referring
-from lhrs.instruct.draw import Draw, dress
-from lhrs.instruct.facts import ImageFacts
-from lhrs.instruct.questions import LETTERS, TASKS
+from lhrs.nano.building_tasks import referring
+from lhrs.nano.image_facts import ImageFacts
+from lhrs.nano.phrasing import Draw, dress
+from lhrs.nano.tasks import LETTERS, TASKS
+from lhrs.nano.templates import ABSTAIN, load_banks
 
 BANKS = load_banks()
 

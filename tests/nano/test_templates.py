@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from lhrs.instruct.facts import REGIONS
+from lhrs.nano.image_facts import REGIONS
 
-RESOURCES = Path(__file__).parents[1] / "src" / "lhrs" / "resources"
+RESOURCES = Path(__file__).parents[2] / "src" / "lhrs" / "resources"
 VOCABULARIES = {
     "eurosat": "AnnualCrop Forest HerbaceousVegetation Highway Industrial Pasture PermanentCrop "
     "Residential River SeaLake",

@@ -1,4 +1,4 @@
-"""Score the embedded model on held-out images: `python -m lhrs.evaluation.nano --data DIR --out results/lhrs-nano`.
+"""Score the embedded model on held-out images: `python -m lhrs.nano.evaluate --data DIR --out results/lhrs-nano`.
 
 Every question is asked through the public `Assistant`, greedily, with its default prompts. Beside each score stand
 what a constant answer and the model without the right image reach. Answers are compared exactly after a declared
@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from lhrs.boxes import iou
-from lhrs.data.datasets.osm_sites import Site, read_sites
 from lhrs.inference.assistant import Assistant
 from lhrs.inference.runtime import Request
-from lhrs.instruct.banks import ABSTAIN, load_banks
-from lhrs.instruct.buildings import referring
-from lhrs.instruct.draw import Draw
-from lhrs.instruct.facts import ImageFacts
 from lhrs.metrics.statistics import auroc, bootstrap, wilson
+from lhrs.nano.building_tasks import referring
+from lhrs.nano.image_facts import ImageFacts
+from lhrs.nano.osm_tiles import Site, read_sites
+from lhrs.nano.phrasing import Draw
+from lhrs.nano.templates import ABSTAIN, load_banks
 
 HELD_OUT_COLUMNS = [386693, 386694]
 """Tile columns of Banepa that training never sees."""
@@ -332,7 +332,7 @@ def table(rows: list[Row]) -> str:
 def main() -> None:
     """Run every score and write `scores.md`, `scores.json` and the answers behind the class scores."""
     from lhrs import load
-    from lhrs.evaluation.strange import strange_images
+    from lhrs.nano.ood_images import strange_images
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)

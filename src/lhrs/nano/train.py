@@ -10,15 +10,17 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 from transformers import PreTrainedTokenizerFast
 
-from lhrs.data.questions import Phase, QuestionRows, collate_rows
-from lhrs.data.vision import Source, VisionDataset, load_sources
 from lhrs.errors import CheckpointError
 from lhrs.files import new_folder, write_tensors
-from lhrs.instruct.banks import load_banks
 from lhrs.models.modeling import LHRSForConditionalGeneration
-from lhrs.models.nano import ENCODER, IMAGE_SIZE, LEVELS, build_nano, train_tokenizer
+from lhrs.nano.config import QuestionsRun, Sources, VisionRun
+from lhrs.nano.model import ENCODER, IMAGE_SIZE, LEVELS, build_nano, train_tokenizer
+from lhrs.nano.package import QuestionLoss, package, tokenizer_texts
+from lhrs.nano.rows import Phase, QuestionRows, collate_rows
+from lhrs.nano.sources import Source, VisionDataset, load_sources
+from lhrs.nano.templates import load_banks
+from lhrs.nano.vision import VisionPretraining
 from lhrs.training.engine import KeyedTrainer, fit, training_arguments
-from lhrs.training.nano import QuestionLoss, package, tokenizer_texts
 from lhrs.training.output import (
     Record,
     finished_record,
@@ -28,9 +30,7 @@ from lhrs.training.output import (
     mark_finished,
     open_run,
 )
-from lhrs.training.run import QuestionsRun, Sources, VisionRun
 from lhrs.training.trainable import print_trainable
-from lhrs.training.vision import VisionPretraining
 
 WEIGHTS = "final.safetensors"
 _PARTS = ("class", "map", "cover", "heat", "size")

@@ -4,9 +4,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from lhrs.data.questions import collate_rows, pack  # noqa: E402
-from lhrs.models.nano import build_nano, train_tokenizer  # noqa: E402
-from lhrs.training.nano import QuestionLoss  # noqa: E402
+from lhrs.nano.model import build_nano, train_tokenizer  # noqa: E402
+from lhrs.nano.package import QuestionLoss  # noqa: E402
+from lhrs.nano.rows import collate_rows, pack  # noqa: E402
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 QUESTIONS = [

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lhrs.data.vision import IGNORE, Source
+from lhrs.nano.sources import IGNORE, Source
 
 
 class VisionPretraining(nn.Module):

@@ -7,10 +7,10 @@ alike.
 
 from collections.abc import Callable
 
-from lhrs.instruct.banks import ABSTAIN, Noun, noun
-from lhrs.instruct.buildings import count, ground, ground_one
-from lhrs.instruct.draw import QA, Draw
-from lhrs.instruct.facts import QUADRANTS, REGIONS, ImageFacts
+from lhrs.nano.building_tasks import count, ground, ground_one
+from lhrs.nano.image_facts import QUADRANTS, REGIONS, ImageFacts
+from lhrs.nano.phrasing import QA, Draw
+from lhrs.nano.templates import ABSTAIN, Noun, noun
 
 LETTERS = "abcdefghij"
 

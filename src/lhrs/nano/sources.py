@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lhrs.data.datasets.osm_sites import Site, read_sites
 from lhrs.data.keyed import Key, sample_rng
 from lhrs.errors import DataError
+from lhrs.nano.osm_tiles import Site, read_sites
 
 STRIDE = 8
 """Canvas pixels per cell of the dense targets."""

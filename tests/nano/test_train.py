@@ -11,13 +11,14 @@ pytest.importorskip("onnxscript")
 from safetensors.torch import load_file  # noqa: E402
 
 import lhrs  # noqa: E402
-from lhrs.data.questions import Phase, QuestionRows, collate_rows  # noqa: E402
-from lhrs.data.vision import load_sources  # noqa: E402
 from lhrs.errors import ConfigError, DataError  # noqa: E402
-from lhrs.instruct.banks import load_banks  # noqa: E402
-from lhrs.models.nano import build_nano, train_tokenizer  # noqa: E402
-from lhrs.training.nano import QuestionLoss, tokenizer_texts  # noqa: E402
-from lhrs.training.run import QuestionsRun, VisionRun, train  # noqa: E402
+from lhrs.nano.config import QuestionsRun, VisionRun  # noqa: E402
+from lhrs.nano.model import build_nano, train_tokenizer  # noqa: E402
+from lhrs.nano.package import QuestionLoss, tokenizer_texts  # noqa: E402
+from lhrs.nano.rows import Phase, QuestionRows, collate_rows  # noqa: E402
+from lhrs.nano.sources import load_sources  # noqa: E402
+from lhrs.nano.templates import load_banks  # noqa: E402
+from lhrs.training.dispatch import train  # noqa: E402
 
 SOURCE = {"kind": "folder", "name": "eurosat", "path": "eurosat", "crop": [0.8, 1.0]}
 COMMON = {"cpu": True, "threads": 1, "log_every": 1, "save_every": 2}

@@ -9,20 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lhrs.data.vision import Source, draw_canvas
 from lhrs.files import write_tensors
 from lhrs.inference.familiarity import Familiarity
-from lhrs.instruct.banks import Banks
-from lhrs.instruct.questions import LETTERS
 from lhrs.models.modeling import LHRSForConditionalGeneration
-from lhrs.models.nano import IMAGE_SIZE
-from lhrs.models.onnx_export import export_onnx
 from lhrs.models.processing import LHRSProcessor
-from lhrs.training.vision import normalise
+from lhrs.nano.export_onnx import export_onnx
+from lhrs.nano.model import IMAGE_SIZE
+from lhrs.nano.sources import Source, draw_canvas
+from lhrs.nano.tasks import LETTERS
+from lhrs.nano.templates import Banks
+from lhrs.nano.vision import normalise
 
 
 class QuestionLoss(nn.Module):
-    """The model plus its loss on packed rows (`lhrs.data.questions`); frozen parts stay in evaluation mode."""
+    """The model plus its loss on packed rows (`lhrs.nano.rows`); frozen parts stay in evaluation mode."""
 
     def __init__(self, model: LHRSForConditionalGeneration, train_vision: bool) -> None:
         super().__init__()

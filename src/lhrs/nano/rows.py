@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lhrs.data.keyed import Key, sample_rng
-from lhrs.data.vision import Canvas, Source, draw_canvas, jitter
-from lhrs.instruct.banks import load_banks
-from lhrs.instruct.draw import Draw, dress
-from lhrs.instruct.facts import ImageFacts
-from lhrs.instruct.questions import TASKS
+from lhrs.nano.image_facts import ImageFacts
+from lhrs.nano.phrasing import Draw, dress
+from lhrs.nano.sources import Canvas, Source, draw_canvas, jitter
+from lhrs.nano.tasks import TASKS
+from lhrs.nano.templates import load_banks
 
 IGNORE = -100
 _WEIGHT_TOKENS = 8
@@ -58,7 +58,7 @@ class QuestionRows(Dataset):
 
     Args:
         sources: images in memory; each `mosaic` share is replaced by the phase's.
-        tokenizer: a transformers tokenizer with the special tokens of `lhrs.models.nano`.
+        tokenizer: a transformers tokenizer with the special tokens of `lhrs.nano.model`.
         num_image_tokens: placeholders per image.
         phases: mixtures in order of `until_epoch`; the last one stays in force.
         size: canvas side in pixels.

@@ -3,9 +3,9 @@
 import numpy as np
 
 from lhrs.boxes import format_boxes
-from lhrs.instruct.banks import ABSTAIN
-from lhrs.instruct.draw import QA, Draw
-from lhrs.instruct.facts import ImageFacts
+from lhrs.nano.image_facts import ImageFacts
+from lhrs.nano.phrasing import QA, Draw
+from lhrs.nano.templates import ABSTAIN
 
 MAX_BOXES = 24
 """Images with more buildings are not asked for boxes: the answer would not fit."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lhrs.instruct.banks import Banks
+from lhrs.nano.templates import Banks
 
 
 @dataclass

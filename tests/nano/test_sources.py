@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from lhrs.data.vision import (  # noqa: E402
+from lhrs.nano.sources import (  # noqa: E402
     IGNORE,
     Source,
     VisionDataset,

@@ -1,0 +1,1 @@
+"""lhrs-nano: its data, training, packaging and scores. To be replaced by the public commands."""
