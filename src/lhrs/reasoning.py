@@ -29,7 +29,7 @@ _ROLE = re.compile(
 )
 _END = re.compile(
     r"<\|(?:im_end|eot_id|eom_id|endoftext|end_of_text|eot|end|return|endofassistant|END_RESPONSE)\|>.*\Z"
-    r"|<(?:end_of_turn|end_of_utterance|eos|｜end▁of▁sentence｜)>.*\Z"
+    r"|<(?:end_of_turn|end_of_utterance|eos|｜end▁of▁sentence｜)>.*\Z"  # noqa: RUF001
     r"|</s>\s*\Z",
     re.S,
 )
