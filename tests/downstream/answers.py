@@ -12,6 +12,7 @@ from lhrs.downstream.card import Card
 from lhrs.downstream.detect.rotated import smallest_rectangle
 from lhrs.downstream.predict import save
 from lhrs.downstream.task import build_task
+from lhrs.imagery.normalization import Normalization
 
 
 def make_model(folder, kind, classes=("water", "roof", "tree"), bands=4, **settings):
@@ -22,7 +23,7 @@ def make_model(folder, kind, classes=("water", "roof", "tree"), bands=4, **setti
     with torch.no_grad():
         list(task.head.children())[-1].weight.mul_(8)  # opinions that differ from place to place
     card = Card(task=kind, encoder=encoder.settings, head=task.heads[0], head_args=layers, classes=list(classes),
-                scale=255, mean=[0.4] * bands, std=[0.2] * bands,
+                normalization=Normalization(max_value=255, mean=(0.4,) * bands, std=(0.2,) * bands),
                 **{"size": 64, "overlap": 0.5, **settings})  # fmt: skip
     save(folder, card, task)
     return folder
@@ -48,8 +49,8 @@ def make_detector(folder, head="oriented"):
     encoder = Encoder("test_resnet")
     layers = {"width": 16, "anchor_scale": 4, "proposals": 20}
     task = build_task("detect", encoder, 1, head, **layers)
-    card = Card(task="detect", encoder=encoder.settings, head=head, head_args=layers, classes=["ship"], scale=255,
-                mean=[0.4] * 3, std=[0.2] * 3, size=128, tile=128, gap=64)  # fmt: skip
+    card = Card(task="detect", encoder=encoder.settings, head=head, head_args=layers, classes=["ship"],
+                normalization=Normalization(max_value=255, mean=(0.4,) * 3, std=(0.2,) * 3), size=128, tile=128, gap=64)  # fmt: skip
     save(folder, card, task)
     return folder
 

@@ -1,4 +1,4 @@
-"""What a network sees of images with holes, alpha, odd numbers: the same while it learns and when it is asked."""
+"""What a network sees of images with holes, alpha, odd values: the same while it learns and when it is asked."""
 
 import json
 
@@ -11,11 +11,18 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 from tests.downstream.world import write_masks, write_raster
 
-from lhrs.downstream.data import Numbers, PixelChance, Pixels, SceneChance, Scenes, measure
+from lhrs.downstream.data import PixelChance, Pixels, SceneChance, Scenes
 from lhrs.downstream.detect.data import read_window
+from lhrs.downstream.inputs import ImageInput, fit_normalization
 from lhrs.downstream.reader import Item, Labelled, open_labelled
 from lhrs.errors import DataError
+from lhrs.imagery.normalization import Normalization
 from lhrs.imagery.stack import Stack
+
+
+def image_input(max_value, mean, std):
+    return ImageInput(Normalization(max_value=max_value, mean=mean, std=std))
+
 
 STILL = PixelChance(zoom=(1.0, 1.0), symmetries=False, colour=0.0, most=1.0)
 
@@ -35,12 +42,12 @@ def test_where_there_is_no_data_nothing_is_measured_seen_or_learned(holed):
     labelled, pixels, _ = holed
     there = pixels.copy()
     there[there == -9999] = np.nan
-    numbers = measure(labelled, None, None)
-    assert numbers.scale == 1 and numbers.eight_bits is False
-    np.testing.assert_allclose(numbers.mean, np.nanmean(there, (1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(numbers.std, np.nanstd(there, (1, 2)), rtol=1e-3)
+    fitted = fit_normalization(labelled, None, None)
+    assert fitted.max_value == 1 and fitted.dtype == "float"
+    np.testing.assert_allclose(fitted.mean, np.nanmean(there, (1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(fitted.std, np.nanstd(there, (1, 2)), rtol=1e-3)
     for keeps in (True, False):  # decoded once; read window by window
-        data = Pixels(labelled, numbers, 60, 0, STILL)
+        data = Pixels(labelled, ImageInput(fitted), 60, 0, STILL)
         data._keeps = data._keeps if keeps else lambda number: False
         # one that is not mirrored
         sample = next(
@@ -59,11 +66,11 @@ def test_one_hole_does_not_spread_over_a_scene(tmp_path):
     pixels[0, 0, 0] = np.nan
     holed = write_raster(tmp_path / "holed.tif", pixels)
     items = [Item(p.stem, ((p,),), "x") for p in (clean, holed)]
-    numbers = Numbers(1.0, (0.5,) * 3, (0.1,) * 3)
+    inputs = image_input(1.0, (0.5,) * 3, (0.1,) * 3)
     for chance in (None, SceneChance()):
-        scenes = Scenes(Labelled(items, ["x", "y"]), numbers, 24, 0, chance)
+        scenes = Scenes(Labelled(items, ["x", "y"]), inputs, 24, 0, chance)
         assert torch.isfinite(scenes[0, 1]["pixels"]).all()
-    whole = Scenes(Labelled(items, ["x", "y"]), numbers, 24)
+    whole = Scenes(Labelled(items, ["x", "y"]), inputs, 24)
     one, two = whole[0, 0]["pixels"], whole[0, 1]["pixels"]
     torch.testing.assert_close(one[:, 4:, 4:], two[:, 4:, 4:])
     assert not torch.equal(one, two)
@@ -74,7 +81,7 @@ def test_dark_bands_are_not_holes(tmp_path):
     pixels[:, :2], pixels[0, 4] = 0, 0  # nothing there; red alone is dark
     stack = Stack((write_raster(tmp_path / "a.tif", pixels, nodata=0),))
     np.testing.assert_array_equal(stack.known(), np.arange(8)[:, None].repeat(8, 1) >= 2)
-    seen = Numbers(255.0, (0.4, 0.5, 0.6), (1.0,) * 3).read(stack)
+    seen = image_input(255.0, (0.4, 0.5, 0.6), (1.0,) * 3).read(stack)
     assert (seen[0, 4] == 0).all() and (seen[1, 4] == 90 / 255).all()
     torch.testing.assert_close(seen[:, 0, 0], torch.tensor([0.4, 0.5, 0.6]))
     # where 7, not 0, says that there is no data, a band's own hole is one
@@ -97,12 +104,12 @@ def test_alpha_masks_what_three_bands_show_and_is_a_band_of_four(tmp_path):
     pixels[3] = 255
     pixels[3, :2] = 0
     path = write_rgba(tmp_path / "a.tif", pixels)
-    three = Numbers(255.0, (0.5,) * 3, (1.0,) * 3)
-    stack = three.stack((path,))
+    three = image_input(255.0, (0.5,) * 3, (1.0,) * 3)
+    stack = three.open((path,))
     assert three.read(stack).shape == (3, 6, 6) and (stack.known() == (np.arange(6)[:, None] >= 2)).all()
     assert (three.read(stack)[:, :2] == 0.5).all()
-    four = Numbers(255.0, (0.5,) * 4, (1.0,) * 4)  # infrared that GDAL takes for alpha
-    stack = four.stack((path,))
+    four = image_input(255.0, (0.5,) * 4, (1.0,) * 4)  # infrared that GDAL takes for alpha
+    stack = four.open((path,))
     assert stack.known().all() and (four.read(stack)[3, :2] == 0).all() and (four.read(stack)[0] == 100 / 255).all()
 
 
@@ -110,10 +117,10 @@ def test_other_bits_are_told(tmp_path):
     eight = write_raster(tmp_path / "8.tif", np.full((3, 4, 4), 90, np.uint8))
     sixteen = write_raster(tmp_path / "16.tif", np.full((3, 4, 4), 900, np.uint16))
     for of, other in ((eight, sixteen), (sixteen, eight)):
-        numbers = measure(Labelled([Item("a", ((of,),), "x")], ["x"]), None, None)
-        numbers.read(Stack((of,)))
-        with pytest.raises(DataError, match=r"has numbers of uint.*, the images to learn from have"):
-            numbers.read(Stack((other,)))
+        inputs = ImageInput(fit_normalization(Labelled([Item("a", ((of,),), "x")], ["x"]), None, None))
+        inputs.read(Stack((of,)))
+        with pytest.raises(DataError, match=r"has values of uint.*, the training images have"):
+            inputs.read(Stack((other,)))
 
 
 def test_a_mask_of_another_size_is_told_before_learning(tmp_path):
@@ -121,7 +128,7 @@ def test_a_mask_of_another_size_is_told_before_learning(tmp_path):
     labelled = open_labelled("segment", data, split="train")
     Image.fromarray(np.ones((20, 20), np.uint8)).save(data / "train/1_mask.png")
     with pytest.raises(DataError, match=r"1_mask.png is 20 x 20 pixels, its image 50 x 40"):
-        Pixels(labelled, Numbers(255.0, (0.5,) * 3, (1.0,) * 3), 16, 0, STILL)
+        Pixels(labelled, image_input(255.0, (0.5,) * 3, (1.0,) * 3), 16, 0, STILL)
 
 
 @pytest.mark.parametrize(("wide", "high"), [(512, 331), (331, 512), (1000, 607)])
@@ -131,7 +138,7 @@ def test_a_smaller_image_keeps_its_places(tmp_path, wide, high):
     x, y = wide - 60, high - 60
     pixels[:, y : y + 40, x : x + 40] = 255
     stack = Stack((write_raster(tmp_path / "a.tif", pixels),))
-    seen, scale = read_window(Numbers(255.0, (0.0,) * 3, (1.0,) * 3), stack, None, 256)
+    seen, scale = read_window(image_input(255.0, (0.0,) * 3, (1.0,) * 3), stack, None, 256)
     assert max(seen.shape[1:]) == 256 and min(seen.shape[1:]) == np.ceil(min(wide, high) * scale)
     weight = seen[0].clamp(0).double()
     centre_y = float((weight.sum(1) * (torch.arange(len(weight)) + 0.5)).sum() / weight.sum())

@@ -298,11 +298,13 @@ def test_a_broken_model_folder_is_told(segmenter, tmp_path):
     copy = tmp_path / "m"
     copy.mkdir()
     config = json.loads((segmenter / "config.json").read_text())
+    of = config["normalization"]
     for change, why in (
         ({"task": "paint"}, "task"),
-        ({"mean": [0.4]}, "not of 4 bands"),
+        ({"normalization": {**of, "mean": [0.4], "std": [0.2]}}, "not of 4 bands"),
+        ({"normalization": {**of, "mean": [0.4]}}, "mean has 1 bands, std 4"),
         ({"classes": ["water"]}, "only one class"),
-        ({"bands": [1, 2]}, "2 bands are read"),
+        ({"normalization": {**of, "bands": [1, 2]}}, "2 bands are read"),
         ({"tile": 100, "gap": 100}, "cannot have 100 in common"),
         ({"head_args": {"colour": 1}}, "does not describe a network"),
         ({}, "cannot be used"),

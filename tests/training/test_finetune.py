@@ -165,7 +165,9 @@ def test_colours_are_learned_and_the_folder_answers(tmp_path, scenes, capsys):
     assert predictor(scenes / "test/red/red0.png").label == "red"
     card = predictor.card
     assert card.classes == ["blue", "red"] and card.size == 32 and card.scores["accuracy"] == 1.0
-    assert card.mean[2] == pytest.approx((90 + 90 + 14.6) / 255 / 2, abs=0.1)  # blue and red images, half each
+    assert card.normalization.mean[2] == pytest.approx(
+        (90 + 90 + 14.6) / 255 / 2, abs=0.1
+    )  # blue and red images, half each
     assert any((tmp_path / "run/tensorboard").iterdir())
     before = (tmp_path / "run/model/model.safetensors").stat().st_mtime_ns
     carry_out(tmp_path, **settings("classify", scenes, tmp_path / "run", smoothing=0.0))  # nothing to do
@@ -218,7 +220,7 @@ def test_ways_to_tune(tmp_path, scenes, masks, tune):
     made = settings(kind, data, tmp_path / "run", tune=tune, fit=fit, backbone={"name": str(tmp_path / "b")})
     carry_out(tmp_path, **made)
     card = json.loads((tmp_path / "run/model/config.json").read_text())
-    assert card["mean"] == [0.3, 0.2, 0.3] and card["encoder"]["name"] == "test_resnet"
+    assert card["normalization"]["mean"] == [0.3, 0.2, 0.3] and card["encoder"]["name"] == "test_resnet"
     assert card["head"] == "linear" if tune != "layer-decay" else True
     state = load_file(tmp_path / "run/model/model.safetensors")
     same = [torch.equal(state[f"backbone.model.{name}"], value) for name, value in model.state_dict().items()]
@@ -236,7 +238,7 @@ def test_the_head_begins_as_the_probe_of_the_backbone(tmp_path, scenes):
     carry_out(tmp_path, **made)
     run = load_run(tmp_path / "run.yaml")
     train_part, _, _ = finetune.open_parts(run, "classify")
-    seen = Scenes(train_part, load_predictor(tmp_path / "run/model").numbers, 32)
+    seen = Scenes(train_part, load_predictor(tmp_path / "run/model").image_input, 32)
     with torch.no_grad():
         features = torch.stack([model.forward_features(seen[0, n]["pixels"][None]).mean((2, 3))[0] for n in range(18)])
     statistics = {name: value for name, value in model.state_dict().items() if "running" in name}
@@ -398,10 +400,10 @@ def test_images_are_resized_as_the_backbone_has_seen_them(tmp_path, scenes):
                     fit={"batch_size": 4, "steps": 1, "lr": 1e-3})  # fmt: skip
     carry_out(tmp_path, **made)
     predictor = load_predictor(tmp_path / "run/model")
-    assert predictor.card.interpolation == predictor.numbers.interpolation == "bilinear"
+    assert predictor.card.interpolation == predictor.image_input.interpolation == "bilinear"
     labelled = open_labelled("classify", scenes, split="test")
     pixels = torch.from_numpy(np.array(Image.open(labelled.items[0].images[0][0]))).permute(2, 0, 1) / 255
     small = torch.nn.functional.interpolate(pixels[None], (20, 20), mode="bilinear", antialias=True)[0]
-    seen = Scenes(labelled, predictor.numbers, 20)[0, 0]["pixels"]
-    torch.testing.assert_close(seen, predictor.numbers.normalise(small), atol=1e-5, rtol=0)
+    seen = Scenes(labelled, predictor.image_input, 20)[0, 0]["pixels"]
+    torch.testing.assert_close(seen, predictor.image_input.standardize(small), atol=1e-5, rtol=0)
     assert Encoder("test_resnet").interpolation == "bicubic"

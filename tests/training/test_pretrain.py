@@ -146,13 +146,15 @@ def test_thirteen_bands_and_any_backbone(tmp_path):
         assert 0.3 < config["pretrained_cfg"]["mean"][0] < 0.5  # of reflectance
         probe = load_probe(str(run.out / "backbone"), 64)  # sees reflectance too, not a picture of it
         scaled = torch.from_numpy(values / np.float32(10_000))[None]
-        mean, std = (x.view(1, -1, 1, 1) for x in (probe.mean, probe.std))
+        mean, std = (
+            x.view(1, -1, 1, 1) for x in (torch.tensor(probe.normalization.mean), torch.tensor(probe.normalization.std))
+        )
         pixels = (F.interpolate(scaled, (64, 64), mode="bilinear", antialias=True) - mean) / std
         with torch.no_grad():
             wanted = to_map(probe.model, probe.model.forward_features(pixels)).mean((2, 3))
         torch.testing.assert_close(probe.pooled([tmp_path / "s2.tif"]), wanted, atol=1e-4, rtol=1e-4)
         Image.new("RGB", (64, 64)).save(tmp_path / "rgb.png")
-        with pytest.raises(DataError, match="has 3 bands, the backbone reads 13"):
+        with pytest.raises(DataError, match="has 3 bands, 13 are needed"):
             probe.pooled([tmp_path / "rgb.png"])
 
 
@@ -176,7 +178,7 @@ def test_a_folder_with_other_bands_is_not_watched(tmp_path, images):
     (tmp_path / "labelled/a/0.png").symlink_to(images / "0.png")
     made = settings(tmp_path / "s2.tif", tmp_path / "run", watch={"labelled": str(tmp_path / "labelled")})
     made["fit"] = {"batch_size": 1, "steps": 2}
-    with pytest.raises(DataError, match="has 3 bands, the backbone reads 4"):
+    with pytest.raises(DataError, match="has 3 bands, 4 are needed"):
         train(load_run(write_run(tmp_path / "run.yaml", made)))
     assert not (tmp_path / "run").exists()
 

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import timm
 import torch
+from pydantic import ValidationError
 
 from lhrs.cmid.probes import Probe
+from lhrs.config import problem
 from lhrs.errors import CheckpointError, ConfigError
+from lhrs.imagery.normalization import Normalization
 from lhrs.models.presets import NANO, nano_folder
 from lhrs.models.timm_folder import read_timm_folder
 
@@ -40,16 +43,18 @@ def load_probe(source: str, size: int | None = None, device: str = "cpu", random
                 model.load_state_dict(state)
             else:
                 model = timm.create_model(f"local-dir:{folder}", pretrained=True)
-            cfg, numbers = config.get("pretrained_cfg", {}), config.get("numbers") or {}
+            cfg, saved = config.get("pretrained_cfg", {}), config.get("normalization")
         else:
             torch.manual_seed(0)
             model = timm.create_model(source, pretrained=not random, num_classes=0)
-            cfg, numbers = model.pretrained_cfg, {}
+            cfg, saved = model.pretrained_cfg, None
     except Exception as error:  # timm, safetensors and the hub's client raise what they like
         raise CheckpointError(f"{source} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
-    mean, std = (torch.tensor(cfg.get(name, [0.5] * 3), dtype=torch.float32) for name in ("mean", "std"))
-    bands = numbers.get("bands")
-    return Probe(
-        model.eval().to(device), mean, std, size or cfg.get("input_size", [3, 224, 224])[-1], device,
-        numbers.get("scale"), None if bands is None else tuple(bands),
-    )  # fmt: skip
+    rgb = {"max_value": 255, "mean": cfg.get("mean", [0.5] * 3), "std": cfg.get("std", [0.5] * 3), "dtype": "uint8"}
+    try:
+        normalization = Normalization.model_validate(saved or rgb)
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{source} has no usable normalization: {problem(error, Normalization, saved or rgb)}"
+        ) from None
+    return Probe(model.eval().to(device), normalization, size or cfg.get("input_size", [3, 224, 224])[-1], device)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lhrs.cmid.backbone import to_map
 from lhrs.errors import DataError
+from lhrs.imagery.normalization import Normalization
 from lhrs.imagery.open import DEFAULT_MAX_SIDE, list_images, open_image
 from lhrs.imagery.stack import Stack
 from lhrs.metrics.segmentation import IGNORE, confusion_matrix
@@ -31,25 +32,18 @@ class Probe:
 
     Args:
         model: of timm, without a head.
-        mean: per band, of numbers in [0, 1].
-        std: per band.
+        normalization: of the images that it was trained on. Of 8-bit RGB images: any file is rendered to 8 bits.
         size: side in pixels to which images are scaled; None takes them as they are.
         device: where it runs.
-        scale: the file's number that means 1, for a backbone that learned from files' own numbers. None: it learned
-            from eight bits of red, green and blue, and any file is shown to it so.
-        bands: with `scale`, which ones of a file, 1-based; None is all.
     """
 
     model: nn.Module
-    mean: Tensor
-    std: Tensor
+    normalization: Normalization
     size: int | None = None
     device: str = "cpu"
-    scale: float | None = None
-    bands: tuple[int, ...] | None = None
 
     def read(self, file: Path, max_side: int | None = DEFAULT_MAX_SIDE) -> np.ndarray:
-        """Return an image as the backbone knows images, `(H, W, bands)`: uint8, or float32 in the file's numbers.
+        """Return an image as the backbone was trained on: uint8 `(H, W, 3)`, or raw values float32 `(H, W, bands)`.
 
         Args:
             file: of any kind.
@@ -58,23 +52,25 @@ class Probe:
         Raises:
             DataError: it cannot be read, or has other bands than the backbone.
         """
-        if self.scale is None:
-            found = open_image(file, max_side).pixels
-        else:
-            found = np.nan_to_num(Stack((file,), self.bands).read().astype(np.float32)).transpose(1, 2, 0)
-        if found.shape[2] != len(self.mean):
-            raise DataError(f"{file} has {found.shape[2]} bands, the backbone reads {len(self.mean)}.")
-        return found
+        normalization = self.normalization
+        if normalization.is_rgb:
+            return open_image(file, max_side).pixels
+        stack = Stack((file,), normalization.bands)
+        values = stack.read()
+        normalization.check(values, file)
+        usable = ~stack.gaps() & np.isfinite(values)
+        return np.where(usable, values, normalization.fill_values[:, None, None]).astype(np.float32).transpose(1, 2, 0)
 
     @torch.inference_mode()
     def maps(self, images: Sequence[np.ndarray]) -> Tensor:
         """Return the last maps `(B, C, h, w)` of images as `read` returns them, of one size."""
-        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(self.device).float() / (self.scale or 255)
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(self.device).float()
+        pixels = pixels / self.normalization.max_value
         pixels = pixels.clamp_(0, 1)  # as in pretraining
         if self.size is not None and pixels.shape[-2:] != (self.size, self.size):
             pixels = F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
-        shape = (1, -1, 1, 1)
-        pixels = (pixels - self.mean.to(pixels).view(shape)) / self.std.to(pixels).view(shape)
+        mean, std = (pixels.new_tensor(x).view(-1, 1, 1) for x in (self.normalization.mean, self.normalization.std))
+        pixels = (pixels - mean) / std
         return to_map(self.model, cast(Any, self.model).forward_features(pixels)).float()
 
     def pooled(self, files: Sequence[Path]) -> Tensor:

@@ -14,6 +14,7 @@ from lhrs.cmid.geometry import Crop, draw_crop, match_cells
 from lhrs.cmid.masking import draw_mask
 from lhrs.data.keyed import Key, sample_rng
 from lhrs.data.windows import Windows
+from lhrs.imagery.normalization import Normalization
 
 _AT_ONCE = 2
 _CROPS = 7_919
@@ -124,6 +125,11 @@ def whole(window: np.ndarray, size: int) -> Tensor:
     """Return all of a window as `(C, size, size)`."""
     source = torch.from_numpy(window if window.dtype == np.uint8 else _as_float(window))
     return resize(source, Crop(0, 0, *source.shape[1:]), size)
+
+
+def mean_std_tensors(normalization: Normalization) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation as float32 `(C,)`."""
+    return torch.tensor(normalization.mean), torch.tensor(normalization.std)
 
 
 def finish(views: Tensor, colours: Tensor | None, scale: float, mean: Tensor, std: Tensor) -> Tensor:

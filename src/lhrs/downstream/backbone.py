@@ -7,11 +7,14 @@ from typing import Any, cast
 
 import timm
 import torch.nn.functional as F
+from pydantic import ValidationError
 from timm.layers import LayerNorm2d
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
+from lhrs.config import problem
 from lhrs.errors import CheckpointError, ConfigError
+from lhrs.imagery.normalization import Normalization
 from lhrs.models.presets import NANO, nano_folder
 from lhrs.models.timm_folder import read_timm_folder
 
@@ -61,8 +64,8 @@ class Encoder(nn.Module):
         if state is not None:
             _load(self.model, state, in_chans, name)
         cfg = found.get("pretrained_cfg") or (cast(Any, self.model).pretrained_cfg if pretrained else {})
-        self.mean, self.std = cfg.get("mean"), cfg.get("std")
-        """Per band, of numbers in [0, 1], of the images that it has seen; None if it has seen none."""
+        self.normalization = _normalization(found.get("normalization"), cfg, name)
+        """Of its training images; None if its weights are random."""
         how = cfg.get("interpolation")
         self.interpolation = how if how in INTERPOLATIONS else INTERPOLATIONS[0]
         """How those images were brought to size."""
@@ -160,6 +163,18 @@ class Pyramid(nn.Module):
         found = [level(x) for level, x in zip(self.levels, maps, strict=True)]
         strides = [STRIDES[n] for n in self.which]
         return [x[..., : -(-high // s), : -(-wide // s)] for x, s in zip(found, strides, strict=True)]
+
+
+def _normalization(saved: dict[str, Any] | None, cfg: dict[str, Any], name: str) -> Normalization | None:
+    """Return what a backbone folder states, or what timm does of 8-bit images."""
+    if saved is None:
+        if cfg.get("mean") is None or cfg.get("std") is None:
+            return None
+        saved = {"max_value": 255, "mean": cfg["mean"], "std": cfg["std"]}
+    try:
+        return Normalization.model_validate(saved)
+    except ValidationError as error:
+        raise CheckpointError(f"{name} has no usable normalization: {problem(error, Normalization, saved)}") from None
 
 
 def _scaled(width: int, stride: int, wanted: int) -> nn.Sequential:

@@ -9,7 +9,6 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     ValidationError,
     model_validator,
@@ -17,6 +16,7 @@ from pydantic import (
 
 from lhrs.config import problem
 from lhrs.errors import CheckpointError
+from lhrs.imagery.normalization import Normalization
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -44,15 +44,8 @@ class Card(BaseModel):
     """What its layers follow from, see the task."""
     classes: list[str] = Field(min_length=1)
     """Their positions are the numbers in masks; for objects one is enough."""
-    bands: list[PositiveInt] | None = None
-    """Which bands of a file are read, 1-based; None is all."""
-    scale: PositiveFloat
-    """The file's number that means 1."""
-    eight_bits: bool | None = None
-    """Whether the files have eight bits; None is not known."""
-    mean: list[float]
-    """Per band, of numbers in [0, 1]."""
-    std: list[PositiveFloat]
+    normalization: Normalization
+    """Of the images that the model was trained on; files are read by it."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     """How images are made larger and smaller, antialiased."""
     size: PositiveInt
@@ -70,10 +63,8 @@ class Card(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> "Card":
-        if not len(self.mean) == len(self.std) == self.encoder.in_chans:
-            raise ValueError(f"mean and std are not of {self.encoder.in_chans} bands")
-        if self.bands is not None and len(self.bands) != len(self.mean):
-            raise ValueError(f"{len(self.bands)} bands are read, mean and std are of {len(self.mean)}")
+        if len(self.normalization.mean) != self.encoder.in_chans:
+            raise ValueError(f"normalization is not of {self.encoder.in_chans} bands")
         if self.gap >= self.tile:
             raise ValueError(f"tiles of {self.tile} pixels cannot have {self.gap} in common")
         if self.task != "detect" and len(self.classes) < 2:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lhrs.data.keyed import Key, sample_rng
 from lhrs.downstream import augment
+from lhrs.downstream.inputs import ImageInput
 from lhrs.downstream.reader import IGNORE, Item, Labelled
 from lhrs.errors import DataError
 from lhrs.imagery.stack import Box, Stack, image_shape
@@ -17,59 +18,6 @@ from lhrs.imagery.stack import Box, Stack, image_shape
 _KEPT_BYTES = 1 << 29
 """Decoded images that a process keeps; enough for a few dozen tiles. Those above an eighth are read in windows."""
 _TRIES = 10
-_MEASURED_SIDE = 1024
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """How a file's numbers become what the network sees.
-
-    Args:
-        scale: the number that means 1.
-        mean: per band, of numbers in [0, 1].
-        std: per band.
-        bands: which are read, 1-based; None is all.
-        eight_bits: whether the files are of eight bits; None does not care.
-        interpolation: `bicubic` or `bilinear`, when images are made larger or smaller.
-    """
-
-    scale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    bands: tuple[int, ...] | None = None
-    eight_bits: bool | None = None
-    interpolation: str = "bicubic"
-
-    def stack(self, files: tuple[Path, ...]) -> Stack:
-        """Return what is read of files; of all bands without alpha, if that is one more than are needed."""
-        found = Stack(files, self.bands)
-        if self.bands is None and found.alpha == len(self.mean) + 1:
-            return Stack(files, tuple(range(1, len(self.mean) + 1)))
-        return found
-
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """Return `(..., C, H, W)` of numbers in [0, 1], normalised."""
-        mean, std = (pixels.new_tensor(x).view(-1, 1, 1) for x in (self.mean, self.std))
-        return (pixels - mean) / std
-
-    def read(self, stack: Stack, box: Box | None = None) -> Tensor:
-        """Return float32 `(C, H, W)`, as the file has it divided by the scale; the mean where there is no data.
-
-        Raises:
-            DataError: it cannot be read, or has another number of bands, or more or fewer bits.
-        """
-        found = stack.read(box)
-        if len(found) != len(self.mean):
-            raise DataError(
-                f"{stack.files[0]} has {len(found)} bands, {len(self.mean)} are needed; a model reads the bands that "
-                "it has learned from (data.bands)."
-            )
-        if self.eight_bits is not None and self.eight_bits != (found.dtype == np.uint8):
-            other = "8 bits" if self.eight_bits else "more than 8 bits"
-            raise DataError(f"{stack.files[0]} has numbers of {found.dtype}, the images to learn from have {other}.")
-        pixels = torch.from_numpy(np.ascontiguousarray(found, np.float32)) / self.scale
-        means_nothing = torch.from_numpy(stack.gaps(box)) | ~pixels.isfinite()
-        return pixels.where(~means_nothing, pixels.new_tensor(self.mean).view(-1, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -96,7 +44,7 @@ class Scenes:
 
     Args:
         labelled: items and classes.
-        numbers: of the input.
+        image_input: how images are read.
         size: side in pixels that the network sees.
         seed: of every draw.
         chance: None shows the middle, for scoring.
@@ -104,10 +52,10 @@ class Scenes:
     """
 
     def __init__(
-        self, labelled: Labelled, numbers: Numbers, size: int, seed: int = 0, chance: SceneChance | None = None,
+        self, labelled: Labelled, image_input: ImageInput, size: int, seed: int = 0, chance: SceneChance | None = None,
         center: float = 1.0,
     ) -> None:  # fmt: skip
-        self.items, self.numbers, self.size, self.seed = labelled.items, numbers, size, seed
+        self.items, self.image_input, self.size, self.seed = labelled.items, image_input, size, seed
         self.chance, self.center = chance, center
         self._number = {name: n for n, name in enumerate(labelled.classes)}
 
@@ -117,19 +65,21 @@ class Scenes:
     def __getitem__(self, key: Key) -> dict[str, Any]:
         """Return `pixels` `(C, size, size)`, `target` and `key`."""
         item, chance = self.items[key[1]], self.chance
-        pixels = self.numbers.read(self.numbers.stack(item.images[0]))
+        pixels = self.image_input.read(self.image_input.open(item.images[0]))
         target = self._number[str(item.label)]
         if chance is None:
-            seen = self.numbers.normalise(augment.centre(pixels, self.center, self.size, self.numbers.interpolation))
+            seen = self.image_input.standardize(
+                augment.centre(pixels, self.center, self.size, self.image_input.interpolation)
+            )
             return {"pixels": seen, "target": target, "key": key}
         rng = sample_rng(self.seed, key)
-        pixels = augment.random_resized_crop(pixels, rng, self.size, chance.crop, self.numbers.interpolation)
+        pixels = augment.random_resized_crop(pixels, rng, self.size, chance.crop, self.image_input.interpolation)
         pixels = augment.apply_symmetry(pixels, augment.symmetry(rng, chance.symmetries))
         if chance.randaugment is not None:
             pixels = augment.rand_augment(pixels * 255, rng, chance.randaugment) / 255
         if chance.colour:
             pixels = augment.change_colour(pixels, rng, chance.colour)
-        pixels = self.numbers.normalise(pixels)
+        pixels = self.image_input.standardize(pixels)
         return {"pixels": augment.erase(pixels, rng, chance.erase), "target": target, "key": key}
 
 
@@ -190,7 +140,7 @@ class Pixels:
 
     Args:
         labelled: items, classes and their reader.
-        numbers: of the input.
+        image_input: how images are read.
         size: side of a crop in pixels.
         seed: of every draw.
         chance: how crops are changed.
@@ -199,8 +149,8 @@ class Pixels:
         DataError: a mask has not the size of its image.
     """
 
-    def __init__(self, labelled: Labelled, numbers: Numbers, size: int, seed: int, chance: PixelChance) -> None:
-        self.labelled, self.numbers, self.size, self.seed, self.chance = labelled, numbers, size, seed, chance
+    def __init__(self, labelled: Labelled, image_input: ImageInput, size: int, seed: int, chance: PixelChance) -> None:
+        self.labelled, self.image_input, self.size, self.seed, self.chance = labelled, image_input, size, seed, chance
         self.shapes = [Stack(item.images[0]).shape for item in labelled.items]
         for item, shape in zip(labelled.items, self.shapes, strict=True):
             _check_size(item, image_shape(Path(item.label)), shape)
@@ -233,12 +183,12 @@ class Pixels:
         images = self._images(number, box)
         size = (min(self.size, round(side_high * zoom)), min(self.size, round(side_wide * zoom)))
         target = augment.resize_classes(torch.from_numpy(np.ascontiguousarray(mask)), *size)
-        dates = torch.stack([augment.resize(x, *size, self.numbers.interpolation) for x in images])
+        dates = torch.stack([augment.resize(x, *size, self.image_input.interpolation) for x in images])
         if chance.colour:
             dates = torch.stack([augment.change_colour(x, rng, chance.colour) for x in dates])
         if chance.swap and len(dates) == 2 and rng.random() < 0.5:
             dates = dates.flip(0)
-        dates = self.numbers.normalise(dates)
+        dates = self.image_input.standardize(dates)
         # What is too small is filled up with the mean, which counts nowhere.
         pad = (0, self.size - size[1], 0, self.size - size[0])
         dates = torch.nn.functional.pad(dates, pad)
@@ -252,7 +202,7 @@ class Pixels:
         if self._keeps(number):
             left, top, width, height = box
             return [x[:, top : top + height, left : left + width] for x in self._kept[number][0]]
-        return [self.numbers.read(self.numbers.stack(files), box) for files in item.images]
+        return [self.image_input.read(self.image_input.open(files), box) for files in item.images]
 
     def _label(self, number: int, box: Box) -> np.ndarray:
         """Return a window's classes; where any date has no data, nothing counts."""
@@ -264,17 +214,17 @@ class Pixels:
     def _read_label(self, number: int, box: Box | None) -> np.ndarray:
         item = self.labelled.items[number]
         found = read_target(self.labelled, item, self.shapes[number], box)
-        known = np.all([self.numbers.stack(files).known(box) for files in item.images], axis=0)
+        known = np.all([self.image_input.open(files).known(box) for files in item.images], axis=0)
         return np.where(known, found, IGNORE).astype(np.uint8)
 
     def _keeps(self, number: int) -> bool:
         """Decode an image once, as long as there is room."""
         if number not in self._kept:
             item, (high, wide) = self.labelled.items[number], self.shapes[number]
-            needed = high * wide * (4 * len(self.numbers.mean) * len(item.images) + 1)
+            needed = high * wide * (4 * len(self.image_input.normalization.mean) * len(item.images) + 1)
             if needed > _KEPT_BYTES // 8 or self._kept_bytes + needed > _KEPT_BYTES:
                 return False
-            images = [self.numbers.read(self.numbers.stack(files)) for files in item.images]
+            images = [self.image_input.read(self.image_input.open(files)) for files in item.images]
             self._kept[number] = images, self._read_label(number, None)
             self._kept_bytes += needed
         return True
@@ -301,50 +251,3 @@ def _check_size(item: Item, mask: tuple[int, ...], image: tuple[int, int]) -> No
 def join_pixels(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
     """Return `pixels` and `target` as batches."""
     return {name: torch.stack([sample[name] for sample in samples]) for name in ("pixels", "target")}
-
-
-def measure(labelled: Labelled, bands: tuple[int, ...] | None, scale: float | None, most: int = 256) -> Numbers:
-    """Return numbers whose mean and deviation are those of images spread evenly over a split, of their middle if large.
-
-    Args:
-        labelled: the split.
-        bands: which are read; None is all.
-        scale: see `Numbers`; None is 255 for eight bits, 1 for floats, 10,000 for others.
-        most: images that are read.
-
-    Raises:
-        DataError: images cannot be read, differ in their bands, or have no data.
-    """
-    at = np.linspace(0, len(labelled.items) - 1, min(most, len(labelled.items))).round().astype(int)
-    means: list[np.ndarray] = []
-    squares: list[np.ndarray] = []
-    eight_bits: bool | None = None
-    for n in at:
-        for files in labelled.items[n].images:
-            stack = Stack(files, bands)
-            (high, wide), side = stack.shape, _MEASURED_SIDE
-            top, left = max(0, (high - side) // 2), max(0, (wide - side) // 2)
-            box = (left, top, min(side, wide), min(side, high))
-            found = stack.read(box)
-            scale = scale or _usual_scale(found.dtype)
-            eight_bits = found.dtype == np.uint8 if eight_bits is None else eight_bits
-            flat = found.reshape(len(found), -1).astype(np.float64) / scale
-            flat[stack.gaps(box).reshape(flat.shape) | ~np.isfinite(flat)] = np.nan
-            if means and len(means[0]) != len(flat):
-                raise DataError(
-                    f"{files[0]} has {len(flat)} bands, others have {len(means[0])}; choose with data.bands."
-                )
-            count = np.isfinite(flat).sum(1)
-            part = [np.nansum(values, 1) / np.where(count, count, np.nan) for values in (flat, flat**2)]
-            means.append(part[0])
-            squares.append(part[1])
-    if np.isnan(means).all(0).any():
-        raise DataError(f"{labelled.items[0].images[0][0]} and the others have no data in one of their bands.")
-    mean = np.nanmean(means, 0)
-    std = np.sqrt((np.nanmean(squares, 0) - mean**2).clip(min=1e-6))
-    return Numbers(float(scale or 255.0), tuple(mean.tolist()), tuple(std.tolist()), bands, eight_bits)
-
-
-def _usual_scale(dtype: np.dtype) -> float:
-    """Return what means 1: of eight bits all of them, of floats 1, of others a reflectance of 1."""
-    return 255.0 if dtype == np.uint8 else 1.0 if dtype.kind == "f" else 10_000.0

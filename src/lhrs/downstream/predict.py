@@ -15,10 +15,10 @@ from torch import Tensor
 from lhrs.downstream.augment import centre
 from lhrs.downstream.backbone import Encoder
 from lhrs.downstream.card import CONFIG, WEIGHTS, Card, read_card
-from lhrs.downstream.data import Numbers
 from lhrs.downstream.detect.data import read_window, to_detected
 from lhrs.downstream.detect.dota import detect
 from lhrs.downstream.detect.task import Detect
+from lhrs.downstream.inputs import ImageInput
 from lhrs.downstream.sliding import blended_rows, window_starts
 from lhrs.downstream.task import IGNORE, ScoringTask, Task, build_task
 from lhrs.errors import CheckpointError, ConfigError, DataError
@@ -74,10 +74,7 @@ class Predictor:
             raise ConfigError(
                 f"there is no device {self.device!r} here: {' '.join(str(error).split())[:200]}"
             ) from None
-        bands = None if card.bands is None else tuple(card.bands)
-        self.numbers = Numbers(
-            card.scale, tuple(card.mean), tuple(card.std), bands, card.eight_bits, card.interpolation
-        )
+        self.image_input = ImageInput(card.normalization, card.interpolation)
 
     def __call__(self, *images: Image) -> Any:
         """Return a `SceneClass`; a list of `FoundObject`, best first; or uint8 `(H, W)`: the class of each pixel, 255
@@ -99,8 +96,8 @@ class Predictor:
     def classify(self, images: Sequence[Image]) -> Iterator[SceneClass]:
         """Yield the class of each scene, in order."""
         for at in range(0, len(images), _BATCH):
-            whole = (self.numbers.read(self.numbers.stack(_files(image))) for image in images[at : at + _BATCH])
-            seen = [self.numbers.normalise(self._brought_to_size(x)) for x in whole]
+            whole = (self.image_input.read(self.image_input.open(_files(image))) for image in images[at : at + _BATCH])
+            seen = [self.image_input.standardize(self._brought_to_size(x)) for x in whole]
             yield from self._classes(torch.stack(seen))
 
     def classify_windows(self, stack: Stack, side: int) -> Iterator[tuple[SceneWindow, SceneClass | None]]:
@@ -144,7 +141,7 @@ class Predictor:
 
         def read(box: Box) -> tuple[Tensor, float]:
             advance()
-            return read_window(self.numbers, stack, box, card.size)
+            return read_window(self.image_input, stack, box, card.size)
 
         find = lambda pixels: task.detect(pixels.to(self.device))  # noqa: E731
         return to_detected(detect(find, stack.shape, read, task.columns, card.tile, card.gap))
@@ -160,7 +157,7 @@ class Predictor:
             raise DataError(
                 f"this model takes {'before and after' if dates == 2 else 'one image'}, not {len(images)} images."
             )
-        found = tuple(self.numbers.stack(_files(image)) for image in images)
+        found = tuple(self.image_input.open(_files(image)) for image in images)
         for other in found[1:]:
             if other.shape != found[0].shape:
                 sizes = " and ".join(f"{s.shape[1]} x {s.shape[0]}" for s in found)
@@ -216,7 +213,7 @@ class Predictor:
         yield from blended_rows(stacks[0].shape, self.card.size, self.card.overlap, score)
 
     def _normalised(self, stack: Stack, box: Box) -> Tensor:
-        return self.numbers.normalise(self.numbers.read(stack, box))
+        return self.image_input.standardize(self.image_input.read(stack, box))
 
     @torch.inference_mode()
     def scores(self, pixels: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def write_timm_folder(
     size: int,
     mean: list[float],
     std: list[float],
-    numbers: dict[str, Any] | None = None,
+    normalization: dict[str, Any] | None = None,
 ) -> None:
     """Write `model.safetensors` (float32) and `config.json`.
 
@@ -35,9 +35,9 @@ def write_timm_folder(
         architecture: timm's name.
         model_args: arguments of `timm.create_model` besides.
         size: side in pixels of the images it was trained on.
-        mean: per band, of numbers in [0, 1].
+        mean: per band, of values in [0, 1].
         std: per band.
-        numbers: how files' numbers were read, `scale` and `bands`, where that is not eight bits of red, green, blue.
+        normalization: a dumped `lhrs.imagery.normalization.Normalization`; None is that of 8-bit RGB images.
     """
     cfg: dict[str, Any] = {"input_size": [len(mean), size, size], "num_classes": 0, "interpolation": "bicubic"}
     config = {
@@ -45,7 +45,7 @@ def write_timm_folder(
         "num_classes": 0,
         "model_args": model_args,
         "pretrained_cfg": {**cfg, "mean": mean, "std": std},
-        **({"numbers": numbers} if numbers else {}),
+        **({"normalization": normalization} if normalization else {}),
     }
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}

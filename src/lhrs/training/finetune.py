@@ -24,14 +24,16 @@ from lhrs.downstream import data as input_data
 from lhrs.downstream.backbone import Encoder, weights_folder
 from lhrs.downstream.card import Card, EncoderCard
 from lhrs.downstream.classify import Classify
-from lhrs.downstream.data import Mixing, Numbers, Pixels, Scenes, join_pixels, join_scenes
+from lhrs.downstream.data import Mixing, Pixels, Scenes, join_pixels, join_scenes
 from lhrs.downstream.detect.data import DetectionData, join_objects
+from lhrs.downstream.inputs import ImageInput, fit_normalization
 from lhrs.downstream.predict import Predictor, save
 from lhrs.downstream.reader import Labelled, open_labelled
 from lhrs.downstream.score import CHOSEN_BY, score
 from lhrs.downstream.task import Task, build_task
 from lhrs.errors import ConfigError, DataError
 from lhrs.files import write_file, write_tensors
+from lhrs.imagery.normalization import Normalization
 from lhrs.training.engine import KeyedTrainer, diverged, fit, newest_checkpoint, split_batch, training_arguments
 from lhrs.training.finetune_run import ChangeRun, ClassifyRun, DetectRun, FinetuneRun, SegmentRun
 from lhrs.training.output import (
@@ -147,10 +149,10 @@ def finetune(run: FinetuneRun) -> None:
     torch.manual_seed(run.seed)
     source = run.backbone
     bands = None if run.data.bands is None else tuple(run.data.bands)
-    measured = input_data.measure(train, bands, run.data.scale)
-    encoder = Encoder(source.name, len(measured.mean), source.args, source.pretrained)
-    numbers = choose_numbers(run, encoder, measured)
-    check_colour(run, measured)
+    fitted = fit_normalization(train, bands, run.data.scale)
+    encoder = Encoder(source.name, len(fitted.mean), source.args, source.pretrained)
+    image_input = ImageInput(resolve_normalization(run, encoder.normalization, fitted), encoder.interpolation)
+    check_colour(run, image_input.normalization)
     if run.tune in ("frozen", "linear"):
         encoder.freeze()
     encoder.fixed_norm = keeps_norm(run)
@@ -160,15 +162,14 @@ def finetune(run: FinetuneRun) -> None:
     task = build_task(kind, encoder, len(train.classes), head, **layers, **learning)
     card = Card(
         task=cast(Any, kind), encoder=EncoderCard.model_validate(encoder.settings), head=head, head_args=layers,
-        classes=train.classes, bands=run.data.bands, scale=numbers.scale,
-        eight_bits=numbers.eight_bits, interpolation=cast(Any, numbers.interpolation), mean=list(numbers.mean),
-        std=list(numbers.std), size=run.size, center=getattr(run, "center", 1.0), overlap=getattr(run, "overlap", 0.5),
+        classes=train.classes, normalization=image_input.normalization,
+        interpolation=cast(Any, image_input.interpolation), size=run.size, center=getattr(run, "center", 1.0), overlap=getattr(run, "overlap", 0.5),
         tile=getattr(run, "tile", 1024), gap=getattr(run, "gap", 200),
     )  # fmt: skip
     record = Record(kind=cast(Any, run).kind)
     open_run(run, record)
     print_trainable(task, lambda name: name.split(".")[0])
-    dataset, join = _examples(run, train, numbers)
+    dataset, join = _examples(run, train, image_input)
     settings = run.fit
     length = {"num_train_epochs": settings.epochs} if settings.epochs is not None else {"max_steps": settings.steps}
     arguments = training_arguments(
@@ -178,7 +179,7 @@ def finetune(run: FinetuneRun) -> None:
     trainer = FinetuneTrainer(run, task, args=arguments, train_dataset=dataset, data_collator=join)
     predictor = Predictor(card, task, str(trainer.args.device))
     if isinstance(run, ClassifyRun) and run.probe_first and newest_checkpoint(run.out) is None:
-        begin_with_probe(predictor, Scenes(train, numbers, run.size, center=run.center), run.seed)
+        begin_with_probe(predictor, Scenes(train, image_input, run.size, center=run.center), run.seed)
     task.train()
     trainer.add_callback(KeepBest(run.out, predictor, val, run.validations, trainer))
     fit(trainer)
@@ -266,24 +267,27 @@ def hold_out(labelled: Labelled, share: float, seed: int) -> tuple[Labelled, Lab
     )
 
 
-def choose_numbers(run: FinetuneRun, encoder: Encoder, measured: Numbers) -> Numbers:
-    """Return the run's numbers, else those that the backbone has seen, else those measured; resized as it has seen it.
+def resolve_normalization(run: FinetuneRun, pretrained: Normalization | None, fitted: Normalization) -> Normalization:
+    """Return the run's own values, else those that the backbone was pretrained with, else those fitted to the images.
+
+    The backbone's maximum is taken for images of its kind: of 8 bits, of integers or of floats.
 
     Raises:
         ConfigError: the run names another number of bands.
     """
-    measured = replace(measured, interpolation=encoder.interpolation)
-    mean, std = run.data.mean, run.data.std
-    if mean is None and encoder.mean is not None and len(encoder.mean) == len(measured.mean):
-        mean, std = list(encoder.mean), list(cast(Any, encoder.std))
-    if mean is None or std is None:
-        return measured
-    if not len(mean) == len(std) == len(measured.mean):
-        raise ConfigError(f"data.mean has {len(mean)} numbers, the images have {len(measured.mean)} bands.")
-    return replace(measured, mean=tuple(mean), std=tuple(std))
+    changes: dict[str, Any] = {}
+    if run.data.mean is not None:
+        changes = {"mean": tuple(run.data.mean), "std": tuple(cast(Any, run.data.std))}
+    elif pretrained is not None and len(pretrained.mean) == len(fitted.mean):
+        changes = {"mean": pretrained.mean, "std": pretrained.std}
+        if run.data.scale is None and pretrained.dtype == fitted.dtype:
+            changes["max_value"] = pretrained.max_value
+    if any(len(changes.get(name, fitted.mean)) != len(fitted.mean) for name in ("mean", "std")):
+        raise ConfigError(f"data.mean has {len(changes['mean'])} values, the images have {len(fitted.mean)} bands.")
+    return fitted.model_copy(update=changes)
 
 
-def check_colour(run: FinetuneRun, measured: Numbers) -> None:
+def check_colour(run: FinetuneRun, normalization: Normalization) -> None:
     """Refuse to change colours of what is none.
 
     Raises:
@@ -291,7 +295,7 @@ def check_colour(run: FinetuneRun, measured: Numbers) -> None:
     """
     changes = getattr(run, "augment", None)
     if getattr(changes, "colour", 0) or getattr(changes, "randaugment", None):
-        odd = next((x for x in measured.mean if not 0 <= x <= 1), None)
+        odd = next((x for x in normalization.mean if not 0 <= x <= 1), None)
         if odd is not None:
             raise ConfigError(
                 f"a band's mean is {odd:.3g}, colours change between 0 and 1: set data.scale to the number that means "
@@ -381,15 +385,15 @@ def _head(run: FinetuneRun, num_classes: int) -> tuple[str, dict[str, Any], dict
     return "linear" if linear else run.head, {}, {"class_weights": run.class_weights}
 
 
-def _examples(run: FinetuneRun, train: Labelled, numbers: Numbers) -> tuple[Any, Any]:
+def _examples(run: FinetuneRun, train: Labelled, image_input: ImageInput) -> tuple[Any, Any]:
     """Return the data set, and what makes batches of it."""
     if isinstance(run, ClassifyRun):
         settings = run.augment.model_dump(exclude={"mixup", "cutmix"})
-        scenes = Scenes(train, numbers, run.size, run.seed, input_data.SceneChance(**settings))
+        scenes = Scenes(train, image_input, run.size, run.seed, input_data.SceneChance(**settings))
         mixing = Mixing(len(train.classes), run.augment.mixup, run.augment.cutmix, run.smoothing)
         return scenes, partial(join_scenes, mixing=mixing, seed=run.seed)
     if isinstance(run, DetectRun):
-        return DetectionData(train, numbers, run.size, run.oriented, run.augment, run.seed, run.tile), join_objects
+        return DetectionData(train, image_input, run.size, run.oriented, run.augment, run.seed, run.tile), join_objects
     assert isinstance(run, SegmentRun | ChangeRun)
     chance = input_data.PixelChance(**run.augment.model_dump())
-    return Pixels(train, numbers, run.size, run.seed, chance), join_pixels
+    return Pixels(train, image_input, run.size, run.seed, chance), join_pixels

@@ -1,7 +1,6 @@
 """`lhrs pretrain`: CMID through the one training engine."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -16,10 +15,11 @@ from lhrs.cmid.backbone import create_backbone, recompute
 from lhrs.cmid.model import CMID, ema_momentum, set_clean_statistics
 from lhrs.cmid.pictures import draw_step
 from lhrs.cmid.probes import Probe
-from lhrs.cmid.views import Views, collate, finish, whole
+from lhrs.cmid.views import Views, collate, finish, mean_std_tensors, whole
 from lhrs.data.windows import Windows
 from lhrs.errors import ConfigError
 from lhrs.files import write_tensors
+from lhrs.imagery.normalization import Normalization, dtype_kind
 from lhrs.models.timm_folder import write_timm_folder
 from lhrs.training.engine import KeyedTrainer, fit, training_arguments
 from lhrs.training.output import Record, is_main_process, is_to_do, mark_finished, open_run, put_in
@@ -39,23 +39,14 @@ _MEASURED = 256
 _WARM_TEMPERATURE = 0.25
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """How a file's numbers become what the network sees."""
-
-    scale: float
-    mean: Tensor
-    std: Tensor
-
-
 class PretrainTrainer(KeyedTrainer):
     """Finishes views on the device, moves the teacher, and logs each branch without waiting for the device."""
 
-    def __init__(self, run: PretrainRun, module: CMID, numbers: Numbers, **kwargs: Any) -> None:
+    def __init__(self, run: PretrainRun, module: CMID, normalization: Normalization, **kwargs: Any) -> None:
         super().__init__(model=module, **kwargs)
-        self._run, self._module, self._numbers = run, module, numbers
+        self._run, self._module, self._max_value = run, module, normalization.max_value
         # Once: copying to a device waits for it.
-        self._mean, self._std = (x.to(self.args.device) for x in (numbers.mean, numbers.std))
+        self._mean, self._std = (x.to(self.args.device) for x in mean_std_tensors(normalization))
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
         self.model_accepts_loss_kwargs = False
@@ -63,7 +54,7 @@ class PretrainTrainer(KeyedTrainer):
 
     def finished(self, inputs: dict[str, Tensor]) -> Tensor:
         """Return the batch's normalised views."""
-        return finish(inputs["views"], inputs["colours"], self._numbers.scale, self._mean, self._std)
+        return finish(inputs["views"], inputs["colours"], self._max_value, self._mean, self._std)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -78,7 +69,7 @@ class PretrainTrainer(KeyedTrainer):
                 self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
         self._batches += 1
         if self.state.global_step % self._run.pictures_every == 0 and is_main_process():
-            draw_step(self._module, pixels, inputs, self._numbers.mean, self._numbers.std,
+            draw_step(self._module, pixels, inputs, self._mean.cpu(), self._std.cpu(),
                       self._run.out / "pictures" / f"step-{self.state.global_step}.png")  # fmt: skip
         return (out["loss"], out) if return_outputs else out["loss"]
 
@@ -129,7 +120,7 @@ def pretrain(run: PretrainRun) -> None:
     if not is_to_do(run):
         return
     windows = Windows(run.data.paths, run.data.window, run.data.bands, run.seed)
-    numbers = measure(run, windows)
+    normalization = fit_normalization(run, windows)
     torch.manual_seed(run.seed)
     module = build(run, windows.in_chans)
     if run.start is not None:
@@ -139,12 +130,7 @@ def pretrain(run: PretrainRun) -> None:
         if run.cpu or not torch.cuda.is_available():
             raise ConfigError("sync_batch_norm needs GPUs: torch shares batch-norm statistics only there.")
         module = cast(CMID, convert_sync_batchnorm(module))  # timm's: torch's forgets the activations in timm's norms
-    mean, std = numbers.mean.tolist(), numbers.std.tolist()
-    usual = windows.in_chans == 3 and numbers.scale == 255 and run.data.bands is None
-    told = None if usual else {"scale": numbers.scale, "bands": run.data.bands}
-    seen = Probe((module.teacher or module.student).model, numbers.mean, numbers.std, run.backbone.size)
-    if not usual:
-        seen = replace(seen, scale=numbers.scale, bands=None if run.data.bands is None else tuple(run.data.bands))
+    seen = Probe((module.teacher or module.student).model, normalization, run.backbone.size)
     check_watched(run.watch, seen)
     record = Record(kind=run.kind)
     open_run(run, record)
@@ -162,8 +148,8 @@ def pretrain(run: PretrainRun) -> None:
         **length,
     )  # fmt: skip
     join = partial(collate, num_matches=run.local_branch.matches, farthest=run.local_branch.farthest)
-    trainer = PretrainTrainer(run, module, numbers, args=arguments, train_dataset=views, data_collator=join)
-    trainer.add_callback(Watch(run.watch, _clean(windows, run, numbers, _MEASURED), seen, trainer))
+    trainer = PretrainTrainer(run, module, normalization, args=arguments, train_dataset=views, data_collator=join)
+    trainer.add_callback(Watch(run.watch, _clean(windows, run, normalization, _MEASURED), seen, trainer))
     fit(trainer)
     if is_main_process():
         # A plain one, as this process is alone here: norms that wait for other processes would wait for ever.
@@ -171,13 +157,14 @@ def pretrain(run: PretrainRun) -> None:
         model = create_backbone(run.backbone.name, windows.in_chans, run.backbone.size, **shape)
         model.load_state_dict(module.student.model.state_dict())
         model.to(trainer.args.device)
-        set_clean_statistics(model, _clean(windows, run, numbers, _CLEAN_IMAGES))
+        set_clean_statistics(model, _clean(windows, run, normalization, _CLEAN_IMAGES))
         arguments_ = {**shape, **({"in_chans": windows.in_chans} if windows.in_chans != 3 else {})}
         if hasattr(model, "pos_embed") or hasattr(model, "patch_embed"):
             arguments_["img_size"] = run.backbone.size
         write_timm_folder(
-            run.out / BACKBONE, model.state_dict(), run.backbone.name, arguments_, run.backbone.size, mean, std, told
-        )
+            run.out / BACKBONE, model.state_dict(), run.backbone.name, arguments_, run.backbone.size,
+            list(normalization.mean), list(normalization.std), normalization.model_dump(mode="json"),
+        )  # fmt: skip
         write_tensors(run.out / WEIGHTS, module.state_dict())
         mark_finished(run.out, record)
     PartialState().wait_for_everyone()  # the others must not leave while the first one writes
@@ -200,34 +187,36 @@ def build(run: PretrainRun, in_chans: int) -> CMID:
     return CMID(run.backbone.name, in_chans, run.backbone.size, masked, global_, local, weights, run.backbone.args)
 
 
-def measure(run: PretrainRun, windows: Windows) -> Numbers:
-    """Return the run's numbers; mean and deviation that it does not name are measured on windows spread evenly.
+def fit_normalization(run: PretrainRun, windows: Windows) -> Normalization:
+    """Return the normalization of a run; what it does not name is fitted to windows spread evenly.
 
     Raises:
         ConfigError: the run names another number of bands.
+        DataError: most values lie outside of the range that augmentation keeps.
     """
     data = run.data
-    scale = data.scale or (255.0 if windows.dtype == np.uint8 else 10_000.0)
-    given = {"mean": data.mean, "std": data.std}
+    given = {name: value for name, value in (("mean", data.mean), ("std", data.std)) if value is not None}
     for name, value in given.items():
-        if value is not None and len(value) != windows.in_chans:
-            raise ConfigError(f"data.{name} has {len(value)} numbers, the images have {windows.in_chans} bands.")
-    if data.mean is None or data.std is None:
-        found = [np.nan_to_num(windows[0, int(n)].astype(np.float64)) / scale for n in _spread(windows, _MEASURED)]
-        flat = [x.clip(0, 1).reshape(len(x), -1) for x in found]
-        mean = np.mean([x.mean(1) for x in flat], 0)
-        std = np.sqrt(np.mean([((x - mean[:, None]) ** 2).mean(1) for x in flat], 0))
-        given = {"mean": data.mean or mean.tolist(), "std": data.std or std.clip(min=1e-3).tolist()}
-    return Numbers(scale, *(torch.tensor(given[name], dtype=torch.float32) for name in ("mean", "std")))
+        if len(value) != windows.in_chans:
+            raise ConfigError(f"data.{name} has {len(value)} values, the images have {windows.in_chans} bands.")
+    if data.mean is not None and data.std is not None and data.scale is not None:
+        return Normalization(
+            bands=None if data.bands is None else tuple(data.bands), max_value=data.scale, mean=tuple(data.mean),
+            std=tuple(data.std), dtype=dtype_kind(windows.dtype),
+        )  # fmt: skip
+    samples = ((windows[0, int(n)], None, str(windows.places[int(n)].file)) for n in _spread(windows, _MEASURED))
+    fitted = Normalization.fit(samples, data.bands, data.scale, clip=True)
+    return fitted.model_copy(update={name: tuple(value) for name, value in given.items()})
 
 
 def _spread(windows: Windows, most: int) -> np.ndarray:
     return np.linspace(0, len(windows) - 1, min(most, len(windows))).round().astype(int)
 
 
-def _clean(windows: Windows, run: PretrainRun, numbers: Numbers, most: int) -> Iterator[Tensor]:
+def _clean(windows: Windows, run: PretrainRun, normalization: Normalization, most: int) -> Iterator[Tensor]:
     at = _spread(windows, most)
     size = 64
+    mean, std = mean_std_tensors(normalization)
     for start in range(0, len(at), size):
         batch = torch.stack([whole(windows[0, int(n)], run.backbone.size) for n in at[start : start + size]])
-        yield finish(batch, None, numbers.scale, numbers.mean, numbers.std)
+        yield finish(batch, None, normalization.max_value, mean, std)

@@ -17,19 +17,20 @@ from lhrs.cli import main
 from lhrs.data.dataset import open_dataset
 from lhrs.data.datasets.coco_boxes import CocoBoxes
 from lhrs.data.datasets.dota import Dota
-from lhrs.downstream.data import Numbers
 from lhrs.downstream.detect.data import DetectionData, join_objects, move, objects_on, read_window, to_detected
 from lhrs.downstream.detect.dota import cut, detect, merge, read_results, tile_corners, write_results
 from lhrs.downstream.detect.rotated import around, rotated_iou
+from lhrs.downstream.inputs import ImageInput
 from lhrs.downstream.reader import open_labelled
 from lhrs.errors import DataError
+from lhrs.imagery.normalization import Normalization
 from lhrs.imagery.stack import Stack
 from lhrs.metrics.detection import Detected, mean_average_precision
 from lhrs.metrics.overlap import oriented_corners, oriented_iou_pairs
 
 BOXES = np.array([[40, 30, 30, 12, 0.5], [150, 60, 24, 20, -1.2], [95, 64, 20, 8, 1.4]])
 LABELS = ["plane", "ship", "ship"]
-PLAIN = Numbers(255.0, (0.0,) * 3, (1.0,) * 3)
+PLAIN = ImageInput(Normalization(max_value=255, mean=(0,) * 3, std=(1,) * 3))
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from lhrs.data.keyed import Key, sample_rng
 from lhrs.downstream.augment import resize
-from lhrs.downstream.data import Numbers
 from lhrs.downstream.detect.rotated import around, normalise, smallest_rectangle
+from lhrs.downstream.inputs import ImageInput
 from lhrs.downstream.reader import Item, Labelled
 from lhrs.errors import DataError
 from lhrs.imagery.stack import Box, Stack
@@ -28,7 +28,7 @@ class DetectionData(TorchDataset):
 
     Args:
         labelled: outlines become boxes: the smallest rectangles around them, or the horizontal ones.
-        numbers: of the input.
+        image_input: how images are read.
         size: images whose longer side has more pixels are made smaller.
         oriented: `(M, 5)` le90 boxes, else `(M, 4)` xyxy.
         augment: one of the eight symmetries of the square, drawn for each epoch and sample.
@@ -40,10 +40,11 @@ class DetectionData(TorchDataset):
     """
 
     def __init__(
-        self, labelled: Labelled, numbers: Numbers, size: int, oriented: bool = True, augment: bool = False,
+        self, labelled: Labelled, image_input: ImageInput, size: int, oriented: bool = True, augment: bool = False,
         seed: int = 0, tile: int | None = None,
     ) -> None:  # fmt: skip
-        self.items, self.numbers, self.size, self.augment, self.seed = labelled.items, numbers, size, augment, seed
+        self.items, self.image_input, self.size = labelled.items, image_input, size
+        self.augment, self.seed = augment, seed
         self.oriented = oriented
         if tile is not None:
             for item in self.items:
@@ -66,8 +67,8 @@ class DetectionData(TorchDataset):
         Raises:
             DataError: the image cannot be read.
         """
-        stack = self.numbers.stack(self.items[key[1]].images[0])
-        pixels, scale = read_window(self.numbers, stack, None, self.size)
+        stack = self.image_input.open(self.items[key[1]].images[0])
+        pixels, scale = read_window(self.image_input, stack, None, self.size)
         boxes = self._boxes[key[1]] * torch.tensor([scale] * 4 + [1.0] * self.oriented).double()
         if self.augment:
             rng = sample_rng(self.seed, key)
@@ -78,16 +79,16 @@ class DetectionData(TorchDataset):
         return {"pixels": pixels, "boxes": boxes.float(), "labels": self._labels[key[1]]}
 
 
-def read_window(numbers: Numbers, stack: Stack, box: Box | None, size: int) -> tuple[Tensor, float]:
+def read_window(image_input: ImageInput, stack: Stack, box: Box | None, size: int) -> tuple[Tensor, float]:
     """Return normalised `(C, H, W)` of a window, the mean where there is no data, and its pixels per pixel of the file.
 
     Args:
-        numbers: of the input.
+        image_input: how images are read.
         stack: the image.
         box: None is all.
         size: a window whose longer side has more pixels is made smaller.
     """
-    pixels = numbers.normalise(numbers.read(stack, box))
+    pixels = image_input.standardize(image_input.read(stack, box))
     longer = max(pixels.shape[-2:])
     if longer <= size:
         return pixels, 1.0
@@ -95,7 +96,7 @@ def read_window(numbers: Numbers, stack: Stack, box: Box | None, size: int) -> t
     # by itself would move objects at the far edge by up to a pixel.
     high, wide = pixels.shape[-2:]
     scale = size / longer
-    square = resize(F.pad(pixels, (0, longer - wide, 0, longer - high)), size, size, numbers.interpolation)
+    square = resize(F.pad(pixels, (0, longer - wide, 0, longer - high)), size, size, image_input.interpolation)
     return square[:, : math.ceil(high * scale - 1e-6), : math.ceil(wide * scale - 1e-6)], scale
 
 

@@ -1,0 +1,75 @@
+"""What a network reads of image files: raw values through the normalization that its model folder states."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lhrs.downstream.reader import Labelled
+from lhrs.imagery.normalization import Normalization, Sample
+from lhrs.imagery.stack import Box, Stack
+
+_FIT_SIDE = 1024
+_FIT_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """How images of files are read and resized for a network.
+
+    Args:
+        normalization: of raw values.
+        interpolation: `bicubic` or `bilinear`, with which images are resized.
+    """
+
+    normalization: Normalization
+    interpolation: str = "bicubic"
+
+    def open(self, files: tuple[Path, ...]) -> Stack:
+        """Return the bands that are read; alpha is left out if the other bands are as many as are needed."""
+        bands, needed = self.normalization.bands, len(self.normalization.mean)
+        stack = Stack(files, bands)
+        if bands is None and stack.alpha == needed + 1:
+            return Stack(files, tuple(range(1, needed + 1)))
+        return stack
+
+    def read(self, stack: Stack, window: Box | None = None) -> Tensor:
+        """Return float32 `(C, H, W)` of about 0-1, the mean where there is no data.
+
+        Raises:
+            DataError: it cannot be read, or has another number of bands, or values of another kind.
+        """
+        values = stack.read(window)
+        self.normalization.check(values, stack.files[0])
+        return torch.from_numpy(self.normalization.scale(values, ~stack.gaps(window)))
+
+    def standardize(self, pixels: Tensor) -> Tensor:
+        """Return `(..., C, H, W)` of mean 0 and standard deviation 1, of what `read` returns."""
+        mean, std = (pixels.new_tensor(x).view(-1, 1, 1) for x in (self.normalization.mean, self.normalization.std))
+        return (pixels - mean) / std
+
+
+def fit_normalization(labelled: Labelled, bands: tuple[int, ...] | None, max_value: float | None) -> Normalization:
+    """Return the normalization of 256 images at most, spread evenly over a split; large images give their middle.
+
+    Args:
+        labelled: the split.
+        bands: which are read; None is all.
+        max_value: see `Normalization.fit`.
+
+    Raises:
+        DataError: images cannot be read, differ in their bands, or have no data.
+    """
+    count = min(_FIT_IMAGES, len(labelled.items))
+    chosen = np.linspace(0, len(labelled.items) - 1, count).round().astype(int)
+    files = [files for n in chosen for files in labelled.items[n].images]
+    return Normalization.fit((_middle(Stack(one, bands)) for one in files), bands, max_value)
+
+
+def _middle(stack: Stack) -> Sample:
+    high, wide = stack.shape
+    top, left = max(0, (high - _FIT_SIDE) // 2), max(0, (wide - _FIT_SIDE) // 2)
+    window = (left, top, min(_FIT_SIDE, wide), min(_FIT_SIDE, high))
+    return stack.read(window), ~stack.gaps(window), str(stack.files[0])
