@@ -43,6 +43,7 @@ from lhrs.cmid.views import Views, collate, finish, whole
 from lhrs.data.keyed import KeyedSampler, sample_rng, seed_step
 from lhrs.data.windows import Windows
 from lhrs.metrics.segmentation import mean_iou
+from lhrs.imagery.normalization import Normalization
 from lhrs.models.timm_folder import write_timm_folder
 from lhrs.training.pretrain import pretrain
 from lhrs.training.pretrain_run import PretrainRun
@@ -229,7 +230,7 @@ def make(method: str, seed: int, lr: float, options: argparse.Namespace, steps: 
 def held_back(model: nn.Module) -> float:
     """5-NN on every twelfth EuroSAT train image among the others: what learning rates are chosen by."""
     files, labels, _ = labelled_folder(DATA / "eurosat/train")
-    probe = Probe(model.eval(), torch.tensor(MEAN), torch.tensor(STD), SIZE)
+    probe = Probe(model.eval(), Normalization(max_value=255, mean=MEAN, std=STD), SIZE)
     test = np.arange(len(files)) % 12 == 0
     rest = np.arange(len(files)) % 12 == 5
     x, u = (probe.pooled([f for f, k in zip(files, keep, strict=True) if k]) for keep in (rest, test))
@@ -238,10 +239,10 @@ def held_back(model: nn.Module) -> float:
 
 def score(model: nn.Module, device: str) -> dict:
     model = model.eval().to(device)
-    probe = Probe(model, torch.tensor(MEAN), torch.tensor(STD), SIZE, device)
+    probe = Probe(model, Normalization(max_value=255, mean=MEAN, std=STD), SIZE, device)
     (files, labels, _), (more, wanted, _) = (labelled_folder(DATA / f"eurosat/{s}") for s in ("train", "test"))
     x, u = probe.pooled(files), probe.pooled(more)
-    wide = Probe(model, torch.tensor(MEAN), torch.tensor(STD), None, device)
+    wide = Probe(model, Normalization(max_value=255, mean=MEAN, std=STD), None, device)
     train = [pair for n in (1, 2, 4, 5, 6) for pair in masked_folder(DATA / f"dubai_seg/tile{n}", wide)]
     confusion = dense_confusion(wide, train, masked_folder(DATA / "dubai_seg/tile7", wide), 5)
     return {

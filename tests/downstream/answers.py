@@ -50,7 +50,8 @@ def make_detector(folder, head="oriented"):
     layers = {"width": 16, "anchor_scale": 4, "proposals": 20}
     task = build_task("detect", encoder, 1, head, **layers)
     card = Card(task="detect", encoder=encoder.settings, head=head, head_args=layers, classes=["ship"],
-                normalization=Normalization(max_value=255, mean=(0.4,) * 3, std=(0.2,) * 3), size=128, tile=128, gap=64)  # fmt: skip
+                normalization=Normalization(max_value=255, mean=(0.4,) * 3, std=(0.2,) * 3),
+                size=128, tile=128, gap=64)  # fmt: skip
     save(folder, card, task)
     return folder
 

@@ -105,5 +105,5 @@ def test_values_that_augmentation_would_clip_are_refused():
         Normalization.fit(samples(decibels), clip=True)
     with pytest.raises(DataError, match="no data in one of their bands"):
         Normalization.fit(samples(np.full((2, 4, 4), np.nan, np.float32)))
-    with pytest.raises(DataError, match="image1.tif has 2 bands, others have 3"):
+    with pytest.raises(DataError, match=r"image1\.tif has 2 bands, others have 3"):
         Normalization.fit(samples(np.ones((3, 4, 4), np.uint8), np.ones((2, 4, 4), np.uint8)))

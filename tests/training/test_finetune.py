@@ -19,7 +19,8 @@ from lhrs.cli import main
 from lhrs.cmid.probes import fit_linear
 from lhrs.downstream import load_predictor
 from lhrs.downstream.backbone import Encoder
-from lhrs.downstream.data import Mixing, PixelChance, Pixels, SceneChance, Scenes, join_scenes, measure
+from lhrs.downstream.data import Mixing, PixelChance, Pixels, SceneChance, Scenes, join_scenes
+from lhrs.downstream.inputs import ImageInput, fit_normalization
 from lhrs.downstream.reader import Item, Labelled, open_labelled
 from lhrs.downstream.task import build_task
 from lhrs.errors import LHRSError
@@ -305,9 +306,9 @@ def test_the_rate_falls_by_steps():
 
 def test_a_sample_depends_on_its_key_alone(scenes, masks, pairs):
     labelled = open_labelled("classify", scenes, split="train")
-    numbers = measure(labelled, None, None)
+    inputs = ImageInput(fit_normalization(labelled, None, None))
     chance = SceneChance(randaugment="rand-m9-mstd0.5-inc1", colour=1.0, erase=0.5)
-    one, two = (Scenes(labelled, numbers, 32, 0, chance) for _ in range(2))
+    one, two = (Scenes(labelled, inputs, 32, 0, chance) for _ in range(2))
     for key in ((0, 3), (1, 3), (0, 4)):
         two[1, 0], np.random.rand()
         torch.testing.assert_close(one[key]["pixels"], two[key]["pixels"], rtol=0, atol=0)
@@ -322,7 +323,9 @@ def test_a_sample_depends_on_its_key_alone(scenes, masks, pairs):
     assert not torch.equal(first["pixels"], torch.stack([s["pixels"] for s in samples]))
     for task, data in (("segment", masks), ("change", pairs)):
         of = open_labelled(task, data, split="train")
-        kept, fresh = (Pixels(of, measure(of, None, None), 48, 0, PixelChance(swap=True)) for _ in range(2))
+        kept, fresh = (
+            Pixels(of, ImageInput(fit_normalization(of, None, None)), 48, 0, PixelChance(swap=True)) for _ in range(2)
+        )
         fresh._keeps = lambda number: False  # no room: read window by window
         for key in ((0, 1), (3, 2)):
             torch.testing.assert_close(kept[key], fresh[key], rtol=0, atol=0)
@@ -330,14 +333,22 @@ def test_a_sample_depends_on_its_key_alone(scenes, masks, pairs):
 
 def test_masks_and_dates_turn_with_their_image(pairs, masks):
     of = open_labelled("segment", masks, split="train")
-    data = Pixels(of, measure(of, None, None), 40, 0, PixelChance(zoom=(0.7, 1.4), colour=0.0, most=1.0))
+    data = Pixels(
+        of, ImageInput(fit_normalization(of, None, None)), 40, 0, PixelChance(zoom=(0.7, 1.4), colour=0.0, most=1.0)
+    )
     for n in range(12):
         sample = data[n, n % len(data)]
         red = sample["pixels"][0] > sample["pixels"][2]
         counted = sample["target"] < 2
         assert (red[counted] == (sample["target"] == 1)[counted]).float().mean() > 0.9
     of = open_labelled("change", pairs, split="train")
-    data = Pixels(of, measure(of, None, None), 40, 0, PixelChance(zoom=(1, 1), colour=0.0, most=1.0, swap=True))
+    data = Pixels(
+        of,
+        ImageInput(fit_normalization(of, None, None)),
+        40,
+        0,
+        PixelChance(zoom=(1, 1), colour=0.0, most=1.0, swap=True),
+    )
     for n in range(8):
         sample = data[n, n % len(data)]
         differs = (sample["pixels"][0] - sample["pixels"][1]).abs().sum(0) > 0

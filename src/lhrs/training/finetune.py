@@ -163,7 +163,8 @@ def finetune(run: FinetuneRun) -> None:
     card = Card(
         task=cast(Any, kind), encoder=EncoderCard.model_validate(encoder.settings), head=head, head_args=layers,
         classes=train.classes, normalization=image_input.normalization,
-        interpolation=cast(Any, image_input.interpolation), size=run.size, center=getattr(run, "center", 1.0), overlap=getattr(run, "overlap", 0.5),
+        interpolation=cast(Any, image_input.interpolation), size=run.size,
+        center=getattr(run, "center", 1.0), overlap=getattr(run, "overlap", 0.5),
         tile=getattr(run, "tile", 1024), gap=getattr(run, "gap", 200),
     )  # fmt: skip
     record = Record(kind=cast(Any, run).kind)
