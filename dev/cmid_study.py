@@ -42,8 +42,8 @@ from lhrs.cmid.probes import (
 from lhrs.cmid.views import Views, collate, finish, whole
 from lhrs.data.keyed import KeyedSampler, sample_rng, seed_step
 from lhrs.data.windows import Windows
-from lhrs.metrics.segmentation import mean_iou
 from lhrs.imagery.normalization import Normalization
+from lhrs.metrics.segmentation import mean_iou
 from lhrs.models.timm_folder import write_timm_folder
 from lhrs.training.pretrain import pretrain
 from lhrs.training.pretrain_run import PretrainRun

@@ -49,7 +49,7 @@ def test_pretraining_and_tasks_normalize_alike(reflectance):
 def write_backbone(folder, normalization, bands=4):
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=0, in_chans=bands)
-    arguments = {"in_chans": bands}
+
     saved = normalization if isinstance(normalization, dict) else normalization.model_dump(mode="json")
     write_timm_folder(
         folder,
