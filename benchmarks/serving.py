@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 
-import httpx
+import httpx2 as httpx
 import numpy as np
 import psutil
 from PIL import Image

@@ -15,7 +15,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import psutil
 
 ODD = [

@@ -13,7 +13,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
 pytest.importorskip("python_multipart")
 openai = pytest.importorskip("openai")
-httpx = pytest.importorskip("httpx")
+import httpx2 as httpx  # noqa: E402 (of the dev group: without it no server test may be skipped)
 
 from tests.inference.conftest import EMBEDDED_FOLDER, nano, trained  # noqa: E402, F401
 

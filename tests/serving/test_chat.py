@@ -3,7 +3,7 @@ import math
 import threading
 import time
 
-import httpx
+import httpx2 as httpx
 import numpy as np
 import openai
 import pytest

@@ -8,7 +8,7 @@ import shutil
 from itertools import pairwise
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import numpy as np
 import pytest
 import rasterio
