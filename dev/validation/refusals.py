@@ -26,7 +26,7 @@ def main() -> None:
     for name in ("unanswerable", "answerable"):
         asked = [q for q in (HERE / f"{name}.txt").read_text().splitlines() if q.strip() for _ in range(IMAGES_EACH)]
         requests = [Request((open_image(images[int(rng.integers(len(images)))]).pixels,), q.strip()) for q in asked]
-        refused = [reply.text == runtime.adapter.refusal for reply in runtime.generate(requests)]
+        refused = [reply.text == runtime.family.refusal for reply in runtime.generate(requests)]
         print(f"{name}: {np.mean(refused):.3f} of {len(asked)} refused")
         wrong = Counter(q for q, r in zip(asked, refused, strict=True) if r != (name == "unanswerable"))
         print("  " + "; ".join(f"{q} ({n})" for q, n in wrong.most_common(8)))

@@ -1,8 +1,8 @@
 """lhrs's benchmarks as tasks of lmms-eval: questions by lhrs's readers, answers parsed and scored by lhrs.metrics.
 
 The split that a task names is the benchmark. `LHRS_BENCH_DATA` (and so on: its name in capitals) is the folder with its
-data, `LHRS_BENCH_SPLIT` another split than its own, `LHRS_ADAPTER` the family of models whose prompts and boxes are
-used (a file in lhrs/inference/adapters; without it, plain prompts, and boxes in thousandths).
+data, `LHRS_BENCH_SPLIT` another split than its own, `LHRS_MODEL_FAMILY` the family of models whose prompts and boxes
+are used (a file in lhrs/inference/families; without it, plain prompts, and boxes in thousandths).
 """
 
 import json
@@ -14,8 +14,8 @@ from lhrs.errors import ConfigError, DataError
 from lhrs.evaluation.asking import Asked, kept, put, record
 from lhrs.evaluation.benchmark import Item, find_benchmark
 from lhrs.imagery.open import open_image
-from lhrs.inference.adapter import Adapter, get_adapter
-from lhrs.inference.runtime import Reply
+from lhrs.inference.model_family import ModelFamily, get_family
+from lhrs.inference.runtime import Generation
 from lhrs.metrics.records import per_sample, score_records
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ def rows(name: str) -> list[dict[str, str]]:
     if not folder:
         raise ConfigError(f"set {name.upper()}_DATA to the folder with the data of {name.replace('_', '-')}.")
     benchmark = find_benchmark(name)(folder, os.environ.get(f"{name.upper()}_SPLIT"))
-    adapter = _adapter()
-    if benchmark.metric == "grounding" and _counts_pixels(adapter):
+    family = _family()
+    if benchmark.metric == "grounding" and _counts_pixels(family):
         raise ConfigError(
-            f"the boxes of LHRS_ADAPTER={os.environ['LHRS_ADAPTER']} count pixels of the image as the model saw it, "
-            "which lmms-eval does not tell; use `lhrs eval`."
+            f"the boxes of LHRS_MODEL_FAMILY={os.environ['LHRS_MODEL_FAMILY']} count pixels of the image as the "
+            "model saw it, which lmms-eval does not tell; use `lhrs eval`."
         )
-    asked = put(benchmark.items(), benchmark.metric, adapter, "free")
+    asked = put(benchmark.items(), benchmark.metric, family, "free")
     if not asked:
         raise DataError(f"{folder} has no question of {name.replace('_', '-')}.")
     return [
@@ -74,11 +74,11 @@ def images(row: dict[str, str]) -> "list[Image]":
 def judged(row: dict[str, str], replies: list[str]) -> dict[str, dict[str, Any]]:
     """Return an answer's record under the name of each metric (`process_results`)."""
     item, metric, size = _item(row), row["metric"], (1, 1)
-    reply = Reply(replies[0], (), ())
+    reply = Generation(replies[0], (), ())
     if metric == "grounding":
         opened = open_image(item.images[0])
         size = (opened.width, opened.height)
-        reply = Reply(replies[0], (), (), _adapter().read_boxes(replies[0], size).boxes)
+        reply = Generation(replies[0], (), (), _family().read_boxes(replies[0], size).boxes)
     found = record(Asked(item, 0, row["prompt"], None), kept(reply, metric, size), metric)  # type: ignore[arg-type]
     found["metric"] = metric
     right = float(per_sample([found], metric)[0])  # what lmms-eval's standard error of the accuracy is made of
@@ -115,14 +115,14 @@ def _scores(records: list[dict[str, Any]]) -> dict[str, Any]:
     return score_records(records, records[0]["metric"])
 
 
-def _adapter() -> Adapter:
-    name = os.environ.get("LHRS_ADAPTER")
-    return get_adapter(name) if name else Adapter()
+def _family() -> ModelFamily:
+    name = os.environ.get("LHRS_MODEL_FAMILY")
+    return get_family(name) if name else ModelFamily()
 
 
-def _counts_pixels(adapter: Adapter) -> bool:
+def _counts_pixels(family: ModelFamily) -> bool:
     """Tell whether the same box is written differently for images of different sizes."""
-    small, large = (adapter.write_boxes([[0.1, 0.2, 0.3, 0.4]], (side, side)) for side in (100, 200))
+    small, large = (family.write_boxes([[0.1, 0.2, 0.3, 0.4]], (side, side)) for side in (100, 200))
     return small != large
 
 

@@ -86,7 +86,7 @@ class AnswerBox(_Record):
     confidence: Share | None = None
 
 
-class AnswerView(_Record):
+class Rendering(_Record):
     """What the model was shown of the file."""
 
     bands: list[int]
@@ -105,7 +105,7 @@ class Answer(_Record):
     confidence: Share | None = None
     """From the probabilities of the answer's tokens; None where a server does not tell them."""
     boxes: list[AnswerBox] = []
-    view: AnswerView
+    rendering: Rendering
     model: str
-    unfamiliar: bool
+    out_of_distribution: bool
     """The image is unlike anything that the model was trained on."""

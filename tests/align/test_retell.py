@@ -16,7 +16,7 @@ from lhrs.align.records import facts_of, read_index
 from lhrs.align.retell import Retell, in_words, judge, retell
 from lhrs.data.dataset import open_dataset
 from lhrs.errors import ConfigError, DataError
-from lhrs.inference.writer import load_writer
+from lhrs.inference.text_generation import load_text_generator
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_stopped_run_asks_only_for_what_is_missing(built, tmp_path):
 
 
 def test_lhrs_nano_describes_and_is_checked(built, tmp_path):
-    write = load_writer("lhrs-nano")
+    write = load_text_generator("lhrs-nano")
     retell(Retell(built, tmp_path / "ds", "recaption", "lhrs-nano", "Describe the image."), write)
     for row in read_index(tmp_path / "ds").to_pylist():
         assert row["told"]
@@ -111,7 +111,7 @@ def test_a_language_model_of_transformers_rewrites(built, tmp_path):
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}>"
     tokenizer.save_pretrained(tmp_path / "llm")
     LlamaForCausalLM(llama(len(tokenizer), max_position_embeddings=2048)).save_pretrained(tmp_path / "llm")
-    write = load_writer(str(tmp_path / "llm"), max_new_tokens=8)
+    write = load_text_generator(str(tmp_path / "llm"), max_new_tokens=8)
     prompts = [(None, "Rewrite: a"), (None, "Rewrite: a longer one"), (None, "b")]
     assert write(prompts) == [write([p])[0] for p in prompts]
     with pytest.raises(ConfigError, match="cannot look at images"):
@@ -144,7 +144,7 @@ def test_a_server_rewrites(built, tmp_path):
     while not server.started:
         time.sleep(0.02)
     try:
-        write = load_writer(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1")
+        write = load_text_generator(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1")
         manifest = retell(Retell(built, tmp_path / "ds", "rewrite", "echo"), write)
     finally:
         server.should_exit = True

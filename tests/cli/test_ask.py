@@ -17,10 +17,19 @@ def test_readme_command_is_right_about_the_example(lhrs, river, trained):
 
 def test_json_has_every_promised_key(lhrs, river, nano):
     (record,) = records(lhrs("ask", river, "Is there a river in this image?", "--options", "yes,no", "--json"))
-    assert set(record) >= {"image", "question", "answer", "confidence", "boxes", "view", "model", "unfamiliar"}
+    assert set(record) >= {
+        "image",
+        "question",
+        "answer",
+        "confidence",
+        "boxes",
+        "rendering",
+        "model",
+        "out_of_distribution",
+    }
     assert record["image"] == str(river) and record["question"] == "Is there a river in this image?"
     assert record["answer"] in {"yes", "no"} and 0.5 <= record["confidence"] <= 1
-    assert record["view"] == {"bands": [1, 2, 3], "scaling": "uint8 as is"} and record["model"] == nano.name
+    assert record["rendering"] == {"bands": [1, 2, 3], "scaling": "uint8 as is"} and record["model"] == nano.name
 
 
 def test_labels_come_back_exactly_as_given(lhrs, river, pictures):
@@ -102,7 +111,7 @@ def test_every_odd_raster_gives_an_answer_or_one_line(lhrs, shared_data):
     complaints = done.stderr.splitlines()
     assert len(records(done)) + len(complaints) == len(files) > 20
     assert any("corrupt.tif" in line for line in complaints)
-    assert all(record["view"]["scaling"] and len(record["view"]["bands"]) == 3 for record in records(done))
+    assert all(record["rendering"]["scaling"] and len(record["rendering"]["bands"]) == 3 for record in records(done))
 
 
 def test_drawn_answers_repeat_with_their_seed(lhrs, pictures):

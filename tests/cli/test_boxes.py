@@ -11,7 +11,7 @@ from PIL import Image
 from lhrs.cli.ask import _write_boxes
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.open import open_image
-from lhrs.schema import Answer, AnswerBox, AnswerView
+from lhrs.schema import Answer, AnswerBox, Rendering
 
 
 def answer(path, *boxes: tuple[float, float, float, float]) -> Answer:
@@ -21,8 +21,14 @@ def answer(path, *boxes: tuple[float, float, float, float]) -> Answer:
         ring = image.to_lonlat(np.array([[x0, y0], [x0, y1], [x1, y1], [x1, y0], [x0, y0]]))
         lonlat = None if ring is None else [tuple(p) for p in ring.tolist()]
         found.append(AnswerBox(label="ships", xyxy=(x0, y0, x1, y1), lonlat=lonlat, confidence=0.5))
-    view = AnswerView(bands=[1, 2, 3], scaling="as is")
-    about = {"question": "locate the ships.", "answer": "", "confidence": 0.5, "view": view, "unfamiliar": False}
+    rendering = Rendering(bands=[1, 2, 3], scaling="as is")
+    about = {
+        "question": "locate the ships.",
+        "answer": "",
+        "confidence": 0.5,
+        "rendering": rendering,
+        "out_of_distribution": False,
+    }
     return Answer(image=str(path), boxes=found, model="test", **about)
 
 

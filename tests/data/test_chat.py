@@ -13,7 +13,7 @@ from transformers import CLIPImageProcessorPil  # noqa: E402
 from lhrs.data.chat import IGNORE, ChatDataset, ChatEncoder  # noqa: E402
 from lhrs.data.collate import Collator  # noqa: E402
 from lhrs.errors import ConfigError, DataError  # noqa: E402
-from lhrs.inference.adapter import get_adapter  # noqa: E402
+from lhrs.inference.model_family import get_family  # noqa: E402
 from lhrs.models.presets import chat_template  # noqa: E402
 from lhrs.models.processing import LHRSProcessor  # noqa: E402
 from lhrs.schema import Box, Sample, Turn  # noqa: E402
@@ -107,7 +107,7 @@ def test_what_is_generated_from_is_what_was_trained_on(processor, pictures):
 
 @pytest.mark.parametrize("name", ["lhrs_bot", "lhrs_bot_nova", "lhrs_nano"])
 def test_boxes_are_told_as_inference_reads_them(processor, tmp_path, name):
-    adapter, size = get_adapter(name), (1500, 700)  # is opened reduced, and cropped to a square
+    family, size = get_family(name), (1500, 700)  # is opened reduced, and cropped to a square
     Image.new("RGB", size).save(tmp_path / "wide.png")
     asked, answered = ((12, 30, 600, 360.5),), ((0, 0, 1500, 700), (900, 14, 1390, 200))
     turns = [
@@ -120,15 +120,15 @@ def test_boxes_are_told_as_inference_reads_them(processor, tmp_path, name):
         )
     ]
     sample = Sample(id="one", images=[str(tmp_path / "wide.png")], turns=turns, source="test", licence="CC0-1.0")
-    encoder = ChatEncoder(processor, chat_template("llama3"), box_style=adapter.box_style)
+    encoder = ChatEncoder(processor, chat_template("llama3"), box_style=family.box_style)
     row, prompt = encoder.encode(sample), encoder.prompt(sample)
     first, second = learned_text(encoder, row)
     assert first == "a plane<|eot_id|>" and second.startswith("two planes ")
     question = processor.tokenizer.decode(prompt["input_ids"][0]).partition("What is in this box?")[2]
     for text, boxes in ((question, asked), (second, answered)):
-        found = adapter.read_boxes(text, size)
+        found = family.read_boxes(text, size)
         assert found.num_malformed == 0 and len(found.boxes) == len(boxes)
-        coarseness = 1 / 64 if adapter.box_style == "loc64" else 0.5001 / 1000
+        coarseness = 1 / 64 if family.box_style == "loc64" else 0.5001 / 1000
         assert np.abs(found.boxes - np.array(boxes) / (*size, *size)).max() <= coarseness
 
 

@@ -14,7 +14,7 @@ from lhrs.evaluation.benchmark import find_benchmark
 from lhrs.evaluation.benchmarks._options import letter_index, split_question, without_letter
 from lhrs.evaluation.given import match
 from lhrs.evaluation.report import score_answers
-from lhrs.inference.adapter import Adapter
+from lhrs.inference.model_family import ModelFamily
 from lhrs.metrics.records import per_sample, score_records
 
 
@@ -25,7 +25,7 @@ def write(path, content):
 
 def scored(benchmark, answer, protocol="free"):
     """Return the scores of a model that answers each question by a function of its item."""
-    asked = put(benchmark.items(), benchmark.metric, Adapter(), protocol)
+    asked = put(benchmark.items(), benchmark.metric, ModelFamily(), protocol)
     rows = [{"prediction": answer(one.item), "confidence": 0.5, "boxes": []} for one in asked]
     return score_answers(benchmark, asked, {"asked": rows}, protocol)
 
@@ -149,7 +149,7 @@ def test_xlrs_lite(tmp_path):
     assert items[1].type == "Overall Land use classification" and items[1].question == "What is 1?"
     assert items[1].images == items[2].images and len(list((tmp_path / "x/images").iterdir())) == 2  # stored once
     assert Image.open(items[0].images[0]).size == (12, 8) and benchmark.items() == items
-    asked = put(items, "choice", Adapter(), "constrained")
+    asked = put(items, "choice", ModelFamily(), "constrained")
     assert "One or several options are right" in asked[1].prompt and "several" not in asked[0].prompt
     assert asked[0].choices == tuple("ABCD") and len(asked[1].choices) == 15 and "A, C" in asked[1].choices
     perfect = scored(benchmark, letters)
@@ -206,7 +206,7 @@ def test_vhm_honesty(tmp_path):
     inline = by_id["relpos_false_dota-test_popula_mc/0"]
     assert inline.question == "Where is it?" and inline.options == ("left", "right", "no such object")
     assert by_id["presence_mo_dota/0"].answerable and by_id["presence_mo_dota/0"].images[0].endswith("dota/0.png")
-    prompts = {one.item.id: one.prompt for one in put(items, "honesty", Adapter(), "free")}
+    prompts = {one.item.id: one.prompt for one in put(items, "honesty", ModelFamily(), "free")}
     assert prompts["color_false_dota-test_random_open/0"] == "What color is the plane?"  # free to deny it
     assert prompts[position.id].startswith("Where is the plane?\nA. top\nB. bottom\nC. There")
 

@@ -20,8 +20,8 @@ from lhrs.evaluation.benchmark import Item, find_benchmark
 from lhrs.evaluation.report import score_answers
 from lhrs.evaluation.runner import answer_all
 from lhrs.inference.load import load
-from lhrs.inference.runtime import Reply
-from lhrs.inference.runtimes.openai import Pace
+from lhrs.inference.runtime import Generation
+from lhrs.inference.runtimes.openai import RateLimiter
 
 
 class Knows:
@@ -34,7 +34,7 @@ class Knows:
 
     def generate(self, requests, on_text=None):
         self.asked += requests
-        return [Reply(self.answer(r), (), (0.5,)) for r in requests]
+        return [Generation(self.answer(r), (), (0.5,)) for r in requests]
 
 
 def start(*words):
@@ -88,13 +88,13 @@ def test_a_server_is_asked_no_oftener_than_it_allows(monkeypatch):
     slept = []
     monkeypatch.setattr("time.sleep", slept.append)
     monkeypatch.setattr("time.monotonic", lambda: 100.0)
-    pace = Pace("30")
+    pace = RateLimiter("30")
     for _ in range(3):
         pace.wait()
     assert slept == [0, 2, 4]
     for wrong in ("0", "-3", "many"):
         with pytest.raises(ConfigError, match="LHRS_REQUESTS_PER_MINUTE"):
-            Pace(wrong)
+            RateLimiter(wrong)
 
 
 def test_answers_of_another_program_are_matched_by_id(bench, tmp_path):
@@ -142,7 +142,7 @@ def test_a_killed_evaluation_goes_on_to_the_same_files(bench, tmp_path):
 def run(bench, answer, tmp_path, protocol="free", variants=("asked",), split=None):
     benchmark = find_benchmark("lhrs-bench")(bench)
     model = Knows(answer)
-    asked = put(benchmark.items(), benchmark.metric, load().runtime.adapter, protocol)
+    asked = put(benchmark.items(), benchmark.metric, load().runtime.family, protocol)
     rows = {v: answer_all(model, "h", asked, benchmark.metric, v, tmp_path / f"{v}.jsonl") for v in variants}
     return benchmark, asked, rows, model
 
@@ -156,7 +156,7 @@ def test_nothing_is_asked_twice(bench, tmp_path):
 def test_answers_of_others_stay_and_any_text_is_read_again(bench, tmp_path):
     run(bench, lambda r: "A\u2028B", tmp_path)
     benchmark = find_benchmark("lhrs-bench")(bench)
-    asked = put(benchmark.items()[:5], benchmark.metric, load().runtime.adapter, "free")
+    asked = put(benchmark.items()[:5], benchmark.metric, load().runtime.family, "free")
     answer_all(Knows(lambda r: "C"), "another", asked, benchmark.metric, "asked", tmp_path / "asked.jsonl")
     *_, again = run(bench, lambda r: "D", tmp_path)
     assert not again.asked
@@ -168,9 +168,9 @@ def test_boxes_are_shares_of_the_image_that_was_asked_about(tmp_path):
     picture(tmp_path / "a.png", (100, 50))
     picture(tmp_path / "b.png", (40, 80))
     items = [Item(n, (str(tmp_path / n),), "the box", (0, 0, 1, 1)) for n in ("a.png", "b.png")]
-    asked = put(items, "grounding", load().runtime.adapter, "free")
+    asked = put(items, "grounding", load().runtime.family, "free")
     model = Knows(None)
-    model.generate = lambda requests: [Reply("", ("",), (1.0,), np.array([[0, 0, 0.5, 1]])) for _ in requests]
+    model.generate = lambda requests: [Generation("", ("",), (1.0,), np.array([[0, 0, 0.5, 1]])) for _ in requests]
     for variant in ("asked", "blind", "shuffled"):
         rows = answer_all(model, "h", asked, "grounding", variant, tmp_path / f"{variant}.jsonl")
         assert [row["boxes"] for row in rows] == [[[0, 0, 50, 50]], [[0, 0, 20, 80]]]
@@ -212,7 +212,7 @@ def test_letters_learnt_by_heart_do_not_help_when_options_are_reordered(bench, t
         learnt = lambda r: known[r.question.splitlines()[0]]  # noqa: E731, B023
         benchmark, asked, rows, _ = run(bench, learnt, tmp_path / str(most), "reordered")
         assert least <= score_answers(benchmark, asked, rows, "reordered")["score"] <= most
-    backwards = put(items[::-1], "choice", load().runtime.adapter, "reordered")  # an order is the question's own
+    backwards = put(items[::-1], "choice", load().runtime.family, "reordered")  # an order is the question's own
     assert [a.item.options for a in asked] == [a.item.options for a in backwards][::-1]
 
 

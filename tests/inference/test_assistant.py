@@ -8,31 +8,31 @@ import rasterio
 from rasterio.transform import from_origin
 
 from lhrs.errors import ConfigError, DataError
-from lhrs.inference.adapter import get_adapter
-from lhrs.inference.assistant import BATCH, Assistant, open_input, polish
-from lhrs.inference.runtime import Reply, Request
+from lhrs.inference.assistant import BATCH, Assistant, capitalize_answer, open_input
+from lhrs.inference.model_family import get_family
+from lhrs.inference.runtime import Generation, Request
 
 
 class Parrot:
     """A runtime whose reply is given; it remembers what it was asked."""
 
-    name, adapter, threshold = "parrot", get_adapter("lhrs_nano"), None
+    name, family, threshold = "parrot", get_family("lhrs_nano"), None
 
     def __init__(self, text: str = "a reply", probabilities: tuple[float, ...] = (0.5, 0.5)) -> None:
         self.text, self.probabilities = text, probabilities
         self.asked: list[Request] = []
 
-    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
+    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         self.asked += requests
         texts = [r.options[-1] if r.options else self.text for r in requests]
         pieces = tuple(f"<{p}" for p in self.text.split("<")[1:])
-        boxes = self.adapter.read_boxes(self.text, (1, 1)).boxes
-        return [Reply(text, pieces, self.probabilities, boxes) for text in texts]
+        boxes = self.family.read_boxes(self.text, (1, 1)).boxes
+        return [Generation(text, pieces, self.probabilities, boxes) for text in texts]
 
-    def distance(self, pixels: np.ndarray) -> None:
+    def ood_score(self, pixels: np.ndarray) -> None:
         return None
 
-    def unfamiliar(self, features: np.ndarray | None) -> bool:
+    def is_ood(self, features: np.ndarray | None) -> bool:
         return False
 
 
@@ -114,5 +114,5 @@ def test_arrays_must_be_pictures(array):
 
 
 def test_answers_are_written_as_people_write():
-    assert polish("i can't tell from this image.") == "I can't tell from this image."
-    assert (polish(" a "), polish("river"), polish("12")) == ("A", "river", "12")
+    assert capitalize_answer("i can't tell from this image.") == "I can't tell from this image."
+    assert (capitalize_answer(" a "), capitalize_answer("river"), capitalize_answer("12")) == ("A", "river", "12")

@@ -11,7 +11,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lhrs.boxes import STYLES, format_boxes, parse_boxes
 from lhrs.errors import ConfigError
-from lhrs.inference.decoding import BoxText, Locations, Options, Pattern, Stream
+from lhrs.inference.decoding import (
+    BoxConstraint,
+    LocationTokenConstraint,
+    OptionConstraint,
+    RegexConstraint,
+    TextStreamer,
+)
 
 REFUSAL = "i can't tell."
 TEXT_STYLES = [style for style in STYLES if style != "loc64"]
@@ -20,7 +26,7 @@ TEXT_STYLES = [style for style in STYLES if style != "loc64"]
 class Letters:
     """A vocabulary whose tokens are characters, folded to lower case."""
 
-    end = (-1, -2)
+    eos_token_ids = (-1, -2)
 
     def encode(self, text: str) -> list[int]:
         return [ord(c) for c in text.lower()]
@@ -29,7 +35,7 @@ class Letters:
 class Pieces:
     """A byte-pair vocabulary made from boxes: digits, commas and brackets stick together in many ways."""
 
-    end = (0, 1)
+    eos_token_ids = (0, 1)
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
@@ -75,35 +81,35 @@ def babble(constraint, end, seed: int, limit: int = 200) -> str:
 
 
 def test_every_path_of_options_is_an_option():
-    options = Options(["sea", "Sea lake", "river"], Letters())
-    assert {babble(options, Letters.end, seed) for seed in range(40)} == {"sea", "Sea lake", "river"}
+    options = OptionConstraint(["sea", "Sea lake", "river"], Letters())
+    assert {babble(options, Letters.eos_token_ids, seed) for seed in range(40)} == {"sea", "Sea lake", "river"}
     assert options.limit == len("sea lake") + 1
 
 
 def test_forced_tokens_lead_to_the_end_and_stop_at_a_fork():
-    options = Options(["sea", "seal", "river"], Letters())
+    options = OptionConstraint(["sea", "seal", "river"], Letters())
     assert options.forced(Letters().encode("r")) == [*Letters().encode("iver"), -1]
     assert options.forced(Letters().encode("s")) == []
 
 
 def test_options_of_equal_tokens_are_refused():
     with pytest.raises(ConfigError, match="'SEA' is the same as 'sea'"):
-        Options(["sea", "SEA"], Letters())
+        OptionConstraint(["sea", "SEA"], Letters())
     with pytest.raises(ConfigError, match="no text"):
-        Options(["sea", ""], Letters())
+        OptionConstraint(["sea", ""], Letters())
 
 
 @given(st.integers(0, 10**6))
 @settings(max_examples=50, deadline=None)
 def test_a_pattern_is_matched_whole_and_any_end_token_ends_it(pieces, seed):
-    text = babble(Pattern("(?:0|[1-9][0-9]{0,4})|can't tell", pieces), pieces.end, seed)
+    text = babble(RegexConstraint("(?:0|[1-9][0-9]{0,4})|can't tell", pieces), pieces.eos_token_ids, seed)
     assert re.fullmatch(r"0|[1-9]\d{0,4}|can't tell", text)
-    assert {0, 1} <= set(Pattern("[0-9]{1,2}", pieces).allowed(pieces.encode("7")).tolist())
+    assert {0, 1} <= set(RegexConstraint("[0-9]{1,2}", pieces).allowed(pieces.encode("7")).tolist())
 
 
 def test_a_wrong_pattern_is_named(pieces):
     with pytest.raises(ConfigError, match=r"pattern '\(a'"):
-        Pattern("(a", pieces)
+        RegexConstraint("(a", pieces)
 
 
 @pytest.mark.parametrize("style", TEXT_STYLES)
@@ -111,7 +117,7 @@ def test_a_wrong_pattern_is_named(pieces):
 @settings(max_examples=25, deadline=None)
 def test_constrained_boxes_are_boxes(pieces, style, seed, limit):
     """Random tokens, cut off anywhere: what is left parses without a malformed box."""
-    text = babble(BoxText(style, REFUSAL, pieces), pieces.end, seed, limit)
+    text = babble(BoxConstraint(style, REFUSAL, pieces), pieces.eos_token_ids, seed, limit)
     found = parse_boxes(text, (1000, 1000), style)
     assert found.num_malformed == 0 and (len(found.boxes) or text in {REFUSAL, ""})
 
@@ -121,11 +127,11 @@ def test_every_box_that_is_written_is_allowed(pieces, style):
     rng = np.random.default_rng(0)
     boxes = np.sort(rng.uniform(0, 1000, (3, 2, 2)), axis=1).reshape(3, 4)
     boxes[0] = [0, 0, 1000, 1000]
-    constraint, tokens = BoxText(style, None, pieces), []
+    constraint, tokens = BoxConstraint(style, None, pieces), []
     for token in pieces.encode(format_boxes(boxes, (1000, 1000), style)):
         assert token in constraint.allowed(tokens), pieces.decode(tokens)
         tokens.append(token)
-    assert pieces.end[0] in constraint.allowed(tokens)
+    assert pieces.eos_token_ids[0] in constraint.allowed(tokens)
 
 
 @given(st.integers(0, 10**6))
@@ -135,14 +141,14 @@ def test_constrained_location_tokens_are_boxes(seed):
         def decode(self, tokens):
             return "".join(f"<loc_{t - 1000}>" if t >= 1000 else chr(t) for t in tokens)
 
-    text = babble(Locations(range(1000, 1064), REFUSAL, Places()), Letters.end, seed)
+    text = babble(LocationTokenConstraint(range(1000, 1064), REFUSAL, Places()), Letters.eos_token_ids, seed)
     found = parse_boxes(text, (64, 64), "loc64")
     assert text == REFUSAL or (len(found.boxes) and not found.num_malformed)
 
 
 def test_a_character_is_shown_when_all_its_bytes_are_there():
     data, shown = "a \u6cb3 \u00e9".encode(), []
-    stream = Stream(shown.append)
+    stream = TextStreamer(shown.append)
     for end in range(1, len(data) + 1):
         stream.show(data[:end].decode(errors="replace"), complete=end == len(data))
     assert shown == ["a", " ", "\u6cb3", " ", "\u00e9"]
@@ -150,7 +156,7 @@ def test_a_character_is_shown_when_all_its_bytes_are_there():
 
 def test_bytes_that_are_no_character_are_shown_at_the_end():
     shown = []
-    stream = Stream(shown.append)
+    stream = TextStreamer(shown.append)
     stream.show("a\ufffd", complete=False)
     stream.show("a\ufffd\ufffd", complete=True)
     assert shown == ["a", "\ufffd\ufffd"]

@@ -25,7 +25,7 @@ HEADERS = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 def tiny_chat_model(shape: str, folder: Path) -> Path:
     """Write a chat model of random weights, of the shape of LHRS-Bot or LHRS-Bot-Nova."""
     torch.manual_seed(3)
-    encoder, template, adapter, experts = SHAPES[shape]
+    encoder, template, family, experts = SHAPES[shape]
     tokenizer = byte_tokenizer(["<image>", *(HEADERS if shape == "nova" else [])])
     tokenizer.chat_template = chat_template(template)
     bridge = {**BRIDGES[shape], "hidden_size": 16, "num_layers": 2, "num_heads": 2, "num_experts": experts}
@@ -36,7 +36,7 @@ def tiny_chat_model(shape: str, folder: Path) -> Path:
         levels=LEVELS[encoder],
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    config.adapter = adapter
+    config.model_family = family
     model = LHRSForConditionalGeneration(config)
     with torch.no_grad():
         for weight in model.model.bridge.parameters():
@@ -95,18 +95,18 @@ def test_the_engine_says_what_generate_of_transformers_says(runtime):
     processor, model = runtime._processor, runtime._model
     for images, question in ((POOL[:1], "what is here?"), (POOL[1:3], "which?"), ([], "hello")):
         content = [*({"type": "image"} for _ in images), {"type": "text", "text": question}]
-        system = [{"role": "system", "content": [{"type": "text", "text": runtime.adapter.system_prompt}]}]
-        chat = [*(system if runtime.adapter.system_prompt else []), {"role": "user", "content": content}]
+        system = [{"role": "system", "content": [{"type": "text", "text": runtime.family.system_prompt}]}]
+        chat = [*(system if runtime.family.system_prompt else []), {"role": "user", "content": content}]
         text = processor.apply_chat_template(chat, add_generation_prompt=True)
         inputs = processor(text=[text], images=images or None, add_special_tokens=False, return_tensors="pt")
         out = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :].tolist()
         reply = runtime.generate([Request(tuple(images), question, max_new_tokens=12)])[0]
-        assert list(reply.token_texts) == [runtime.decode([t]) for t in out if t not in runtime.end]
+        assert list(reply.token_texts) == [runtime.decode([t]) for t in out if t not in runtime.eos_token_ids]
 
 
 def test_prompts_are_those_that_the_released_models_were_trained_with(runtime):
     prompt = runtime.prompt(Request((POOL[0],), "where?"))
-    system, image = runtime.adapter.system_prompt, "<image>" * runtime._processor.num_image_tokens
+    system, image = runtime.family.system_prompt, "<image>" * runtime._processor.num_image_tokens
     expected = {
         "unit": f"<s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{image}\nwhere? [/INST]",
         # both begin-of-text tokens of Nova's: the tokenizer's and the one in its system text
@@ -114,13 +114,13 @@ def test_prompts_are_those_that_the_released_models_were_trained_with(runtime):
         f"<|end_header_id|>\n\n{image}\nwhere?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
         "loc64": f"<bos><user>{image}where?<answer>",
     }
-    assert runtime.decode([*prompt.prefix, *prompt.rest]) == expected[runtime.adapter.box_style]
+    assert runtime.decode([*prompt.prefix, *prompt.rest]) == expected[runtime.family.box_style]
 
 
 def test_each_image_and_each_shared_beginning_is_read_once(runtime, monkeypatch):
     encoded, started, steps = [], [], []
-    read, start, step = runtime.read_images, runtime.start, runtime.step
-    monkeypatch.setattr(runtime, "read_images", lambda images: encoded.append(len(images)) or read(images))
+    read, start, step = runtime.encode_images, runtime.start, runtime.step
+    monkeypatch.setattr(runtime, "encode_images", lambda images: encoded.append(len(images)) or read(images))
     monkeypatch.setattr(runtime, "start", lambda ids, *rest: started.append(len(ids)) or start(ids, *rest))
     monkeypatch.setattr(runtime, "step", lambda ids, *rest: steps.append(ids.shape) or step(ids, *rest))
     questions = [Request((POOL[n % 2],), "what? " * (1 + n), max_new_tokens=3) for n in range(10)]
@@ -142,10 +142,10 @@ def test_finished_answers_leave_the_batch(runtime, monkeypatch):
 
 def test_forms_are_kept_by_models_that_know_nothing(runtime):
     numbers = runtime.generate([Request((p,), "how many?", form="number") for p in POOL])
-    assert all(r.text.isdigit() or r.text == runtime.adapter.refusal for r in numbers)
+    assert all(r.text.isdigit() or r.text == runtime.family.refusal for r in numbers)
     for reply in runtime.generate([Request((p,), "where?", form="boxes", max_new_tokens=60) for p in POOL]):
-        found = runtime.adapter.read_boxes(reply.text, (100, 100))
-        assert not found.num_malformed and (len(found.boxes) or reply.text in {"", runtime.adapter.refusal})
+        found = runtime.family.read_boxes(reply.text, (100, 100))
+        assert not found.num_malformed and (len(found.boxes) or reply.text in {"", runtime.family.refusal})
 
 
 def test_what_a_user_writes_cannot_end_the_question_or_add_an_image(runtime):

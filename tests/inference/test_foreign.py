@@ -32,7 +32,7 @@ def runtime(folder):
 
 def test_the_family_is_recognised(runtime, folder):
     family = json.loads((folder / "config.json").read_text())["model_type"]
-    assert family in runtime.adapter.model_types or family == "smolvlm"
+    assert family in runtime.family.model_types or family == "smolvlm"
 
 
 def test_batches_say_what_single_requests_say(runtime):
@@ -70,7 +70,7 @@ def test_pixels_of_the_resized_image_become_pixels_of_the_file(tmp_path):
     assistant = load(save("qwen2_5_vl", tmp_path))
     runtime = assistant.runtime
     text = '[{"bbox_2d": [0, 0, 42, 56], "label": "ship"}]'
-    tokens = iter([*runtime.encode(text), runtime.end[0]])
+    tokens = iter([*runtime.encode(text), runtime.eos_token_ids[0]])
     runtime._model.generate = lambda input_ids, **rest: torch.cat([input_ids, torch.tensor([list(tokens)])], 1)
     assert assistant.ground(POOL[0], "the ship").boxes[0].xyxy == pytest.approx((0, 0, 45, 60), abs=0.1)
 
@@ -138,7 +138,7 @@ def server(request):
 
 def test_a_server_answers_like_the_model_it_serves(server, images, trained):
     local, remote = load(), load(server.url)
-    assert remote.runtime.name == "lhrs-nano" and type(remote.runtime.adapter) is type(local.runtime.adapter)
+    assert remote.runtime.name == "lhrs-nano" and type(remote.runtime.family) is type(local.runtime.family)
     for image in images:
         assert remote.classify(image).answer == local.classify(image).answer
     answer = remote.ask(images[0], "what is the land use in this image?")

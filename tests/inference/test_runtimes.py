@@ -54,7 +54,7 @@ def test_torch_and_onnx_agree_token_for_token(onnx, nano, images):
     for ours, theirs in zip(onnx.generate(requests), runtime.generate(requests), strict=True):
         assert ours.token_texts == theirs.token_texts and ours.text == theirs.text
         assert ours.probabilities == pytest.approx(theirs.probabilities, abs=2e-3)
-    assert runtime.distance(images[0]) == pytest.approx(onnx.distance(images[0]), rel=1e-3)
+    assert runtime.ood_score(images[0]) == pytest.approx(onnx.ood_score(images[0]), rel=1e-3)
     drawn = Request((images[1],), QUESTIONS[3], max_new_tokens=LIMIT, sampling=Sampling(1.0, 7))
     pieces: list[str] = []
     assert runtime.generate([drawn], pieces.append)[0].text == onnx.generate([drawn])[0].text == "".join(pieces)

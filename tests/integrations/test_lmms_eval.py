@@ -126,7 +126,7 @@ def test_a_task_names_what_there_is(utils, name):
 
 
 def test_settings_that_cannot_work_are_refused(utils, monkeypatch, tmp_path):
-    monkeypatch.setenv("LHRS_ADAPTER", "qwen2_5_vl")
+    monkeypatch.setenv("LHRS_MODEL_FAMILY", "qwen2_5_vl")
     assert utils.rows("lhrs_bench")
     with pytest.raises(ConfigError, match="qwen2_5_vl count pixels"):
         utils.rows("dior_rsvg")

@@ -69,7 +69,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(make_model, inputs, ree
 
 
 @torch.no_grad()
-def test_adapters_train_save_and_load(make_model, inputs, tmp_path):
+def test_families_train_save_and_load(make_model, inputs, tmp_path):
     model = get_peft_model(make_model(), lora())
     before = model(**inputs).logits
     with torch.enable_grad():

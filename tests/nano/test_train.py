@@ -69,7 +69,7 @@ def test_labels_become_a_model_that_answers_without_torch(root, vision, tmp_path
     assert torch.equal(learned[f"model.vision_tower.timm_model.{name}"], encoder[f"encoder.{name}"])
     picture = root / "eurosat/River/0.png"
     answer = lhrs.load(run.out / "model").ask(picture, "what is this?")
-    assert answer.model and isinstance(answer.answer, str) and isinstance(answer.unfamiliar, bool)
+    assert answer.model and isinstance(answer.answer, str) and isinstance(answer.out_of_distribution, bool)
 
 
 def test_a_vision_run_goes_on_from_another_and_learns(root, vision, tmp_path):

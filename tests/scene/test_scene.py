@@ -18,9 +18,9 @@ from tests.training.tiny import SRC, finish
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.sources import Source
 from lhrs.imagery.windows import cut
-from lhrs.inference.adapter import Adapter
 from lhrs.inference.assistant import Assistant
-from lhrs.inference.runtime import Reply
+from lhrs.inference.model_family import ModelFamily
+from lhrs.inference.runtime import Generation
 from lhrs.scene import run as running
 from lhrs.scene import work
 from lhrs.scene.run import SceneJob, run
@@ -38,7 +38,7 @@ def write(path, pixels, gsd=0.5, crs="EPSG:32632", **profile):
 class Sees:
     """Tells what it is shown: the extent of every colour, or the mean, without a mistake."""
 
-    name, threshold, adapter = "sees", None, Adapter()
+    name, ood_threshold, family = "sees", None, ModelFamily()
 
     def generate(self, requests, on_text=None):
         return [self.reply(request) for request in requests]
@@ -54,18 +54,20 @@ class Sees:
                 if request.options is None
                 else request.options[int(codes.max() > 0)]
             )
-            return Reply(text, (), (0.5,))
+            return Generation(text, (), (0.5,))
         boxes = []
         for code in np.unique(codes[codes > 0]):
             y, x = np.nonzero(codes == code)
             boxes.append([x.min(), y.min(), x.max() + 1, y.max() + 1])
         height, width = codes.shape
-        return Reply("", ("",), (0.9,), np.array(boxes, np.float32).reshape(-1, 4) / [width, height, width, height])
+        return Generation(
+            "", ("",), (0.9,), np.array(boxes, np.float32).reshape(-1, 4) / [width, height, width, height]
+        )
 
-    def unfamiliar(self, features):
+    def is_ood(self, features):
         return False
 
-    def distance(self, pixels):
+    def ood_score(self, pixels):
         return None
 
 

@@ -14,7 +14,6 @@ pytest.importorskip("prometheus_client")
 pytest.importorskip("python_multipart")
 openai = pytest.importorskip("openai")
 import httpx2 as httpx  # noqa: E402 (of the dev group: without it no server test may be skipped)
-
 from tests.inference.conftest import EMBEDDED_FOLDER, nano, trained  # noqa: E402, F401
 
 from lhrs.inference.load import load  # noqa: E402
@@ -54,7 +53,7 @@ class Running:
 
 @contextmanager
 def running(assistant, **settings):
-    found = Running(assistant, replace(Settings(port=0, decoders=1), **settings))
+    found = Running(assistant, replace(Settings(port=0, image_workers=1), **settings))
     try:
         yield found
     finally:

@@ -11,7 +11,7 @@ from tests.serving.conftest import RIVER, picture, refusal, running, said
 
 from lhrs.imagery.open import open_image
 from lhrs.inference.load import load
-from lhrs.inference.runtime import Reply, Request
+from lhrs.inference.runtime import Generation, Request
 from lhrs.serving.batching import Batcher
 
 RIVER_PICTURE = picture(RIVER)
@@ -34,7 +34,7 @@ def test_the_official_client_gets_what_the_model_says(server, assistant):
     assert "".join(t.token for t in choice.logprobs.content).strip() == reply.text
     extra = done.model_extra["lhrs"]
     assert extra["confidence"] == pytest.approx(reply.sequence_probability, abs=1e-4)
-    assert extra["view"]["bands"] == [1, 2, 3] and extra["ignored"] == []
+    assert extra["rendering"]["bands"] == [1, 2, 3] and extra["ignored"] == []
 
 
 def test_a_stream_is_the_answer_in_pieces(server, assistant):
@@ -51,7 +51,7 @@ def test_a_stream_is_the_answer_in_pieces(server, assistant):
     pieces = [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content]
     assert len(pieces) > 2 and "".join(pieces) == reply.text
     assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == len(reply.token_texts)
-    assert chunks[-2].choices[0].finish_reason == "stop" and chunks[-2].model_extra["lhrs"]["view"]
+    assert chunks[-2].choices[0].finish_reason == "stop" and chunks[-2].model_extra["lhrs"]["rendering"]
     raw = server.ask([RIVER_PICTURE, said(question)], stream=True).text
     assert raw.endswith("data: [DONE]\n\n") and "usage" not in raw
 
@@ -179,18 +179,18 @@ class Slow:
     """A model that takes its time, and notes its batches."""
 
     def __init__(self, assistant, seconds: float) -> None:
-        self.name, self.adapter, self.threshold = "slow", assistant.runtime.adapter, None
+        self.name, self.family, self.ood_threshold = "slow", assistant.runtime.family, None
         self.seconds, self.batches = seconds, []
 
     def generate(self, requests, on_text=None):
         self.batches.append([r.question for r in requests])
         time.sleep(self.seconds)
-        return [Reply("yes", ("yes",), (0.5, 0.5)) for _ in requests]
+        return [Generation("yes", ("yes",), (0.5, 0.5)) for _ in requests]
 
-    def distance(self, pixels):
+    def ood_score(self, pixels):
         return None
 
-    def unfamiliar(self, features):
+    def is_ood(self, features):
         return False
 
 

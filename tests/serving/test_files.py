@@ -12,8 +12,8 @@ from PIL import Image
 from rasterio.transform import from_origin
 from tests.serving.conftest import RIVER, picture, refusal, running, said
 
+from lhrs.serving.errors import APIError
 from lhrs.serving.files import FileStore
-from lhrs.serving.problems import Problem
 from lhrs.serving.settings import Settings
 
 NUMBER = {"type": "number"}
@@ -104,7 +104,7 @@ def test_room_is_looked_for_again_when_the_size_is_known(tmp_path):
         with store.reserved(10), store.reserved(10):  # both said so
             wrote = [store.write(io.BytesIO(bytes(900))) for _ in range(2)]
         store.add(*wrote[0], "", "a", "vision")
-        with pytest.raises(Problem, match="no room"):
+        with pytest.raises(APIError, match="no room"):
             store.add(*wrote[1], "", "b", "vision")
         assert store.used == 900 and len(store) == 1 and len(list(store._folder.iterdir())) == 1
     finally:
@@ -126,7 +126,7 @@ def scene(tmp_path):
 def test_only_a_part_is_looked_at_and_boxes_are_of_the_whole(server, scene):
     right = {"bbox": [502_000, 4_998_000, 504_000, 5_000_000], "crs": "EPSG:32633"}
     told = ground(server, picture(scene), **right)
-    assert told["view"]["window"] == [200, 0, 400, 200] and told["view"]["size"] == [200, 200]
+    assert told["rendering"]["window"] == [200, 0, 400, 200] and told["rendering"]["size"] == [200, 200]
     alone = io.BytesIO()
     with rasterio.open(scene) as dataset:
         Image.fromarray(dataset.read()[:, :, 200:].transpose(1, 2, 0)).save(alone, "PNG")
@@ -135,7 +135,7 @@ def test_only_a_part_is_looked_at_and_boxes_are_of_the_whole(server, scene):
     moved = [np.add(box["xyxy"], [200, 0, 200, 0]).tolist() for box in other["boxes"]]
     assert [box["xyxy"] for box in told["boxes"]] == pytest.approx(moved)
     lonlat = rasterio.warp.transform_bounds("EPSG:32633", "EPSG:4326", *right["bbox"])
-    assert ground(server, picture(scene), bbox=lonlat)["view"]["window"][0] in (199, 200)
+    assert ground(server, picture(scene), bbox=lonlat)["rendering"]["window"][0] in (199, 200)
     for bad in ([10, 10, 11, 11], [16, 45, 15, 46]):
         refusal(server.ask([picture(scene), said("x")], lhrs={"bbox": bad}))
     refusal(server.ask([picture(alone.getvalue()), said("x")], lhrs={"bbox": [15, 45, 16, 46]}))

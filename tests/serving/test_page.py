@@ -342,7 +342,7 @@ def test_refusals_are_one_line_and_strange_images_are_warned_of(server, open_pag
     page.locator("#tabs .thumb").first.click()
     assert page.locator("#switch").is_hidden() and page.locator("#scene-task").is_hidden()
     assert page.locator("article").count() == 0
-    assert told(server, strange, "Is there a river?", task="ask")["unfamiliar"]
+    assert told(server, strange, "Is there a river?", task="ask")["out_of_distribution"]
     assert "Do not rely" in ask(page, "ask", "Is there a river?").locator(".warning").inner_text()
     page.click(".close >> nth=0")
     assert page.locator("#name").inner_text() == "river.tif" and page.locator("#tabs li").count() == 1

@@ -11,7 +11,7 @@ from tests.serving.conftest import RIVER, refusal, running
 
 from lhrs.imagery.image import OpenedImage, View
 from lhrs.imagery.windows import cut
-from lhrs.serving.scenes import SceneRequest, _environment
+from lhrs.serving.scene_jobs import SceneRequest, _environment
 
 CLASSES = {"task": "classify", "labels": ["River", "Forest"], "size": 64}
 

@@ -21,10 +21,10 @@ from rasterio.transform import from_origin
 from tests.serving.conftest import RIVER, picture, refusal, running, said
 
 from lhrs.errors import ConfigError
-from lhrs.serving.fetch import Fetcher, is_public
-from lhrs.serving.problems import Problem
+from lhrs.serving.errors import APIError
 from lhrs.serving.server import check
 from lhrs.serving.settings import Settings
+from lhrs.serving.url_fetch import URLFetcher, is_public
 
 KEYS = ("a" * 24, "b" * 24)
 
@@ -147,19 +147,19 @@ def test_a_name_is_resolved_once_and_the_address_checked(site):
         return next(answers)
 
     hosts = [f"images.example:{port}"]
-    checked = Fetcher(hosts, 1_000_000, 5, resolve, allowed=lambda address: address == "127.0.0.1")
+    checked = URLFetcher(hosts, 1_000_000, 5, resolve, allowed=lambda address: address == "127.0.0.1")
     assert fetch(checked, f"http://images.example:{port}/image") == RIVER.read_bytes()
     assert asked == ["images.example"] and hits == [("/image", f"images.example:{port}")]
-    with pytest.raises(Problem, match="not on the open internet"):  # the next answer of the resolver is checked anew
+    with pytest.raises(APIError, match="not on the open internet"):  # the next answer of the resolver is checked anew
         fetch(checked, f"http://images.example:{port}/image")
 
     async def both(host, port):
         return ["93.184.216.34", "127.0.0.1"]
 
-    with pytest.raises(Problem, match="not on the open internet"):
-        fetch(Fetcher(hosts, 1_000_000, 5, both), f"http://images.example:{port}/image")
-    with pytest.raises(Problem, match="not on the open internet"):
-        fetch(Fetcher([f"localhost:{port}"], 1_000_000, 5), f"http://localhost:{port}/image")
+    with pytest.raises(APIError, match="not on the open internet"):
+        fetch(URLFetcher(hosts, 1_000_000, 5, both), f"http://images.example:{port}/image")
+    with pytest.raises(APIError, match="not on the open internet"):
+        fetch(URLFetcher([f"localhost:{port}"], 1_000_000, 5), f"http://localhost:{port}/image")
     assert len(hits) == 1
 
 
@@ -169,9 +169,9 @@ def test_redirects_sizes_times_and_hosts(site):
     async def here(host, port):
         return ["127.0.0.1"]
 
-    fetcher = Fetcher([f"*.example:{port}"], 1_000_000, 1, here, allowed=lambda address: True)
+    fetcher = URLFetcher([f"*.example:{port}"], 1_000_000, 1, here, allowed=lambda address: True)
     for path, reason in (("away", "answered 302"), ("endless", "more than"), ("slow", "too slow")):
-        with pytest.raises(Problem, match=reason):
+        with pytest.raises(APIError, match=reason):
             fetch(fetcher, f"http://a.example:{port}/{path}")
     assert [path for path, _ in hits] == ["/away", "/endless", "/slow"]
     for url in (
@@ -183,7 +183,7 @@ def test_redirects_sizes_times_and_hosts(site):
         "http://[::1/",
         "http://a.exämple/",
     ):
-        with pytest.raises(Problem):
+        with pytest.raises(APIError):
             fetch(fetcher, url)
     assert len(hits) == 3
 
@@ -289,9 +289,9 @@ def test_an_image_that_takes_too_long_ends_its_process_and_nothing_else(assistan
     slow = picture(tiff(43_000, 43_000, 6))
     with running(assistant, decode_s=1.0, max_pixels=4_000_000_000) as server:
         server.ask([picture(RIVER), said("is there a river?")])
-        before = server.service.decoders._all.copy()
+        before = server.service.image_workers._all.copy()
         assert "too long" in refusal(server.ask([slow, said("x")]))["message"]
-        assert server.service.decoders._all != before
+        assert server.service.image_workers._all != before
         assert server.ask([picture(RIVER), said("is there a river?")]).status_code == 200
 
 

@@ -124,12 +124,12 @@ def _retell(
 
     from lhrs.align.records import read_index
     from lhrs.align.retell import Retell, retell
-    from lhrs.inference.writer import load_writer
+    from lhrs.inference.text_generation import load_text_generator
 
     read_index(path, ["id"])  # before a model is loaded for nothing
     job = Retell(path, out, "recaption" if mode == "recaption" else "rewrite", model, prompt, keep, flag, batch_size)
     with ExitStack() as stack:
-        write = load_writer(model, device, max_new_tokens)
+        write = load_text_generator(model, device, max_new_tokens)
         manifest = retell(job, write, lambda total: stack.enter_context(progress("batches", total)))
     told = manifest["told"]
     note(f"{out}: {told['kept']:,} kept, {told['flagged']:,} flagged, {told['rejected']:,} rejected")

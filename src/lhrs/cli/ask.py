@@ -162,10 +162,10 @@ def _text(answer: "Answer", many: bool) -> str:
 
 
 def _remark(answer: "Answer") -> str:
-    view = f"bands {','.join(map(str, answer.view.bands))}, {answer.view.scaling}"
+    view = f"bands {','.join(map(str, answer.rendering.bands))}, {answer.rendering.scaling}"
     confidence = "" if answer.confidence is None else f"; confidence {answer.confidence:.2f}"
     text = f"  {Path(answer.image).name}: {view}{confidence}; {answer.model}"
-    if answer.unfamiliar:
+    if answer.out_of_distribution:
         text += "\n  This image is unlike everything the model was trained on: do not rely on the answer."
     return text
 

@@ -81,7 +81,7 @@ def _speak(talk: "Chat", question: str) -> None:
         print(("\n" if shown else "") + _text(answer, many=False), flush=True)
     else:
         print(flush=True)
-    if answer.unfamiliar and len(talk.answers) == 1:
+    if answer.out_of_distribution and len(talk.answers) == 1:
         note("  This image is unlike everything the model was trained on: do not rely on the answers.")
 
 

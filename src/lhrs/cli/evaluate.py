@@ -35,7 +35,7 @@ def evaluate(
     from lhrs.evaluation.report import PAGE, compare, score_answers, table, told_of, write_errors, write_report
     from lhrs.evaluation.runner import answer_all
     from lhrs.inference.load import load, model_hash
-    from lhrs.inference.runtimes.spread import spread
+    from lhrs.inference.runtimes.ray import ray_runtime
 
     if show_list:
         for name in benchmark_names():
@@ -62,7 +62,7 @@ def evaluate(
             note(f"{name}: data hash {got}, not the pinned {wanted}: other questions or images than the official ones")
     with ExitStack() as stack:
         if engine == "ray":
-            runtime = stack.enter_context(spread(model, workers, batch_size, device))
+            runtime = stack.enter_context(ray_runtime(model, workers, batch_size, device))
             at_once = 2 * workers * batch_size
         else:
             runtime, at_once = load(model, device).runtime, batch_size
@@ -70,7 +70,7 @@ def evaluate(
         results = []
         for benchmark in opened:
             title = benchmark.title
-            asked = put(items[title], benchmark.metric, runtime.adapter, protocol)
+            asked = put(items[title], benchmark.metric, runtime.family, protocol)
             folder = out / _folder(title)
             rows: dict[str, list[dict[str, Any]]] = {}
             for variant in VARIANTS if controls else VARIANTS[:1]:

@@ -79,7 +79,7 @@ def scene(
     for one in manifest["scenes"]:
         typer.echo(f"{one['item']}: {one['answer']}" if len(manifest["scenes"]) > 1 else one["answer"])
     asked, windows = (sum(one[key] for one in manifest["scenes"]) for key in ("asked", "windows"))
-    strange = sum(one["unfamiliar"] for one in manifest["scenes"])
+    strange = sum(one["out_of_distribution"] for one in manifest["scenes"])
     note(f"{out}: {asked:,} of {windows:,} windows asked; {manifest['scenes'][0]['view']}; {manifest['model']}")
     if strange:
         note(f"{strange:,} windows look unlike everything the model was trained on: do not rely on their answers.")

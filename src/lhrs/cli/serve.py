@@ -45,7 +45,7 @@ def serve(
         host=host,
         port=port,
         keys=_keys(api_key_file),
-        allow_hosts=tuple(allow_host or ()),
+        image_hosts=tuple(allow_host or ()),
         cors_origins=tuple(cors_origin or ()),
         batch_size=batch_size,
         queue=queue,

@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 
 from lhrs.evaluation.benchmark import Item, Metric
-from lhrs.inference.adapter import Adapter
-from lhrs.inference.runtime import Reply, Request
+from lhrs.inference.model_family import ModelFamily
+from lhrs.inference.runtime import Generation, Request
 from lhrs.metrics.labels import rotations
 from lhrs.metrics.parse import LETTERS
 
@@ -36,7 +36,7 @@ class Asked:
     """What the reply is restricted to."""
 
 
-def put(items: Sequence[Item], metric: Metric, adapter: Adapter, protocol: str) -> list[Asked]:
+def put(items: Sequence[Item], metric: Metric, family: ModelFamily, protocol: str) -> list[Asked]:
     """Return the questions as they are put to a model."""
     found = []
     for given in items:
@@ -44,9 +44,9 @@ def put(items: Sequence[Item], metric: Metric, adapter: Adapter, protocol: str) 
         if metric == "choice" and protocol == "circular":
             for n, (options, answer) in enumerate(rotations(item.options, item.answer)):  # type: ignore[type-var]
                 turned = replace(item, options=tuple(options), answer=answer)
-                found.append(Asked(turned, n, _prompt(turned, metric, adapter), None))
+                found.append(Asked(turned, n, _prompt(turned, metric, family), None))
         else:
-            found.append(Asked(item, 0, _prompt(item, metric, adapter), _choices(item, metric, protocol)))
+            found.append(Asked(item, 0, _prompt(item, metric, family), _choices(item, metric, protocol)))
     return found
 
 
@@ -58,20 +58,20 @@ def _reordered(item: Item) -> Item:
     return replace(item, options=tuple(item.options[old] for old in order), answer=answer)
 
 
-def _prompt(item: Item, metric: Metric, adapter: Adapter) -> str:
+def _prompt(item: Item, metric: Metric, family: ModelFamily) -> str:
     if metric == "classify":
-        return adapter.classify.replace("{options}", ", ".join(_plain(option) for option in item.options))
+        return family.classify_prompt.replace("{options}", ", ".join(_plain(option) for option in item.options))
     if metric == "choice" or (metric == "honesty" and item.options):
         lines = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, item.options, strict=False))
-        choose = adapter.choose_all if isinstance(item.answer, tuple) else adapter.choose
+        choose = family.choose_all_prompt if isinstance(item.answer, tuple) else family.choose_prompt
         return choose.replace("{question}", item.question).replace("{options}", lines)
     if metric == "honesty":  # asked for one word only, nobody could deny a premise
-        return adapter.ask.replace("{question}", item.question)
+        return family.ask_prompt.replace("{question}", item.question)
     if metric == "grounding":
-        return adapter.ground.replace("{expression}", item.question)
+        return family.ground_prompt.replace("{expression}", item.question)
     if metric == "caption":
-        return item.question or adapter.caption
-    return adapter.short.replace("{question}", item.question)
+        return item.question or family.caption_prompt
+    return family.short_prompt.replace("{question}", item.question)
 
 
 def _choices(item: Item, metric: Metric, protocol: str) -> tuple[str, ...] | None:
@@ -101,7 +101,7 @@ def request(asked: Asked, metric: Metric, pixels: tuple[np.ndarray, ...]) -> Req
     return Request(pixels, asked.prompt, asked.choices, form, max_new_tokens=_LENGTHS[metric])  # type: ignore[arg-type]
 
 
-def kept(reply: Reply, metric: Metric, size_wh: tuple[int, int]) -> dict[str, object]:
+def kept(reply: Generation, metric: Metric, size_wh: tuple[int, int]) -> dict[str, object]:
     """Return what is stored of a reply: its text, its confidence, its boxes in pixels of the image."""
     confidence = reply.sequence_probability
     found: dict[str, object] = {

@@ -19,8 +19,8 @@ from lhrs.boxes import scale_boxes
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.image import OpenedImage, View
 from lhrs.imagery.open import open_image
-from lhrs.inference.runtime import Reply, Request, Runtime, Sampling
-from lhrs.schema import Answer, AnswerBox, AnswerView
+from lhrs.inference.runtime import Generation, Request, Runtime, Sampling
+from lhrs.schema import Answer, AnswerBox, Rendering
 
 ImageInput = Any
 """A path, a uint8 array `(H, W, 3)`, a PIL image, or an `OpenedImage`."""
@@ -111,22 +111,26 @@ class Assistant:
 
     def caption_task(self) -> "Task":
         """Return what `caption` asks of an image."""
-        return Task(self.runtime.adapter.caption, self.runtime.adapter.caption, long=True)
+        return Task(self.runtime.family.caption_prompt, self.runtime.family.caption_prompt, long=True)
 
     def classify_task(self, labels: Sequence[str] | None = None) -> "Task":
         """Return what `classify` asks of an image."""
-        adapter = self.runtime.adapter
-        prompt = adapter.scene if labels is None else adapter.classify.replace("{options}", ", ".join(_plain(labels)))
-        return Task(adapter.scene, prompt, labels)
+        family = self.runtime.family
+        prompt = (
+            family.scene_prompt
+            if labels is None
+            else family.classify_prompt.replace("{options}", ", ".join(_plain(labels)))
+        )
+        return Task(family.scene_prompt, prompt, labels)
 
     def ground_task(self, expression: str) -> "Task":
         """Return what `ground` asks of an image."""
-        question = self.runtime.adapter.ground.replace("{expression}", expression.strip() or "the buildings")
+        question = self.runtime.family.ground_prompt.replace("{expression}", expression.strip() or "the buildings")
         return Task(question, question, label=_noun(expression), long=True, form="boxes")
 
     def count_task(self, thing: str = "buildings") -> "Task":
         """Return what `count` asks of an image."""
-        question = self.runtime.adapter.count.replace("{thing}", thing)
+        question = self.runtime.family.count_prompt.replace("{thing}", thing)
         return Task(question, question, form="number")
 
     def chat(self, image: OpenedImage | None, name: str = "") -> "Chat":
@@ -146,11 +150,11 @@ class Assistant:
                     yield self.answer(name, image, task, reply)
 
     def _asked(self, question: str, options: Sequence[str] | None) -> str:
-        adapter = self.runtime.adapter
+        family = self.runtime.family
         if options is None or set(_plain(options)) <= {"yes", "no"}:
-            return adapter.ask.replace("{question}", question)
+            return family.ask_prompt.replace("{question}", question)
         listed = ", ".join(_plain(options))
-        return adapter.ask_options.replace("{options}", listed).replace("{question}", question.rstrip())
+        return family.ask_options_prompt.replace("{options}", listed).replace("{question}", question.rstrip())
 
     def request(self, images: Sequence[np.ndarray], task: "Task", index: int) -> Request:
         """Return what the model is asked.
@@ -163,11 +167,11 @@ class Assistant:
         sampling = Sampling(self.temperature, self.seed, index) if self.temperature > 0 else None
         return Request(tuple(images), task.prompt, task.plain, task.form, sampling=sampling, history=task.history)
 
-    def answer(self, name: str, image: OpenedImage | None, task: "Task", reply: Reply) -> Answer:
+    def answer(self, name: str, image: OpenedImage | None, task: "Task", reply: Generation) -> Answer:
         """Turn a reply of the model into the record that users get."""
         plain, options = task.plain, task.options
-        text = polish(reply.text) if options is None or plain is None else options[plain.index(reply.text)]
-        boxes = [] if image is None else find_boxes(reply, image, task.label, self.runtime.adapter.box_style)
+        text = capitalize_answer(reply.text) if options is None or plain is None else options[plain.index(reply.text)]
+        boxes = [] if image is None else find_boxes(reply, image, task.label, self.runtime.family.box_style)
         if boxes and options is None:
             text = f"{len(boxes)} box{'es' if len(boxes) > 1 else ''}"
         return Answer(
@@ -176,11 +180,11 @@ class Assistant:
             answer=text,
             confidence=reply.mean_probability if task.long or boxes else reply.sequence_probability,
             boxes=boxes,
-            view=AnswerView(
+            rendering=Rendering(
                 bands=image.view.bands if image else [], scaling=image.view.scaling if image else "no image"
             ),
             model=self.runtime.name,
-            unfamiliar=self.runtime.unfamiliar(reply.features),
+            out_of_distribution=self.runtime.is_ood(reply.features),
         )
 
 
@@ -235,7 +239,7 @@ class Chat:
         return self.answers[-1]
 
 
-def find_boxes(reply: Reply, image: OpenedImage, label: str, style: str) -> list[AnswerBox]:
+def find_boxes(reply: Generation, image: OpenedImage, label: str, style: str) -> list[AnswerBox]:
     """Read the boxes of a reply as pixels of the image, each with the mean probability of its tokens."""
     size = (image.width, image.height)
     found = _widened(scale_boxes(reply.boxes, (1, 1), size), size, style)
@@ -265,7 +269,7 @@ def _widened(boxes: np.ndarray, size_wh: tuple[int, int], style: str) -> np.ndar
     return np.concatenate([boxes[:, :2] - half * flat, boxes[:, 2:] + half * flat], 1)
 
 
-def polish(text: str) -> str:
+def capitalize_answer(text: str) -> str:
     """Write a lower-case answer as people do: sentences begin with a capital, option letters are capitals."""
     text = text.strip()
     if text.endswith(".") and len(text) > 2:

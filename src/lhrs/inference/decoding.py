@@ -17,7 +17,7 @@ MAX_BOXES = 24
 class Vocabulary(Protocol):
     """What constraints need from a model's tokenizer."""
 
-    end: tuple[int, ...]
+    eos_token_ids: tuple[int, ...]
     """Tokens that end an answer; the first is the one to write."""
 
     def encode(self, text: str) -> list[int]:
@@ -53,7 +53,7 @@ class Constraint(Protocol):
         ...
 
 
-class Options:
+class OptionConstraint:
     """One of several texts, as a tree of tokens.
 
     Raises:
@@ -62,7 +62,7 @@ class Options:
 
     def __init__(self, options: Sequence[str], vocabulary: Vocabulary) -> None:
         self.root: dict[int, dict] = {}
-        self._end = vocabulary.end
+        self._end = vocabulary.eos_token_ids
         self._option: dict[tuple[int, ...], str] = {}
         for option in options:
             tokens = tuple(vocabulary.encode(option))
@@ -100,7 +100,7 @@ class Options:
         return node
 
 
-class Pattern:
+class RegexConstraint:
     """Text that matches a regular expression of Rust's `regex` crate as a whole.
 
     Raises:
@@ -124,7 +124,7 @@ class Pattern:
         self._seen = len(tokens)
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         found = np.flatnonzero(np.unpackbits(bits, bitorder="little"))
-        ends = self._vocabulary.end
+        ends = self._vocabulary.eos_token_ids
         if not self._matcher.is_accepting():
             return found
         return np.union1d(found, ends)  # the grammar knows one end token, a model may have several
@@ -141,7 +141,7 @@ class Pattern:
         return ""
 
 
-class BoxText(Pattern):
+class BoxConstraint(RegexConstraint):
     """Boxes in one of the text styles of `lhrs.boxes`, each with x2 >= x1 and y2 >= y1.
 
     The pattern cares for the form. Which numbers may still follow is looked up in the text so far: all numbers of a
@@ -157,7 +157,7 @@ class BoxText(Pattern):
 
     def allowed(self, tokens: Sequence[int]) -> np.ndarray:
         """See `Constraint.allowed`."""
-        found, ends = super().allowed(tokens), self._vocabulary.end
+        found, ends = super().allowed(tokens), self._vocabulary.eos_token_ids
         return np.array([t for t in found if t in ends or self._ordered(self._vocabulary.decode([*tokens, int(t)]))])
 
     def text(self, tokens: Sequence[int]) -> str:
@@ -176,7 +176,7 @@ class BoxText(Pattern):
         return True
 
 
-class Locations:
+class LocationTokenConstraint:
     """Boxes as groups of four location tokens, or the model's refusal.
 
     Args:
@@ -194,7 +194,7 @@ class Locations:
 
     def allowed(self, tokens: Sequence[int]) -> np.ndarray:
         """See `Constraint.allowed`."""
-        ends = list(self._vocabulary.end)
+        ends = list(self._vocabulary.eos_token_ids)
         if tokens and tokens[0] not in self._bin:
             return np.array(self._refusal[len(tokens) : len(tokens) + 1] or ends)
         corner, whole = len(tokens) % 4, self._places.tolist()
@@ -206,7 +206,7 @@ class Locations:
     def forced(self, tokens: Sequence[int]) -> list[int]:
         """See `Constraint.forced`."""
         if tokens and tokens[0] not in self._bin:
-            return [*self._refusal[len(tokens) :], self._vocabulary.end[0]]
+            return [*self._refusal[len(tokens) :], self._vocabulary.eos_token_ids[0]]
         return []
 
     def text(self, tokens: Sequence[int]) -> str:
@@ -216,7 +216,7 @@ class Locations:
         return self._vocabulary.decode(tokens)
 
 
-class Stream:
+class TextStreamer:
     """Hands on an answer piece by piece while it grows; a character waits until all of its bytes are there."""
 
     def __init__(self, on_text: Callable[[str], None]) -> None:

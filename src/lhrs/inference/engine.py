@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from lhrs.errors import ConfigError
-from lhrs.inference.adapter import Adapter
-from lhrs.inference.decoding import Constraint, Options, Pattern, Stream, Vocabulary
-from lhrs.inference.runtime import Reply, Request
+from lhrs.inference.decoding import Constraint, OptionConstraint, RegexConstraint, TextStreamer, Vocabulary
+from lhrs.inference.model_family import ModelFamily
+from lhrs.inference.runtime import Generation, Request
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Choice:
+class TokenChoice:
     """How the next token of one request is chosen."""
 
     allowed: np.ndarray | None
@@ -63,16 +63,16 @@ class Backend(Vocabulary, Protocol):
     """A language model over images, step by step. Arrays are int64 unless said otherwise."""
 
     name: str
-    adapter: Adapter
-    pad: int
-    longest: int
+    family: ModelFamily
+    pad_token_id: int
+    max_length: int
     """Tokens that the language model reads, prompt and answer together."""
 
     def prompt(self, request: Request) -> Prompt:
         """Tokenise a request, with as many placeholder tokens as its images take."""
         ...
 
-    def read_images(self, images: Sequence[np.ndarray]) -> Images:
+    def encode_images(self, images: Sequence[np.ndarray]) -> Images:
         """Encode distinct images."""
         ...
 
@@ -81,7 +81,7 @@ class Backend(Vocabulary, Protocol):
         ...
 
     def step(
-        self, ids: np.ndarray, mask: np.ndarray, cache: Any, choose: Callable[[], Sequence[Choice]]
+        self, ids: np.ndarray, mask: np.ndarray, cache: Any, choose: Callable[[], Sequence[TokenChoice]]
     ) -> tuple[list[int], list[float], Any]:
         """Read `(rows, T)` tokens behind the cache; return the next token of each row, its probability, the cache.
 
@@ -89,13 +89,13 @@ class Backend(Vocabulary, Protocol):
         """
         ...
 
-    def take(self, cache: Any, rows: np.ndarray) -> Any:
+    def select_rows(self, cache: Any, rows: np.ndarray) -> Any:
         """Return the cache of some rows, which may repeat; the given cache is not changed."""
         ...
 
 
 @dataclass(frozen=True)
-class _Beginnings:
+class _PrefixCache:
     """What the model has read: one or more prefixes."""
 
     key: tuple
@@ -117,9 +117,9 @@ class Engine:
 
     def __init__(self, backend: Backend, batch_size: int) -> None:
         self.backend, self.batch_size = backend, batch_size
-        self._last: _Beginnings | None = None
+        self._last: _PrefixCache | None = None
 
-    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
+    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         """See `Runtime.generate`."""
         prompts = [self.backend.prompt(request) for request in requests]
         for prompt in prompts:
@@ -129,7 +129,7 @@ class Engine:
         for key in keys:
             seen.setdefault(key, len(seen))
         order = sorted(range(len(requests)), key=lambda i: (len(prompts[i].prefix), seen[keys[i]], i))
-        replies: dict[int, Reply] = {}
+        replies: dict[int, Generation] = {}
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
             cache, prefix_mask, features = self._begin([requests[i] for i in rows], [keys[i] for i in rows])
@@ -149,16 +149,16 @@ class Engine:
             found = self._read_prefixes(first, [key[1] for key in place], keys[0])
             self._last = found if len(place) == 1 else None
         at = np.array([place[key] for key in keys])
-        return self.backend.take(found.cache, at), found.mask[at], [found.features[n] for n in at]
+        return self.backend.select_rows(found.cache, at), found.mask[at], [found.features[n] for n in at]
 
-    def _read_prefixes(self, requests: list[Request], prefixes: list[tuple[int, ...]], key: tuple) -> "_Beginnings":
+    def _read_prefixes(self, requests: list[Request], prefixes: list[tuple[int, ...]], key: tuple) -> "_PrefixCache":
         distinct = {id(image): image for request in requests for image in request.images}
-        images = self.backend.read_images(list(distinct.values())) if distinct else Images([], [])
+        images = self.backend.encode_images(list(distinct.values())) if distinct else Images([], [])
         number = {identity: n for n, identity in enumerate(distinct)}
-        ids, mask = _pad_left(prefixes, self.backend.pad)
+        ids, mask = _pad_left(prefixes, self.backend.pad_token_id)
         of_rows = [images.tokens[number[id(image)]] for request in requests for image in request.images]
         features = [images.features[number[id(r.images[0])]] if r.images else None for r in requests]
-        return _Beginnings(key, list(distinct.values()), self.backend.start(ids, mask, of_rows), mask, features)
+        return _PrefixCache(key, list(distinct.values()), self.backend.start(ids, mask, of_rows), mask, features)
 
     def _answer(
         self,
@@ -168,32 +168,32 @@ class Engine:
         prefix_mask: np.ndarray,
         features: list,
         on_text: Callable[[str], None] | None,
-    ) -> list[Reply]:
-        ids, asked = _pad_left(questions, self.backend.pad)
+    ) -> list[Generation]:
+        ids, asked = _pad_left(questions, self.backend.pad_token_id)
         mask = np.concatenate([prefix_mask, asked], 1)
-        writers = [_Writer(r, self.backend, self.backend.longest - int(m.sum())) for r, m in
+        sequences = [_Sequence(r, self.backend, self.backend.max_length - int(m.sum())) for r, m in
                    zip(requests, mask, strict=True)]  # fmt: skip
-        streams = [Stream(listen) if (listen := on_text or r.on_text) else None for r in requests]
+        streams = [TextStreamer(listen) if (listen := on_text or r.on_text) else None for r in requests]
         rows = np.arange(len(requests))
         while True:
             tokens, probabilities, cache = self.backend.step(
-                ids, mask, cache, partial(_choices, [writers[row] for row in rows])
+                ids, mask, cache, partial(_choices, [sequences[row] for row in rows])
             )
             for row, token, probability in zip(rows, tokens, probabilities, strict=True):
-                writers[row].write(token, probability)
+                sequences[row].write(token, probability)
                 if (stream := streams[row]) is not None:
-                    stream.show(self.backend.decode(writers[row].tokens), writers[row].done)
-            keep = np.array([not writers[row].done for row in rows])
+                    stream.show(self.backend.decode(sequences[row].tokens), sequences[row].done)
+            keep = np.array([not sequences[row].done for row in rows])
             if not keep.any():
                 read = (prefix_mask.sum(1) + asked.sum(1)).tolist()
-                return [w.reply(n, f) for w, n, f in zip(writers, read, features, strict=True)]
+                return [w.reply(n, f) for w, n, f in zip(sequences, read, features, strict=True)]
             if not keep.all():
-                rows, mask, cache = rows[keep], mask[keep], self.backend.take(cache, np.flatnonzero(keep))
-            ids = np.array([[writers[row].tokens[-1]] for row in rows])
+                rows, mask, cache = rows[keep], mask[keep], self.backend.select_rows(cache, np.flatnonzero(keep))
+            ids = np.array([[sequences[row].tokens[-1]] for row in rows])
             mask = np.concatenate([mask, np.ones((len(rows), 1), np.int64)], 1)
 
     def _check_length(self, prompt: Prompt) -> None:
-        count, longest = len(prompt.prefix) + len(prompt.rest), self.backend.longest
+        count, longest = len(prompt.prefix) + len(prompt.rest), self.backend.max_length
         if count > longest:
             raise ConfigError(
                 f"the question with its options and images has {count} tokens; "
@@ -201,29 +201,29 @@ class Engine:
             )
 
 
-def _choices(writers: "Sequence[_Writer]") -> list[Choice]:
-    return [writer.choice() for writer in writers]
+def _choices(sequences: "Sequence[_Sequence]") -> list[TokenChoice]:
+    return [sequence.choice() for sequence in sequences]
 
 
-class _Writer:
+class _Sequence:
     """The answer of one request as it grows."""
 
     def __init__(self, request: Request, backend: Backend, room: int) -> None:
         self.backend, self.sampling = backend, request.sampling
-        self.constraint = constraint(request, backend.adapter, backend)
+        self.constraint = constraint(request, backend.family, backend)
         limit = request.max_new_tokens if self.constraint is None else self.constraint.limit or request.max_new_tokens
         self.limit = max(min(limit, room), 1)
         self.tokens: list[int] = []
         self.probabilities: list[float] = []
         self.done = False
 
-    def choice(self) -> Choice:
+    def choice(self) -> TokenChoice:
         noise = None if self.sampling is None else partial(self.sampling.noise, len(self.tokens))
-        return Choice(None if self.constraint is None else self.constraint.allowed(self.tokens), noise)
+        return TokenChoice(None if self.constraint is None else self.constraint.allowed(self.tokens), noise)
 
     def write(self, token: int, probability: float) -> None:
         """Take the next token; what a constraint forces from there to the end needs no further step of the model."""
-        end = self.backend.end
+        end = self.backend.eos_token_ids
         self.probabilities.append(probability)
         self.done = token in end
         if not self.done:
@@ -235,23 +235,23 @@ class _Writer:
                 self.done = True
         self.done = self.done or len(self.tokens) >= self.limit
 
-    def reply(self, prompt_tokens: int, features: np.ndarray | None) -> Reply:
+    def reply(self, prompt_tokens: int, features: np.ndarray | None) -> Generation:
         decode = self.backend.decode
         text = decode(self.tokens) if self.constraint is None else self.constraint.text(self.tokens)
         pieces = tuple(decode([t]) for t in self.tokens)
-        boxes = self.backend.adapter.read_boxes(text, (1, 1)).boxes
-        return Reply(text, pieces, tuple(self.probabilities), boxes, prompt_tokens, features)
+        boxes = self.backend.family.read_boxes(text, (1, 1)).boxes
+        return Generation(text, pieces, tuple(self.probabilities), boxes, prompt_tokens, features)
 
 
-def constraint(request: Request, adapter: Adapter, vocabulary: Vocabulary) -> Constraint | None:
+def constraint(request: Request, family: ModelFamily, vocabulary: Vocabulary) -> Constraint | None:
     """Return what a request allows as its answer; None is anything."""
     if request.options is not None:
-        return Options(request.options, vocabulary)
+        return OptionConstraint(request.options, vocabulary)
     if request.form == "number":
-        other = f"|{re.escape(adapter.refusal)}" if adapter.refusal else ""
-        return Pattern(rf"(?:0|[1-9][0-9]{{0,4}}){other}", vocabulary)
+        other = f"|{re.escape(family.refusal)}" if family.refusal else ""
+        return RegexConstraint(rf"(?:0|[1-9][0-9]{{0,4}}){other}", vocabulary)
     if request.form == "boxes":
-        return adapter.box_constraint(vocabulary)
+        return family.box_constraint(vocabulary)
     return None
 
 

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from lhrs.inference.adapter import Adapter
+from lhrs.inference.model_family import ModelFamily
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Reply:
+class Generation:
     """What the model said."""
 
     text: str
@@ -80,25 +80,25 @@ class Runtime(Protocol):
 
     name: str
     """What `model` says in answers."""
-    adapter: Adapter
+    family: ModelFamily
     """How the model is asked, and how it writes boxes."""
 
-    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
+    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         """Answer requests in order; the same answers whatever the batch.
 
         `on_text` receives the pieces of the answer as they come, for a single request; see also `Request.on_text`.
         """
         ...
 
-    def distance(self, pixels: np.ndarray) -> float | None:
+    def ood_score(self, pixels: np.ndarray) -> float | None:
         """Return how far an image is from everything the model was trained on; None where it cannot tell."""
         ...
 
-    def unfamiliar(self, features: np.ndarray | None) -> bool:
+    def is_ood(self, features: np.ndarray | None) -> bool:
         """Tell whether an image looks unlike everything the model was trained on; False where it cannot tell."""
         ...
 
     @property
-    def threshold(self) -> float | None:
+    def ood_threshold(self) -> float | None:
         """Distances above it are unfamiliar."""
         ...

@@ -65,7 +65,7 @@ def export(
         processor = LHRSProcessor.from_pretrained(source)
     except broken as error:
         raise CheckpointError(f"{source} does not load as an LHRS model: {_line(error)}") from error
-    if export_onnx and getattr(model.config, "adapter", None) != "lhrs_nano":
+    if export_onnx and getattr(model.config, "model_family", None) != "lhrs_nano":
         raise ConfigError(f"{source} is not like {NANO}: the torch-free path would not know how to ask it")
     done = []
     if adapter is not None:
@@ -81,9 +81,9 @@ def export(
     with new_folder(out) as part:
         model.save_pretrained(part)
         processor.save_pretrained(part)
-        familiarity = Path(source) / "familiarity.npz"
-        if familiarity.is_file():
-            shutil.copy(familiarity, part)
+        ood = Path(source) / "ood.npz"
+        if ood.is_file():
+            shutil.copy(ood, part)
         if export_onnx:
             export_onnx(model, part)
             done.append("ONNX graphs")

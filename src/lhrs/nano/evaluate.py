@@ -267,7 +267,7 @@ class Scorer:
         from lhrs.imagery.open import open_image
 
         runtime = self.assistant.runtime
-        distance = lambda pixels: runtime.distance(pixels)  # noqa: E731
+        distance = lambda pixels: runtime.ood_score(pixels)  # noqa: E731
         rng = np.random.default_rng(SEED)
         known = [self.eurosat[i][0] for i in rng.permutation(len(self.eurosat))[:400]] + [p for p, _ in self.ucmerced]
         inside = np.array([distance(open_image(p).pixels) for p in known])
@@ -281,8 +281,8 @@ class Scorer:
                 "familiar images wrongly flagged",
                 "share",
                 len(inside),
-                float((inside > runtime.threshold).mean()),
-                *wilson(int((inside > runtime.threshold).sum()), len(inside)),
+                float((inside > runtime.ood_threshold).mean()),
+                *wilson(int((inside > runtime.ood_threshold).sum()), len(inside)),
                 {},
             )
         )

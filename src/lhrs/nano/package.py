@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lhrs.files import write_tensors
-from lhrs.inference.familiarity import Familiarity
+from lhrs.inference.ood import OODDetector
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.processing import LHRSProcessor
 from lhrs.nano.export_onnx import export_onnx
@@ -108,18 +108,18 @@ def package(
     stored = {k: v.half() if v.ndim >= 2 else v for k, v in state.items()}
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()}, strict=False)
     write_tensors(folder / "model.safetensors", stored)
-    model.config.architectures, model.config.adapter = [type(model).__name__], "lhrs_nano"
+    model.config.architectures, model.config.model_family = [type(model).__name__], "lhrs_nano"
     model.config.dtype = torch.float32
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
     processor.save_pretrained(folder)
-    fit_familiarity(model, sources, seed).save(folder / "familiarity.npz")
+    fit_ood_detector(model, sources, seed).save(folder / "ood.npz")
     export_onnx(model, folder)
 
 
-def fit_familiarity(
+def fit_ood_detector(
     model: LHRSForConditionalGeneration, sources: list[Source], seed: int, per_group: int = 250
-) -> Familiarity:
+) -> OODDetector:
     """Fit the detector on training images as users would give them: whole images, and windows of large ones."""
     features, groups = [], []
     for s, source in enumerate(sources):
@@ -139,4 +139,4 @@ def fit_familiarity(
                 groups += [s * 1000 + label] * len(batch)
     x, g = np.concatenate(features), np.array(groups)
     held = np.random.default_rng(seed).random(len(x)) < 0.15
-    return Familiarity.fit(x[~held], g[~held], x[held])
+    return OODDetector.fit(x[~held], g[~held], x[held])

@@ -27,7 +27,7 @@ def summarise(result: Result, asking: Asking, km2: np.ndarray) -> dict[str, Any]
     asked = np.array([row["answer"] is not None for row in rows])
     found: dict[str, Any] = {
         "windows": len(rows), "asked": int(asked.sum()), "area_km2": round(float(areas.sum()), 6),
-        "unfamiliar": int(sum(bool(row["unfamiliar"]) for row in rows)),
+        "out_of_distribution": int(sum(bool(row["out_of_distribution"]) for row in rows)),
     }  # fmt: skip
     if asking.kind in AREAS:
         said = [_said(row) for row in rows]

@@ -105,7 +105,8 @@ def answer_block(block: Block) -> "pa.Table":
                 answer = next(answers)
                 boxes, edges = _placed([box.xyxy for box in answer.boxes], images[0], window)
                 row |= {
-                    "answer": answer.answer, "confidence": answer.confidence, "unfamiliar": answer.unfamiliar,
+                    "answer": answer.answer, "confidence": answer.confidence,
+                    "out_of_distribution": answer.out_of_distribution,
                     "earlier": None if earlier is None else earlier.answer, "boxes": boxes, "cut": edges,
                     "box_confidence": [box.confidence or 0.0 for box in answer.boxes],
                 }  # fmt: skip
@@ -183,7 +184,7 @@ def _schema() -> "pa.Schema":
         [
             ("number", pa.int64()), ("window", pa.list_(pa.int64())), ("core", pa.list_(pa.int64())),
             ("data_share", pa.float64()), ("answer", pa.string()), ("earlier", pa.string()),
-            ("confidence", pa.float64()), ("unfamiliar", pa.bool_()), ("boxes", pa.list_(box)),
+            ("confidence", pa.float64()), ("out_of_distribution", pa.bool_()), ("boxes", pa.list_(box)),
             ("box_confidence", pa.list_(pa.float64())), ("cut", pa.list_(pa.list_(pa.bool_()))),
         ]
     )  # fmt: skip

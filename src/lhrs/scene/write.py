@@ -65,7 +65,8 @@ def _answers(result: Result) -> tuple[np.ndarray, list[dict[str, Any]]]:
     about = []
     for row in asked:
         one = {"answer": row["answer"], "confidence": _rounded(row["confidence"]), "window": row["window"],
-               "data_share": round(row["data_share"], 4), "unfamiliar": row["unfamiliar"]}  # fmt: skip
+               "data_share": round(row["data_share"], 4),
+               "out_of_distribution": row["out_of_distribution"]}  # fmt: skip
         if row["earlier"] is not None:
             one |= {"earlier": row["earlier"], "changed": row["answer"] != row["earlier"]}
         about.append(one)
@@ -79,7 +80,7 @@ def _ground(result: Result) -> tuple[np.ndarray, list[dict[str, Any]]]:
     windows = {row["number"]: row for row in result.rows}
     about = [
         {"number": n + 1, "confidence": _rounded(confidence), "xyxy": [round(v, 3) for v in box],
-         "window": windows[window]["window"], "unfamiliar": windows[window]["unfamiliar"]}
+         "window": windows[window]["window"], "out_of_distribution": windows[window]["out_of_distribution"]}
         for n, (box, confidence, window) in enumerate(
             zip(found.boxes.tolist(), found.confidence.tolist(), found.window.tolist(), strict=True)
         )

@@ -12,14 +12,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
 from lhrs.errors import DataError
-from lhrs.serving import completions, pictures
-from lhrs.serving.gate import Gate
-from lhrs.serving.messages import ChatRequest
-from lhrs.serving.page import Page
-from lhrs.serving.problems import Problem
+from lhrs.serving import completions, image_worker
+from lhrs.serving.api_types import ChatRequest
+from lhrs.serving.errors import APIError
+from lhrs.serving.middleware import RequestGuard
 from lhrs.serving.scene_routes import scene_routes
 from lhrs.serving.service import Service
-from lhrs.serving.uploads import receive
+from lhrs.serving.static import Page
+from lhrs.serving.upload import receive
 
 _EXPIRE_S = 60.0
 
@@ -36,7 +36,7 @@ def make_app(service: Service) -> FastAPI:
         await service.stop()
 
     app = FastAPI(title="lhrs", lifespan=lifespan, docs_url=None, redoc_url=None)  # their pages come from elsewhere
-    app.add_middleware(Gate, service=service)
+    app.add_middleware(RequestGuard, service=service)
     if service.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -45,7 +45,7 @@ def make_app(service: Service) -> FastAPI:
             allow_headers=["authorization", "content-type"],
             expose_headers=["x-request-id"],
         )
-    app.add_exception_handler(Problem, _refuse)
+    app.add_exception_handler(APIError, _refuse)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _http)
     name = service.assistant.runtime.name
@@ -68,7 +68,7 @@ def make_app(service: Service) -> FastAPI:
     async def chat(request: Request) -> Response:
         """Answer a question about images."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise Problem(415, "content-type must be application/json", code="unsupported_media_type")
+            raise APIError(415, "content-type must be application/json", code="unsupported_media_type")
         return await completions.complete(service, request)
 
     @app.get("/v1/models")
@@ -80,7 +80,7 @@ def make_app(service: Service) -> FastAPI:
     async def one_model(model: str) -> dict[str, Any]:
         """Tell about the model."""
         if model != name:
-            raise Problem(404, f"the model here is {name!r}", "model", "model_not_found")
+            raise APIError(404, f"the model here is {name!r}", "model", "model_not_found")
         return _model(service)
 
     @app.post("/v1/files")
@@ -98,8 +98,8 @@ def make_app(service: Service) -> FastAPI:
     async def file(file_id: str, request: Request) -> dict[str, Any]:
         """Tell what a file shows, and where."""
         found = service.files.get(file_id, request.state.owner)
-        look = await service.look_at_file(found.id, found.path)
-        return {**found.public, "image": describe(look)}
+        decoded = await service.decode_file(found.id, found.path)
+        return {**found.public, "image": describe(decoded)}
 
     @app.get("/v1/files/{file_id}/preview")
     async def preview(
@@ -108,9 +108,9 @@ def make_app(service: Service) -> FastAPI:
         """Return a PNG of a file."""
         found = service.files.get(file_id, request.state.owner)
         try:
-            data = await service.decoders.run(pictures.preview, found.path, max_side)
+            data = await service.image_workers.run(image_worker.preview, found.path, max_side)
         except DataError as error:
-            raise Problem(400, str(error), "file_id", "invalid_image") from None
+            raise APIError(400, str(error), "file_id", "invalid_image") from None
         return Response(data, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
 
     @app.delete("/v1/files/{file_id}")
@@ -137,14 +137,14 @@ def make_app(service: Service) -> FastAPI:
     return app
 
 
-def describe(look: pictures.Look) -> dict[str, Any]:
+def describe(decoded: image_worker.DecodedImage) -> dict[str, Any]:
     """Return the field `image` of a file: size and sampling distance of the file, corners, and what is shown of it."""
-    image = look.image
+    image = decoded.image
     return {
         "width": image.width,
         "height": image.height,
         "gsd_m": image.gsd_m,
-        "corners": look.ring,
+        "corners": decoded.ring,
         "bands": image.view.bands,
         "scaling": image.view.scaling,
         "chosen_by": image.view.chosen_by,
@@ -169,7 +169,7 @@ async def _expire(service: Service) -> None:
 
 
 async def _refuse(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, Problem)
+    assert isinstance(problem, APIError)
     return JSONResponse(problem.body, problem.status, problem.headers)
 
 
@@ -178,6 +178,6 @@ async def _http(request: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        return await _refuse(request, Problem(400, f"{where}: {first['msg']}", where, "invalid_value"))
+        return await _refuse(request, APIError(400, f"{where}: {first['msg']}", where, "invalid_value"))
     assert isinstance(error, HTTPException)
-    return await _refuse(request, Problem(error.status_code, str(error.detail)))
+    return await _refuse(request, APIError(error.status_code, str(error.detail)))

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from lhrs.inference.runtime import Reply, Request, Runtime
+from lhrs.inference.runtime import Generation, Request, Runtime
 
 
 class Job:
@@ -25,10 +25,10 @@ class Job:
         on_text = None if listen is None else partial(self._say, listen)
         self.request, self.deadline = replace(request, on_text=on_text), deadline
         self.loop = asyncio.get_running_loop()
-        self.reply: asyncio.Future[Reply] = self.loop.create_future()
+        self.reply: asyncio.Future[Generation] = self.loop.create_future()
         self.dropped = self.spoke = False
 
-    def drop(self) -> None:
+    def cancel(self) -> None:
         """Forget it, unless the model is at work on it already."""
         self.dropped = True
         self.reply.cancel()
@@ -38,12 +38,12 @@ class Job:
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(listen, piece)
 
-    def settle(self, outcome: Reply | Exception) -> None:
+    def set_result(self, outcome: Generation | Exception) -> None:
         """Hand over the reply, or why there is none; from any thread."""
         with suppress(RuntimeError):  # the server is gone
-            self.loop.call_soon_threadsafe(self._settle, outcome)
+            self.loop.call_soon_threadsafe(self._set_result, outcome)
 
-    def _settle(self, outcome: Reply | Exception) -> None:
+    def _set_result(self, outcome: Generation | Exception) -> None:
         if self.reply.done():
             return
         if isinstance(outcome, Exception):
@@ -98,7 +98,7 @@ class Batcher:
             wanted = [job for job in jobs if not job.dropped and job.deadline > now]
             for job in jobs:
                 if job not in wanted:
-                    job.settle(TimeoutError())
+                    job.set_result(TimeoutError())
             if wanted:
                 self._observe(len(wanted))
                 self._answer(wanted)
@@ -122,9 +122,9 @@ class Batcher:
         except Exception as error:  # whatever it is, it must not end the thread
             for job in jobs:  # one of them is to blame
                 if len(jobs) == 1 or job.spoke:
-                    job.settle(error)
+                    job.set_result(error)
                 else:
                     self._answer([job])
             return
         for job, reply in zip(jobs, replies, strict=True):
-            job.settle(reply)
+            job.set_result(reply)

@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from lhrs.errors import ConfigError, LHRSError
-from lhrs.inference.runtime import Reply
+from lhrs.inference.runtime import Generation
 from lhrs.schema import Answer
-from lhrs.serving import telling
+from lhrs.serving import responses
+from lhrs.serving.api_types import ChatRequest
 from lhrs.serving.batching import Job
-from lhrs.serving.messages import ChatRequest
-from lhrs.serving.problems import Problem, invalid
-from lhrs.serving.service import Asked, Service
+from lhrs.serving.errors import APIError, validation_error
+from lhrs.serving.service import PreparedRequest, Service
 
 T = TypeVar("T")
 _LARGE = 2**18
@@ -47,13 +47,13 @@ async def complete(service: Service, request: Request) -> Response:
     choice = {
         "index": 0,
         "message": message,
-        "finish_reason": telling.finish_reason(reply),
-        "logprobs": telling.logprobs(reply, chat.top_logprobs or 0, asked.request.sampling is not None)
+        "finish_reason": responses.finish_reason(reply),
+        "logprobs": responses.logprobs(reply, chat.top_logprobs or 0, asked.request.sampling is not None)
         if chat.logprobs
         else None,
     }
     return JSONResponse(
-        {**_head(service, "chat.completion"), "choices": [choice], "usage": telling.usage(reply), "lhrs": told}
+        {**_head(service, "chat.completion"), "choices": [choice], "usage": responses.usage(reply), "lhrs": told}
     )
 
 
@@ -64,16 +64,16 @@ async def _read(request: Request) -> ChatRequest:
             return ChatRequest.model_validate_json(body)
         return await asyncio.to_thread(ChatRequest.model_validate_json, body)  # others go on meanwhile
     except ValidationError as error:
-        raise invalid(error) from None
+        raise validation_error(error) from None
 
 
-async def _reply(job: Job) -> Reply:
+async def _reply(job: Job) -> Generation:
     try:
         return await job.reply
     except ConfigError as error:
-        raise Problem(400, str(error), "messages", "context_length_exceeded") from None
+        raise APIError(400, str(error), "messages", "context_length_exceeded") from None
     except LHRSError as error:  # a server behind this one
-        raise Problem(503, str(error), code="model_failed") from None
+        raise APIError(503, str(error), code="model_failed") from None
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -82,7 +82,7 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise Problem(499, "the client is gone")
+            raise APIError(499, "the client is gone")
         return task.result()
     finally:
         task.cancel()
@@ -94,7 +94,7 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _stream(service: Service, request: Request, asked: Asked, deadline: float) -> Response:
+def _stream(service: Service, request: Request, asked: PreparedRequest, deadline: float) -> Response:
     pieces: asyncio.Queue[str | None] = asyncio.Queue()
     job = service.submit(asked, deadline, None if asked.whole else pieces.put_nowait)
     request.state.jobs.append(job)
@@ -104,7 +104,12 @@ def _stream(service: Service, request: Request, asked: Asked, deadline: float) -
 
 
 async def _events(
-    service: Service, request: Request, asked: Asked, job: Job, pieces: "asyncio.Queue[str | None]", deadline: float
+    service: Service,
+    request: Request,
+    asked: PreparedRequest,
+    job: Job,
+    pieces: "asyncio.Queue[str | None]",
+    deadline: float,
 ) -> AsyncIterator[str]:
     chat, head = asked.chat, _head(service, "chat.completion.chunk")
     with_usage = chat.stream_options is not None and chat.stream_options.include_usage
@@ -124,30 +129,30 @@ async def _events(
     except TimeoutError:
         yield _event(_too_late(service).body)
         return
-    except Problem as problem:
+    except APIError as problem:
         yield _event(problem.body)
         return
     text, refusal, told = await _tell(service, request, asked, reply)
     if asked.whole:
         yield chunk({"content": text} if refusal is None else {"refusal": refusal})
     drawn = asked.request.sampling is not None
-    logprobs = telling.logprobs(reply, chat.top_logprobs or 0, drawn) if chat.logprobs else None
-    yield chunk({}, telling.finish_reason(reply), logprobs=logprobs, lhrs=told)
+    logprobs = responses.logprobs(reply, chat.top_logprobs or 0, drawn) if chat.logprobs else None
+    yield chunk({}, responses.finish_reason(reply), logprobs=logprobs, lhrs=told)
     if with_usage:
-        yield _event({**head, "choices": [], "usage": telling.usage(reply)})
+        yield _event({**head, "choices": [], "usage": responses.usage(reply)})
     yield "data: [DONE]\n\n"
 
 
 async def _tell(
-    service: Service, request: Request, asked: Asked, reply: Reply
+    service: Service, request: Request, asked: PreparedRequest, reply: Generation
 ) -> tuple[str | None, str | None, dict[str, Any]]:
     """Return the answer's content or refusal, and what the extension says; count and log."""
     image = asked.images[0] if asked.images else None
 
     def work() -> tuple[Answer, dict[str, Any]]:
         answer = service.assistant.answer("", image, asked.task, reply)
-        boxes = telling.whole_boxes(answer, image)
-        return answer, telling.extension(answer, image, boxes, asked.chat.lhrs.crs, asked.ignored)
+        boxes = responses.whole_boxes(answer, image)
+        return answer, responses.lhrs_fields(answer, image, boxes, asked.chat.lhrs.crs, asked.ignored)
 
     # Boxes on the map take PROJ a while the first time.
     located = image is not None and image.georeference is not None
@@ -162,8 +167,8 @@ async def _tell(
     return text, refusal, told
 
 
-def _too_late(service: Service) -> Problem:
-    return Problem(503, f"no answer within {service.settings.timeout_s:g} s", code="timeout", retry_s=service.wait_s())
+def _too_late(service: Service) -> APIError:
+    return APIError(503, f"no answer within {service.settings.timeout_s:g} s", code="timeout", retry_s=service.wait_s())
 
 
 def _head(service: Service, kind: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lhrs.serving.problems import Problem
+from lhrs.serving.errors import APIError
 from lhrs.serving.settings import Settings
 
 FORM = 2**16
@@ -98,7 +98,7 @@ class FileStore:
         """
         try:
             self._check(size)
-        except Problem:
+        except APIError:
             self.discard(identity)
             raise
         now = int(time.time())
@@ -111,9 +111,9 @@ class FileStore:
     def _check(self, size: int, around: int = 0) -> None:
         limit = self._settings.max_file
         if size > limit + around:
-            raise Problem(413, f"the file has more than {limit} bytes", "file", "file_too_large")
+            raise APIError(413, f"the file has more than {limit} bytes", "file", "file_too_large")
         if self.used + size > self._settings.quota or len(self._files) >= self._settings.max_files:
-            raise Problem(
+            raise APIError(
                 429, "there is no room for more files: delete some, or try later", "file", "insufficient_quota", 60
             )
 
@@ -126,7 +126,7 @@ class FileStore:
         self.expire()
         file = self._files.get(identity)
         if file is None or file.owner != owner:
-            raise Problem(404, "there is no file of that id", "file_id", "file_not_found")
+            raise APIError(404, "there is no file of that id", "file_id", "file_not_found")
         return file
 
     def list(self, owner: str) -> list[StoredFile]:

@@ -27,7 +27,7 @@ def log(event: str, level: int = logging.INFO, exc_info: BaseException | None = 
     logger.log(level, event, exc_info=exc_info, extra={_RESERVED: kept})
 
 
-def set_up() -> None:
+def configure_logging() -> None:
     """Send our lines, and what uvicorn has to say, to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())

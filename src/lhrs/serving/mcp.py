@@ -14,14 +14,14 @@ from lhrs.imagery.image import OpenedImage
 from lhrs.imagery.open import open_image
 from lhrs.inference.assistant import Assistant
 from lhrs.schema import Answer
-from lhrs.serving.pictures import GDAL_LIMITS, driver_of
+from lhrs.serving.image_worker import GDAL_LIMITS, driver_of
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
 _ABOUT = (
     "Questions about satellite and aerial images. Paths start at the server's folder. Answers have a confidence; "
-    "where `unfamiliar` is true the image is unlike everything the model knows: do not rely on the answer."
+    "where `out_of_distribution` is true the image is unlike everything the model knows: do not rely on the answer."
 )
 SCENES = "lhrs-scenes"
 """Folder, below the server's, of what `scene` writes."""

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.responses import FileResponse, Response
 
-from lhrs.serving.problems import Problem, invalid
-from lhrs.serving.scenes import RESULTS, SceneRequest
+from lhrs.serving.errors import APIError, validation_error
+from lhrs.serving.scene_jobs import RESULTS, SceneRequest
 from lhrs.serving.service import Service
 
 
@@ -22,10 +22,10 @@ def scene_routes(service: Service) -> APIRouter:
         try:
             asked = SceneRequest.model_validate_json(await request.body())
         except ValidationError as error:
-            raise invalid(error) from None
+            raise validation_error(error) from None
         file = service.files.get(asked.file_id, request.state.owner)
-        look = await service.look_at_file(file.id, file.path)
-        return service.scenes.submit(asked, file, look.image).public
+        decoded = await service.decode_file(file.id, file.path)
+        return service.scenes.submit(asked, file, decoded.image).public
 
     @routes.get("/{scene_id}")
     async def scene(scene_id: str, request: Request) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def scene_routes(service: Service) -> APIRouter:
     async def result(scene_id: str, name: str, request: Request) -> Response:
         """Return a file of a finished scene."""
         if name not in RESULTS:
-            raise Problem(404, f"a scene has {' and '.join(RESULTS)}", "name", "no_such_result")
+            raise APIError(404, f"a scene has {' and '.join(RESULTS)}", "name", "no_such_result")
         path = service.scenes.result(scene_id, request.state.owner, name)
         return FileResponse(path, media_type=RESULTS[name], filename=name)
 

@@ -9,7 +9,7 @@ import uvicorn
 
 from lhrs.errors import ConfigError
 from lhrs.serving.app import make_app
-from lhrs.serving.logs import log, set_up
+from lhrs.serving.logs import configure_logging, log
 from lhrs.serving.service import Service
 from lhrs.serving.settings import Settings
 
@@ -78,7 +78,7 @@ def check(settings: Settings, insecure: bool) -> None:
 
 def serve(assistant: "Assistant", settings: Settings) -> None:
     """Serve until told to end."""
-    set_up()
+    configure_logging()
     asyncio.run(_serve(assistant, settings))
 
 

@@ -16,7 +16,7 @@ class Settings:
     port: int = 8000
     keys: tuple[str, ...] = ()
     """API keys; without any, everyone who reaches the server may ask."""
-    allow_hosts: tuple[str, ...] = ()
+    image_hosts: tuple[str, ...] = ()
     """Hosts that images may be fetched from, `host`, `host:port` or `*.domain`; none by default."""
     cors_origins: tuple[str, ...] = ()
     """Web sites whose pages may ask from a visitor's browser, `https://host`; none by default."""
@@ -33,7 +33,7 @@ class Settings:
     """From a request's arrival to its answer's last word."""
     decode_s: float = 20.0
     """Time to read one image."""
-    decoders: int = 2
+    image_workers: int = 2
     """Processes that read images."""
     decoder_bytes: int = 4 * 2**30
     """Memory of each."""

@@ -20,7 +20,7 @@ from lhrs.data.dataset import Dataset, open_dataset
 from lhrs.data.features import FeatureFolder
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.files import new_folder, write_tensors
-from lhrs.inference.adapter import get_adapter
+from lhrs.inference.model_family import get_family
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import build_model, chat_template, get_preset
 from lhrs.models.processing import LHRSProcessor
@@ -286,8 +286,8 @@ def load_parts(
         if isinstance(error, ConfigError):
             raise
         raise CheckpointError(f"the model cannot be loaded: {' '.join(str(error).split())[:300]}") from error
-    if getattr(model.config, "adapter", None) is None:
-        model.config.adapter = system.replace("-", "_")
+    if getattr(model.config, "model_family", None) is None:
+        model.config.model_family = system.replace("-", "_")
     return model, processor
 
 
@@ -333,7 +333,7 @@ def _open_sources(run: CurriculumRun) -> list[Dataset]:
 
 def _dataset(run: CurriculumRun, sources: list[Dataset], stage: Stage, features: FeatureFolder | None) -> ChatDataset:
     template = None if run.template is None else chat_template(run.template)
-    box_style = get_adapter(cast(Any, stage.module.model.config).adapter).box_style
+    box_style = get_family(cast(Any, stage.module.model.config).model_family).box_style
     encoder = ChatEncoder(stage.processor, template, run.system_prompt, run.max_tokens, features, box_style)
     return ChatDataset(list(sources), [source.weight for source in run.data], encoder, run.group_by_length)
 

@@ -8,8 +8,8 @@ images per GPU times their 8 GPUs. What we do otherwise on purpose is said at th
 
 from typing import Any
 
-from lhrs.inference.adapters.lhrs_bot import LhrsBot
-from lhrs.inference.adapters.lhrs_bot_nova import LhrsBotNova
+from lhrs.inference.families.lhrs_bot import LhrsBot
+from lhrs.inference.families.lhrs_bot_nova import LhrsBotNova
 
 PRESET = {"lhrs-bot": "lhrs-bot-7b", "lhrs-bot-nova": "lhrs-bot-nova-8b"}
 """The parts that each system joins, by name in `lhrs.models.presets`."""

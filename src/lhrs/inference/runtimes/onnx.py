@@ -11,10 +11,10 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from lhrs.errors import CheckpointError
-from lhrs.inference.adapter import get_adapter
-from lhrs.inference.engine import Choice, Engine, Images, Prompt, positions
-from lhrs.inference.familiarity import Familiarity
-from lhrs.inference.runtime import Reply, Request
+from lhrs.inference.engine import Engine, Images, Prompt, TokenChoice, positions
+from lhrs.inference.model_family import get_family
+from lhrs.inference.ood import OODDetector
+from lhrs.inference.runtime import Generation, Request
 
 _REQUESTS_PER_BATCH = 32
 _FILES = (
@@ -37,7 +37,7 @@ class OnnxRuntime:
         for needed in _FILES:
             if not (folder / needed).exists():
                 raise CheckpointError(f"{folder} has no {needed}: it is not an exported lhrs model.")
-        self.name, self.adapter = folder.resolve().name, get_adapter("lhrs_nano")
+        self.name, self.family = folder.resolve().name, get_family("lhrs_nano")
         try:
             self._read(folder)
         except Exception as error:  # what onnxruntime and tokenizers raise for damaged files has no narrower base
@@ -56,35 +56,35 @@ class OnnxRuntime:
         images = json.loads((folder / "processor_config.json").read_text())["image_processor"]["size"]
         self._size = (images["width"], images["height"])
         text = config["text_config"]
-        heads, self.longest = text["num_key_value_heads"], text["max_position_embeddings"]
+        heads, self.max_length = text["num_key_value_heads"], text["max_position_embeddings"]
         self._cache_shape = (text["num_hidden_layers"], heads, text["hidden_size"] // text["num_attention_heads"])
         ids = cast(Callable[[str], int], self._tokenizer.token_to_id)
-        self.end: tuple[int, ...] = (ids("<eos>"),)
-        self.pad = ids("<pad>")
+        self.eos_token_ids: tuple[int, ...] = (ids("<eos>"),)
+        self.pad_token_id = ids("<pad>")
         self._bos, self._user, self._image, self._answer = (ids(f"<{t}>") for t in ("bos", "user", "image", "answer"))
         self._num_image_tokens = sum(config["bridge_config"]["queries"])
         self._no_image = np.zeros((1, text["hidden_size"]), np.float32)
-        familiarity = folder / "familiarity.npz"
-        self._familiarity = Familiarity.load(familiarity) if familiarity.exists() else None
+        ood = folder / "ood.npz"
+        self._ood = OODDetector.load(ood) if ood.exists() else None
 
-    def unfamiliar(self, features: np.ndarray | None) -> bool:
-        """See `Runtime.unfamiliar`."""
-        if features is None or self._familiarity is None:
+    def is_ood(self, features: np.ndarray | None) -> bool:
+        """See `Runtime.is_ood`."""
+        if features is None or self._ood is None:
             return False
-        return self._familiarity.distance(features) > self._familiarity.threshold
+        return self._ood.ood_score(features) > self._ood.threshold
 
-    def distance(self, pixels: np.ndarray) -> float | None:
-        """See `Runtime.distance`."""
-        if self._familiarity is None:
+    def ood_score(self, pixels: np.ndarray) -> float | None:
+        """See `Runtime.ood_score`."""
+        if self._ood is None:
             return None
-        return self._familiarity.distance(self._vision.run(None, {"pixel_values": self.prepare(pixels)[None]})[1][0])
+        return self._ood.ood_score(self._vision.run(None, {"pixel_values": self.prepare(pixels)[None]})[1][0])
 
     @property
-    def threshold(self) -> float | None:
-        """See `Runtime.threshold`."""
-        return None if self._familiarity is None else self._familiarity.threshold
+    def ood_threshold(self) -> float | None:
+        """See `Runtime.ood_threshold`."""
+        return None if self._ood is None else self._ood.threshold
 
-    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
+    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         """See `Runtime.generate`. The model knows single questions: the history of a request is not read."""
         return self._engine.generate(requests, on_text)
 
@@ -110,15 +110,15 @@ class OnnxRuntime:
         """See `Vocabulary.grammars`."""
         from llguidance import LLTokenizer
 
-        return LLTokenizer(self._tokenizer.to_str(), eos_token=self.end[0])
+        return LLTokenizer(self._tokenizer.to_str(), eos_token=self.eos_token_ids[0])
 
     def prompt(self, request: Request) -> Prompt:
         """See `Backend.prompt`."""
         images = [self._image] * (self._num_image_tokens * len(request.images))
         return Prompt((self._bos, self._user, *images), (*self.encode(request.question), self._answer))
 
-    def read_images(self, images: Sequence[np.ndarray]) -> Images:
-        """See `Backend.read_images`."""
+    def encode_images(self, images: Sequence[np.ndarray]) -> Images:
+        """See `Backend.encode_images`."""
         embeds, pooled = self._vision.run(None, {"pixel_values": np.stack([self.prepare(p) for p in images])})
         return Images(list(embeds.reshape(len(images), self._num_image_tokens, -1)), list(pooled))
 
@@ -129,16 +129,16 @@ class OnnxRuntime:
         return cache
 
     def step(
-        self, ids: np.ndarray, mask: np.ndarray, cache: "Cache", choose: Callable[[], Sequence[Choice]]
+        self, ids: np.ndarray, mask: np.ndarray, cache: "Cache", choose: Callable[[], Sequence[TokenChoice]]
     ) -> tuple[list[int], list[float], "Cache"]:
         """See `Backend.step`. The cache is written in place."""
         logits = self._run(ids, self._no_image, mask, cache)
         picked = [choice.pick(row) for choice, row in zip(choose(), logits, strict=True)]
         return [token for token, _ in picked], [probability for _, probability in picked], cache
 
-    def take(self, cache: "Cache", rows: np.ndarray) -> "Cache":
-        """See `Backend.take`."""
-        return cache.take(rows)
+    def select_rows(self, cache: "Cache", rows: np.ndarray) -> "Cache":
+        """See `Backend.select_rows`."""
+        return cache.select_rows(rows)
 
     def _run(self, ids: np.ndarray, embeds: np.ndarray, mask: np.ndarray, cache: "Cache") -> np.ndarray:
         """Return logits `(rows, vocabulary)` of the last tokens; the cache grows by the tokens."""
@@ -189,6 +189,6 @@ class Cache:
             all_values[:, :, self.length : end] = new_values
         self.length = end
 
-    def take(self, rows: np.ndarray) -> "Cache":
+    def select_rows(self, rows: np.ndarray) -> "Cache":
         """Return a copy of some rows, which may repeat."""
         return Cache([array[rows] for array in self.keys], [array[rows] for array in self.values], self.length)

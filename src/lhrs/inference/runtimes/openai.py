@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from lhrs.errors import ConfigError, MissingExtraError, ServerError
-from lhrs.inference.adapter import Adapter, get_adapter
-from lhrs.inference.runtime import Reply, Request
+from lhrs.inference.model_family import ModelFamily, get_family
+from lhrs.inference.runtime import Generation, Request
 from lhrs.registry import names
 
 _AT_ONCE = 8
@@ -41,7 +41,7 @@ class OpenAIRuntime:
         ConfigError: LHRS_REQUESTS_PER_MINUTE is no number.
     """
 
-    threshold: float | None = None
+    ood_threshold: float | None = None
 
     def __init__(self, url: str) -> None:
         try:
@@ -52,23 +52,23 @@ class OpenAIRuntime:
         self._errors: Any = openai.OpenAIError
         self._refused: Any = openai.BadRequestError
         self._url = base
-        self._pace = Pace(os.environ.get(PER_MINUTE))
+        self._rate_limiter = RateLimiter(os.environ.get(PER_MINUTE))
         self._client = openai.OpenAI(base_url=base, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=4)
         listed = [] if model else [entry.id for entry in self._call(lambda: self._client.models.list())]
         if not model and not listed:
             raise ServerError(f"{base} lists no models: name one as {base}#NAME")
         self.name = model or listed[0]
-        self.adapter = _adapter_by_name(self.name)
+        self.family = _family_by_name(self.name)
 
-    def distance(self, pixels: np.ndarray) -> None:
-        """See `Runtime.distance`; a server does not tell."""
+    def ood_score(self, pixels: np.ndarray) -> None:
+        """See `Runtime.ood_score`; a server does not tell."""
         return
 
-    def unfamiliar(self, features: np.ndarray | None) -> bool:
-        """See `Runtime.unfamiliar`."""
+    def is_ood(self, features: np.ndarray | None) -> bool:
+        """See `Runtime.is_ood`."""
         return False
 
-    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
+    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         """See `Runtime.generate`; whether a batch answers as single questions do is up to the server.
 
         Raises:
@@ -79,7 +79,7 @@ class OpenAIRuntime:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(self._answer, requests))
 
-    def _answer(self, request: Request) -> Reply:
+    def _answer(self, request: Request) -> Generation:
         if request.on_text is not None:
             return self._stream(request, request.on_text)
         asked = self._asked(request)
@@ -97,7 +97,7 @@ class OpenAIRuntime:
                 text = str(json.loads(text)["answer"])
         return self._reply(request, text, [(t.token, math.exp(t.logprob)) for t in told])
 
-    def _stream(self, request: Request, on_text: Callable[[str], None]) -> Reply:
+    def _stream(self, request: Request, on_text: Callable[[str], None]) -> Generation:
         pieces: list[str] = []
         for part in self._call(lambda: self._client.chat.completions.create(**self._asked(request), stream=True)):
             piece = part.choices[0].delta.content if part.choices else None
@@ -106,18 +106,18 @@ class OpenAIRuntime:
                 on_text(piece)
         return self._reply(request, "".join(pieces), [])
 
-    def _reply(self, request: Request, text: str, told: list[tuple[str, float]]) -> Reply:
+    def _reply(self, request: Request, text: str, told: list[tuple[str, float]]) -> Generation:
         if request.options is not None:
             plain = {option.strip().lower(): option for option in request.options}
             option = plain.get(text.strip().strip(".").lower())
             if option is None:
                 raise ServerError(f"{self.name} answered {text[:80]!r}, which is none of the options")
             text = option
-        boxes = self.adapter.read_boxes(text, _seen(request)).boxes
-        return Reply(text, tuple(t for t, _ in told), tuple(p for _, p in told), boxes)
+        boxes = self.family.read_boxes(text, _seen(request)).boxes
+        return Generation(text, tuple(t for t, _ in told), tuple(p for _, p in told), boxes)
 
     def _asked(self, request: Request) -> dict[str, Any]:
-        system = self.adapter.system_prompt
+        system = self.family.system_prompt
         turns: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         for n, (question, answer) in enumerate([*request.history, (request.question, "")]):
             content: list[dict[str, Any]] = [{"type": "text", "text": question}]
@@ -136,7 +136,7 @@ class OpenAIRuntime:
         }
 
     def _call(self, what: Callable[[], Any]) -> Any:
-        self._pace.wait()
+        self._rate_limiter.wait()
         try:
             return what()
         except self._refused as error:
@@ -145,7 +145,7 @@ class OpenAIRuntime:
             raise ServerError(f"{self._url} does not answer: {_line(error)}") from error
 
 
-class Pace:
+class RateLimiter:
     """Let callers through no more often than so many times a minute, evenly, from any number of threads.
 
     Raises:
@@ -204,10 +204,10 @@ def _form(request: Request) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}}
 
 
-def _adapter_by_name(model: str) -> Adapter:
+def _family_by_name(model: str) -> ModelFamily:
     """Return the adapter whose file name is in the name of a served model, the longest first."""
     squeezed = "".join(c for c in model.lower() if c.isalnum())
-    for name in sorted(names("lhrs.inference.adapters"), key=len, reverse=True):
+    for name in sorted(names("lhrs.inference.families"), key=len, reverse=True):
         if name.replace("_", "") in squeezed:
-            return get_adapter(name)
-    return Adapter()
+            return get_family(name)
+    return ModelFamily()

@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from transformers import DynamicCache
 
 from lhrs.errors import CheckpointError, ConfigError
-from lhrs.inference.adapter import get_adapter
-from lhrs.inference.engine import Choice, Engine, Images, Prompt, positions
-from lhrs.inference.familiarity import Familiarity
-from lhrs.inference.runtime import Reply, Request
-from lhrs.inference.runtimes.cache import growing_cache, select
+from lhrs.inference.engine import Engine, Images, Prompt, TokenChoice, positions
+from lhrs.inference.model_family import get_family
+from lhrs.inference.ood import OODDetector
+from lhrs.inference.runtime import Generation, Request
+from lhrs.inference.runtimes.kv_cache import growing_cache, select
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.processing import IMAGE_TOKEN, LHRSProcessor
 
@@ -47,39 +47,39 @@ class TorchRuntime:
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(f"{model} does not load as an LHRS model: {reason}") from error
         self.name = Path(model).resolve().name if Path(model).is_dir() else model
-        self.adapter = get_adapter(getattr(self._model.config, "adapter", None) or "lhrs_bot")
+        self.family = get_family(getattr(self._model.config, "model_family", None) or "lhrs_bot")
         self._tokenizer = self._processor.tokenizer
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         stop = self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id
         if stop is None or self._processor.chat_template is None:
             raise CheckpointError(f"{model} has no {'end token' if stop is None else 'chat template'}.")
-        self.end: tuple[int, ...] = tuple(stop) if isinstance(stop, list) else (stop,)
-        self.pad: int = self._tokenizer.pad_token_id
-        self.longest: int = self._model.config.text_config.max_position_embeddings
+        self.eos_token_ids: tuple[int, ...] = tuple(stop) if isinstance(stop, list) else (stop,)
+        self.pad_token_id: int = self._tokenizer.pad_token_id
+        self.max_length: int = self._model.config.text_config.max_position_embeddings
         self._special = re.compile("|".join(map(re.escape, {*self._tokenizer.all_special_tokens, IMAGE_TOKEN})))
         self._engine = Engine(self, _REQUESTS_PER_BATCH)
-        familiarity = Path(model) / "familiarity.npz"
-        self._familiarity = Familiarity.load(familiarity) if familiarity.exists() else None
+        ood = Path(model) / "ood.npz"
+        self._ood = OODDetector.load(ood) if ood.exists() else None
 
-    def unfamiliar(self, features: np.ndarray | None) -> bool:
-        """See `Runtime.unfamiliar`."""
-        if features is None or self._familiarity is None:
+    def is_ood(self, features: np.ndarray | None) -> bool:
+        """See `Runtime.is_ood`."""
+        if features is None or self._ood is None:
             return False
-        return self._familiarity.distance(features) > self._familiarity.threshold
+        return self._ood.ood_score(features) > self._ood.threshold
 
-    def distance(self, pixels: np.ndarray) -> float | None:
-        """See `Runtime.distance`."""
-        if self._familiarity is None:
+    def ood_score(self, pixels: np.ndarray) -> float | None:
+        """See `Runtime.ood_score`."""
+        if self._ood is None:
             return None
-        return self._familiarity.distance(cast(np.ndarray, self.read_images([pixels]).features[0]))
+        return self._ood.ood_score(cast(np.ndarray, self.encode_images([pixels]).features[0]))
 
     @property
-    def threshold(self) -> float | None:
-        """See `Runtime.threshold`."""
-        return None if self._familiarity is None else self._familiarity.threshold
+    def ood_threshold(self) -> float | None:
+        """See `Runtime.ood_threshold`."""
+        return None if self._ood is None else self._ood.threshold
 
-    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
+    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         """See `Runtime.generate`."""
         return self._engine.generate(requests, on_text)
 
@@ -96,11 +96,13 @@ class TorchRuntime:
         """See `Vocabulary.grammars`."""
         from llguidance.hf import from_tokenizer
 
-        return from_tokenizer(self._tokenizer, n_vocab=self._model.config.text_config.vocab_size, eos_token=self.end[0])
+        return from_tokenizer(
+            self._tokenizer, n_vocab=self._model.config.text_config.vocab_size, eos_token=self.eos_token_ids[0]
+        )
 
     def prompt(self, request: Request) -> Prompt:
         """See `Backend.prompt`."""
-        chat = messages(request, self._plain, self.adapter.system_prompt)
+        chat = messages(request, self._plain, self.family.system_prompt)
         text = self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         ids = self.encode(text.replace(IMAGE_TOKEN, IMAGE_TOKEN * self._processor.num_image_tokens))
         image = self._processor.image_token_id
@@ -108,8 +110,8 @@ class TorchRuntime:
         return Prompt(tuple(ids[: last + 1]), tuple(ids[last + 1 :]))
 
     @torch.inference_mode()
-    def read_images(self, images: Sequence[np.ndarray]) -> Images:
-        """See `Backend.read_images`."""
+    def encode_images(self, images: Sequence[np.ndarray]) -> Images:
+        """See `Backend.encode_images`."""
         tokens: list[torch.Tensor] = []
         pooled: list[np.ndarray] = []
         for start in range(0, len(images), _IMAGES_PER_BATCH):
@@ -118,7 +120,7 @@ class TorchRuntime:
             found = self._model.get_image_features(pixel_values.to(self._model.device, self._model.dtype))
             tokens += list(found.pooler_output)
             pooled += list(found.last_hidden_state.mean(1).float().cpu().numpy())
-        return Images(tokens, list(pooled) if self._familiarity is not None else [None] * len(images))
+        return Images(tokens, list(pooled) if self._ood is not None else [None] * len(images))
 
     @torch.inference_mode()
     def start(self, ids: np.ndarray, mask: np.ndarray, images: Sequence[torch.Tensor]) -> DynamicCache:
@@ -129,7 +131,7 @@ class TorchRuntime:
 
     @torch.inference_mode()
     def step(
-        self, ids: np.ndarray, mask: np.ndarray, cache: DynamicCache, choose: Callable[[], Sequence[Choice]]
+        self, ids: np.ndarray, mask: np.ndarray, cache: DynamicCache, choose: Callable[[], Sequence[TokenChoice]]
     ) -> tuple[list[int], list[float], DynamicCache]:
         """See `Backend.step`."""
         hidden = self._read(ids, mask, cache, ())
@@ -152,8 +154,8 @@ class TorchRuntime:
         best = scores.argmax(-1, keepdim=True)
         return best[:, 0].tolist(), probabilities.gather(1, best)[:, 0].tolist(), cache
 
-    def take(self, cache: DynamicCache, rows: np.ndarray) -> DynamicCache:
-        """See `Backend.take`."""
+    def select_rows(self, cache: DynamicCache, rows: np.ndarray) -> DynamicCache:
+        """See `Backend.select_rows`."""
         return select(cache, torch.from_numpy(rows).to(self._model.device))
 
     def _read(

@@ -20,10 +20,10 @@ from transformers import (
 
 from lhrs.boxes import Size
 from lhrs.errors import CheckpointError, MissingExtraError
-from lhrs.inference.adapter import adapter_for
-from lhrs.inference.decoding import Constraint, Stream, Vocabulary
-from lhrs.inference.engine import Choice, constraint
-from lhrs.inference.runtime import Reply, Request
+from lhrs.inference.decoding import Constraint, TextStreamer, Vocabulary
+from lhrs.inference.engine import TokenChoice, constraint
+from lhrs.inference.model_family import family_for
+from lhrs.inference.runtime import Generation, Request
 from lhrs.inference.runtimes.torch import messages, pick_device
 
 _REQUESTS_PER_BATCH = 8
@@ -41,7 +41,7 @@ class TransformersRuntime:
         CheckpointError: the model does not load.
     """
 
-    threshold: float | None = None
+    ood_threshold: float | None = None
 
     def __init__(self, model: str, device: str | None = None) -> None:
         where = pick_device(device)
@@ -59,19 +59,19 @@ class TransformersRuntime:
         stop = self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id
         if stop is None:
             raise CheckpointError(f"{model} has no end token.")
-        self.end: tuple[int, ...] = tuple(stop) if isinstance(stop, list) else (stop,)
+        self.eos_token_ids: tuple[int, ...] = tuple(stop) if isinstance(stop, list) else (stop,)
         if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.convert_ids_to_tokens(self.end[0])
+            self._tokenizer.pad_token = self._tokenizer.convert_ids_to_tokens(self.eos_token_ids[0])
         self._special = re.compile("|".join(map(re.escape, self._tokenizer.all_special_tokens)))
-        self.adapter = adapter_for(self._model.config.model_type)
+        self.family = family_for(self._model.config.model_type)
         self.name = Path(model).resolve().name if Path(model).is_dir() else model
 
-    def distance(self, pixels: np.ndarray) -> None:
-        """See `Runtime.distance`; nothing is known of what such models were trained on."""
+    def ood_score(self, pixels: np.ndarray) -> None:
+        """See `Runtime.ood_score`; nothing is known of what such models were trained on."""
         return
 
-    def unfamiliar(self, features: np.ndarray | None) -> bool:
-        """See `Runtime.unfamiliar`."""
+    def is_ood(self, features: np.ndarray | None) -> bool:
+        """See `Runtime.is_ood`."""
         return False
 
     def encode(self, text: str) -> list[int]:
@@ -87,11 +87,11 @@ class TransformersRuntime:
         """See `Vocabulary.grammars`."""
         from llguidance.hf import from_tokenizer
 
-        return from_tokenizer(self._tokenizer, eos_token=self.end[0])
+        return from_tokenizer(self._tokenizer, eos_token=self.eos_token_ids[0])
 
-    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
+    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         """See `Runtime.generate`."""
-        replies: dict[int, Reply] = {}
+        replies: dict[int, Generation] = {}
         # Processors want images for all of a batch or for none.
         order = sorted(range(len(requests)), key=lambda i: (not requests[i].images, i))
         for start in range(0, len(order), _REQUESTS_PER_BATCH):
@@ -103,7 +103,7 @@ class TransformersRuntime:
         return [replies[i] for i in range(len(requests))]
 
     @torch.inference_mode()
-    def _answer(self, requests: list[Request], on_text: Callable[[str], None] | None) -> list[Reply]:
+    def _answer(self, requests: list[Request], on_text: Callable[[str], None] | None) -> list[Generation]:
         images = [[Image.fromarray(pixels) for pixels in r.images] for r in requests]
         inputs = self._processor(
             text=[self._text(r) for r in requests],
@@ -114,7 +114,7 @@ class TransformersRuntime:
         ).to(self._model.device, self._model.dtype)
         listeners = [on_text or r.on_text for r in requests]
         choose = _Choose(
-            [_Row(r, constraint(r, self.adapter, self), listen) for r, listen in zip(requests, listeners, strict=True)],
+            [_Row(r, constraint(r, self.family, self), listen) for r, listen in zip(requests, listeners, strict=True)],
             self,
         )
         tokens = self._model.generate(
@@ -122,7 +122,7 @@ class TransformersRuntime:
             generation_config=GenerationConfig(
                 max_new_tokens=max(row.limit for row in choose.rows),
                 do_sample=False,
-                eos_token_id=list(self.end),
+                eos_token_id=list(self.eos_token_ids),
                 pad_token_id=self._tokenizer.pad_token_id,
             ),
             logits_processor=LogitsProcessorList([choose]),
@@ -132,7 +132,7 @@ class TransformersRuntime:
         return [self._reply(*row) for row in zip(choose.rows, tokens, seen, read, strict=True)]
 
     def _text(self, request: Request) -> str:
-        chat = messages(request, lambda text: self._special.sub(" ", text), self.adapter.system_prompt)
+        chat = messages(request, lambda text: self._special.sub(" ", text), self.family.system_prompt)
         if self._processor.chat_template is None:
             return " ".join(part["text"] for turn in chat for part in turn["content"] if part["type"] == "text")
         return self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
@@ -146,18 +146,18 @@ class TransformersRuntime:
         starts = np.cumsum([0, *(len(r.images) for r in requests)])[:-1]
         return [(int(grids[n][2]) * patch, int(grids[n][1]) * patch) for n in starts]
 
-    def _reply(self, row: "_Row", tokens: list[int], seen_wh: Size, prompt_tokens: int) -> Reply:
+    def _reply(self, row: "_Row", tokens: list[int], seen_wh: Size, prompt_tokens: int) -> Generation:
         kept: list[int] = []
         for token in tokens[: row.limit]:
-            if token in self.end:
+            if token in self.eos_token_ids:
                 break
             kept.append(token)
         text = self.decode(kept).strip() if row.constraint is None else row.constraint.text(kept)
         probabilities = tuple(row.probabilities[: len(kept) + 1])
         if row.stream is not None:
             row.stream.show(self.decode(kept), complete=True)
-        boxes = self.adapter.read_boxes(text, seen_wh).boxes
-        return Reply(text, tuple(self.decode([t]) for t in kept), probabilities, boxes, prompt_tokens)
+        boxes = self.family.read_boxes(text, seen_wh).boxes
+        return Generation(text, tuple(self.decode([t]) for t in kept), probabilities, boxes, prompt_tokens)
 
 
 class _Row:
@@ -167,7 +167,7 @@ class _Row:
         self, request: Request, allowed: Constraint | None, on_text: Callable[[str], None] | None = None
     ) -> None:
         self.request, self.constraint = request, allowed
-        self.stream = None if on_text is None else Stream(on_text)
+        self.stream = None if on_text is None else TextStreamer(on_text)
         self.limit = (allowed.limit if allowed else None) or request.max_new_tokens
         self.probabilities: list[float] = []
 
@@ -176,7 +176,7 @@ class _Choose(LogitsProcessor):
     """Leave one token in each row: the one that the request's constraint and noise choose."""
 
     def __init__(self, rows: list[_Row], vocabulary: Vocabulary) -> None:
-        self.rows, self.vocabulary, self.end = rows, vocabulary, vocabulary.end
+        self.rows, self.vocabulary, self.eos_token_ids = rows, vocabulary, vocabulary.eos_token_ids
         self._start: int | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -184,16 +184,16 @@ class _Choose(LogitsProcessor):
         chosen = []
         for n, row in enumerate(self.rows):
             tokens = input_ids[n, self._start :].tolist()
-            if len(tokens) >= row.limit or any(t in self.end for t in tokens):
-                chosen.append(self.end[0])  # this row is over, others of the batch go on
+            if len(tokens) >= row.limit or any(t in self.eos_token_ids for t in tokens):
+                chosen.append(self.eos_token_ids[0])  # this row is over, others of the batch go on
                 continue
             sampling = row.request.sampling
             noise = None if sampling is None else partial(sampling.noise, len(tokens))
             allowed = None if row.constraint is None else row.constraint.allowed(tokens)
-            token, probability = Choice(allowed, noise).pick(scores[n].float().cpu().numpy())
+            token, probability = TokenChoice(allowed, noise).pick(scores[n].float().cpu().numpy())
             row.probabilities.append(probability)
             chosen.append(token)
-            if row.stream is not None and token not in self.end:
+            if row.stream is not None and token not in self.eos_token_ids:
                 row.stream.show(self.vocabulary.decode([*tokens, token]), complete=False)
         only = torch.full_like(scores, -torch.inf)
         return only.scatter(1, torch.tensor(chosen, device=scores.device)[:, None], 0.0)

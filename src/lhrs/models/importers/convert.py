@@ -185,7 +185,7 @@ def _convert_chat(
             "give the right one with --llm"
         )
     model = _join(vision_config, language, tokenizer, bridge_config, levels, dtype)
-    model.config.adapter = system.replace("-", "_")  # type: ignore[attr-defined]
+    model.config.model_family = system.replace("-", "_")  # type: ignore[attr-defined]
     fill(model, vision, bridge, path)
     done = Conversion(system, "1", [
         f"encoder: {type(vision_config).__name__} of width {vision_config.hidden_size}, levels {levels}",

@@ -24,13 +24,13 @@ export function showTurn(turn, before, cancel) {
 }
 
 function ofAnswer(turn) {
-  const { confidence, unfamiliar, boxes, ignored } = turn.told;
+  const { confidence, out_of_distribution, boxes, ignored } = turn.told;
   return [
-    warning(unfamiliar ? "This image looks unlike everything the model was trained on. Do not rely on this answer." : null),
+    warning(out_of_distribution ? "This image looks unlike everything the model was trained on. Do not rely on this answer." : null),
     confidence === null ? null : sureness(confidence),
     boxes.length ? el("ul", { className: "boxes" }, ...boxes.map((box, n) => chip(turn, box, n))) : null,
     ignored.includes("history") ? el("p", { className: "muted small" }, "This model answers each question on its own.") : null,
-    view(turn.told.view),
+    view(turn.told.rendering),
   ];
 }
 
@@ -90,9 +90,9 @@ function ofScene(turn, cancel) {
     patch.style.background = colour;
     return el("tr", {}, el("th", { scope: "row" }, patch, name), el("td", {}, `${Number(km2.toPrecision(3))} km²`));
   });
-  const strange = `${summary.unfamiliar} of ${summary.asked} windows look unlike everything the model was trained on.`;
+  const strange = `${summary.out_of_distribution} of ${summary.asked} windows look unlike everything the model was trained on.`;
   return [
-    warning(summary.unfamiliar ? strange : null),
+    warning(summary.out_of_distribution ? strange : null),
     rows.length ? el("table", { className: "legend" }, el("caption", {}, "Areas"), el("tbody", {}, ...rows)) : null,
     el("p", { className: "ends" }, ...turn.scene.results.map((name) => button(name, () => fetchResult(turn, name)))),
   ];

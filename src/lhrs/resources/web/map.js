@@ -140,7 +140,7 @@ function mark(turn, fits) {
 function tell(about, where) {
   const sure = typeof about.confidence === "number" ? percent(about.confidence) : "";
   const lines = [el("strong", {}, String(about.label ?? about.answer ?? `object ${about.number}`)), el("span", {}, sure)];
-  if (about.unfamiliar) lines.push(el("span", {}, "looks unlike what the model knows"));
+  if (about.out_of_distribution) lines.push(el("span", {}, "looks unlike what the model knows"));
   popup?.remove();
   popup = new maplibregl.Popup({ focusAfterOpen: false }).setLngLat(where);
   popup.setDOMContent(el("div", { className: "told" }, ...lines)).addTo(map);

@@ -14,7 +14,7 @@ _TYPES = {
 }
 
 
-class Problem(Exception):  # noqa: N818 - a refusal, not a defect
+class APIError(Exception):
     """Why a request is not answered.
 
     Args:
@@ -44,7 +44,7 @@ class Problem(Exception):  # noqa: N818 - a refusal, not a defect
         return found | ({"www-authenticate": "Bearer"} if self.status == 401 else {})
 
 
-def invalid(error: ValidationError) -> Problem:
+def validation_error(error: ValidationError) -> APIError:
     """Return the first thing that pydantic found wrong; values of the request are not repeated."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     first = found[0]
@@ -53,4 +53,4 @@ def invalid(error: ValidationError) -> Problem:
     code = "unknown_parameter" if first["type"] == "extra_forbidden" else "invalid_value"
     if first["type"] == "json_invalid":
         code = "invalid_json"
-    return Problem(400, f"{where + ': ' if where else ''}{first['msg']}{more}"[:500], where or None, code)
+    return APIError(400, f"{where + ': ' if where else ''}{first['msg']}{more}"[:500], where or None, code)

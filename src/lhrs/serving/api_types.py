@@ -116,13 +116,13 @@ class NamedSchema(_Given):
 
 
 class JsonSchema(_Given):
-    """An object with one property; see `lhrs.serving.forms`."""
+    """An object with one property; see `lhrs.serving.response_format`."""
 
     type: Literal["json_schema"]
     json_schema: NamedSchema
 
 
-class Extension(_Given):
+class LHRSFields(_Given):
     """What OpenAI's API has no field for."""
 
     task: Literal["ask", "caption", "classify", "ground", "count"] | None = None
@@ -153,7 +153,7 @@ class ChatRequest(_Given):
     logprobs: bool | None = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: Annotated[PlainText | JsonSchema, Field(discriminator="type")] | None = None
-    lhrs: Extension = Extension()
+    lhrs: LHRSFields = LHRSFields()
 
     # Accepted where it asks for what is done anyway.
     n: Literal[1] | None = None

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpcore
 
-from lhrs.serving.problems import Problem
+from lhrs.serving.errors import APIError
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
@@ -63,7 +63,7 @@ class _Checked(httpcore.AsyncNetworkBackend):
         return await self._network.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
 
 
-class Fetcher:
+class URLFetcher:
     """Fetches images.
 
     Args:
@@ -96,10 +96,10 @@ class Fetcher:
             async with asyncio.timeout(self._timeout_s):
                 return await self._read(url)
         except TimeoutError:
-            raise Problem(400, "the image's server is too slow", "image_url", "image_fetch_failed") from None
+            raise APIError(400, "the image's server is too slow", "image_url", "image_fetch_failed") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise Problem(400, f"the image cannot be fetched: {reason}", "image_url", "image_fetch_failed") from None
+            raise APIError(400, f"the image cannot be fetched: {reason}", "image_url", "image_fetch_failed") from None
 
     def _check(self, url: str) -> None:
         try:
@@ -108,16 +108,18 @@ class Fetcher:
             host.encode("ascii")
             url.encode("ascii")
         except ValueError:
-            raise Problem(400, "the image's URL is malformed", "image_url", "invalid_image_url") from None
+            raise APIError(400, "the image's URL is malformed", "image_url", "invalid_image_url") from None
         if parts.scheme not in ("http", "https") or not host or parts.username is not None or len(url) > 2000:
-            raise Problem(400, "an image's URL must be data:, or a plain http(s) URL", "image_url", "invalid_image_url")
+            raise APIError(
+                400, "an image's URL must be data:, or a plain http(s) URL", "image_url", "invalid_image_url"
+            )
         named = port not in (None, 80, 443)
         for entry in self._hosts:
             name, _, entry_port = entry.partition(":")
             matches = host.endswith(name[1:]) if name.startswith("*.") else host == name
             if matches and (entry_port == str(port) if entry_port or named else True):
                 return
-        raise Problem(
+        raise APIError(
             400, "images are not fetched from this host; send the image itself", "image_url", "host_not_allowed"
         )
 
@@ -128,10 +130,10 @@ class Fetcher:
             pool.stream("GET", url, headers=[("host", urlsplit(url).netloc), *headers.items()]) as response,
         ):
             if response.status != 200:
-                raise Problem(400, f"the image's server answered {response.status}", "image_url", "image_fetch_failed")
+                raise APIError(400, f"the image's server answered {response.status}", "image_url", "image_fetch_failed")
             data = bytearray()
             async for piece in response.aiter_stream():
                 data += piece
                 if len(data) > self._max_bytes:
-                    raise Problem(400, f"the image has more than {self._max_bytes} bytes", "image_url", "too_large")
+                    raise APIError(400, f"the image has more than {self._max_bytes} bytes", "image_url", "too_large")
             return bytes(data)

@@ -3,22 +3,22 @@
 from collections.abc import Sequence
 
 from lhrs.boxes import Size
-from lhrs.inference.adapter import Adapter
 from lhrs.inference.decoding import Constraint, Vocabulary
+from lhrs.inference.model_family import ModelFamily
 
 
-class InternVL(Adapter):
+class InternVL(ModelFamily):
     """InternVL 2 to 3.5."""
 
     model_types = ("internvl",)
-    ground = (
+    ground_prompt = (
         "Please provide the bounding box coordinates of the region this sentence describes: <ref>{expression}</ref>"
     )
 
     def write_boxes(self, boxes: Sequence[Sequence[float]], seen_wh: Size) -> str:
-        """See `Adapter.write_boxes`."""
+        """See `ModelFamily.write_boxes`."""
         return f"<box>[{super().write_boxes(boxes, seen_wh)}]</box>"
 
     def box_constraint(self, vocabulary: Vocabulary) -> Constraint | None:
-        """See `Adapter.box_constraint`; the tags are the model's own tokens, so its text is left free."""
+        """See `ModelFamily.box_constraint`; the tags are the model's own tokens, so its text is left free."""
         return None

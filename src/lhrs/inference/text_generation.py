@@ -12,11 +12,11 @@ from lhrs.inference.runtime import Request
 
 Prompt = tuple[np.ndarray | None, str]
 """uint8 `(H, W, 3)` or None, and what is asked."""
-Writer = Callable[[Sequence[Prompt]], list[str]]
+TextGenerator = Callable[[Sequence[Prompt]], list[str]]
 _BATCH = 8
 
 
-def load_writer(model: str, device: str | None = None, max_new_tokens: int = 256) -> Writer:
+def load_text_generator(model: str, device: str | None = None, max_new_tokens: int = 256) -> TextGenerator:
     """Return what writes texts: greedily, in order, the same whatever the batch.
 
     Args:

@@ -7,35 +7,35 @@ from typing import ClassVar
 import numpy as np
 
 from lhrs.boxes import ParsedBoxes, Size, clip_boxes
-from lhrs.inference.adapter import Adapter
 from lhrs.inference.decoding import Constraint, Vocabulary
+from lhrs.inference.model_family import ModelFamily
 
 _BOX = re.compile(r'"bbox_2d"\s*:\s*(\[[^\]]*\]?)')
 _NUMBERS = re.compile(r"-?\d+(?:\.\d+)?")
 
 
-class Qwen25VL(Adapter):
+class Qwen25VL(ModelFamily):
     """Qwen2.5-VL; Qwen3-VL differs in what it counts in."""
 
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl", "qwen2_5_omni_thinker")
-    ground = "Locate {expression}, output its bbox coordinates using JSON format."
+    ground_prompt = "Locate {expression}, output its bbox coordinates using JSON format."
 
     def scale(self, seen_wh: Size) -> Size:
         """Return what the coordinates of the right and the lower edge are."""
         return seen_wh
 
     def read_boxes(self, text: str, seen_wh: Size) -> ParsedBoxes:
-        """See `Adapter.read_boxes`. What is outside the image by more than a twentieth is malformed."""
+        """See `ModelFamily.read_boxes`. What is outside the image by more than a twentieth is malformed."""
         found = [[float(n) for n in _NUMBERS.findall(box)] if box.endswith("]") else [] for box in _BOX.findall(text)]
         unit = np.array([b for b in found if len(b) == 4], float).reshape(-1, 4) / np.tile(self.scale(seen_wh), 2)
         good = (unit > -0.05).all(1) & (unit < 1.05).all(1) & (unit[:, 2:] >= unit[:, :2]).all(1)
         return ParsedBoxes(clip_boxes(unit[good], (1, 1)).astype(np.float32), len(found) - int(good.sum()))
 
     def write_boxes(self, boxes: Sequence[Sequence[float]], seen_wh: Size) -> str:
-        """See `Adapter.write_boxes`."""
+        """See `ModelFamily.write_boxes`."""
         pixels = np.rint(np.array(boxes, float).reshape(-1, 4) * np.tile(self.scale(seen_wh), 2)).astype(int)
         return "[" + ", ".join(f'{{"bbox_2d": {box}, "label": "object"}}' for box in pixels.tolist()) + "]"
 
     def box_constraint(self, vocabulary: Vocabulary) -> Constraint | None:
-        """See `Adapter.box_constraint`; labels are free text."""
+        """See `ModelFamily.box_constraint`; labels are free text."""
         return None

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from lhrs.boxes import ParsedBoxes, Size, format_boxes, parse_boxes
-from lhrs.inference.decoding import BoxText, Constraint, Vocabulary
+from lhrs.inference.decoding import BoxConstraint, Constraint, Vocabulary
 from lhrs.registry import components, find
 
-_FOLDER = "lhrs.inference.adapters"
+_FOLDER = "lhrs.inference.families"
 
 
-class Adapter:
-    """One family of models. A new one is a file in `adapters/` with a subclass; its name is the file's.
+class ModelFamily:
+    """One family of models. A new one is a file in `families/` with a subclass; its name is the file's.
 
     Braces in the prompts are filled in: `{options}`, `{expression}`, `{thing}`, `{question}`.
     """
@@ -25,22 +25,26 @@ class Adapter:
     system_prompt: str | None = None
     reads_conversations = True
     """Earlier turns and system messages change its answers; False for models that know single questions only."""
-    ask = "{question}"
-    ask_options = "{question} Options: {options}. Answer with one of the options only."
-    caption = "Describe this overhead image in one sentence."
-    scene = "What is the land use in this overhead image? Answer with a few words only."
-    classify = "Which of these classes describes this overhead image best: {options}? Answer with the class only."
-    ground = (
+    ask_prompt = "{question}"
+    ask_options_prompt = "{question} Options: {options}. Answer with one of the options only."
+    caption_prompt = "Describe this overhead image in one sentence."
+    scene_prompt = "What is the land use in this overhead image? Answer with a few words only."
+    classify_prompt = (
+        "Which of these classes describes this overhead image best: {options}? Answer with the class only."
+    )
+    ground_prompt = (
         "Locate {expression} in the image. Answer only with the bounding boxes, each as [x1, y1, x2, y2] with whole "
         "numbers from 0 (left, top) to 1000 (right, bottom)."
     )
-    short = "{question} Answer with one word or one number only."
+    short_prompt = "{question} Answer with one word or one number only."
     """For benchmarks whose answers are a word or a number."""
-    choose = "{question}\n{options}\nAnswer with the letter of the right option only."
+    choose_prompt = "{question}\n{options}\nAnswer with the letter of the right option only."
     """For benchmarks of single choices; options come one a line with their letters."""
-    choose_all = "{question}\n{options}\nOne or several options are right. Answer with the letters of all of them only."
+    choose_all_prompt = (
+        "{question}\n{options}\nOne or several options are right. Answer with the letters of all of them only."
+    )
     """The same for questions of which several options may be right."""
-    count = "How many {thing} are there in this image? Answer with a number only."
+    count_prompt = "How many {thing} are there in this image? Answer with a number only."
 
     def read_boxes(self, text: str, seen_wh: Size) -> ParsedBoxes:
         """Return the boxes of an answer as shares of the image (0-1).
@@ -59,21 +63,21 @@ class Adapter:
 
     def box_constraint(self, vocabulary: Vocabulary) -> Constraint | None:
         """Return what keeps answers well-formed boxes; None where the family's form has none."""
-        return BoxText(self.box_style, self.refusal, vocabulary)
+        return BoxConstraint(self.box_style, self.refusal, vocabulary)
 
 
-def get_adapter(name: str) -> Adapter:
+def get_family(name: str) -> ModelFamily:
     """Return an adapter by the name of its file.
 
     Raises:
         ConfigError: there is none of that name.
     """
-    return find(_FOLDER, name, Adapter)()
+    return find(_FOLDER, name, ModelFamily)()
 
 
-def adapter_for(model_type: str) -> Adapter:
+def family_for(model_type: str) -> ModelFamily:
     """Return the adapter of a transformers model type, or the plain one for types that no file claims."""
-    for adapter in components(_FOLDER, Adapter).values():
-        if model_type in adapter.model_types:
-            return adapter()
-    return Adapter()
+    for family in components(_FOLDER, ModelFamily).values():
+        if model_type in family.model_types:
+            return family()
+    return ModelFamily()

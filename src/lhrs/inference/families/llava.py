@@ -1,11 +1,11 @@
 """LLaVA 1.5 and its kin: boxes as shares of the image in brackets."""
 
-from lhrs.inference.adapter import Adapter
+from lhrs.inference.model_family import ModelFamily
 
 
-class Llava(Adapter):
+class Llava(ModelFamily):
     """LLaVA, LLaVA-NeXT, LLaVA-OneVision, VipLLaVA."""
 
     model_types = ("llava", "llava_next", "llava_onevision", "vipllava")
     box_style = "unit"
-    ground = "Please provide the bounding box coordinates of the region this sentence describes: {expression}."
+    ground_prompt = "Please provide the bounding box coordinates of the region this sentence describes: {expression}."

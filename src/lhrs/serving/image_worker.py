@@ -1,6 +1,6 @@
 """Strangers' images, read in processes of their own that have little memory and time, and can die.
 
-What runs here is called by `lhrs.serving.decoders`. Formats that can refer to other files or addresses (VRT, and all
+What runs here is called by `lhrs.serving.worker_pool`. Formats that can refer to other files or addresses (VRT, and all
 that this list does not name) are not tried, and files beside an image are not looked for.
 """
 
@@ -41,7 +41,7 @@ GDAL_LIMITS = {
 
 
 @dataclass(frozen=True)
-class Look:
+class DecodedImage:
     """An image and what one may want to know about it."""
 
     image: OpenedImage
@@ -49,7 +49,7 @@ class Look:
     """Longitude and latitude of the corners, clockwise from the top left; None if not georeferenced."""
 
 
-def prepare(memory_bytes: int, max_pixels: int, decode_s: float) -> None:
+def set_limits(memory_bytes: int, max_pixels: int, decode_s: float) -> None:
     """Set the limits of this process; called once when it starts."""
     global _decode_s
     _decode_s = decode_s
@@ -77,7 +77,7 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def warm() -> None:
+def preload() -> None:
     """Load what reading images needs."""
     import PIL.Image
     import rasterio
@@ -87,7 +87,7 @@ def warm() -> None:
         pass
 
 
-def look(source: Path | bytes | str, area: Area | None = None, max_side: int = MAX_SIDE) -> Look:
+def decode_image(source: Path | bytes | str, area: Area | None = None, max_side: int = MAX_SIDE) -> DecodedImage:
     """Open an image.
 
     Args:
@@ -116,11 +116,11 @@ def preview(path: Path, max_side: int) -> bytes:
     from PIL import Image
 
     data = io.BytesIO()
-    Image.fromarray(look(path, None, max_side).image.pixels).save(data, "PNG")
+    Image.fromarray(decode_image(path, None, max_side).image.pixels).save(data, "PNG")
     return data.getvalue()
 
 
-def _look(path: Path, area: Area | None, max_side: int) -> Look:
+def _look(path: Path, area: Area | None, max_side: int) -> DecodedImage:
     alarm = hasattr(signal, "setitimer")
     if alarm:
         # Nobody handles the alarm: it ends the process, even inside a library's loop.
@@ -139,7 +139,7 @@ def _look(path: Path, area: Area | None, max_side: int) -> Look:
         if alarm:
             signal.setitimer(signal.ITIMER_REAL, 0)
     known = ring is not None and bool(np.isfinite(ring).all())
-    return Look(image, [(x, y) for x, y in ring.tolist()] if known and ring is not None else None)
+    return DecodedImage(image, [(x, y) for x, y in ring.tolist()] if known and ring is not None else None)
 
 
 def driver_of(path: Path) -> str:

@@ -1,7 +1,7 @@
 """Qwen3-VL: the JSON of Qwen2.5-VL with thousandths of the image."""
 
 from lhrs.boxes import Size
-from lhrs.inference.adapters.qwen2_5_vl import Qwen25VL
+from lhrs.inference.families.qwen2_5_vl import Qwen25VL
 
 
 class Qwen3VL(Qwen25VL):

@@ -6,28 +6,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from lhrs.boxes import ParsedBoxes, Size
-from lhrs.inference.adapter import Adapter
 from lhrs.inference.decoding import Constraint, Vocabulary
+from lhrs.inference.model_family import ModelFamily
 
 _RUN = re.compile(r"(?:<loc(?:\d{4})>)+")
 _ROWS_FIRST = [1, 0, 3, 2]
 _BINS = 1024
 
 
-class PaliGemma(Adapter):
+class PaliGemma(ModelFamily):
     """PaliGemma 1 and 2; prompts are their task prefixes."""
 
     model_types = ("paligemma",)
-    ask = "answer en {question}"
-    ask_options = "answer en {question} {options}"
-    caption = "caption en"
-    scene = "answer en what is the land use?"
-    classify = "answer en which of these is it: {options}?"
-    ground = "detect {expression}"
-    count = "answer en how many {thing} are there?"
+    ask_prompt = "answer en {question}"
+    ask_options_prompt = "answer en {question} {options}"
+    caption_prompt = "caption en"
+    scene_prompt = "answer en what is the land use?"
+    classify_prompt = "answer en which of these is it: {options}?"
+    ground_prompt = "detect {expression}"
+    count_prompt = "answer en how many {thing} are there?"
 
     def read_boxes(self, text: str, seen_wh: Size) -> ParsedBoxes:
-        """See `Adapter.read_boxes`; bins are read as their centres."""
+        """See `ModelFamily.read_boxes`; bins are read as their centres."""
         runs = [[int(n) for n in re.findall(r"\d{4}", run)] for run in _RUN.findall(text)]
         boxes = [run[n : n + 4] for run in runs for n in range(0, len(run), 4)]
         unit = (np.array([b for b in boxes if len(b) == 4], float).reshape(-1, 4)[:, _ROWS_FIRST] + 0.5) / _BINS
@@ -35,10 +35,10 @@ class PaliGemma(Adapter):
         return ParsedBoxes(unit[good].astype(np.float32), len(boxes) - int(good.sum()))
 
     def write_boxes(self, boxes: Sequence[Sequence[float]], seen_wh: Size) -> str:
-        """See `Adapter.write_boxes`."""
+        """See `ModelFamily.write_boxes`."""
         bins = np.minimum((np.array(boxes, float).reshape(-1, 4) * _BINS).astype(int), _BINS - 1)[:, _ROWS_FIRST]
         return " ; ".join("".join(f"<loc{n:04}>" for n in box) + " object" for box in bins.tolist())
 
     def box_constraint(self, vocabulary: Vocabulary) -> Constraint | None:
-        """See `Adapter.box_constraint`; labels are free text."""
+        """See `ModelFamily.box_constraint`; labels are free text."""
         return None

@@ -14,7 +14,7 @@ _BESIDE = {"title", "description", "$schema", "strict"}
 
 
 @dataclass(frozen=True)
-class Form:
+class AnswerSchema:
     """An object with one property."""
 
     key: str
@@ -34,7 +34,7 @@ class Form:
         return json.dumps({self.key: value}, ensure_ascii=False)
 
 
-def read_form(schema: dict[str, Any]) -> Form:
+def read_answer_schema(schema: dict[str, Any]) -> AnswerSchema:
     """Return the form that a JSON schema describes.
 
     Raises:
@@ -56,13 +56,13 @@ def read_form(schema: dict[str, Any]) -> Form:
     if options is not None and keys <= {"type", "enum"} and value.get("type", "string") == "string":
         if not isinstance(options, list) or not all(isinstance(o, str) for o in options) or len(options) > 1000:
             raise ValueError("enum must be a list of at most 1000 strings")
-        return Form(key, "option", tuple(options))
+        return AnswerSchema(key, "option", tuple(options))
     if value.get("type") == "integer" and keys <= {"type", "minimum"} and value.get("minimum", 0) == 0:
-        return Form(key, "number")
+        return AnswerSchema(key, "number")
     if value.get("type") == "array" and keys <= {"type", "items", "minItems", "maxItems"}:
         inner = value.get("items")
         if isinstance(inner, dict) and inner.get("type") == "array":
             number = inner.get("items")
             if isinstance(number, dict) and number.get("type") in ("number", "integer"):
-                return Form(key, "boxes")
+                return AnswerSchema(key, "boxes")
     raise ValueError(f"only {_KNOWN} can be promised")

@@ -9,18 +9,18 @@ from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from lhrs.errors import DataError
-from lhrs.serving.pictures import prepare, warm
+from lhrs.serving.image_worker import preload, set_limits
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Decoders:
+class ImageWorkerPool:
     """So many processes, each given one image at a time, so that whose image kills one is known.
 
     Args:
         count: processes.
-        limits: arguments of `lhrs.serving.pictures.prepare`.
+        limits: arguments of `lhrs.serving.image_worker.prepare`.
     """
 
     def __init__(self, count: int, *limits: Any) -> None:
@@ -32,7 +32,7 @@ class Decoders:
 
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")  # a fork would carry the model and its threads along
-        process = ProcessPoolExecutor(1, context, prepare, self._limits)
+        process = ProcessPoolExecutor(1, context, set_limits, self._limits)
         self._all.add(process)
         return process
 
@@ -42,7 +42,7 @@ class Decoders:
         return self._start()
 
     async def run(self, what: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a function of `lhrs.serving.pictures` there.
+        """Call a function of `lhrs.serving.image_worker` there.
 
         Raises:
             DataError: the image cannot be read, or not within the limits.
@@ -73,7 +73,7 @@ class Decoders:
 
     async def warm_up(self) -> None:
         """Wait until all processes have started."""
-        await asyncio.gather(*(self.run(warm) for _ in range(self._count)))
+        await asyncio.gather(*(self.run(preload) for _ in range(self._count)))
 
     def close(self) -> None:
         """End the processes."""

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from lhrs.blocks import ray_actors
-from lhrs.inference.adapter import Adapter
-from lhrs.inference.runtime import Reply, Request, Runtime
+from lhrs.inference.model_family import ModelFamily
+from lhrs.inference.runtime import Generation, Request, Runtime
 
 
 class _Copy:
@@ -19,20 +19,20 @@ class _Copy:
 
         self.runtime = load(model, device).runtime
 
-    def about(self, _: None) -> tuple[str, Adapter, float | None]:
-        return self.runtime.name, self.runtime.adapter, self.runtime.threshold
+    def about(self, _: None) -> tuple[str, ModelFamily, float | None]:
+        return self.runtime.name, self.runtime.family, self.runtime.ood_threshold
 
-    def generate(self, requests: Sequence[Request]) -> list[Reply]:
+    def generate(self, requests: Sequence[Request]) -> list[Generation]:
         return self.runtime.generate(requests)
 
-    def distance(self, pixels: np.ndarray) -> float | None:
-        return self.runtime.distance(pixels)
+    def ood_score(self, pixels: np.ndarray) -> float | None:
+        return self.runtime.ood_score(pixels)
 
-    def unfamiliar(self, features: np.ndarray | None) -> bool:
-        return self.runtime.unfamiliar(features)
+    def is_ood(self, features: np.ndarray | None) -> bool:
+        return self.runtime.is_ood(features)
 
 
-class SpreadRuntime:
+class RayRuntime:
     """See `Runtime`; requests go to the workers in parts of `batch_size`, and their replies come back in order.
 
     Args:
@@ -42,9 +42,9 @@ class SpreadRuntime:
 
     def __init__(self, call: Callable[[str, list[Any]], list[Any]], batch_size: int) -> None:
         self._call, self._batch_size = call, batch_size
-        ((self.name, self.adapter, self.threshold),) = call("about", [None])
+        ((self.name, self.family, self.ood_threshold),) = call("about", [None])
 
-    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Reply]:
+    def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         """See `Runtime.generate`; the text comes in one piece."""
         size = self._batch_size
         parts = self._call("generate", [requests[n : n + size] for n in range(0, len(requests), size)])
@@ -53,19 +53,19 @@ class SpreadRuntime:
             on_text(replies[0].text)
         return replies
 
-    def distance(self, pixels: np.ndarray) -> float | None:
-        """See `Runtime.distance`."""
-        (found,) = self._call("distance", [pixels])
+    def ood_score(self, pixels: np.ndarray) -> float | None:
+        """See `Runtime.ood_score`."""
+        (found,) = self._call("ood_score", [pixels])
         return found
 
-    def unfamiliar(self, features: np.ndarray | None) -> bool:
-        """See `Runtime.unfamiliar`."""
-        (found,) = self._call("unfamiliar", [features])
+    def is_ood(self, features: np.ndarray | None) -> bool:
+        """See `Runtime.is_ood`."""
+        (found,) = self._call("is_ood", [features])
         return bool(found)
 
 
 @contextmanager
-def spread(model: str, workers: int, batch_size: int, device: str | None = None) -> Iterator[Runtime]:
+def ray_runtime(model: str, workers: int, batch_size: int, device: str | None = None) -> Iterator[Runtime]:
     """Load a model on each of so many workers of a Ray cluster.
 
     Args:
@@ -79,4 +79,4 @@ def spread(model: str, workers: int, batch_size: int, device: str | None = None)
     """
     gpus = 1 if device is not None and device.startswith("cuda") else 0
     with ray_actors(lambda: _Copy(model, device), workers, gpus) as call:
-        yield SpreadRuntime(call, batch_size)
+        yield RayRuntime(call, batch_size)

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from lhrs.serving.problems import Problem
+from lhrs.serving.errors import APIError
 from lhrs.serving.service import Service
 
 
@@ -19,17 +19,17 @@ async def receive(service: Service, request: Request) -> dict[str, Any]:
     length = request.headers.get("content-length", "")
     # A body in chunks is as long as it likes, whatever the other header says.
     if not length.isdecimal() or "transfer-encoding" in request.headers:
-        raise Problem(411, "an upload must say its length: content-length", "file", "length_required")
+        raise APIError(411, "an upload must say its length: content-length", "file", "length_required")
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise Problem(415, "content-type must be multipart/form-data", code="unsupported_media_type")
+        raise APIError(415, "content-type must be multipart/form-data", code="unsupported_media_type")
     owner = request.state.owner
     with service.files.reserved(int(length)):
         async with request.form(max_files=1, max_fields=8) as form:
             given, purpose = form.get("file"), form.get("purpose", "vision")
             if not isinstance(given, UploadFile) or not given.size:
-                raise Problem(400, "the form has no file, or an empty one", "file", "invalid_value")
+                raise APIError(400, "the form has no file, or an empty one", "file", "invalid_value")
             if not isinstance(purpose, str) or len(purpose) > 40:
-                raise Problem(400, "purpose must be a short word", "purpose", "invalid_value")
+                raise APIError(400, "purpose must be a short word", "purpose", "invalid_value")
             # In a thread, and to the end even if the client goes.
             writing = asyncio.ensure_future(asyncio.to_thread(service.files.write, given.file))
             try:
@@ -38,7 +38,7 @@ async def receive(service: Service, request: Request) -> dict[str, Any]:
                 service.files.discard((await writing)[0])
                 raise
         try:
-            await service.look_at_file(identity, path)
+            await service.decode_file(identity, path)
         except BaseException:
             service.files.discard(identity)
             raise

@@ -7,32 +7,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhrs.inference.adapter import Adapter, adapter_for, get_adapter
+from lhrs.inference.model_family import ModelFamily, family_for, get_family
 from lhrs.registry import components
 
-ADAPTERS = {"plain": Adapter, **components("lhrs.inference.adapters", Adapter)}
+FAMILIES = {"plain": ModelFamily, **components("lhrs.inference.families", ModelFamily)}
 SEEN = (784, 560)
 STEP = {"lhrs_nano": 1 / 64, "paligemma": 1 / 1024, "qwen2_5_vl": 1 / 560}
 EDGE = st.integers(0, 1000)
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", FAMILIES)
 @given(st.lists(st.tuples(EDGE, EDGE, EDGE, EDGE), max_size=4))
 def test_boxes_survive_being_written_and_read(name, edges):
     boxes = [[min(a, c) / 1000, min(b, d) / 1000, max(a, c) / 1000, max(b, d) / 1000] for a, b, c, d in edges]
-    adapter = ADAPTERS[name]()
-    found = adapter.read_boxes(f"here: {adapter.write_boxes(boxes, SEEN)}.", SEEN)
+    family = FAMILIES[name]()
+    found = family.read_boxes(f"here: {family.write_boxes(boxes, SEEN)}.", SEEN)
     assert found.num_malformed == 0
     np.testing.assert_allclose(found.boxes, np.reshape(boxes, (-1, 4)), atol=STEP.get(name, 1 / 1000) / 2 + 1e-6)
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_prompts_hold_what_they_are_given(name):
-    adapter = ADAPTERS[name]
+    family = FAMILIES[name]
     for prompt, slots in (
-        (adapter.ask, {"question"}), (adapter.ask_options, {"question", "options"}), (adapter.caption, set()),
-        (adapter.scene, set()), (adapter.classify, {"options"}), (adapter.ground, {"expression"}),
-        (adapter.count, {"thing"}),
+        (family.ask_prompt, {"question"}), (family.ask_options_prompt, {"question", "options"}),
+        (family.caption_prompt, set()),
+        (family.scene_prompt, set()), (family.classify_prompt, {"options"}), (family.ground_prompt, {"expression"}),
+        (family.count_prompt, {"thing"}),
     ):  # fmt: skip
         assert {s for s in ("question", "options", "expression", "thing") if "{" + s + "}" in prompt} == slots
 
@@ -53,29 +54,29 @@ def test_prompts_hold_what_they_are_given(name):
     ],
 )  # fmt: skip
 def test_the_forms_of_other_models_are_read(text, name, expected):
-    found = get_adapter(name).read_boxes(text, SEEN).boxes
+    found = get_family(name).read_boxes(text, SEEN).boxes
     np.testing.assert_allclose(found, np.reshape(expected, (-1, 4)), atol=1e-3)
 
 
 def test_wrong_boxes_are_counted_not_given():
     text = '[{"bbox_2d": [588, 280, 196, 560]}, {"bbox_2d": [0, 0, 5000, 10]}, {"bbox_2d": [1, 2, 3]}]'
-    found = get_adapter("qwen2_5_vl").read_boxes(text, SEEN)
+    found = get_family("qwen2_5_vl").read_boxes(text, SEEN)
     assert len(found.boxes) == 0 and found.num_malformed == 3
 
 
 def test_each_model_type_has_one_adapter_and_unknown_ones_the_plain():
-    claimed = [t for adapter in ADAPTERS.values() for t in adapter.__dict__.get("model_types", ())]
+    claimed = [t for family in FAMILIES.values() for t in family.__dict__.get("model_types", ())]
     assert len(claimed) == len(set(claimed))
-    assert type(adapter_for("qwen2_vl")) is ADAPTERS["qwen2_vl"] and type(adapter_for("smolvlm")) is Adapter
+    assert type(family_for("qwen2_vl")) is FAMILIES["qwen2_vl"] and type(family_for("smolvlm")) is ModelFamily
 
 
 def test_system_texts_are_those_the_released_models_were_trained_with():
     digest = lambda text: hashlib.sha256(text.encode()).hexdigest()  # noqa: E731
-    assert digest(get_adapter("lhrs_bot").system_prompt) == (
+    assert digest(get_family("lhrs_bot").system_prompt) == (
         "790f4cfc05523b0eecbc061d3b2a427d84204164119832ccffb22deaae07cb29"
     )
     # recorded with the header before it
     header = "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
-    assert digest(header + get_adapter("lhrs_bot_nova").system_prompt) == (
+    assert digest(header + get_family("lhrs_bot_nova").system_prompt) == (
         "18274b6704ca335ca9aeb885bc3977c2ca45c6269c11d57323a9345038097a33"
     )

@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 
 from lhrs.boxes import Size
-from lhrs.inference.adapter import Adapter
 from lhrs.inference.decoding import Constraint, Vocabulary
+from lhrs.inference.model_family import ModelFamily
 
 
-class Qwen2VL(Adapter):
+class Qwen2VL(ModelFamily):
     """Qwen2-VL."""
 
     model_types = ("qwen2_vl",)
     box_style = "qwen"
-    ground = "Detect the bounding box of {expression}."
+    ground_prompt = "Detect the bounding box of {expression}."
 
     def write_boxes(self, boxes: Sequence[Sequence[float]], seen_wh: Size) -> str:
-        """See `Adapter.write_boxes`."""
+        """See `ModelFamily.write_boxes`."""
         return "".join(f"<|box_start|>{super(Qwen2VL, self).write_boxes([b], seen_wh)}<|box_end|>" for b in boxes)
 
     def box_constraint(self, vocabulary: Vocabulary) -> Constraint | None:
-        """See `Adapter.box_constraint`; boxes begin with a token of their own, so the text is left free."""
+        """See `ModelFamily.box_constraint`; boxes begin with a token of their own, so the text is left free."""
         return None

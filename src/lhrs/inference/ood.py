@@ -11,7 +11,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Familiarity:
+class OODDetector:
     """Class means and the whitening that turns distances into Mahalanobis distances."""
 
     means: np.ndarray
@@ -22,7 +22,7 @@ class Familiarity:
     """Distances above it are unfamiliar; the 99th percentile over held-back training images."""
 
     @staticmethod
-    def fit(features: np.ndarray, groups: np.ndarray, held_back: np.ndarray) -> "Familiarity":
+    def fit(features: np.ndarray, groups: np.ndarray, held_back: np.ndarray) -> "OODDetector":
         """Fit on `(N, C)` features with group ids `(N,)`; `held_back` `(M, C)` sets the threshold."""
         names = np.unique(groups)
         means = np.stack([features[groups == g].mean(0) for g in names])
@@ -32,10 +32,10 @@ class Familiarity:
             covariance + 1e-3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
         )
         whitening = (vectors / np.sqrt(values)).astype(np.float32)
-        found = Familiarity((means @ whitening).astype(np.float32), whitening, 0.0)
-        return Familiarity(found.means, whitening, float(np.quantile([found.distance(f) for f in held_back], 0.99)))
+        found = OODDetector((means @ whitening).astype(np.float32), whitening, 0.0)
+        return OODDetector(found.means, whitening, float(np.quantile([found.ood_score(f) for f in held_back], 0.99)))
 
-    def distance(self, features: np.ndarray) -> float:
+    def ood_score(self, features: np.ndarray) -> float:
         """Return the Mahalanobis distance of `(C,)` features to the closest class."""
         return float(np.sqrt(((self.means - features @ self.whitening) ** 2).sum(1).min()))
 
@@ -46,7 +46,7 @@ class Familiarity:
         )
 
     @staticmethod
-    def load(path: Path) -> "Familiarity":
+    def load(path: Path) -> "OODDetector":
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as data:
-            return Familiarity(data["means"], data["whitening"].astype(np.float32), float(data["threshold"]))
+            return OODDetector(data["means"], data["whitening"].astype(np.float32), float(data["threshold"]))

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lhrs.serving.errors import APIError
 from lhrs.serving.files import FORM
 from lhrs.serving.logs import log
-from lhrs.serving.problems import Problem
 from lhrs.serving.service import Service
 
 _CHAT = "/v1/chat/completions"
@@ -27,7 +27,7 @@ _STALLED_S = 30.0
 """Longest pause between two parts of a body."""
 
 
-class Gate:
+class RequestGuard:
     """ASGI middleware.
 
     Args:
@@ -65,17 +65,17 @@ class Gate:
             admitted = scope["path"] == _CHAT and scope["method"] == "POST"
             self._service.under_way += admitted
             await self._app(scope, self._limited(scope, headers, receive), tell)
-        except Problem as problem:
+        except APIError as problem:
             await JSONResponse(problem.body, problem.status, problem.headers)(scope, receive, tell)
         except Exception as error:  # the framework has told the client already, if it could
             log("failed", logging.ERROR, exc_info=error, request_id=identity)
             if not status:
-                body = Problem(500, "something went wrong here; the log knows more").body
+                body = APIError(500, "something went wrong here; the log knows more").body
                 await JSONResponse(body, 500)(scope, receive, tell)
         finally:
             self._service.under_way -= admitted
             for job in state["jobs"]:
-                job.drop()
+                job.cancel()
             self._tell(scope, status or 499, begun, state)
 
     def _check(self, scope: Scope, headers: dict[str, str]) -> str:
@@ -86,30 +86,30 @@ class Gate:
         """
         path = scope["path"]
         if self._service.draining and path not in ("/health", "/metrics"):
-            raise Problem(503, "the server is shutting down", code="shutting_down", retry_s=5)
+            raise APIError(503, "the server is shutting down", code="shutting_down", retry_s=5)
         origin = headers.get("origin")
         if origin and origin not in self._settings.cors_origins and urlsplit(origin).netloc != headers.get("host"):
-            raise Problem(403, "pages of other sites may not ask here", code="origin_not_allowed")
+            raise APIError(403, "pages of other sites may not ask here", code="origin_not_allowed")
         owner = ""
         if not self._keys:
             self._check_host(headers.get("host", ""))
         elif path.startswith("/v1") or path in _OPERATOR:
             owner = self._owner(headers.get("authorization", ""))
         if path == _CHAT and self._service.under_way >= self._settings.queue:
-            raise Problem(429, "too many requests are under way", code="queue_full", retry_s=self._service.wait_s())
+            raise APIError(429, "too many requests are under way", code="queue_full", retry_s=self._service.wait_s())
         return owner
 
     def _check_host(self, host: str) -> None:
         """Refuse pages whose host name was bent to this machine (DNS rebinding), where nothing else protects it."""
         if self._settings.host in _LOCAL and urlsplit(f"//{host}").hostname not in _LOCAL:
-            raise Problem(403, "without keys this server answers as localhost only", code="host_not_allowed")
+            raise APIError(403, "without keys this server answers as localhost only", code="host_not_allowed")
 
     def _owner(self, authorization: str) -> str:
         kind, _, key = authorization.partition(" ")
         digest = hashlib.sha256(key.strip().encode("latin-1")).digest()
         matches = [hmac.compare_digest(digest, known) for known in self._keys]  # all of them, whichever fits
         if kind.lower() != "bearer" or not any(matches):
-            raise Problem(401, "the API key is missing or wrong: Authorization: Bearer KEY", code="invalid_api_key")
+            raise APIError(401, "the API key is missing or wrong: Authorization: Bearer KEY", code="invalid_api_key")
         return hashlib.sha256(digest).hexdigest()[:16]
 
     def _limited(self, scope: Scope, headers: dict[str, str], receive: Receive) -> Receive:
@@ -117,7 +117,7 @@ class Gate:
         limit = self._settings.max_file + FORM if upload else self._settings.max_body
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length[:20]) > limit:
-            raise Problem(413, f"the request has more than {limit} bytes", code="request_too_large")
+            raise APIError(413, f"the request has more than {limit} bytes", code="request_too_large")
         read, over = 0, False
 
         async def limited() -> Message:
@@ -127,11 +127,11 @@ class Gate:
             try:
                 message = await asyncio.wait_for(receive(), _STALLED_S)
             except TimeoutError:
-                raise Problem(408, "the request's body stalled", code="timeout") from None
+                raise APIError(408, "the request's body stalled", code="timeout") from None
             read += len(message.get("body", b""))
             over = not message.get("more_body", False)
             if read > limit:
-                raise Problem(413, f"the request has more than {limit} bytes", code="request_too_large")
+                raise APIError(413, f"the request has more than {limit} bytes", code="request_too_large")
             return message
 
         return limited

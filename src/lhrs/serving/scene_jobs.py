@@ -18,10 +18,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from lhrs.imagery.image import OpenedImage
+from lhrs.serving.errors import APIError
 from lhrs.serving.files import FileStore, StoredFile
+from lhrs.serving.image_worker import GDAL_LIMITS
 from lhrs.serving.logs import log
-from lhrs.serving.pictures import GDAL_LIMITS
-from lhrs.serving.problems import Problem
 from lhrs.serving.settings import Settings
 
 RESULTS = {"answers.geojson": "application/geo+json", "classes.tif": "image/tiff"}
@@ -84,7 +84,7 @@ class SceneRequest(BaseModel):
 
 
 @dataclass
-class SceneRun:
+class SceneJob:
     """One scene, from the request to its results."""
 
     id: str
@@ -122,7 +122,7 @@ class SceneRun:
         return min(0.99, parts / math.ceil(self.windows / _BLOCK))
 
 
-class Scenes:
+class SceneQueue:
     """Runs scenes one after another; results lie beside the file they are about, and go when it goes.
 
     Args:
@@ -132,12 +132,12 @@ class Scenes:
 
     def __init__(self, settings: Settings, files: FileStore) -> None:
         self._settings, self._files = settings, files
-        self._runs: dict[str, SceneRun] = {}
-        self._waiting: deque[SceneRun] = deque()
+        self._runs: dict[str, SceneJob] = {}
+        self._waiting: deque[SceneJob] = deque()
         self._ready = asyncio.Event()
         self._worker = asyncio.create_task(self._work())
 
-    def submit(self, asked: SceneRequest, file: StoredFile, image: OpenedImage) -> SceneRun:
+    def submit(self, asked: SceneRequest, file: StoredFile, image: OpenedImage) -> SceneJob:
         """Queue a scene.
 
         Raises:
@@ -146,22 +146,22 @@ class Scenes:
         self.prune()
         windows = asked.num_windows(image)
         if image.georeference is None:
-            raise Problem(400, "the file does not say where it lies: ask about it as a picture", "file_id", "no_place")
+            raise APIError(400, "the file does not say where it lies: ask about it as a picture", "file_id", "no_place")
         if windows > self._settings.scene_windows:
             message = f"{windows} windows; at most {self._settings.scene_windows}: choose a larger gsd_m or size"
-            raise Problem(400, message, "size", "scene_too_large")
+            raise APIError(400, message, "size", "scene_too_large")
         if len(self._waiting) >= self._settings.scene_queue:
-            raise Problem(429, "too many scenes are waiting", code="queue_full", retry_s=30)
+            raise APIError(429, "too many scenes are waiting", code="queue_full", retry_s=30)
         if len(self._runs) >= self._settings.max_scenes:
-            raise Problem(429, "there is no room for more scenes: delete some, or try later", None, "no_room", 60)
+            raise APIError(429, "there is no room for more scenes: delete some, or try later", None, "no_room", 60)
         identity = f"scene-{secrets.token_hex(16)}"
-        run = SceneRun(identity, file, asked, windows, file.path.with_name(identity))
+        run = SceneJob(identity, file, asked, windows, file.path.with_name(identity))
         self._runs[identity] = run
         self._waiting.append(run)
         self._ready.set()
         return run
 
-    def get(self, identity: str, owner: str) -> SceneRun:
+    def get(self, identity: str, owner: str) -> SceneJob:
         """Return a scene.
 
         Raises:
@@ -170,7 +170,7 @@ class Scenes:
         self.prune()
         run = self._runs.get(identity)
         if run is None or run.file.owner != owner:
-            raise Problem(404, "there is no scene of that id", "scene_id", "scene_not_found")
+            raise APIError(404, "there is no scene of that id", "scene_id", "scene_not_found")
         return run
 
     def result(self, identity: str, owner: str, name: str) -> Path:
@@ -181,9 +181,9 @@ class Scenes:
         """
         run = self.get(identity, owner)
         if run.state != "done":
-            raise Problem(409, f"the scene is {run.state}", "scene_id", "scene_not_done")
+            raise APIError(409, f"the scene is {run.state}", "scene_id", "scene_not_done")
         if name not in run.public["results"]:
-            raise Problem(404, f"task {run.asked.task!r} makes no {name}", "scene_id", "no_such_result")
+            raise APIError(404, f"task {run.asked.task!r} makes no {name}", "scene_id", "no_such_result")
         return run.folder / name
 
     async def delete(self, identity: str, owner: str) -> None:
@@ -211,7 +211,7 @@ class Scenes:
             if run.process is not None:
                 await run.process.wait()
 
-    def _drop(self, run: SceneRun) -> None:
+    def _drop(self, run: SceneJob) -> None:
         del self._runs[run.id]
         with suppress(ValueError):
             self._waiting.remove(run)
@@ -233,7 +233,7 @@ class Scenes:
                 log("scene failed", exc_info=error, scene=run.id)
             log("scene", scene=run.id, state=run.state, windows=run.windows, s=round(time.monotonic() - begun, 1))
 
-    async def _run(self, run: SceneRun) -> None:
+    async def _run(self, run: SceneJob) -> None:
         run.state = "running"
         options = {"--model": self._settings.model, "--device": self._settings.device, "--out": str(run.folder)}
         run.process = await asyncio.create_subprocess_exec(
@@ -284,7 +284,7 @@ def _restrain(process: int, embedded: bool) -> None:
             resource.prlimit(process, resource.RLIMIT_AS, (_BYTES, _BYTES))
 
 
-def _complaint(said: str, run: SceneRun) -> str:
+def _complaint(said: str, run: SceneJob) -> str:
     """Return the command's one line of complaint, without where things lie."""
     lines = [line for line in said.splitlines() if line.startswith("lhrs: ")]
     if not lines:

@@ -7,25 +7,25 @@ import numpy as np
 
 from lhrs.imagery.georeference import feature, reproject
 from lhrs.imagery.image import OpenedImage
-from lhrs.inference.runtime import Reply
+from lhrs.inference.runtime import Generation
 from lhrs.schema import Answer
 
 _LONLAT = ("EPSG:4326", "OGC:CRS84")
 
 
-def usage(reply: Reply) -> dict[str, int]:
+def usage(reply: Generation) -> dict[str, int]:
     """Return how many tokens were read and written."""
     read, written = reply.prompt_tokens, len(reply.token_texts)
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-def finish_reason(reply: Reply) -> str:
+def finish_reason(reply: Generation) -> str:
     """Return `length` for an answer that was cut off, else `stop`."""
     cut = bool(reply.token_texts) and len(reply.probabilities) == len(reply.token_texts)
     return "length" if cut else "stop"
 
 
-def logprobs(reply: Reply, top: int, drawn: bool) -> dict[str, Any] | None:
+def logprobs(reply: Generation, top: int, drawn: bool) -> dict[str, Any] | None:
     """Return the log probability of each token, the end token with an empty text last.
 
     The runtimes tell of the token that was chosen only; where nothing was drawn at random it is the likeliest.
@@ -40,7 +40,7 @@ def logprobs(reply: Reply, top: int, drawn: bool) -> dict[str, Any] | None:
     return {"content": content, "refusal": None}
 
 
-def extension(
+def lhrs_fields(
     answer: Answer, image: OpenedImage | None, boxes: list[dict[str, Any]], crs: str, ignored: list[str]
 ) -> dict[str, Any]:
     """Return the field `lhrs` of an answer.
@@ -52,11 +52,11 @@ def extension(
         crs: of the GeoJSON.
         ignored: fields of the request that this model cannot heed.
     """
-    view = None
+    rendering = None
     if image is not None:
         height, width = image.pixels.shape[:2]
         left, top = image.corner
-        view = {
+        rendering = {
             "bands": image.view.bands,
             "scaling": image.view.scaling,
             "chosen_by": image.view.chosen_by,
@@ -68,8 +68,8 @@ def extension(
     return {
         "answer": answer.answer,
         "confidence": answer.confidence,
-        "unfamiliar": answer.unfamiliar,
-        "view": view,
+        "out_of_distribution": answer.out_of_distribution,
+        "rendering": rendering,
         "boxes": boxes,
         "geojson": geojson(answer, crs) if located else None,
         "ignored": ignored,

@@ -1,0 +1,1 @@
+"""One file a family of models; see `lhrs.inference.model_family`."""
