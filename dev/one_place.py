@@ -18,7 +18,6 @@ from pathlib import Path
 SRC = Path(__file__).parents[1] / "src/lhrs"
 
 EXCEPTIONS = {
-    ("fingerprints taken", "serving/gate.py"): "hashes of secret keys, compared in constant time",
     ("fingerprints taken", "serving/middleware.py"): "hashes of secret keys, compared in constant time",
     ("boxes overlapped", "curate/leakage.py"): "shares of footprints on the ground, which are polygons",
     ("boxes overlapped", "metrics/legacy.py"): "published scorers as they are, with their defects",
