@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lhrs.data.dataset import guess_reader, open_dataset
+from lhrs.data.dataset import detect_format, open_dataset
 from lhrs.errors import DataError
 
 
@@ -22,7 +22,7 @@ def test_dota(tmp_path):
         (tmp_path / split / "labelTxt/P1.txt").write_text(
             "imagesource:GoogleEarth\ngsd:0.5\n10.0 20 30 10 40 30 20 40 plane 0\n1 1 2 1 2 2 1 2 small-vehicle 1\n"
         )
-    assert guess_reader(tmp_path) == "dota" and len(open_dataset(tmp_path)) == 2
+    assert detect_format(tmp_path) == "dota" and len(open_dataset(tmp_path)) == 2
     (sample,) = open_dataset(tmp_path, split="val")
     assert [(b.label, b.xyxy) for b in sample.boxes] == [("plane", (10, 10, 40, 40)), ("small-vehicle", (1, 1, 2, 2))]
     (tmp_path / "val/labelTxt/P1.txt").write_text("1 2 3 plane")
@@ -44,7 +44,7 @@ def test_voc_counts_from_one(tmp_path):
     )
     (tmp_path / "ImageSets/Main").mkdir(parents=True)
     (tmp_path / "ImageSets/Main/test.txt").write_text("7\n")
-    assert guess_reader(tmp_path) == "voc"
+    assert detect_format(tmp_path) == "voc"
     (sample,) = open_dataset(tmp_path, split="test")
     assert sample.boxes[0].xyxy == (0, 1, 10, 20) and sample.boxes[0].label == "ship"
     assert sample.images == [str(tmp_path / "JPEGImages/7.jpg")]
@@ -74,7 +74,7 @@ def test_geojson_becomes_pixels(tmp_path):
         {"type": "Feature", "properties": {}, "geometry": None},
     ]
     (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    assert guess_reader(tmp_path) == "geojson_boxes"
+    assert detect_format(tmp_path) == "geojson_boxes"
     (sample,) = open_dataset(tmp_path)
     (box,) = sample.boxes
     assert box.label == "roof" and box.xyxy == pytest.approx((10, 10, 30, 20), abs=1e-3)
@@ -140,7 +140,7 @@ def test_masks_become_boxes_of_their_parts(tmp_path):
     mask[0:2, 0:2] = 1
     Image.fromarray(mask).save(tmp_path / "tile/a_mask.png")
     (tmp_path / "classes.json").write_text('["building", "car", "unlabeled"]')
-    assert guess_reader(tmp_path) == "masks"
+    assert detect_format(tmp_path) == "masks"
     (sample,) = open_dataset(tmp_path)
     assert [(b.label, b.xyxy) for b in sample.boxes] == [
         ("building", (5, 10, 25, 30)), ("building", (60, 50, 90, 70))]  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lhrs import registry
-from lhrs.data.dataset import READERS, Dataset, find_reader, guess_reader, open_dataset
+from lhrs.data.dataset import READERS, Dataset, get_reader, detect_format, open_dataset
 from lhrs.errors import ConfigError, DataError, MissingExtraError
 from lhrs.schema import Box, Sample, Turn
 
@@ -370,17 +370,17 @@ def test_a_path_that_fits_no_reader_or_several_lists_them(tmp_path, write_image)
     with pytest.raises(
         ConfigError, match=r"cannot tell the format of .* a reader of align, captions, coco_boxes, dota"
     ):
-        guess_reader(tmp_path)
+        detect_format(tmp_path)
     write_image("a.png").with_suffix(".txt").write_text("Sea.")
     write_lines(tmp_path / "set.jsonl", [record(0)])
     with pytest.raises(ConfigError, match="looks like several formats: choose a reader of captions, jsonl"):
-        guess_reader(tmp_path)
+        detect_format(tmp_path)
     assert len(open_dataset(tmp_path, "jsonl")) == 1
 
 
 @pytest.mark.parametrize("name", registry.components(READERS, Dataset))
 def test_every_reader_says_what_it_reads_and_refuses_a_missing_path(tmp_path, name):
-    reader = find_reader(name)
+    reader = get_reader(name)
     assert reader.__doc__ and reader.layout and reader.licence and reader.homepage.startswith("http")
     with pytest.raises(DataError, match=r"nowhere does not exist. Expected a"):
         reader(tmp_path / "nowhere")
@@ -397,7 +397,7 @@ def test_every_reader_says_what_it_reads_and_refuses_a_missing_path(tmp_path, na
     ],
 )
 def test_real_sets_are_recognised_and_read_whole(shared_data, place, reader, num_samples, splits):
-    assert guess_reader(shared_data / place) == reader
+    assert detect_format(shared_data / place) == reader
     data = open_dataset(shared_data / place)
     samples = list(data)
     assert len(samples) == len(data) == num_samples

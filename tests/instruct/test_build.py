@@ -1,4 +1,4 @@
-"""`lhrs instruct build`: what is asked can be answered from what is known, by somebody who computes it anew."""
+"""`lhrs instruct build`: what is asked can be answered from what is annotations, by somebody who computes it anew."""
 
 import json
 import math
@@ -16,26 +16,28 @@ from lhrs.data.dataset import open_dataset
 from lhrs.data.samples import write_samples
 from lhrs.errors import ConfigError
 from lhrs.instruct.build import TASKS, make_samples
-from lhrs.instruct.known import Known, Thing, Vocabulary
-from lhrs.instruct.spatial import _DIRECTIONS, expressions, place
+from lhrs.instruct.annotations import ImageAnnotations, AnnotatedObject, Vocabulary
+from lhrs.instruct.spatial_tasks import _DIRECTIONS, expressions, place
 
 WORDS = Vocabulary(("airplane", "ship", "storage tank", "tennis court"))
 
 
 def image(rng, number, complete=True):
-    things = []
+    objects = []
     for label in rng.choice(["airplane", "ship", "storage tank"], rng.integers(0, 7)):
         x, y = rng.uniform(0, 470, 2)
         w, h = rng.uniform(10, 42, 2)
-        things.append(Thing(str(label), (x, y, x + w, y + h)))
+        objects.append(AnnotatedObject(str(label), (x, y, x + w, y + h)))
     known = frozenset(WORDS.labels) if complete else frozenset()
-    return Known(f"i{number}", ("a.png",), 512, 512, "test", "MIT", things=tuple(things), complete=known)
+    return ImageAnnotations(
+        f"i{number}", ("a.png",), 512, 512, "test", "MIT", objects=tuple(objects), complete=annotations
+    )
 
 
 @pytest.fixture(scope="module")
 def images():
     rng = np.random.default_rng(0)
-    return {known.id: known for known in (image(rng, n) for n in range(400))}
+    return {annotations.id: known for annotations in (image(rng, n) for n in range(400))}
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +58,12 @@ def known(images, sample):
 def test_counts_and_presence_are_true(images, samples):
     for sample in of(samples, "count"):
         label = next(n for n in WORDS.labels if plural(n) in sample.turns[0].text)
-        assert int(sample.turns[1].text) == sum(t.label == label for t in known(images, sample).things)
+        assert int(sample.turns[1].text) == sum(t.label == label for t in annotations(images, sample).objects)
     answers = Counter()
     for sample in of(samples, "presence"):
         label = next(n for n in WORDS.labels if n in sample.turns[0].text)
         answers[sample.turns[1].text] += 1
-        assert (sample.turns[1].text == "yes") == any(t.label == label for t in known(images, sample).things)
+        assert (sample.turns[1].text == "yes") == any(t.label == label for t in annotations(images, sample).objects)
     assert 0.35 < answers["yes"] / answers.total() < 0.65
 
 
@@ -75,28 +77,28 @@ def test_false_premises_are_false(images, samples):
 def test_boxes_are_all_there_are(images, samples):
     for sample in of(samples, "detection"):
         label = next(n for n in WORDS.labels if plural(n) in sample.turns[0].text)
-        assert {b.xyxy for b in sample.turns[1].boxes} == {t.box for t in known(images, sample).of(label)}
+        assert {b.xyxy for b in sample.turns[1].boxes} == {t.box for t in annotations(images, sample).of(label)}
 
 
 def test_expressions_fit_one_thing_only(images):
     total = 0
     for one in images.values():
-        for expression, thing in expressions(one):
+        for expression, obj in expressions(one):
             total += 1
-            same = one.of(thing.label)
-            assert thing in same
-            rest = [t for t in same if t is not thing]
+            same = one.of(obj.label)
+            assert obj in same
+            rest = [t for t in same if t is not obj]
             if "largest" in expression:
-                assert all(t.area < thing.area / 1.4 for t in rest)
+                assert all(t.area < obj.area / 1.4 for t in rest)
             elif "smallest" in expression:
-                assert all(t.area > thing.area * 1.4 for t in rest)
+                assert all(t.area > obj.area * 1.4 for t in rest)
             elif "leftmost" in expression:
-                assert all(t.centre[0] > thing.centre[0] + 20 for t in rest)
+                assert all(t.center[0] > obj.center[0] + 20 for t in rest)
             elif "bottommost" in expression:
-                assert all(t.centre[1] < thing.centre[1] - 20 for t in rest)
+                assert all(t.center[1] < obj.center[1] - 20 for t in rest)
             elif "nearest the top right corner" in expression:
-                assert all(math.dist(t.centre, (512, 0)) > math.dist(thing.centre, (512, 0)) + 20 for t in rest)
-            elif expression == f"the {thing.label}":
+                assert all(math.dist(t.center, (512, 0)) > math.dist(obj.center, (512, 0)) + 20 for t in rest)
+            elif expression == f"the {obj.label}":
                 assert not rest
     assert total > 500
 
@@ -111,17 +113,19 @@ def test_relative_positions_point_the_right_way(images, samples):
         (there,) = one.of(other)
         (here,) = [t for label in WORDS.labels if label != other and f" {label} " in sample.turns[0].text
                    for t in one.of(label)]  # fmt: skip
-        seen = math.degrees(math.atan2(here.centre[1] - there.centre[1], here.centre[0] - there.centre[0]))
+        seen = math.degrees(math.atan2(here.center[1] - there.center[1], here.center[0] - there.center[0]))
         assert abs((seen - angles[direction] + 180) % 360 - 180) <= 16.01
 
 
 def test_locations(images, samples):
     for sample in of(samples, "location"):
         one = known(images, sample)
-        (thing,) = one.of(next(n for n in WORDS.labels if f"the {n}?" in sample.turns[0].text))
-        assert place(one, thing) == sample.turns[1].text
-    assert place(Known("a", (), 90, 90, "t", "MIT"), Thing("x", (40, 0, 50, 10))) == "top"
-    assert place(Known("a", (), 90, 90, "t", "MIT"), Thing("x", (40, 40, 50, 50))) == "centre"
+        (obj,) = one.of(next(n for n in WORDS.labels if f"the {n}?" in sample.turns[0].text))
+        assert grid_position(one, obj) == sample.turns[1].text
+    assert grid_position(ImageAnnotations("a", (), 90, 90, "t", "MIT"), AnnotatedObject("x", (40, 0, 50, 10))) == "top"
+    assert (
+        grid_position(ImageAnnotations("a", (), 90, 90, "t", "MIT"), AnnotatedObject("x", (40, 40, 50, 50))) == "centre"
+    )
 
 
 def test_choices_have_one_right_answer_and_letters_are_balanced(images, samples):
@@ -134,7 +138,7 @@ def test_choices_have_one_right_answer_and_letters_are_balanced(images, samples)
             letters[len(options)][letter] += 1
         if sample.task.startswith("count"):
             label = next(n for n in WORDS.labels if plural(n) in sample.turns[0].text)
-            assert options["ABCD".index(letter)] == str(len(known(images, sample).of(label)))
+            assert options["ABCD".index(letter)] == str(len(annotations(images, sample).of(label)))
     for num, counts in letters.items():
         assert counts.total() > 50 and len(counts) == num and max(counts.values()) - min(counts.values()) <= 1
 
@@ -158,7 +162,7 @@ def test_the_same_seed_gives_the_same_samples(images):
 
 
 def test_unknown_tasks_are_one_line(images):
-    with pytest.raises(ConfigError, match="there is no task 'colour'; known: detail"):
+    with pytest.raises(ConfigError, match="there is no task 'colour'; annotations: detail"):
         list(make_samples(images.values(), WORDS, ["colour"]))
 
 
@@ -189,7 +193,7 @@ def test_samples_of_one_image_are_known_together(tmp_path):
     rows = [{"boxes": [box]} for box in (*planes, {"label": "ship", "xyxy": [10, 100, 60, 150]}, planes[0])]
     crowd = {"boxes": [{"label": "car", "xyxy": [0, 0, 9, 9], "crowd": True}]}
     (image,) = written(tmp_path, *rows, crowd)
-    assert image.labels() == {"plane": 3, "ship": 1} and image.cut == {"car"}
+    assert image.labels() == {"plane": 3, "ship": 1} and image.truncated == {"car"}
     words, tasks = Vocabulary(("plane", "ship")), ["count", "presence", "false-premise"]
     for seed in range(20):
         for sample in make_samples([image], words, tasks, choices=0, conversations=0, seed=seed):
@@ -202,8 +206,8 @@ def test_none_of_an_images_classes_is_wrong(tmp_path):
     one, two = written(
         tmp_path, {"labels": ["road", "forest"]}, {"labels": ["Lake"], "images": ["b.png"]}, {"labels": ["beach"]}
     )
-    assert (one.scene, one.other_scenes) == ("road", ("lake",))
-    assert (two.scene, two.other_scenes) == ("lake", ("beach", "forest", "road"))
+    assert (one.scene, one.negative_scenes) == ("road", ("lake",))
+    assert (two.scene, two.negative_scenes) == ("lake", ("beach", "forest", "road"))
     for seed in range(30):
         for sample in make_samples([one], Vocabulary(), ["scene", "scene-check"], choices=1, seed=seed):
             assert "forest" not in sample.turns[0].text and "beach" not in sample.turns[0].text
@@ -234,7 +238,7 @@ def test_real_data_of_every_kind(shared_data, tmp_path):
     }
     for path, tasks in wanted.items():
         found = _known(path, None, False)
-        words = Vocabulary(tuple(sorted({t.label for k in found for t in k.things})))
+        words = Vocabulary(tuple(sorted({t.label for k in found for t in k.objects})))
         made = list(make_samples(found, words, conversations=0, choices=0))
         assert tasks <= {s.task for s in made}, path
         for sample in made:
@@ -274,7 +278,7 @@ def test_maps_are_asked_about_as_their_facts_say(shared_data, tmp_path):
     build(Build(shared_data / "osm/monaco.osm.gz", tmp_path / "ds", size=256, gsd_m=0.5))
     facts = {row["id"]: facts_of(row["facts"]) for row in read_index(tmp_path / "ds").to_pylist()}
     found = _known(tmp_path / "ds", None, False)
-    words = Vocabulary(tuple(sorted({t.label for k in found for t in k.things})))
+    words = Vocabulary(tuple(sorted({t.label for k in found for t in k.objects})))
     made = list(make_samples(found, words, ["count", "region"], conversations=0, choices=1))
     counted = [s for s in made if re.match("(How many|Count the|What is the number of) buildings", s.turns[0].text)]
     assert len(counted) > 5

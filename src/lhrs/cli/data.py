@@ -1,5 +1,6 @@
-"""`lhrs data`: look at conversation data, and find what is wrong with it."""
+"""`lhrs data`: inspect, check, draw and export data."""
 
+import inspect
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,21 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lhrs.cli.terminal import progress
+from lhrs.cli.terminal import note, progress_bar
 
 if TYPE_CHECKING:
+    from lhrs.data.dataset import Dataset
     from lhrs.data.lint import Finding
+    from lhrs.dropped import Dropped
     from lhrs.schema import Sample
 
 app = typer.Typer(
-    help="Look at conversation data, and find what is wrong with it.",
+    help="Inspect, check, draw and export data.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-Reader = Annotated[str | None, typer.Option(help="How to read it; by default the only reader that fits the path.")]
+Format = Annotated[str | None, typer.Option(help="Format of the data; by default the only one that matches.")]
 Split = Annotated[str | None, typer.Option(help="Only this split.")]
 _NUM_SHOWN = 3
 _NUM_COUNTED = 50
@@ -30,47 +33,46 @@ _NUM_PER_CODE = 10
 
 @app.command()
 def show(
-    name_or_path: Annotated[str, typer.Argument(help="Data to read, or the name of a reader to learn its layout.")],
-    reader: Reader = None,
+    name_or_path: Annotated[str, typer.Argument(help="Data to read, or the name of a format for its data sheet.")],
+    format: Format = None,
     split: Split = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N samples.")] = None,
 ) -> None:
-    """Count samples by split, task, class, licence and box, and print the first ones."""
+    """Count samples by split, task, class, licence and box, and print the first ones and what was left out."""
     from lhrs import registry
-    from lhrs.data.dataset import READERS, find_reader, open_dataset
+    from lhrs.data.dataset import READERS, get_reader, open_dataset
 
-    if not Path(name_or_path).exists() and reader is None and name_or_path in registry.names(READERS):
-        found = find_reader(name_or_path)
-        summary = (found.__doc__ or "").strip().splitlines()[0]
-        typer.echo(
-            f"{name_or_path}: {summary}\nreads    {found.layout}\nlicence  {found.licence}\nsee      {found.homepage}"
-        )
+    if not Path(name_or_path).exists() and format is None and name_or_path in registry.names(READERS):
+        for line in _data_sheet(name_or_path, get_reader(name_or_path)):
+            typer.echo(line)
         return
-    dataset = open_dataset(name_or_path, reader, split)
+    dataset = open_dataset(name_or_path, format, split)
     num_samples = min(len(dataset), limit or len(dataset))
     counts = _Summary()
-    with progress("reading", num_samples) as advance:
+    with progress_bar("reading", num_samples) as bar:
         for index in range(num_samples):
             counts.add(dataset[index])
-            advance()
+            bar.update()
     for line in counts.lines():
         typer.echo(line)
     for sample in dataset[: min(num_samples, _NUM_SHOWN)]:
         typer.echo("")
         for line in _describe(sample):
             typer.echo(line)
+    if len(dataset.dropped):
+        typer.echo(f"\n{dataset.dropped.summary()}")
 
 
 @app.command()
 def view(
     path: Annotated[Path, typer.Argument(help="Data to read.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="A .html page, or a .png sheet.")],
-    reader: Reader = None,
+    format: Format = None,
     split: Split = None,
     limit: Annotated[int, typer.Option(min=1, help="Samples, spread evenly over the data.")] = 30,
     columns: Annotated[int, typer.Option(min=1, help="Of a sheet.")] = 3,
 ) -> None:
-    """Draw samples: images with their boxes, and what is said about them."""
+    """Draw samples: images with their boxes and texts."""
     from lhrs.data.dataset import open_dataset
     from lhrs.data.sheet import draw_sheet, write_page
     from lhrs.errors import ConfigError
@@ -78,7 +80,7 @@ def view(
 
     if out.suffix not in (".html", ".png"):
         raise ConfigError(f"--out {out} is neither a .html page nor a .png sheet.")
-    dataset = open_dataset(path, reader, split)
+    dataset = open_dataset(path, format, split)
     num = min(limit, len(dataset))
     samples = [dataset[(2 * n + 1) * len(dataset) // (2 * num)] for n in range(num)]
     if out.suffix == ".html":
@@ -86,51 +88,54 @@ def view(
     else:
         with written_whole(out) as part:
             draw_sheet(samples, columns).save(part, format="PNG")
+    _note_dropped(dataset)
 
 
 @app.command()
 def export(
     path: Annotated[Path, typer.Argument(help="Data to read.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder of tar files.")],
-    reader: Reader = None,
+    format: Format = None,
     split: Split = None,
     per_shard: Annotated[int, typer.Option(min=1, help="Samples per tar file.")] = 1000,
 ) -> None:
     """Write samples as tar files for webdataset: NAME.png or .jpg, NAME.txt (the last answer), NAME.json (all)."""
-    from lhrs.cli.terminal import note
     from lhrs.data.dataset import open_dataset
     from lhrs.data.shards import write_shards
 
-    dataset = open_dataset(path, reader, split)
-    with progress("writing", len(dataset)) as advance:
-        files = write_shards(dataset, out, per_shard, advance)
+    dataset = open_dataset(path, format, split)
+    with progress_bar("writing", len(dataset)) as bar:
+        files = write_shards(dataset, out, per_shard, bar.update)
     note(f"{out}: {len(dataset):,} samples in {len(files)} tar files")
+    _note_dropped(dataset)
 
 
 @app.command()
 def tile(
-    path: Annotated[Path, typer.Argument(help="Images with boxes or outlines, such as a split of DOTA.")],
+    path: Annotated[Path, typer.Argument(help="Images with boxes or polygons, such as a split of DOTA.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder in DOTA's layout.")],
-    reader: Reader = None,
+    format: Format = None,
     split: Split = None,
     size: Annotated[int, typer.Option(min=1, help="Pixels a side.")] = 1024,
-    gap: Annotated[int, typer.Option(min=0, help="Pixels that neighbouring tiles have in common.")] = 200,
+    overlap: Annotated[int, typer.Option(min=0, help="Pixels that neighboring tiles share.")] = 200,
 ) -> None:
-    """Cut large images into tiles that a detector can learn from. A tile has the objects of which it shows 0.7."""
-    from lhrs.cli.terminal import note
+    """Cut large images into tiles for training a detector. A tile has the objects of which it shows 0.7."""
     from lhrs.data.dataset import open_dataset
     from lhrs.downstream.detect.dota import cut
+    from lhrs.dropped import Dropped
 
-    dataset = open_dataset(path, reader, split)
-    with progress("cutting", len(dataset)) as advance:
-        num_tiles = cut(dataset, out, size, gap, advance)
+    dataset = open_dataset(path, format, split)
+    dropped = Dropped()
+    with progress_bar("cutting", len(dataset)) as bar:
+        num_tiles = cut(dataset, out, size, overlap, bar.update, dropped)
     note(f"{out}: {num_tiles:,} tiles of {len(dataset):,} images")
+    _note_dropped(dataset, dropped)
 
 
 @app.command("lint")
 def check(
     path: Annotated[Path, typer.Argument(help="Data to read.")],
-    reader: Reader = None,
+    format: Format = None,
     split: Split = None,
     images: Annotated[bool, typer.Option(help="Decode every image.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one finding per line as JSON.")] = False,
@@ -142,15 +147,38 @@ def check(
     from lhrs.data.dataset import open_dataset
     from lhrs.data.lint import lint
 
-    dataset = open_dataset(path, reader, split)
-    with progress("checking", len(dataset)) as advance:
-        findings = lint(dataset, images, advance)
+    dataset = open_dataset(path, format, split)
+    with progress_bar("checking", len(dataset)) as bar:
+        findings = lint(dataset, images, bar.update)
     for line in (finding.model_dump_json() for finding in findings) if as_json else _report(findings):
         typer.echo(line)
     num_errors = sum(finding.severity == "error" for finding in findings)
     typer.echo(f"samples: {len(dataset):,}, errors: {num_errors:,}, warnings: {len(findings) - num_errors:,}", err=True)
+    _note_dropped(dataset)
     if num_errors:
         raise typer.Exit(1)
+
+
+def _note_dropped(dataset: "Dataset", further: "Dropped | None" = None) -> None:
+    """Print what the dataset, and the command itself, left out."""
+    dropped = dataset.dropped
+    if further is not None:
+        dropped.update(further)
+    if len(dropped):
+        note(dropped.summary())
+
+
+def _data_sheet(name: str, reader: "type[Dataset]") -> Iterator[str]:
+    """Yield the lines of a format's data sheet."""
+    paragraphs = inspect.cleandoc(reader.__doc__ or "").split("\n\n")
+    yield f"{name}: {' '.join(paragraphs[0].split())}"
+    for paragraph in paragraphs[1:]:
+        yield from paragraph.splitlines()
+    yield f"layout   {reader.layout}"
+    yield f"licence  {reader.licence}"
+    if reader.obtain:
+        yield f"obtain   {reader.obtain}"
+    yield f"see      {reader.homepage}"
 
 
 class _Summary:

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from lhrs.progress import Bar
+
 FAILED = 2
 """Exit code when something the user gave is wrong."""
 
@@ -24,6 +26,22 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=shared) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+class _AdvancingBar:
+    def __init__(self, advance: Callable[[], None]) -> None:
+        self._advance = advance
+
+    def update(self, n: int = 1) -> None:
+        for _ in range(n):
+            self._advance()
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None = None) -> Iterator[Bar]:
+    """Show a bar on stderr: the `Progress` of the command line."""
+    with progress(description, total or 0) as advance:
+        yield _AdvancingBar(advance)
 
 
 def complain(error: object) -> None:

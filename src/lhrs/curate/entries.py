@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lhrs.align.records import read_index
-from lhrs.data.dataset import Dataset, guess_reader, open_dataset
+from lhrs.data.dataset import Dataset, detect_format, open_dataset
 from lhrs.schema import Sample
 
 ALIGN = "align"
@@ -47,7 +47,7 @@ def open_samples(path: Path, reader: str | None = None, split: str | None = None
         ConfigError: no reader fits, or several do.
         DataError: something is missing or broken.
     """
-    name = reader or guess_reader(path)
+    name = reader or detect_format(path)
     return open_dataset(path, name, split), name == ALIGN
 
 

@@ -1,9 +1,9 @@
-"""What every reader of conversation data promises, and how the right one is found for a path."""
+"""The contract of every dataset reader, and how the right reader is found for a path."""
 
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from lhrs import registry
 from lhrs.config import problem
+from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
 from lhrs.schema import Sample, Turn
 
@@ -19,27 +20,36 @@ READERS = "lhrs.data.datasets"
 """The package whose modules are the readers, and the entry-point group of readers from elsewhere."""
 
 CAPTION_QUESTION = "Describe the image."
-UNSTATED = "unstated"
-"""Licence of samples whose format has no place for one."""
+UNKNOWN_LICENSE = "unstated"
+"""License of samples whose format has no place for one."""
+SPLITS = ("train", "val", "valid", "validation", "test")
+"""Folder names that are splits."""
+_SAME_SPLIT = frozenset(["val", "valid", "validation", "dev"])
 
+PixelWindow = tuple[int, int, int, int]
+"""Left, top, width and height in pixels."""
 RowT = TypeVar("RowT")
 
 
-class Outline(NamedTuple):
-    """An object on the first image of a sample, as closely as the data set draws it."""
+class ObjectPolygon(NamedTuple):
+    """An object on the first image of a sample, as closely as the dataset outlines it."""
 
     label: str
     points: np.ndarray
     """float64 `(P, 2)`, xy pixels of the original image: a polygon, in any direction; of several parts all points."""
     difficult: bool = False
-    """The data set excuses those who do not find it."""
+    """A detector that misses it is not penalized."""
 
 
 class Dataset(Sequence[Sample], ABC):
-    """Samples in a fixed order. The constructor reads annotations at most; a sample is made when it is asked for.
+    """Samples in a fixed order.
 
-    Images are absolute paths and are not opened. A subclass sets the class variables, reads its annotations in its
-    constructor, and says how many samples there are, what the i-th one is, and which paths look like its format.
+    The constructor reads annotations at most; a sample is made when it is requested. Images are absolute paths and are
+    not opened, except where a format stores coordinates relative to the image's size.
+
+    A subclass sets the class variables, reads its annotations in its constructor, and implements `__len__`, `load` and
+    `sniff`. Its docstring is the data sheet: format, classes, splits and size. Whatever it leaves out it counts with
+    `drop`.
     """
 
     homepage: ClassVar[str]
@@ -47,6 +57,18 @@ class Dataset(Sequence[Sample], ABC):
     licence: ClassVar[str]
     layout: ClassVar[str]
     """What has to be at `root`, in one line."""
+    obtain: ClassVar[str] = ""
+    """How to get the data, in one line; empty for a format."""
+    dates: ClassVar[int] = 1
+    """Number of dates of a sample; 2 for change detection."""
+    has_masks: ClassVar[bool] = False
+    """`mask` returns the class of each pixel."""
+    is_fallback: ClassVar[bool] = False
+    """The format is so general that any other format that matches is preferred."""
+    classes: Sequence[str] = ()
+    """Names of the classes by number, where the annotations list them."""
+    has_class_names: bool = True
+    """False where the annotations number the classes and nothing names them."""
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         """Find the annotations.
@@ -60,6 +82,7 @@ class Dataset(Sequence[Sample], ABC):
         """
         self.root = Path(os.path.abspath(root))
         self.split = split
+        self._left_out: dict[tuple[str, str], None] = {}
         if not self.root.exists():
             raise DataError(f"{self.root} does not exist. Expected {self.layout}; see {self.homepage}.")
 
@@ -67,26 +90,50 @@ class Dataset(Sequence[Sample], ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def read(self, index: int) -> Sample:
+    def load(self, index: int) -> Sample:
         """Return sample `index`, counted from 0.
 
         Raises:
             DataError: Its annotation is broken.
         """
 
-    def outlines(self, index: int) -> list[Outline]:
-        """Return the objects of sample `index`, groups left out; the corners of boxes where there is nothing closer.
+    def polygons(self, index: int) -> list[ObjectPolygon]:
+        """Return the objects of sample `index` except groups; the corners of their boxes where there is no outline.
 
         Raises:
-            DataError: Its annotation is broken.
+            DataError: The annotation is broken.
         """
         boxes = [box for box in self[index].boxes if not box.crowd]
-        return [Outline(box.label, rectangle(box.xyxy)) for box in boxes]
+        return [ObjectPolygon(box.label, box_corners(box.xyxy)) for box in boxes]
+
+    def mask(self, index: int, window: PixelWindow | None = None) -> np.ndarray:
+        """Return uint8 `(H, W)`, the class number of each pixel of a window of sample `index`; 255 is no class.
+
+        Raises:
+            DataError: The dataset has no masks, or this one is broken.
+        """
+        raise DataError(f"{self.root}: {type(self).__name__} has no masks.")
+
+    def image_files(self, index: int) -> tuple[tuple[Path, ...], ...]:
+        """Return the files of sample `index`: for each date, one image or one file per band."""
+        return tuple((Path(image),) for image in self[index].images[: self.dates])
 
     @classmethod
     @abstractmethod
-    def fits(cls, root: Path) -> bool:
-        """Tell whether `root` looks like this format, at the cost of listing a folder or reading a few lines."""
+    def sniff(cls, root: Path) -> bool:
+        """Return whether `root` looks like this format, at the cost of listing a folder or reading a few lines."""
+
+    @property
+    def dropped(self) -> Dropped:
+        """What the annotations hold and the samples read so far do not, counted by reason."""
+        dropped = Dropped()
+        for reason, example in self._left_out:
+            dropped.add(reason, example)
+        return dropped
+
+    def drop(self, reason: str, example: object) -> None:
+        """Count something left out; the same reason and example count once, however often a sample is loaded."""
+        self._left_out[reason, str(example)] = None
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -102,22 +149,22 @@ class Dataset(Sequence[Sample], ABC):
 
     def _checked(self, position: int) -> Sample:
         try:
-            return self.read(position)
+            return self.load(position)
         except ValidationError as error:  # a field of another type than the format promises
             raise DataError(f"{self.root}, sample {position}: {problem(error, Sample, {})}") from None
 
 
-def open_dataset(root: str | os.PathLike[str], reader: str | None = None, split: str | None = None) -> Dataset:
-    """Open `root` with the reader called `reader`, or with the only one that fits.
+def open_dataset(root: str | os.PathLike[str], format: str | None = None, split: str | None = None) -> Dataset:
+    """Open `root` with the reader called `format`, or with the only one that matches.
 
     Raises:
-        ConfigError: There is no such reader, or not exactly one fits.
+        ConfigError: There is no such reader, or not exactly one matches.
         DataError: See `Dataset`.
     """
-    return find_reader(reader or guess_reader(Path(root)))(root, split)
+    return get_reader(format or detect_format(Path(root)))(root, split)
 
 
-def find_reader(name: str) -> type[Dataset]:
+def get_reader(name: str) -> type[Dataset]:
     """Return the reader called `name`.
 
     Raises:
@@ -126,50 +173,55 @@ def find_reader(name: str) -> type[Dataset]:
     return registry.find(READERS, name, Dataset)  # type: ignore[type-abstract]
 
 
-def guess_reader(root: Path) -> str:
-    """Return the name of the only reader whose format `root` looks like.
+def detect_format(root: Path, accepts: Callable[[type[Dataset]], bool] = lambda reader: True) -> str:
+    """Return the name of the only accepted reader whose format `root` looks like.
 
     Raises:
-        ConfigError: None fits, or several do.
+        ConfigError: None matches, or several do.
         DataError: The path does not exist.
     """
     if not root.exists():
         raise DataError(f"{root} does not exist.")
-    readers = registry.components(READERS, Dataset)  # type: ignore[type-abstract]
-    fitting = [name for name, cls in readers.items() if cls.fits(root)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise ConfigError(f"{root} looks like several formats: choose a reader of {', '.join(fitting)}.")
+    components = registry.components(READERS, Dataset)  # type: ignore[type-abstract]
+    readers = {name: reader for name, reader in components.items() if accepts(reader)}
+    matching = [name for name, reader in readers.items() if reader.sniff(root)]
+    preferred = [name for name in matching if not readers[name].is_fallback] or matching
+    if len(preferred) == 1:
+        return preferred[0]
+    if preferred:
+        raise ConfigError(f"{root} looks like several formats: choose a format of {', '.join(preferred)}.")
     raise ConfigError(
-        f"cannot tell the format of {root}: choose a reader of {', '.join(readers)}; "
-        "`lhrs data show image_folder`, and so on, says what it expects."
+        f"cannot tell the format of {root}: choose a format of {', '.join(readers)}; "
+        "`lhrs data show image_folder`, and so on, describes what it expects."
     )
 
 
-def rectangle(xyxy: Sequence[float]) -> np.ndarray:
+def box_corners(xyxy: Sequence[float]) -> np.ndarray:
     """Return the corners float64 `(4, 2)` of a box."""
     x1, y1, x2, y2 = xyxy
     return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
 
 
-def question_and_answer(question: str, answer: str) -> list[Turn]:
+def qa_turns(question: str, answer: str) -> list[Turn]:
     """Return a conversation of two turns."""
     return [Turn(role="user", text=question), Turn(role="assistant", text=answer)]
 
 
-def keep_split(rows: list[RowT], splits: Sequence[str | None], split: str | None, path: Path) -> list[RowT]:
-    """Return the rows of one split, or all if `split` is None; `splits` says where each row belongs.
+def filter_split(rows: list[RowT], splits: Sequence[str | None], split: str | None, path: Path) -> list[RowT]:
+    """Return the rows of one split, or all if `split` is None; `splits` holds the split of each row.
+
+    `val`, `valid` and `validation` name the same split where the data has only one of them.
 
     Raises:
         DataError: There are rows, but none of that split.
     """
     if split is None:
         return rows
-    kept = [row for row, of in zip(rows, splits, strict=True) if of == split]
+    known = {name for name in splits if name is not None}
+    names = {split} if split in known or split not in _SAME_SPLIT else known & _SAME_SPLIT
+    kept = [row for row, name in zip(rows, splits, strict=True) if name in names]
     if rows and not kept:
-        known = sorted({of for of in splits if of is not None})
-        raise DataError(f"{path} has no split {split!r}; it has {', '.join(known) or 'no splits'}.")
+        raise DataError(f"{path} has no split {split!r}; it has {', '.join(sorted(known)) or 'no splits'}.")
     return kept
 
 
@@ -184,6 +236,26 @@ def parse_sample(row: Any, folder: Path, where: str) -> Sample:
     except ValidationError as error:
         raise DataError(f"{where}: {problem(error, Sample, row)}") from None
     return sample.model_copy(update={"images": [os.path.abspath(folder / image) for image in sample.images]})
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """Return a text file without the byte-order mark that Windows editors write; UTF-16 is read where it has one.
+
+    Args:
+        path: The file.
+        errors: What happens to bytes that are not UTF-8, see `bytes.decode`.
+
+    Raises:
+        DataError: It cannot be read, or is not UTF-8.
+    """
+    try:
+        content = path.read_bytes()
+        has_utf16_mark = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return content.decode("utf-16" if has_utf16_mark else "utf-8-sig", errors)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
 
 
 def read_json(path: Path) -> Any:
@@ -231,7 +303,7 @@ def parse_json_object(text: bytes, where: str) -> dict[str, Any]:
 
 
 def first_row(path: Path) -> dict[str, Any]:
-    """Return the first object of a JSON-lines file, or an empty one if there is none; for `Dataset.fits`."""
+    """Return the first object of a JSON-lines file, or an empty one if there is none; for `Dataset.sniff`."""
     try:
         return next((row for _, row in read_json_lines(path)), {})
     except DataError:

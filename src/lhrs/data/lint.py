@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict
 
 from lhrs.boxes import Size, xywh_to_xyxy, xyxy_to_xywh
+from lhrs.data.boxes import TOLERANCE_PX, check_boxes, overshoot_px
 from lhrs.errors import DataError
 from lhrs.imagery import open_image
 from lhrs.schema import IMAGE_PLACEHOLDER, Box, Sample
@@ -179,8 +180,6 @@ class _Repeats:
                     yield _error("split-leak", sample, f"{path} is in {sample.split}, and in {other} as {of}.")
 
 
-_TOLERANCE_PX = 1.0
-"""What rounding and half-pixel conventions may put a box outside its image."""
 _SLOP = 0.05
 """Share of the image's side up to which an overshoot is no more than careless."""
 _FEW = 3
@@ -248,7 +247,7 @@ def _judge(boxes: np.ndarray, sizes: np.ndarray, images: np.ndarray) -> tuple[st
         if won >= max(_FEW, 20 * lost) and read.mean() >= _FITTING:
             misfits = f"{(~given).sum():,} of {len(boxes):,} boxes do not fit their image as xyxy"
             return code, f"{misfits}; as {meaning}, {read.mean():.0%} do."
-    leaves = (_overshoot_px(boxes, sizes) > _SLOP * sizes).any(1)
+    leaves = (overshoot_px(boxes, sizes) > _SLOP * sizes).any(1)
     unfit = f"{leaves.mean():.0%} of {len(boxes):,} boxes leave their image"
     for scale in (100, 1000):
         if boxes.min() >= 0 and scale / 2 <= boxes.max() <= scale * 1.01:
@@ -265,14 +264,8 @@ def _judge(boxes: np.ndarray, sizes: np.ndarray, images: np.ndarray) -> tuple[st
 
 def _fits(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return bool `(N,)`: has area and is inside its image."""
-    is_inside = np.all(_overshoot_px(boxes, sizes) <= _TOLERANCE_PX, axis=1)
+    is_inside = np.all(overshoot_px(boxes, sizes) <= TOLERANCE_PX, axis=1)
     return is_inside & np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
-
-
-def _overshoot_px(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return float64 `(N, 2)`, how far each box is outside its image in x and y; negative inside."""
-    low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
-    return np.maximum(-low, high - sizes)
 
 
 def _chance_below(limit: float, sizes: np.ndarray, images: np.ndarray) -> float:
@@ -285,18 +278,15 @@ def _check_each(
     rows: Sequence[tuple[Sample, Box, Size | None]], boxes: np.ndarray, sizes: np.ndarray
 ) -> Iterator[Finding]:
     """Yield one finding per sample and code."""
-    sides = boxes[:, 2:] - boxes[:, :2]
-    is_reversed = np.any(sides < 0, axis=1)
-    is_empty = ~is_reversed & (sides.prod(1) < 1)
-    overshoot_px = _overshoot_px(boxes, sizes)  # NaN where the size is unknown: no comparison holds
-    is_outside = ~is_reversed & np.any(overshoot_px > _TOLERANCE_PX, axis=1)
-    is_careless = ~np.any(overshoot_px > _SLOP * sizes, axis=1)
+    faults = check_boxes(boxes, sizes)
+    overshoot = overshoot_px(boxes, sizes)  # NaN where the size is unknown: no comparison holds
+    is_careless = ~np.any(overshoot > _SLOP * sizes, axis=1)
     hints = {
         "box-reversed": (_fits(xywh_to_xyxy(boxes), sizes), "fits as x, y, width, height"),
         "box-empty": ((boxes.max(1) > 0) & (boxes.max(1) <= 1), "fits as 0-1"),
         "box-outside": (_fits(_swap_axes(boxes), sizes), "fits as y1, x1, y2, x2"),
     }
-    for code, wrong in (("box-reversed", is_reversed), ("box-empty", is_empty), ("box-outside", is_outside)):
+    for code, wrong in (("box-reversed", faults.reversed), ("box-empty", faults.empty), ("box-outside", faults.leaves)):
         by_sample: dict[int, list[int]] = defaultdict(list)
         for i in np.flatnonzero(wrong).tolist():
             by_sample[id(rows[i][0])].append(i)

@@ -236,8 +236,7 @@ def read_target(labelled: Labelled, item: Item, shape: tuple[int, int], box: Box
     Raises:
         DataError: it cannot be read, or has not the image's size.
     """
-    assert labelled.reader is not None
-    mask = labelled.reader.label(item, box)
+    mask = labelled.mask(item, box)
     wanted = shape if box is None else (box[3], box[2])
     _check_size(item, mask.shape, wanted)
     return mask

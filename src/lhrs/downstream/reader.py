@@ -1,214 +1,124 @@
-"""What readers of labelled images for one task promise. No torch.
+"""Labeled images of one task: a view of a dataset as classification, segmentation, change and detection use it."""
 
-Scenes with a class and images with objects come from `lhrs.data.datasets`; images with a class per pixel, of one or
-two dates, from the modules in `lhrs.downstream.datasets`, one a data set.
-"""
-
-import os
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 
 from lhrs import registry
-from lhrs.data.dataset import Outline, open_dataset
+from lhrs.data.boxes import usable_polygons
+from lhrs.data.dataset import READERS, Dataset, ObjectPolygon, PixelWindow, detect_format, get_reader, open_dataset
+from lhrs.data.image_files import image_size
+from lhrs.data.mask_dataset import IGNORE as IGNORE
+from lhrs.data.mask_dataset import MaskDataset
+from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
-from lhrs.imagery.quiet import ignored
-from lhrs.imagery.stack import Box, Stack
-
-READERS = "lhrs.downstream.datasets"
-"""The package whose modules are the readers, and the entry-point group of readers from elsewhere."""
-IGNORE = 255
 
 
 @dataclass(frozen=True)
 class Item:
-    """A labelled image, or one of two dates.
+    """A labeled image, or one of two dates.
 
     Args:
-        id: the same on every machine.
-        images: one, or before and after; of each, the files of its bands.
-        label: the class of a scene, or the file that holds the class of each pixel; empty for objects.
-        objects: what is on the image.
+        id: The same on every machine.
+        images: One, or before and after; of each, the files of its bands.
+        label: The class of a scene, or the file that holds the class of each pixel; empty for objects.
+        objects: What is on the image.
+        index: Number of the sample in its dataset.
     """
 
     id: str
     images: tuple[tuple[Path, ...], ...]
     label: str | Path
-    objects: tuple[Outline, ...] = ()
-
-
-class MaskReader(ABC):
-    """Images with a class per pixel.
-
-    Args:
-        root: see `layout`.
-        split: only the items of this split; None for all.
-
-    Raises:
-        DataError: something is missing, or there is no such split.
-    """
-
-    homepage: ClassVar[str]
-    layout: ClassVar[str]
-    """What has to be at `root`, in one line."""
-    dates: ClassVar[int] = 1
-    """2 for change."""
-    classes: Sequence[str] = ()
-    """Names by number."""
-
-    def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
-        self.root = Path(os.path.abspath(root))
-        if not self.root.is_dir():
-            raise DataError(f"{self.root} is no folder. Expected {self.layout}; see {self.homepage}.")
-        self.items = self.list_items(split)
-        if not self.items:
-            of = f" of split {split!r}" if split else ""
-            raise DataError(f"{self.root} holds no labelled images{of}. Expected {self.layout}; see {self.homepage}.")
-
-    @abstractmethod
-    def list_items(self, split: str | None) -> list[Item]:
-        """Return the items in a fixed order; called once."""
-
-    @abstractmethod
-    def to_classes(self, values: np.ndarray) -> np.ndarray:
-        """Return uint8 `(H, W)`, 255 where nothing counts, of a label file's `(bands, H, W)`."""
-
-    @classmethod
-    @abstractmethod
-    def fits(cls, root: Path) -> bool:
-        """Tell whether `root` looks like this format, at the cost of listing a folder."""
-
-    def label(self, item: Item, box: Box | None = None) -> np.ndarray:
-        """Return uint8 `(H, W)` of a window; 255 where nothing counts.
-
-        Raises:
-            DataError: the file cannot be read, or holds what is no class.
-        """
-        try:
-            found = self.to_classes(read_label(Path(item.label), box))
-        except DataError as error:
-            raise DataError(f"{item.label}: {error}" if str(item.label) not in str(error) else str(error)) from error
-        wrong = found[(found >= len(self.classes)) & (found != IGNORE)]
-        if wrong.size:
-            raise DataError(f"{item.label} holds the number {wrong[0]}, but there are {len(self.classes)} classes.")
-        return found
+    objects: tuple[ObjectPolygon, ...] = ()
+    index: int = 0
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Labelled images of one split, whoever read them."""
+    """Labeled images of one split of a dataset."""
 
     items: list[Item]
     classes: list[str]
-    reader: MaskReader | None = None
-    """None for classes of scenes and for objects."""
+    dataset: Dataset | None = None
+    """Where masks come from."""
+    dropped: Dropped = field(default_factory=Dropped, compare=False)
+    """What the data hold and the items do not."""
 
+    def mask(self, item: Item, window: PixelWindow | None = None) -> np.ndarray:
+        """Return uint8 `(H, W)` of a window of an item, 255 where no class counts.
 
-def read_label(file: Path, box: Box | None) -> np.ndarray:
-    """Return `(bands, H, W)` of a label file; a palette's numbers, not its colours."""
-    from PIL import Image
-
-    if file.suffix.lower() in {".tif", ".tiff"}:
-        return Stack((file,)).read(box)
-    try:
-        with ignored(Image.DecompressionBombWarning), Image.open(file) as opened:
-            part = None if box is None else (box[0], box[1], box[0] + box[2], box[1] + box[3])
-            image = opened.crop(part)
-            values = np.array(image.convert("L") if image.mode == "1" else image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
-    except Image.DecompressionBombError:
-        raise DataError(
-            f"{file} is too large for a picture that must be decoded whole: convert it to GeoTIFF."
-        ) from None
-    return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
-
-
-def by_colour(values: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Return uint8 `(H, W)`: the position of each pixel's colour in `colours`, 255 for others.
-
-    Raises:
-        DataError: there are no colours.
-    """
-    if len(values) < 3:
-        raise DataError(f"a mask of {len(values)} band{'s' * (len(values) > 1)}, colours of three are expected.")
-    values = values[:3].astype(np.int32)
-    packed = (values[0] << 16) + (values[1] << 8) + values[2]
-    found = np.full(packed.shape, IGNORE, np.uint8)
-    for number, (red, green, blue) in enumerate(colours):
-        found[packed == (red << 16) + (green << 8) + blue] = number
-    return found
+        Raises:
+            DataError: The mask cannot be read, or holds what is no class.
+        """
+        assert self.dataset is not None
+        return self.dataset.mask(item.index, window)
 
 
 def open_labelled(
-    task: str, path: Path, reader: str | None = None, split: str | None = None, only: Sequence[str] = ()
+    task: str, path: Path, format: str | None = None, split: str | None = None, only: Sequence[str] = ()
 ) -> Labelled:
-    """Read what there is to learn a task from, or to be scored on.
+    """Read the labeled images of a task.
 
     Args:
         task: `classify`, `segment`, `change` or `detect`.
-        path: of the data.
-        reader: its name; None is the only one that fits.
-        split: of the reader; None is all.
-        only: patterns such as `tile1/*`; items whose id matches none of them are left out.
+        path: Of the data.
+        format: Name of the reader; None is the only one that matches.
+        split: Of the data; None is all.
+        only: Patterns such as `tile1/*`; items whose id matches none of them are left out.
 
     Raises:
-        ConfigError: no reader fits, or several.
-        DataError: data is missing or broken.
+        ConfigError: No format matches, or several.
+        DataError: Data are missing or broken.
     """
-    if task in ("classify", "detect"):
-        found = (_scenes if task == "classify" else _objects)(path, reader, split)
-    else:
-        found = _masks(task, path, reader, split)
-    kept = [item for item in found.items if not only or any(fnmatch(item.id, pattern) for pattern in only)]
+    read = {"classify": _scenes, "detect": _objects}
+    labelled = read[task](path, format, split) if task in read else _masks(task, path, format, split)
+    kept = [item for item in labelled.items if not only or any(fnmatch(item.id, pattern) for pattern in only)]
     if not kept:
-        raise DataError(f"{path} holds no image that matches {', '.join(only)}; one is {found.items[0].id!r}.")
-    return Labelled(kept, found.classes, found.reader)
+        raise DataError(f"{path} holds no image that matches {', '.join(only)}; one is {labelled.items[0].id!r}.")
+    return Labelled(kept, labelled.classes, labelled.dataset, labelled.dropped)
 
 
-def _scenes(path: Path, reader: str | None, split: str | None) -> Labelled:
-    dataset = open_dataset(path, reader, split)
-    found: dict[str, Item] = {}
-    for sample in dataset:
+def _scenes(path: Path, format: str | None, split: str | None) -> Labelled:
+    dataset = open_dataset(path, format, split)
+    items: dict[str, Item] = {}
+    for n, sample in enumerate(dataset):
         if not sample.labels or not sample.images:
-            raise DataError(f"{path}: {sample.id} has no class; this reader is not one of scene classification.")
-        image = sample.images[0]
-        found.setdefault(image, Item(sample.id, ((Path(image),),), sample.labels[0]))  # several captions of one image
-    return Labelled(list(found.values()), sorted({str(item.label) for item in found.values()}))
+            raise DataError(f"{path}: {sample.id} has no class; this format is not one of scene classification.")
+        image = sample.images[0]  # several captions may be of one image
+        items.setdefault(image, Item(sample.id, ((Path(image),),), sample.labels[0], index=n))
+    classes = sorted({str(item.label) for item in items.values()})
+    return Labelled(list(items.values()), classes, dataset, dataset.dropped)
 
 
-def _objects(path: Path, reader: str | None, split: str | None) -> Labelled:
-    dataset = open_dataset(path, reader, split)
-    items = []
+def _objects(path: Path, format: str | None, split: str | None) -> Labelled:
+    dataset = open_dataset(path, format, split)
+    items, dropped = [], Dropped()
     for n, sample in enumerate(dataset):
         if not sample.images:
             raise DataError(f"{path}: {sample.id} has no image.")
-        items.append(Item(sample.id, ((Path(sample.images[0]),),), "", tuple(dataset.outlines(n))))
-    classes = sorted({one.label for item in items for one in item.objects})
+        image = Path(sample.images[0])
+        objects = usable_polygons(dataset.polygons(n), image_size(image), dropped, sample.id)
+        items.append(Item(sample.id, ((image,),), "", tuple(objects), n))
+    classes = sorted({polygon.label for item in items for polygon in item.objects})
     if not classes:
-        raise DataError(f"{path} has no objects; this reader is not one of detection, or the split has none.")
-    return Labelled(items, classes)
+        raise DataError(f"{path} has no objects; this format is not one of detection, or the split has none.")
+    dropped.update(dataset.dropped)
+    return Labelled(items, classes, dataset, dropped)
 
 
-def _masks(task: str, path: Path, reader: str | None, split: str | None) -> Labelled:
+def _masks(task: str, path: Path, format: str | None, split: str | None) -> Labelled:
     dates = 2 if task == "change" else 1
-    if reader is None:
-        if not path.exists():
-            raise DataError(f"{path} does not exist.")
-        known: dict[str, Any] = registry.components(READERS, MaskReader)  # type: ignore[type-abstract]
-        fitting = [name for name, of in known.items() if of.dates == dates and of.fits(path)]
-        if len(fitting) != 1:
-            names = ", ".join(fitting or (name for name, of in known.items() if of.dates == dates))
-            many = "several formats" if fitting else "no format that is known"
-            raise ConfigError(f"{path} looks like {many}: choose `reader` of {names}.")
-        reader = fitting[0]
-    cls = registry.find(READERS, reader, MaskReader)  # type: ignore[type-abstract]
-    if cls.dates != dates:
-        raise ConfigError(f"reader {reader!r} has {cls.dates} date{'s' * (cls.dates > 1)}; {task} needs {dates}.")
-    opened = cls(path, split)
-    return Labelled(opened.items, list(opened.classes), opened)
+    name = format or detect_format(path, lambda reader: reader.has_masks and reader.dates == dates)
+    reader = get_reader(name)
+    if not issubclass(reader, MaskDataset):
+        readers = registry.components(READERS, MaskDataset)  # type: ignore[type-abstract]
+        names = ", ".join(key for key, of in readers.items() if of.dates == dates)
+        raise ConfigError(f"format {name!r} has no masks; {task} needs one of {names}.")
+    if reader.dates != dates:
+        raise ConfigError(f"format {name!r} has {reader.dates} date{'s' * (reader.dates > 1)}; {task} needs {dates}.")
+    dataset = reader(path, split)
+    items = [Item(item.id, item.images, item.mask, index=n) for n, item in enumerate(dataset.items)]
+    return Labelled(items, list(dataset.classes), dataset, dataset.dropped)

@@ -1,115 +1,193 @@
-"""`lhrs instruct build`: samples to learn from, made of what is known about images.
+"""`lhrs instruct build`: training samples made of the annotations of images.
 
-Every draw follows from (seed, id of the image); the letters of right choices come in equal numbers.
+Every random choice follows from (seed, id of the image); the letters of right choices come in equal numbers.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from random import Random
+from typing import Any
 
+from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError
-from lhrs.instruct import spatial, telling
-from lhrs.instruct.known import Known, Vocabulary
-from lhrs.instruct.spatial import Exchange, Maker
+from lhrs.files import write_file
+from lhrs.instruct import description_tasks, spatial_tasks
+from lhrs.instruct.annotations import ImageAnnotations, Vocabulary
+from lhrs.instruct.qa import QAPair, TaskFn
+from lhrs.progress import Progress, no_progress
 from lhrs.schema import Sample, Turn
 
-TASKS: dict[str, Maker] = {**telling.MAKERS, **spatial.MAKERS}
-"""By the names that `--tasks` takes."""
+TASKS: dict[str, TaskFn] = {**description_tasks.TASKS, **spatial_tasks.TASKS}
+"""By the names that `--task` takes."""
 LETTERS = "ABCD"
+SUFFIXES = (".jsonl", ".parquet")
 _SHORT = ("location", "relative position", "count", "size", "presence", "region", "scene", "scene check", "reasoning")
 """Tasks that a conversation may consist of."""
-_HOW = ("Answer with the letter.", "Choose one letter.", "Which letter is right?")
+_INSTRUCTIONS = ("Answer with the letter.", "Choose one letter.", "Which letter is right?")
+
+
+@dataclass(frozen=True)
+class InstructionData:
+    """What `build_instructions` wrote."""
+
+    samples: list[Sample]
+    num_images: int
+    dropped: Dropped
+
+
+def build_instructions(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    tasks: Sequence[str] = (),
+    max_per_image: int = 4,
+    multiple_choice_fraction: float = 0.25,
+    conversation_fraction: float = 0.3,
+    open_world: bool = False,
+    split: str | None = None,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> InstructionData:
+    """Write questions and answers about the images of datasets, and `NAME.manifest.json` next to them.
+
+    Args:
+        paths: Alignment datasets, or data of any format with boxes, masks, classes or questions.
+        out: A new `.jsonl` or `.parquet` file.
+        tasks: Names in `TASKS`; none means all.
+        max_per_image: Questions per image at most; those of the data itself are all kept.
+        multiple_choice_fraction: Of questions that become multiple choice, where there are distractors.
+        conversation_fraction: Of images whose short questions become one conversation.
+        open_world: Boxes may be missing, so nothing is asked about what is absent.
+        split: Only this split of each dataset.
+        seed: Of all random choices.
+        progress: Reports the samples read.
+
+    Raises:
+        ConfigError: `out` exists or has another suffix, there is no such task, or no question can be asked.
+        DataError: Data are missing or broken.
+    """
+    from lhrs.data.samples import write_samples
+    from lhrs.instruct.collect import collect_annotations, vocabulary_of
+
+    if out.suffix not in SUFFIXES:
+        raise ConfigError(f"--out {out} is neither {' nor '.join(SUFFIXES)}.")
+    manifest = out.with_suffix(".manifest.json")
+    for path in (out, manifest):
+        if path.exists():
+            raise ConfigError(f"{path} exists already; name another file, or remove it.")
+    dropped, images = Dropped(), []
+    for path in paths:
+        images += collect_annotations(path, split=split, open_world=open_world, dropped=dropped, progress=progress)
+    fractions = {
+        "multiple_choice_fraction": multiple_choice_fraction, "conversation_fraction": conversation_fraction,
+    }  # fmt: skip
+    settings: dict[str, Any] = {"tasks": list(tasks), "max_per_image": max_per_image, **fractions, "seed": seed}
+    samples = list(make_samples(images, vocabulary_of(images), **settings))
+    if not samples:
+        what = f" ({dropped.summary()})" if len(dropped) else ""
+        raise ConfigError(f"no question of these tasks can be asked about {', '.join(map(str, paths))}{what}.")
+    write_samples(samples, out)
+    counts = Counter(str(sample.task) for sample in samples)
+    content = {
+        "kind": "lhrs-instruct", "inputs": [str(path) for path in paths], "split": split, "open_world": open_world,
+        **settings, "num_images": len(images), "num_samples": len(samples),
+        "samples_by_task": dict(sorted(counts.items())), "dropped": dropped.to_dict(),
+    }  # fmt: skip
+    write_file(manifest, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    return InstructionData(samples, len(images), dropped)
 
 
 def make_samples(
-    images: Iterable[Known],
-    words: Vocabulary,
+    images: Iterable[ImageAnnotations],
+    vocabulary: Vocabulary,
     tasks: Sequence[str] = (),
-    per_image: int = 4,
-    choices: float = 0.25,
-    conversations: float = 0.3,
+    max_per_image: int = 4,
+    multiple_choice_fraction: float = 0.25,
+    conversation_fraction: float = 0.3,
     seed: int = 0,
 ) -> Iterator[Sample]:
-    """Yield samples.
+    """Yield samples; see `build_instructions`.
 
     Args:
-        images: what is known of each.
-        words: of all of them.
-        tasks: names in `TASKS`; none means all.
-        per_image: exchanges at most that are made; those that came with the data are all there.
-        choices: share of questions that become multiple choice, where wrong answers are at hand.
-        conversations: share of images whose short exchanges become one conversation.
-        seed: of all draws.
+        images: Annotations of each.
+        vocabulary: Of all of them.
+        tasks: Names in `TASKS`; none means all.
+        max_per_image: New questions per image at most.
+        multiple_choice_fraction: Of questions that become multiple choice.
+        conversation_fraction: Of images whose short questions become one conversation.
+        seed: Of all random choices.
 
     Raises:
-        ConfigError: there is no such task.
+        ConfigError: There is no such task.
     """
     for name in tasks:
         if name not in TASKS:
             raise ConfigError(f"there is no task {name!r}; known: {', '.join(TASKS)}.")
     letters = _Letters(seed)
-    for known in images:
-        rng = Random(f"{seed}:{known.source}:{known.id}")
-        made: list[Exchange] = []
+    for image in images:
+        rng = Random(f"{seed}:{image.source}:{image.id}")
+        pairs: list[QAPair] = []
         names = list(tasks or TASKS)
         rng.shuffle(names)
         for name in names:
-            found = TASKS[name](known, rng, words)
-            if found is not None and len(made) < per_image:
-                made.append(found)
-        given = [
-            Exchange(task or "given", question.text, answer.text, tuple(answer.boxes), tuple(question.boxes))
-            for question, answer, task in known.turns
+            pair = TASKS[name](image, rng, vocabulary)
+            if pair is not None and len(pairs) < max_per_image:
+                pairs.append(pair)
+        pairs += [
+            QAPair(task or "given", question.text, answer.text, tuple(answer.boxes), tuple(question.boxes))
+            for question, answer, task in image.turns
         ]
-        made += given
-        talk = [e for e in made if e.task in _SHORT] if rng.random() < conversations else []
-        if len(talk) >= 2:
-            made = [e for e in made if e not in talk]
-            yield _sample(known, f"{known.id}#talk", [t for e in talk for t in e.turns()], "conversation")
-        for n, exchange in enumerate(made):
-            turns = exchange.turns()
-            task = exchange.task
-            if exchange.wrong and rng.random() < choices:
-                turns, task = _as_choice(exchange, rng, letters), f"{task} (choice)"
-            yield _sample(known, f"{known.id}#{n}", turns, task)
+        short = [pair for pair in pairs if pair.task in _SHORT] if rng.random() < conversation_fraction else []
+        if len(short) >= 2:
+            pairs = [pair for pair in pairs if pair not in short]
+            turns = [turn for pair in short for turn in pair.turns()]
+            yield _sample(image, f"{image.id}#talk", turns, "conversation")
+        for n, pair in enumerate(pairs):
+            turns, task = pair.turns(), pair.task
+            if pair.distractors and rng.random() < multiple_choice_fraction:
+                turns, task = _to_multiple_choice(pair, rng, letters), f"{task} (choice)"
+            yield _sample(image, f"{image.id}#{n}", turns, task)
 
 
 class _Letters:
-    """Gives each letter equally often, in an order that cannot be guessed."""
+    """Samples each letter equally often, in an unpredictable order."""
 
     def __init__(self, seed: int) -> None:
         self._rng, self._left = Random(f"{seed}:letters"), dict[int, list[int]]()
 
-    def draw(self, num: int) -> int:
+    def sample(self, num: int) -> int:
         left = self._left.setdefault(num, [])
         if not left:
             left.extend(self._rng.sample(range(num), num))
         return left.pop()
 
 
-def _as_choice(exchange: Exchange, rng: Random, letters: _Letters) -> list[Turn]:
-    wrong = list(exchange.wrong)
-    rng.shuffle(wrong)
-    options = wrong[: len(LETTERS) - 1]
-    at = letters.draw(len(options) + 1)
-    options.insert(at, exchange.answer)
+def _to_multiple_choice(pair: QAPair, rng: Random, letters: _Letters) -> list[Turn]:
+    options = list(pair.distractors)
+    rng.shuffle(options)
+    options = options[: len(LETTERS) - 1]
+    at = letters.sample(len(options) + 1)
+    options.insert(at, pair.answer)
     lines = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=False))
-    question = f"{exchange.question}\n{lines}\n{rng.choice(_HOW)}"
+    question = f"{pair.question}\n{lines}\n{rng.choice(_INSTRUCTIONS)}"
     return [
-        Turn(role="user", text=question, boxes=list(exchange.asked)),
+        Turn(role="user", text=question, boxes=list(pair.question_boxes)),
         Turn(role="assistant", text=LETTERS[at]),
     ]
 
 
-def _sample(known: Known, identity: str, turns: list[Turn], task: str) -> Sample:
+def _sample(image: ImageAnnotations, identity: str, turns: list[Turn], task: str) -> Sample:
     return Sample(
-        id=identity, images=list(known.images), turns=turns, source=known.source, licence=known.licence,
-        attribution=known.attribution, split=known.split, task=task,
+        id=identity, images=list(image.images), turns=turns, source=image.source, licence=image.licence,
+        attribution=image.attribution, split=image.split, task=task,
     )  # fmt: skip
 
 
 def summary(samples: Sequence[Sample]) -> list[str]:
-    """Return lines about what was made."""
+    """Return a line for each task with the number of its samples, and one about the letters of right choices."""
     tasks = Counter(sample.task for sample in samples)
     letters = Counter(s.turns[-1].text for s in samples if s.task and s.task.endswith("(choice)"))
     lines = [f"{count:>9,}  {task}" for task, count in sorted(tasks.items(), key=lambda item: (-item[1], str(item[0])))]

@@ -53,13 +53,13 @@ def dota(tmp_path):
 
 def test_outlines_of_dota_are_its_quadrangles(dota):
     reader = Dota(dota)
-    outlines = reader.outlines(0)
+    outlines = reader.polygons(0)
     assert [(o.label, o.difficult) for o in outlines] == [("plane", False), ("ship", False), ("ship", True)]
     np.testing.assert_allclose([o.points for o in outlines], oriented_corners(BOXES), atol=1e-3)
     np.testing.assert_allclose([b.xyxy for b in reader[0].boxes], around(torch.tensor(BOXES)), atol=1e-3)
     (dota / "labelTxt/P1.txt").write_text("1 2 3 4 5 6 7 nan plane 0\n")
     with pytest.raises(DataError, match=r"P1.txt:1: a corner is not a finite number"):
-        reader.outlines(0)
+        reader.polygons(0)
 
 
 def test_outlines_of_coco_are_its_polygons(tmp_path):
@@ -74,13 +74,13 @@ def test_outlines_of_coco_are_its_polygons(tmp_path):
         "annotations": [{"id": n, **annotation, **row} for n, row in enumerate(rows)],
     }  # fmt: skip
     (tmp_path / "a.json").write_text(json.dumps(content))
-    first, *others = CocoBoxes(tmp_path / "a.json").outlines(0)
+    first, *others = CocoBoxes(tmp_path / "a.json").polygons(0)
     assert first.points.tolist() == [[10, 10], [20, 10], [15, 20], [30, 30], [31, 31]]
     assert [o.points.tolist() for o in others] == [[[1, 2], [4, 2], [4, 6], [1, 6]]] * 3
     content["annotations"][0]["segmentation"] = [[1, 2, 3]]
     (tmp_path / "a.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match="outline of 0 is broken"):
-        CocoBoxes(tmp_path / "a.json").outlines(0)
+        CocoBoxes(tmp_path / "a.json").polygons(0)
 
 
 @pytest.mark.parametrize("oriented", [True, False])
@@ -237,8 +237,8 @@ def test_cutting_keeps_what_a_tile_shows(dota, tmp_path, tile, expected):
         image = Image.open(tiles[n].images[0])
         left, top = (int(v) for v in tiles[n].images[0].removesuffix(".png").rsplit("__")[1].split("_"))
         assert image.size == (tile, tile) and top == 0
-        found[left] = [o.label + " difficult" * o.difficult for o in tiles.outlines(n)]
-        for outline in tiles.outlines(n):
+        found[left] = [o.label + " difficult" * o.difficult for o in tiles.polygons(n)]
+        for outline in tiles.polygons(n):
             whole = outline.points + np.array([left, top])
             assert min(abs(whole - quad).max() for quad in oriented_corners(BOXES)) < 0.06
             x, y = outline.points.mean(0)

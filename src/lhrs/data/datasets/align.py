@@ -39,7 +39,7 @@ class Align(Dataset):
     def __len__(self) -> int:
         return len(self._table)
 
-    def read(self, index: int) -> Sample:
+    def load(self, index: int) -> Sample:
         (row,) = self._table.slice(index, 1).to_pylist()
         image = [os.path.join(self.root, row["image"])] if row["image"] else []
         turns = [Turn(role="user", text=CAPTION_QUESTION), Turn(role="assistant", text=row["caption"])]
@@ -50,7 +50,7 @@ class Align(Dataset):
         )  # fmt: skip
 
     @classmethod
-    def fits(cls, root: Path) -> bool:
+    def sniff(cls, root: Path) -> bool:
         return (root / _INDEX).is_file() and (root / _MANIFEST).is_file()
 
 

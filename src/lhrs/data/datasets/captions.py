@@ -1,4 +1,4 @@
-"""Plain captions: a table of images and captions, or pictures with a text file of the same name beside each."""
+"""Plain captions: a table of images and captions, or images with a text file of the same name next to each."""
 
 import csv
 import os
@@ -9,20 +9,23 @@ from typing import Any, NamedTuple
 
 from lhrs.data.dataset import (
     CAPTION_QUESTION,
-    UNSTATED,
+    UNKNOWN_LICENSE,
     Dataset,
+    filter_split,
     first_row,
-    keep_split,
-    question_and_answer,
+    qa_turns,
     read_json,
     read_json_lines,
+    read_text,
 )
+from lhrs.data.datasets._yolo_rows import looks_like_rows
+from lhrs.data.image_files import list_folder_images
 from lhrs.errors import DataError
-from lhrs.imagery.open import IMAGE_SUFFIXES
 from lhrs.schema import Sample
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _TABLES = (".json", ".jsonl", *_DELIMITERS)
+_COLUMNS = frozenset(["image", "caption", "split"])
 
 
 class _Row(NamedTuple):
@@ -37,50 +40,69 @@ class _Row(NamedTuple):
 class Captions(Dataset):
     """One sample per caption.
 
-    A table has `image` (path from the table's folder), `caption` (in JSON, several may be a list) and perhaps `split`.
-    Other columns are passed over.
+    Format: a table has `image` (path from the table's folder), `caption` (in JSON, several may be a list) and perhaps
+    `split`; other columns are counted as left out. Text files that hold rows of numbers are YOLO's, not captions.
     """
 
     homepage = "https://github.com/NJU-LHRS/LHRS-Bot"
-    licence = UNSTATED
-    layout = "a .json list, .jsonl, .csv or .tsv with image and caption, or a folder with <name>.txt beside each image"
+    licence = UNKNOWN_LICENSE
+    layout = "a .json list, .jsonl, .csv or .tsv with image and caption, or a folder with <name>.txt next to each image"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         super().__init__(root, split)
         self._folder = self.root if self.root.is_dir() else self.root.parent
-        rows = _numbered(_pairs(self.root) if self.root.is_dir() else _table(self.root))
-        self._rows = keep_split(rows, [row.split for row in rows], split, self.root)
+        rows = _numbered(_pairs(self.root) if self.root.is_dir() else self._table(self.root))
+        self._rows = filter_split(rows, [row.split for row in rows], split, self.root)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def read(self, index: int) -> Sample:
+    def load(self, index: int) -> Sample:
         row = self._rows[index]
         image = self._folder / row.image
-        caption = row.caption if row.caption is not None else _read_text(image.with_suffix(".txt"))
+        caption = row.caption if row.caption is not None else read_text(image.with_suffix(".txt")).strip()
         source = self.root.stem
         return Sample(
             id=f"{source}/{row.image}/caption-{row.key}",
             images=[str(image)],
-            turns=question_and_answer(CAPTION_QUESTION, caption),
+            turns=qa_turns(CAPTION_QUESTION, caption),
             source=source,
             licence=self.licence,
             split=row.split,
             task="caption",
         )
 
+    def _table(self, path: Path) -> Iterator[_Row]:
+        suffix = path.suffix.lower()
+        if suffix in _DELIMITERS:
+            records: Iterator[tuple[str, Any]] = _csv(path)
+        elif suffix == ".jsonl":
+            records = read_json_lines(path)
+        elif suffix == ".json":
+            content = read_json(path)
+            if not isinstance(content, list):
+                raise DataError(f"{path}: expected a list of objects with image and caption.")
+            records = ((f"{path}: item {i}", record) for i, record in enumerate(content))
+        else:
+            raise DataError(f"{path} is none of {', '.join(_TABLES)}.")
+        for where, record in records:
+            yield from _rows(record, where)
+            for column in record.keys() - _COLUMNS:
+                self.drop("columns", column)
+
     @classmethod
-    def fits(cls, root: Path) -> bool:
+    def sniff(cls, root: Path) -> bool:
         if root.is_dir():
-            return any(image.with_suffix(".txt").exists() for image in _list_images(root))
+            texts = [text for image in list_folder_images(root) if (text := image.with_suffix(".txt")).exists()]
+            return bool(texts) and not looks_like_rows(texts)
         try:
-            if root.suffix == ".json":
+            if root.suffix.lower() == ".json":
                 content = read_json(root)
                 row = content[0] if isinstance(content, list) and content else {}
-            elif root.suffix in _DELIMITERS:
+            elif root.suffix.lower() in _DELIMITERS:
                 return bool(next(iter(_csv(root)), None))
             else:
-                row = first_row(root) if root.suffix == ".jsonl" else {}
+                row = first_row(root) if root.suffix.lower() == ".jsonl" else {}
         except DataError:
             return False
         return isinstance(row, dict) and {"image", "caption"} <= row.keys()
@@ -97,32 +119,12 @@ def _numbered(rows: Iterator[_Row]) -> list[_Row]:
 
 
 def _pairs(folder: Path) -> Iterator[_Row]:
-    images = _list_images(folder)
+    images = list_folder_images(folder)
     without = [image for image in images if not image.with_suffix(".txt").exists()]
     if not images or without:
         missing = f"{without[0].with_suffix('.txt')} is missing" if without else f"{folder} holds no images"
-        raise DataError(f"{missing}: a folder of captions has a .txt beside each image.")
+        raise DataError(f"{missing}: a folder of captions has a .txt next to each image.")
     return (_Row(image.name, None, None) for image in images)
-
-
-def _list_images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _table(path: Path) -> Iterator[_Row]:
-    if path.suffix in _DELIMITERS:
-        records: Iterator[tuple[str, Any]] = _csv(path)
-    elif path.suffix == ".jsonl":
-        records = read_json_lines(path)
-    elif path.suffix == ".json":
-        content = read_json(path)
-        if not isinstance(content, list):
-            raise DataError(f"{path}: expected a list of objects with image and caption.")
-        records = ((f"{path}: item {i}", record) for i, record in enumerate(content))
-    else:
-        raise DataError(f"{path} is none of {', '.join(_TABLES)}.")
-    for where, record in records:
-        yield from _rows(record, where)
 
 
 def _rows(record: Any, where: str) -> Iterator[_Row]:
@@ -138,7 +140,7 @@ def _rows(record: Any, where: str) -> Iterator[_Row]:
 def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin with a byte-order mark
-            reader = csv.DictReader(file, delimiter=_DELIMITERS[path.suffix])
+            reader = csv.DictReader(file, delimiter=_DELIMITERS[path.suffix.lower()])
             if not {"image", "caption"} <= set(reader.fieldnames or ()):
                 found = ", ".join(reader.fieldnames or ()) or "none"
                 raise DataError(f"{path}: needs the columns image and caption, has {found}.")
@@ -146,10 +148,3 @@ def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{path}:{reader.line_num}", row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a table in UTF-8: {error}.") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error

@@ -1,132 +1,215 @@
 """Boxes in COCO's JSON format (Lin et al., 2014, arXiv:1405.0312, and https://cocodataset.org/#format-data)."""
 
+import math
 import mmap
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lhrs.boxes import xywh_to_xyxy
-from lhrs.data.dataset import UNSTATED, Dataset, Outline, keep_split, read_json, rectangle
+from lhrs.data.dataset import SPLITS, UNKNOWN_LICENSE, Dataset, ObjectPolygon, box_corners, filter_split, read_json
+from lhrs.data.image_files import ImageFinder, list_files
+from lhrs.data.rle import rle_bounds
 from lhrs.errors import DataError
 from lhrs.schema import Box, Sample
 
 _SPLIT = re.compile(r"(?<![a-z])(?:train|val|test)(?![a-z])")
+_ROBOFLOW = "_annotations.coco.json"
+
+
+class _Image(NamedTuple):
+    id: str
+    file_name: str
+    finder: ImageFinder
+    source: str
+    licence: str
+    split: str | None
+    annotations: list[dict[str, Any]]
+    names: dict[Any, str]
+    where: Path
 
 
 class CocoBoxes(Dataset):
     """One sample per image with its boxes; images without objects are kept. There are no turns.
 
-    COCO's boxes are left, top, width, height; ours are xyxy. Groups (`iscrowd`) are flagged. An image's `split` field
-    says where it belongs; without one, the file name may, as in `instances_val2017.json`.
+    Format: COCO's boxes are left, top, width, height; ours are xyxy. Where an annotation has no box, it is the one
+    around its polygon or mask. CVAT's `attributes.rotation` turns a box about its center. Groups (`iscrowd`) are
+    flagged. A Roboflow export is one such file in each of train, valid and test.
+    Splits: an image's `split` field; without one the name of the file, as in `instances_val2017.json`, or its folder.
     """
 
     homepage = "https://cocodataset.org/#format-data"
-    licence = UNSTATED
-    layout = "a COCO json of boxes with the images near it, or a folder with one such file in it or in annotations/"
+    licence = UNKNOWN_LICENSE
+    layout = (
+        "a COCO json of boxes with the images near it, a folder with one such file in it or in annotations/, or "
+        f"{{train,valid,test}}/{_ROBOFLOW}"
+    )
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         super().__init__(root, split)
-        self._path = _find_annotations(self.root, split)
-        content = read_json(self._path)
-        try:
-            self._names = {category["id"]: category["name"] for category in content["categories"]}
-            self._licences = {entry["id"]: entry["name"] for entry in content.get("licenses") or []}
-            images = [(image["id"], image["file_name"], image) for image in content["images"]]
-            splits = [image.get("split", _split_of(self._path)) for *_, image in images]
-            self._boxes = defaultdict(list)
-            for annotation in content["annotations"]:
-                self._boxes[annotation["image_id"]].append(annotation)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{self._path} is not COCO's format of boxes: {error!r}.") from None
-        unknown = sorted(self._boxes.keys() - {id_ for id_, *_ in images})
-        if unknown:
-            raise DataError(f"{self._path}: annotations of image {unknown[0]}, which is not in the list of images.")
-        self._images = keep_split(list(zip(images, splits, strict=True)), splits, split, self._path)
-        self._folder = _find_images(self._path, self._images[0][0][1]) if self._images else self._path.parent
+        paths = _find_annotations(self.root, split)
+        images = [image for path in paths for image in self._read_file(path, len(paths) > 1)]
+        self._images = filter_split(images, [image.split for image in images], split, self.root)
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def read(self, index: int) -> Sample:
-        (id_, file_name, image), split = self._images[index]
-        source = self._path.parent.name if self._path.parent.name != "annotations" else self._path.parents[1].name
+    def load(self, index: int) -> Sample:
+        image = self._images[index]
+        file_name = image.file_name.replace("\\", "/")
         return Sample(
-            id=f"{source}/{file_name}",
-            images=[str(self._folder / file_name)],
-            boxes=[self._box(annotation) for annotation in self._boxes.get(id_, [])],
-            source=source,
-            licence=self._licences.get(image.get("license"), self.licence),
-            split=split,
-        )
+            id=f"{image.source}/{file_name}", images=[str(image.finder.find_or_expected(image.file_name))],
+            boxes=[self._box(annotation, image) for annotation in image.annotations], source=image.source.split("/")[0],
+            licence=image.licence, split=image.split,
+        )  # fmt: skip
 
-    def outlines(self, index: int) -> list[Outline]:
-        """Return the polygons; the corners of boxes where there is none, or a mask of pixels."""
-        found = []
-        for annotation in self._boxes.get(self._images[index][0][0], []):
-            box, parts = self._box(annotation), annotation.get("segmentation")
-            try:
-                polygon = isinstance(parts, list) and any(parts)
-                points = np.concatenate([np.array(p, np.float64).reshape(-1, 2) for p in parts]) if polygon else None
-                if points is not None and not np.isfinite(points).all():
-                    raise ValueError("a point is not finite")
-            except (TypeError, ValueError) as error:
-                raise DataError(f"{self._path}: outline of {annotation.get('id')} is broken, {error!r}.") from None
+    def polygons(self, index: int) -> list[ObjectPolygon]:
+        """Return the polygons and turned boxes; the corners of boxes where there is neither, or a mask of pixels."""
+        image, polygons = self._images[index], []
+        for annotation in image.annotations:
+            box, points = self._box(annotation, image), self._points(annotation, image.where)
             if not box.crowd:
-                found.append(Outline(box.label, rectangle(box.xyxy) if points is None else points))
-        return found
+                polygons.append(ObjectPolygon(box.label, box_corners(box.xyxy) if points is None else points))
+        return polygons
 
     @classmethod
-    def fits(cls, root: Path) -> bool:
-        return len(_list_annotations(root)) == 1
+    def sniff(cls, root: Path) -> bool:
+        return len(_list_annotations(root)) == 1 or bool(_list_roboflow(root))
 
-    def _box(self, annotation: dict[str, Any]) -> Box:
+    def _read_file(self, path: Path, is_part: bool) -> list[_Image]:
+        content = read_json(path)
         try:
-            xyxy = xywh_to_xyxy(np.array(annotation["bbox"], np.float64).reshape(1, 4))[0]
-            if not np.isfinite(xyxy).all():
-                raise ValueError(f"bbox {annotation['bbox']}")
-            label = self._names[annotation["category_id"]]
+            names = {category["id"]: category["name"] for category in content["categories"]}
+            licences = {entry["id"]: entry["name"] for entry in content.get("licenses") or []}
+            entries = [(str(image["id"]), image["file_name"], image) for image in content["images"]]
+            boxes = defaultdict(list)
+            for annotation in content["annotations"]:
+                boxes[str(annotation["image_id"])].append(annotation)  # some tools write numbers, others text
+            if not all(isinstance(name, str) for _, name, _ in entries):
+                raise TypeError("file_name is not text")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} is not COCO's format of boxes: {error!r}.") from None
+        unknown = sorted(boxes.keys() - {id_ for id_, *_ in entries})
+        if unknown:
+            raise DataError(f"{path}: annotations of image {unknown[0]}, which is not in the list of images.")
+        twice = [id_ for id_, count in Counter(id_ for id_, *_ in entries).items() if count > 1]
+        if twice:
+            raise DataError(f"{path}: {len(twice)} ids belong to several images, the first is {twice[0]}.")
+        finder, split = ImageFinder(*_image_folders(path)), _split_of(path)
+        source = path.parent.name if path.parent.name != "annotations" else path.parents[1].name
+        source = f"{path.parents[1].name}/{path.parent.name}" if is_part else source
+        return [
+            _Image(
+                id_, name, finder, source, licences.get(image.get("license"), self.licence),
+                image.get("split", split), boxes.get(id_, []), names, path,
+            )
+            for id_, name, image in entries
+        ]  # fmt: skip
+
+    def _box(self, annotation: dict[str, Any], image: _Image) -> Box:
+        try:
+            label = image.names[annotation["category_id"]]
+            xyxy = self._bounds(annotation, image.where)
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{self._path}: annotation {annotation.get('id')} is broken, {error!r}.") from None
+            raise DataError(f"{image.where}: annotation {annotation.get('id')} is broken, {error!r}.") from None
         return Box(label=label, xyxy=tuple(xyxy.tolist()), crowd=bool(annotation.get("iscrowd")))
+
+    def _bounds(self, annotation: dict[str, Any], where: Path) -> np.ndarray:
+        """Return xyxy: of the turned box, of `bbox`, or around the polygon or mask where there is no `bbox`."""
+        if annotation.get("bbox") and not _rotation(annotation):
+            xyxy = _xyxy(annotation)
+        elif isinstance(annotation.get("segmentation"), dict):
+            xyxy = rle_bounds(annotation["segmentation"])
+        else:
+            points = self._points(annotation, where)
+            if points is None:
+                raise KeyError("bbox")
+            xyxy = np.concatenate([points.min(0), points.max(0)])
+        if not np.isfinite(xyxy).all():
+            raise ValueError(f"bbox {annotation.get('bbox')}")
+        return xyxy
+
+    def _points(self, annotation: dict[str, Any], where: Path) -> np.ndarray | None:
+        """Return the points of the polygon or the corners of the turned box; None if there is neither."""
+        parts = annotation.get("segmentation")
+        try:
+            if not isinstance(parts, list) or not any(parts):
+                degrees = _rotation(annotation)
+                return turn_box(_xyxy(annotation), degrees) if degrees else None
+            flat = [parts] if isinstance(parts[0], int | float) else parts  # one polygon, not in a list
+            points = np.concatenate([np.array(part, np.float64).reshape(-1, 2) for part in flat])
+            if not np.isfinite(points).all():
+                raise ValueError("a point is not finite")
+        except (TypeError, ValueError, KeyError) as error:
+            raise DataError(f"{where}: outline of {annotation.get('id')} is broken, {error!r}.") from None
+        return points
+
+
+def turn_box(xyxy: np.ndarray, degrees: float) -> np.ndarray:
+    """Return the corners float64 `(4, 2)` of a box turned clockwise, as seen on the image, about its center."""
+    corners, angle = box_corners(xyxy.tolist()), math.radians(degrees)
+    center = corners.mean(0)
+    x, y = (corners - center).T
+    turned = np.stack([x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)], 1)
+    return center + turned
+
+
+def _rotation(annotation: dict[str, Any]) -> float:
+    attributes = annotation.get("attributes")
+    degrees = float((attributes.get("rotation") if isinstance(attributes, dict) else None) or 0)
+    if not math.isfinite(degrees):
+        raise ValueError(f"rotation {degrees}")
+    has_polygon = isinstance(annotation.get("segmentation"), list) and any(annotation["segmentation"])
+    return 0.0 if has_polygon else degrees % 360  # a polygon is turned already
+
+
+def _xyxy(annotation: dict[str, Any]) -> np.ndarray:
+    return xywh_to_xyxy(np.array(annotation["bbox"], np.float64).reshape(1, 4))[0]
 
 
 def _list_annotations(root: Path) -> list[Path]:
-    """Return the JSON files at `root` that hold boxes, as far as a search for the two words can tell."""
-    paths = [root] if root.is_file() else [*root.glob("*.json"), *root.glob("annotations/*.json")]
-    return sorted(path for path in paths if path.suffix == ".json" and _mentions(path, b'"annotations"', b'"bbox"'))
+    """Return the JSON files at `root` that hold boxes, as far as a search for a few words can tell."""
+    paths = [root] if root.is_file() else [*list_files(root, ".json"), *list_files(root / "annotations", ".json")]
+    return sorted(path for path in paths if path.suffix.lower() == ".json" and _has_boxes(path))
 
 
-def _mentions(path: Path, *words: bytes) -> bool:
+def _list_roboflow(root: Path) -> list[Path]:
+    return [path for split in SPLITS if (path := root / split / _ROBOFLOW).is_file()]
+
+
+def _has_boxes(path: Path) -> bool:
     if not path.stat().st_size:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        return all(text.find(word) >= 0 for word in words)
+        has_objects = any(text.find(word) >= 0 for word in (b'"bbox"', b'"segmentation"'))
+        return has_objects and all(text.find(word) >= 0 for word in (b'"annotations"', b'"images"'))
 
 
-def _find_annotations(root: Path, split: str | None) -> Path:
+def _find_annotations(root: Path, split: str | None) -> list[Path]:
     if root.is_file():
-        return root
+        return [root]
     found = _list_annotations(root)
+    if not found and (parts := _list_roboflow(root)):
+        return parts
     of_split = [path for path in found if split is not None and _split_of(path) == split]
     chosen = of_split or found
     if len(chosen) != 1:
         names = f": {', '.join(path.name for path in chosen)}. Name one as the path" if chosen else ""
         raise DataError(f"{root} holds {len(chosen)} COCO files of boxes{names}.")
-    return chosen[0]
+    return chosen
 
 
 def _split_of(path: Path) -> str | None:
     match = _SPLIT.search(path.stem)
-    return match[0] if match else None
+    return match[0] if match else path.parent.name if path.parent.name in SPLITS else None
 
 
-def _find_images(annotations: Path, first: str) -> Path:
-    """Return the folder near the annotations that holds the first image; `images/` beside them if none does."""
-    beside, above = annotations.parent, annotations.parent.parent
+def _image_folders(annotations: Path) -> list[Path]:
+    """Return the folders near the annotations that may hold the images; `images/` next to them comes first."""
+    here, above = annotations.parent, annotations.parent.parent
     year = annotations.stem.rpartition("_")[2]  # instances_train2017.json lists the images of train2017/
-    near = [beside / "images", beside, above / year, above / "images" / year, above / "images", above]
-    return next((folder for folder in near if (folder / first).exists()), near[0])
+    return [here / "images", here, above / year, above / "images" / year, above / "images", above]

@@ -1,4 +1,4 @@
-"""Georeferenced images with GeoJSON (RFC 7946) of the same name: things drawn in a GIS become boxes in pixels."""
+"""Georeferenced images with GeoJSON (RFC 7946) of the same name: shapes drawn in a GIS become boxes in pixels."""
 
 import json
 import os
@@ -7,26 +7,28 @@ from typing import Any
 
 import numpy as np
 
-from lhrs.data.dataset import UNSTATED, Dataset, read_json
+from lhrs.data.dataset import UNKNOWN_LICENSE, Dataset, read_json
+from lhrs.data.image_files import list_files, list_folder_images
 from lhrs.errors import DataError
-from lhrs.imagery.georeference import Georeference
-from lhrs.imagery.open import IMAGE_SUFFIXES
+from lhrs.imagery.raster import locate, opened
 from lhrs.schema import Box, Sample
 
 _NAMES = ("label", "class", "class_name", "category", "type", "name")
 _WGS_84 = "EPSG:4326"
+_SUFFIXES = (".geojson",)
 
 
 class GeojsonBoxes(Dataset):
     """One sample per pair of `NAME.tif` and `NAME.geojson`; labels are a property called `label`, `class` or the like.
 
-    Coordinates are longitude and latitude (WGS 84), as the standard says, unless the file has the member `crs` of older
-    ones. What lies outside the image is left out.
+    Format: coordinates are longitude and latitude (WGS 84), as the standard says, unless the file has the member `crs`
+    of older ones. The image is placed by its transform, ground control points or rational polynomials. Boxes are cut at
+    the image's edge; features outside it and without geometry are left out.
     """
 
     homepage = "https://datatracker.ietf.org/doc/html/rfc7946"
-    licence = UNSTATED
-    layout = "a folder of georeferenced images, each with NAME.geojson beside it"
+    licence = UNKNOWN_LICENSE
+    layout = "a folder of georeferenced images, each with NAME.geojson next to it"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         super().__init__(root, split)
@@ -35,59 +37,64 @@ class GeojsonBoxes(Dataset):
         self._pairs = _pairs(self.root)
         if not self._pairs:
             raise DataError(f"{self.root} holds no image with a GeoJSON of its name. Expected {self.layout}.")
+        paired = {path for pair in self._pairs for path in pair}
+        for path in sorted({*list_folder_images(self.root), *list_files(self.root, *_SUFFIXES)} - paired):
+            is_labels = path.suffix.lower() in _SUFFIXES
+            self.drop("GeoJSON files without an image" if is_labels else "images without a GeoJSON file", path.name)
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def read(self, index: int) -> Sample:
+    def load(self, index: int) -> Sample:
         image, labels = self._pairs[index]
         return Sample(
-            id=image.stem, images=[str(image)], boxes=_read(image, labels), source=self.root.name, licence=self.licence
+            id=image.stem,
+            images=[str(image)],
+            boxes=self._boxes(image, labels),
+            source=self.root.name,
+            licence=self.licence,
         )
 
+    def _boxes(self, image: Path, labels: Path) -> list[Box]:
+        content = read_json(labels)
+        if not isinstance(content, dict) or not isinstance(content.get("features"), list):
+            raise DataError(f"{labels} is not a GeoJSON collection of features.")
+        with opened(image) as dataset:
+            georeference, size = locate(dataset)[0], (dataset.width, dataset.height)
+        if georeference is None:
+            raise DataError(f"{image} is not georeferenced, so the shapes of {labels.name} have no place on it.")
+        crs, boxes = _crs(content, labels), []
+        for number, feature in enumerate(content["features"]):
+            name = f"{labels.name}#{number}"
+            geometry = (feature.get("geometry") if isinstance(feature, dict) else None) or {}
+            points = np.array(list(_points(_coordinates(geometry))))
+            if not len(points):
+                self.drop("features without geometry", name)
+                continue
+            if crs == _WGS_84 and (np.abs(points) > (360, 90)).any():
+                raise DataError(
+                    f"{labels}: {points[0].tolist()} is no longitude and latitude, and no member `crs` says what."
+                )
+            pixels = georeference.to_pixels(points, crs)
+            if np.isnan(pixels).any():  # the image's CRS has no such place
+                self.drop("features outside their image", name)
+                continue
+            low, high = pixels.min(0).clip(0, size).tolist(), pixels.max(0).clip(0, size).tolist()
+            if high[0] > low[0] and high[1] > low[1]:
+                boxes.append(Box(label=_label(feature), xyxy=(low[0], low[1], high[0], high[1])))
+            else:
+                is_point = (np.ptp(pixels, 0) == 0).any()
+                self.drop("features without area" if is_point else "features outside their image", name)
+        return boxes
+
     @classmethod
-    def fits(cls, root: Path) -> bool:
+    def sniff(cls, root: Path) -> bool:
         return bool(_pairs(root))
 
 
 def _pairs(root: Path) -> list[tuple[Path, Path]]:
-    if not root.is_dir():
-        return []
-    drawn = {path.stem: path for path in sorted(root.glob("*.geojson"))}
-    images = sorted(path for path in root.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    return [(image, drawn[image.stem]) for image in images if image.stem in drawn]
-
-
-def _read(image: Path, labels: Path) -> list[Box]:
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    content = read_json(labels)
-    if not isinstance(content, dict) or not isinstance(content.get("features"), list):
-        raise DataError(f"{labels} is not a GeoJSON collection of features.")
-    try:
-        with rasterio.open(image) as dataset:
-            georeference, size = Georeference(dataset.crs, dataset.transform), (dataset.width, dataset.height)
-    except RasterioError as error:
-        raise DataError(f"{image} cannot be read: {' '.join(str(error).split())}.") from None
-    if georeference.crs is None:
-        raise DataError(f"{image} is not georeferenced, so the shapes of {labels.name} have no place on it.")
-    crs, found = _crs(content, labels), []
-    for feature in content["features"]:
-        points = np.array(list(_points((feature.get("geometry") or {}).get("coordinates"))))
-        if not len(points):
-            continue
-        if crs == _WGS_84 and (np.abs(points) > (360, 90)).any():
-            raise DataError(
-                f"{labels}: {points[0].tolist()} is no longitude and latitude, and no member `crs` says what."
-            )
-        pixels = georeference.to_pixels(points, crs)
-        if np.isnan(pixels).any():  # the image's CRS has no such place
-            continue
-        low, high = pixels.min(0).clip(0, size).tolist(), pixels.max(0).clip(0, size).tolist()
-        if high[0] > low[0] and high[1] > low[1]:
-            found.append(Box(label=_label(feature), xyxy=(low[0], low[1], high[0], high[1])))
-    return found
+    labels = {path.stem: path for path in list_files(root, *_SUFFIXES)}
+    return [(image, labels[image.stem]) for image in list_folder_images(root) if image.stem in labels]
 
 
 def _crs(content: dict[str, Any], labels: Path) -> Any:
@@ -101,6 +108,13 @@ def _crs(content: dict[str, Any], labels: Path) -> Any:
         return CRS.from_user_input(named["properties"]["name"])
     except (TypeError, KeyError, CRSError):
         raise DataError(f"{labels}: its member `crs` is none that is known: {json.dumps(named)[:200]}.") from None
+
+
+def _coordinates(geometry: dict[str, Any]) -> Any:
+    """Return the coordinates of a geometry, or of the members of a collection."""
+    if geometry.get("type") == "GeometryCollection":
+        return [_coordinates(part) for part in geometry.get("geometries") or []]
+    return geometry.get("coordinates")
 
 
 def _points(coordinates: Any) -> Any:

@@ -3,24 +3,26 @@
 import os
 from pathlib import Path
 
-from lhrs.data.dataset import UNSTATED, Dataset, keep_split
+from lhrs.data.dataset import SPLITS, UNKNOWN_LICENSE, Dataset, filter_split
 from lhrs.errors import DataError
 from lhrs.imagery.open import IMAGE_SUFFIXES
 from lhrs.schema import Sample
 
-_SPLITS = {"train", "val", "valid", "validation", "test"}
+_SPLITS = frozenset(SPLITS)
 _ANNOTATIONS = {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".xml", ".geojson"}
 
 
 class ImageFolder(Dataset):
     """Images whose folder names their scene class; there are no turns, only labels.
 
-    Folders called train, val, valid, validation or test are splits: all those in `root`, or `root` itself.
+    Format: `<class>/<image>`. Files of class folders that are no images are counted as left out.
+    Splits: folders called train, val, valid, validation or test: all those in `root`, or `root` itself.
     """
 
     homepage = "https://pytorch.org/vision/stable/generated/torchvision.datasets.ImageFolder.html"
-    licence = UNSTATED
+    licence = UNKNOWN_LICENSE
     layout = "a folder with <class>/<image> or <split>/<class>/<image>"
+    is_fallback = True
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         super().__init__(root, split)
@@ -32,19 +34,19 @@ class ImageFolder(Dataset):
         else:
             self._top, splits = self.root, children if children and _SPLITS.issuperset(children) else [""]
         rows = [
-            (of, label, name)
-            for of in splits
-            for label in _folders(self._top / of)
-            for name in _images(self._top / of / label)
+            (name, label, image)
+            for name in splits
+            for label in _folders(self._top / name)
+            for image in self._images(self._top / name / label)
         ]
         if not rows:
             raise DataError(f"{self.root} holds no images. Expected {self.layout}.")
-        self._rows = keep_split(rows, [row[0] or None for row in rows], split, self.root)
+        self._rows = filter_split(rows, [row[0] or None for row in rows], split, self.root)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def read(self, index: int) -> Sample:
+    def load(self, index: int) -> Sample:
         split, label, _ = self._rows[index]
         place = "/".join(self._rows[index]).lstrip("/")
         return Sample(
@@ -56,23 +58,34 @@ class ImageFolder(Dataset):
             split=split or None,
         )
 
+    def _images(self, folder: Path) -> list[str]:
+        """Return the names of the images in a folder, in order; other files are counted."""
+        names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+        images = [name for name in names if _is_image(name)]
+        for name in names if len(images) < len(names) else []:
+            if not _is_image(name):
+                self.drop("entries that are no images", os.path.relpath(folder / name, self._top))
+        return images
+
     @classmethod
-    def fits(cls, root: Path) -> bool:
-        if not root.is_dir() or any(path.suffix in _ANNOTATIONS for path in root.iterdir()):
-            return False  # annotations beside the folders: another reader knows more than their names
+    def sniff(cls, root: Path) -> bool:
+        if not root.is_dir() or any(path.suffix.lower() in _ANNOTATIONS for path in root.iterdir()):
+            return False  # annotations next to the folders: another reader knows more than their names
         names = _folders(root)
         if names and _SPLITS.issuperset(names):
             classes = [root / split / name for split in names for name in _folders(root / split)]
         else:
             classes = [root / name for name in names]
-        return len(classes) > 1 and all(_images(folder) for folder in classes)
+        return len(classes) > 1 and all(map(_has_images, classes))
 
 
 def _folders(path: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images(path: Path) -> list[str]:
-    """Return the names of the images in `path`, in order."""
-    names = (entry.name for entry in os.scandir(path) if not entry.name.startswith("."))
-    return sorted(name for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES)
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def _has_images(folder: Path) -> bool:
+    return any(_is_image(entry.name) and not entry.name.startswith(".") for entry in os.scandir(folder))

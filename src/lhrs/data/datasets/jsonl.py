@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lhrs.data.dataset import Dataset, keep_split, parse_json_object, parse_sample
+from lhrs.data.dataset import Dataset, filter_split, parse_json_object, parse_sample
 from lhrs.errors import DataError
 from lhrs.schema import Sample
 
@@ -35,20 +35,20 @@ class JsonLines(Dataset):
         places = [(i, *place) for i in range(len(self._files)) for place in self._scan(i)]
         if split is not None:
             splits = [parse_json_object(self._line(place), self._where(place)).get("split") for place in places]
-            places = keep_split(places, splits, split, self.root)
+            places = filter_split(places, splits, split, self.root)
         self._places = np.array(places, np.int64).reshape(-1, 4)
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def read(self, index: int) -> Sample:
+    def load(self, index: int) -> Sample:
         file, number, start, end = self._places[index].tolist()
         place = file, number, start, end
         row = parse_json_object(self._line(place), self._where(place))
         return parse_sample(row, self._files[file].parent, self._where(place))
 
     @classmethod
-    def fits(cls, root: Path) -> bool:
+    def sniff(cls, root: Path) -> bool:
         files = _list_files(root)
         if not files:
             return False

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lhrs.data.dataset import Dataset, keep_split, parse_sample
+from lhrs.data.dataset import Dataset, filter_split, parse_sample
 from lhrs.errors import DataError, MissingExtraError
 from lhrs.schema import Sample
 
@@ -42,14 +42,14 @@ class Parquet(Dataset):
                     found = file.read(["split"])["split"].to_pylist() if has_splits else []
                     splits += found if has_splits else [None] * file.metadata.num_rows
         if split is not None:
-            places = keep_split(places, splits, split, self.root)
+            places = filter_split(places, splits, split, self.root)
         self._places = np.array(places, np.int64).reshape(-1, 3)
         self._groups: dict[tuple[int, int], Any] = {}
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def read(self, index: int) -> Sample:
+    def load(self, index: int) -> Sample:
         i, group, row = self._places[index].tolist()
         if (i, group) not in self._groups:
             with _opened(self._files[i]) as file:
@@ -59,7 +59,7 @@ class Parquet(Dataset):
         return parse_sample(_without_nulls(values), self._files[i].parent, where)
 
     @classmethod
-    def fits(cls, root: Path) -> bool:
+    def sniff(cls, root: Path) -> bool:
         return bool(_list_files(root)) and not (root / "manifest.json").exists()  # that is an alignment data set
 
 

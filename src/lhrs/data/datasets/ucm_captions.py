@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lhrs.data.dataset import CAPTION_QUESTION, Dataset, first_row, keep_split, question_and_answer, read_json_lines
+from lhrs.data.dataset import CAPTION_QUESTION, Dataset, filter_split, first_row, qa_turns, read_json_lines
 from lhrs.errors import DataError
 from lhrs.schema import Sample
 
@@ -25,7 +25,10 @@ class _Row(NamedTuple):
 class UCMCaptions(Dataset):
     """One sample per caption and per question, each with the scene class as label.
 
-    Most images repeat a caption word for word; repeats are left out.
+    Format: `index.jsonl` with `file`, `label`, `split`, `captions` and `qa`. Most images repeat a caption word for
+    word; repeats are left out.
+    Classes: 21 land-use classes, 100 images of 256 x 256 pixels each.
+    Splits: as `split` names them.
     """
 
     homepage = "http://weegee.vision.ucmerced.edu/datasets/landuse.html"
@@ -35,18 +38,18 @@ class UCMCaptions(Dataset):
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         super().__init__(root, split)
         path = self.root / "index.jsonl"
-        rows = [row for where, record in read_json_lines(path) for row in _rows(record, where)]
-        self._rows = keep_split(rows, [row.split for row in rows], split, path)
+        rows = [row for where, record in read_json_lines(path) for row in self._parse(record, where)]
+        self._rows = filter_split(rows, [row.split for row in rows], split, path)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def read(self, index: int) -> Sample:
+    def load(self, index: int) -> Sample:
         row = self._rows[index]
         return Sample(
             id=f"ucm-captions/{os.path.splitext(row.file)[0]}/{row.key}",
             images=[str(self.root / row.file)],
-            turns=question_and_answer(row.question, row.answer),
+            turns=qa_turns(row.question, row.answer),
             labels=[row.label],
             source="ucm-captions",
             licence=self.licence,
@@ -55,8 +58,17 @@ class UCMCaptions(Dataset):
             task=row.key.partition("-")[0],
         )
 
+    def _parse(self, record: dict[str, Any], where: str) -> list[_Row]:
+        rows = _rows(record, where)
+        distinct = {(row.question, row.answer): row for row in reversed(rows)}
+        kept = [row for row in rows if distinct[row.question, row.answer] is row]
+        for row in rows:
+            if distinct[row.question, row.answer] is not row:
+                self.drop("repeated captions and questions", f"{row.file}/{row.key}")
+        return kept
+
     @classmethod
-    def fits(cls, root: Path) -> bool:
+    def sniff(cls, root: Path) -> bool:
         return {"file", "label", "split", "captions", "qa"} <= first_row(root / "index.jsonl").keys()
 
 
@@ -65,9 +77,6 @@ def _rows(record: dict[str, Any], where: str) -> list[_Row]:
         image = record["file"], record["label"], record["split"]
         captions = [(f"caption-{i}", CAPTION_QUESTION, text) for i, text in enumerate(record["captions"])]
         questions = [(f"question-{i}", pair["q"], pair["a"]) for i, pair in enumerate(record["qa"])]
-        unlike: dict[tuple[str, str], str] = {}
-        for key, question, answer in captions + questions:
-            unlike.setdefault((question, answer), key)
     except (KeyError, TypeError) as error:
         raise DataError(f"{where}: not a row of UCM-captions, {error!r}.") from None
-    return [_Row(*image, key, question, answer) for (question, answer), key in unlike.items()]
+    return [_Row(*image, key, question, answer) for key, question, answer in captions + questions]

@@ -1,65 +1,208 @@
-"""Pascal VOC's XML of boxes (Everingham et al., 2010), as DIOR, LEVIR and RSOD come."""
+"""Pascal VOC's XML of boxes (Everingham et al., 2010), as DIOR, DIOR-R, LEVIR, RSOD, labelImg and Roboflow write it."""
 
+import math
 import os
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from lhrs.data.dataset import UNSTATED, Dataset, keep_split
+import numpy as np
+
+from lhrs.data.dataset import (
+    SPLITS,
+    UNKNOWN_LICENSE,
+    Dataset,
+    ObjectPolygon,
+    box_corners,
+    filter_split,
+    read_text,
+)
+from lhrs.data.image_files import ImageFinder, list_files, list_folder_images
 from lhrs.errors import DataError
 from lhrs.schema import Box, Sample
 
 _FOLDERS = ("JPEGImages", "images", "JPEGImages-trainval", "JPEGImages-test")
+_FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1)$")
+"""A line of a class's own image set: a name, and whether the image shows the class."""
+_CORNERS = [
+    (f"x_{side}", f"y_{side}") for side in ("left_top", "right_top", "right_bottom", "left_bottom")
+]  # fmt: skip
 
 
 class Voc(Dataset):
-    """One sample per XML file of `Annotations/`; splits are those of `ImageSets/Main/*.txt`.
+    """One sample per XML file.
 
-    VOC counts pixels from 1 and includes the last: its box 1, 1, 2, 2 is ours 0, 0, 2, 2.
+    Format: VOC counts pixels from 1 and includes the last: its box 1, 1, 2, 2 is ours 0, 0, 2, 2. `robndbox`, as four
+    corners (DIOR-R) or as center, size and angle, and `polygon` are outlines in our pixels. Parts of objects are left
+    out.
+    Splits: `ImageSets/Main/*.txt`, without those of single classes (`ship_train.txt`); or folders train, valid, test.
     """
 
     homepage = "http://host.robots.ox.ac.uk/pascal/VOC/"
-    licence = UNSTATED
-    layout = "a folder with Annotations/*.xml and JPEGImages/ (or images/), perhaps ImageSets/Main/*.txt"
+    licence = UNKNOWN_LICENSE
+    layout = (
+        "a folder with Annotations/*.xml and JPEGImages/ (or images/), perhaps ImageSets/Main/*.txt; or NAME.xml next "
+        "to each image, there or in train/, valid/, test/"
+    )
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         super().__init__(root, split)
-        files = sorted((self.root / "Annotations").rglob("*.xml"))
+        files = _list_annotations(self.root)
         if not files:
             raise DataError(f"{self.root} holds no VOC annotations. Expected {self.layout}.")
-        of = {
-            line.split()[0]: path.stem
-            for path in sorted((self.root / "ImageSets/Main").glob("*.txt"), reverse=True)
-            for line in path.read_text().splitlines() if line.strip()
-        }  # fmt: skip
-        splits = [of.get(path.stem) for path in files]
-        self._rows = keep_split(list(zip(files, splits, strict=True)), splits, split, self.root)
+        sets = self._read_sets({path.stem for path in files})
+        splits = [_choose_split(path, sets, split) for path in files]
+        self._rows = filter_split(list(zip(files, splits, strict=True)), splits, split, self.root)
+        self._finders: dict[Path, ImageFinder] = {}
+        annotated = {path.stem for path in files}
+        folders = (
+            [self.root / name for name in _FOLDERS] if _annotation_folder(self.root) else {p.parent for p in files}
+        )
+        for image in (image for folder in sorted(folders) for image in list_folder_images(folder)):
+            if image.stem not in annotated:
+                self.drop("images without an annotation", os.path.relpath(image, self.root))
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def read(self, index: int) -> Sample:
+    def load(self, index: int) -> Sample:
         path, split = self._rows[index]
-        try:
-            tree = ElementTree.parse(path).getroot()
-            name = tree.findtext("filename") or f"{path.stem}.jpg"
-            boxes = [_box(item) for item in tree.iter("object")]
-        except (ElementTree.ParseError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{path} is not VOC's XML of boxes ({error}).") from None
-        near = [self.root / folder / Path(name).name for folder in _FOLDERS]
-        image = next((file for file in near if file.exists()), near[0])
+        tree = self._parse(path)
+        boxes = [
+            Box(label=polygon.label, xyxy=tuple(np.concatenate([polygon.points.min(0), polygon.points.max(0)]).tolist()))
+            if xyxy is None else Box(label=polygon.label, xyxy=xyxy)
+            for polygon, xyxy in self._objects(tree, path)
+        ]  # fmt: skip
+        place = os.path.relpath(path.with_suffix(""), _annotation_folder(self.root) or self.root)
         return Sample(
-            id=f"{self.root.name}/{path.stem}", images=[str(image)], boxes=boxes, source=self.root.name,
-            licence=self.licence, split=split,
+            id=f"{self.root.name}/{Path(place).as_posix()}", images=[str(self._image(path, tree))], boxes=boxes,
+            source=self.root.name, licence=self.licence, split=split,
         )  # fmt: skip
 
+    def polygons(self, index: int) -> list[ObjectPolygon]:
+        """Return oriented boxes and polygons, the corners of boxes where there are none; with the flag `difficult`."""
+        path, _ = self._rows[index]
+        return [polygon for polygon, _ in self._objects(self._parse(path), path)]
+
     @classmethod
-    def fits(cls, root: Path) -> bool:
-        return (root / "Annotations").is_dir() and any((root / "Annotations").rglob("*.xml"))
+    def sniff(cls, root: Path) -> bool:
+        try:
+            return any("<annotation" in read_text(path, "replace")[:500] for path in _list_annotations(root)[:1])
+        except DataError:
+            return False
+
+    def _read_sets(self, stems: set[str]) -> dict[str, set[str]]:
+        """Return the names of the sets that an image is in, by its name."""
+        sets: dict[str, dict[str, None]] = {}
+        of_classes: dict[str, dict[str, None]] = {}
+        for path in list_files(self.root / "ImageSets/Main", ".txt"):
+            lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+            flags = [None if line in stems else _FLAGGED.match(line) for line in lines]
+            if lines and all(flags):  # a class's own: the images of its split, and whether they show the class
+                target, lines = of_classes.setdefault(path.stem.rpartition("_")[2], {}), [m[1] for m in flags if m]
+            else:
+                target = sets.setdefault(path.stem, {})
+            target.update(dict.fromkeys(lines))
+        found: dict[str, set[str]] = {}
+        for name, lines_of in (sets or of_classes).items():
+            for line in lines_of:
+                stem = line if line in stems else Path(line.replace("\\", "/")).stem
+                if stem in stems:
+                    found.setdefault(stem, set()).add(name)
+                else:
+                    self.drop("images of ImageSets without an annotation", f"{name}: {line}")
+        return found
+
+    def _parse(self, path: Path) -> ElementTree.Element:
+        try:
+            return ElementTree.parse(path).getroot()
+        except (OSError, ElementTree.ParseError) as error:
+            raise DataError(f"{path} is not VOC's XML of boxes ({error}).") from None
+
+    def _image(self, path: Path, tree: ElementTree.Element) -> Path:
+        if path.parent not in self._finders:
+            self._finders[path.parent] = ImageFinder(
+                *(self.root / folder for folder in _FOLDERS), path.parent, self.root
+            )
+        finder = self._finders[path.parent]
+        name = (tree.findtext("filename") or "").strip() or path.stem
+        return finder.find(name) or finder.find(path.stem) or finder.find_or_expected(name)
+
+    def _objects(
+        self, tree: ElementTree.Element, path: Path
+    ) -> list[tuple[ObjectPolygon, tuple[float, float, float, float] | None]]:
+        """Return the polygon of each object, and its box where it is not the one around the polygon."""
+        objects = []
+        try:
+            for number, item in enumerate(tree.iter("object")):
+                for part in range(len(item.findall("part"))):
+                    self.drop("parts of objects", f"{path.stem}#{number}.{part}")
+                label, difficult = (
+                    str(item.findtext("name")).strip(),
+                    (item.findtext("difficult") or "0").strip() == "1",
+                )
+                points, xyxy = _outline(item), _box(item)
+                if points is None and xyxy is None:
+                    raise ValueError("an object has no bndbox, robndbox or polygon")
+                outline = box_corners(xyxy) if points is None and xyxy is not None else points
+                objects.append((ObjectPolygon(label, np.asarray(outline), difficult), xyxy))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{path} is not VOC's XML of boxes ({error}).") from None
+        return objects
 
 
-def _box(item: ElementTree.Element) -> Box:
+def _annotation_folder(root: Path) -> Path | None:
+    """Return the folder of annotations; None where they are next to the images."""
+    return root / "Annotations" if (root / "Annotations").is_dir() else None
+
+
+def _list_annotations(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    folder = _annotation_folder(root)
+    if folder is not None:
+        return list_files(folder, ".xml", recursive=True)
+    return [p for place in (root, *(root / name for name in SPLITS)) for p in list_files(place, ".xml") if _is_own(p)]
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether an XML file is no tool's side file, such as GDAL's `NAME.tif.aux.xml`."""
+    return not path.name.lower().endswith(".aux.xml")
+
+
+def _choose_split(path: Path, sets: dict[str, set[str]], wanted: str | None) -> str | None:
+    names = sets.get(path.stem, set())
+    if wanted in names:
+        return wanted
+    if names:  # trainval holds train and val: the smaller set says more
+        return min(names, key=lambda name: (name not in SPLITS, name))
+    return path.parent.name if path.parent.name in SPLITS else None
+
+
+def _box(item: ElementTree.Element) -> tuple[float, float, float, float] | None:
     corners = item.find("bndbox")
     if corners is None:
-        raise ValueError("an object has no bndbox")
+        return None
     x1, y1, x2, y2 = (float(str(corners.findtext(name))) for name in ("xmin", "ymin", "xmax", "ymax"))
-    return Box(label=str(item.findtext("name")).strip(), xyxy=(x1 - 1, y1 - 1, x2, y2))
+    return x1 - 1, y1 - 1, x2, y2
+
+
+def _outline(item: ElementTree.Element) -> np.ndarray | None:
+    """Return the points `(P, 2)` of an oriented box or a polygon; None if there is neither."""
+    rotated, polygon = item.find("robndbox"), item.find("polygon")
+    if rotated is not None and rotated.find("cx") is not None:
+        cx, cy, w, h, angle = (float(str(rotated.findtext(name))) for name in ("cx", "cy", "w", "h", "angle"))
+        along = np.array([math.cos(angle), math.sin(angle)]) * w / 2  # radians, clockwise as seen on the image
+        across = np.array([-math.sin(angle), math.cos(angle)]) * h / 2
+        return np.array([cx, cy]) + np.stack([-along - across, along - across, along + across, across - along])
+    if rotated is not None:
+        return np.array([[float(str(rotated.findtext(n))) for n in pair] for pair in _CORNERS])
+    if polygon is None:
+        return None
+    points = [(p.findtext("x"), p.findtext("y")) for p in polygon.iter("pt")]
+    while (x := polygon.findtext(f"x{len(points) + 1}")) is not None:
+        points.append((x, polygon.findtext(f"y{len(points) + 1}")))
+    values = np.array([[float(str(v)) for v in point] for point in points])
+    if len(values) < 3 or not np.isfinite(values).all():
+        raise ValueError("a polygon needs three finite points")
+    return values

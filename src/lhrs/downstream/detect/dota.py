@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from lhrs.data.dataset import Dataset, Outline
+from lhrs.data.boxes import usable_polygons
+from lhrs.data.dataset import Dataset, ObjectPolygon
 from lhrs.downstream.detect.rotated import from_horizontal, rotated_iou, rotated_nms, smallest_rectangle
+from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
 from lhrs.files import claim_folder, new_folder, write_file
 from lhrs.imagery.quiet import ignored
@@ -112,7 +114,12 @@ def detect(
 
 
 def cut(
-    reader: Dataset, out: Path, tile: int = TILE, gap: int = GAP, advance: Callable[[], None] = lambda: None
+    reader: Dataset,
+    out: Path,
+    tile: int = TILE,
+    gap: int = GAP,
+    advance: Callable[[], None] = lambda: None,
+    dropped: Dropped | None = None,
 ) -> int:
     """Write the tiles of images that show objects as a folder in DOTA's layout, and return how many there are.
 
@@ -126,6 +133,7 @@ def cut(
         tile: pixels a side.
         gap: pixels that neighbouring tiles have in common.
         advance: called after each image.
+        dropped: counts objects that are no usable boxes.
 
     Raises:
         ConfigError: the folder holds something, or tiles would not get on.
@@ -134,13 +142,16 @@ def cut(
     if gap >= tile:
         raise ConfigError(f"tiles of {tile} pixels cannot overlap by {gap}.")
     claim_folder(out)
-    count = 0
+    count, dropped = 0, Dropped() if dropped is None else dropped
     with new_folder(out) as part:
         (part / "images").mkdir()
         (part / "labelTxt").mkdir()
         for index in range(len(reader)):
-            file, objects = Path(reader[index].images[0]), reader.outlines(index)
-            for left, top, pixels in tiles(Stack((file,)), tile, gap):
+            sample = reader[index]
+            stack = Stack((Path(sample.images[0]),))
+            file, size = stack.files[0], (stack.shape[1], stack.shape[0])
+            objects = usable_polygons(reader.polygons(index), size, dropped, sample.id)
+            for left, top, pixels in tiles(stack, tile, gap):
                 kept = _on_tile(objects, left, top, tile)
                 if not kept:
                     continue
@@ -169,7 +180,7 @@ def _write_tile(stem: Path, pixels: np.ndarray) -> None:
         dataset.write(pixels)
 
 
-def _on_tile(objects: Sequence[Outline], left: int, top: int, tile: int) -> list[Outline]:
+def _on_tile(objects: Sequence[ObjectPolygon], left: int, top: int, tile: int) -> list[ObjectPolygon]:
     """Return the objects that a tile shows enough of."""
     if not objects:
         return []

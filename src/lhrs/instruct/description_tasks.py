@@ -6,8 +6,8 @@ from lhrs.align.captions import is_counted, is_line
 from lhrs.align.facts import Fact
 from lhrs.align.tags import tag_table
 from lhrs.align.words import DIRECTIONS, PLACES, article, listed, number, sentence
-from lhrs.instruct.known import Known, Vocabulary
-from lhrs.instruct.spatial import Exchange, Maker
+from lhrs.instruct.annotations import ImageAnnotations, Vocabulary
+from lhrs.instruct.qa import QAPair, TaskFn
 
 _DETAIL = (
     "Describe the image in detail.", "What does this image show? Be thorough.", "Give a detailed description.",
@@ -19,9 +19,9 @@ _WATER = ("river", "body of water", "stream", "canal", "sea", "basin")
 _GREEN = ("forest", "park", "meadow", "grass", "garden", "farmland", "orchard", "vineyard", "grassland", "scrub")
 
 
-def detail(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
+def detail(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
     """Everything that can be seen, fact by fact."""
-    shown = _shown(known)
+    shown = _shown(annotations)
     if len(shown) < 2:
         return None
     lines = [sentence(_statement(fact, rng)) for fact in shown[:10]]
@@ -30,92 +30,92 @@ def detail(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
         for relation in fact.relations:
             if relation.kind in names:
                 lines.append(sentence(_related(fact, relation.relation, relation.kind)))
-    return Exchange("detailed description", rng.choice(_DETAIL), " ".join(lines))
+    return QAPair("detailed description", rng.choice(_DETAIL), " ".join(lines))
 
 
-def land_use(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
+def land_use(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
     """What most of the ground is used for, with the evidence."""
-    land = [f for f in _shown(known) if tag_table().kinds[f.kind].setting and not is_line(f)]
+    land = [f for f in _shown(annotations) if tag_table().kinds[f.kind].setting and not is_line(f)]
     if not land or land[0].area_share < 0.4:
         return None
     first = land[0]
     setting = str(tag_table().kinds[first.kind].setting)
     evidence = [f"{setting} covers about {round(first.area_share * 100, -1):.0f} percent of the image"]
-    evidence += [_short(f) for f in _shown(known) if f.group == "building" or f.group == first.group][1:3]
+    evidence += [_short(f) for f in _shown(annotations) if f.group == "building" or f.group == first.group][1:3]
     question = rng.choice(("What is this ground mainly used for, and how can one tell?",
                            "What is the main land use here? Give reasons."))  # fmt: skip
-    return Exchange("reasoning", question, f"Mainly {setting}: {listed([e for e in evidence if e])}.")
+    return QAPair("reasoning", question, f"Mainly {setting}: {listed([e for e in evidence if e])}.")
 
 
-def density(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
+def density(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
     """That the ground is densely built on, with the evidence."""
-    buildings = next((f for f in _shown(known) if f.kind == "building"), None)
+    buildings = next((f for f in _shown(annotations) if f.kind == "building"), None)
     if buildings is None or buildings.area_share < 0.2:  # few on the map may be many on the ground
         return None
     share = f"{max(1, round(buildings.area_share * 100))} percent"
     question = rng.choice(
         ("Is this area densely or sparsely built on? Why?", "How dense are the buildings here? Explain.")
     )
-    return Exchange(
+    return QAPair(
         "reasoning", question,
         f"It is densely built on: {_amount(buildings)} cover about {share} of the image.",
     )  # fmt: skip
 
 
-def access(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
+def access(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
     """By what one gets here."""
-    ways = [f for f in _shown(known) if f.kind in _WAYS and is_line(f)]
+    ways = [f for f in _shown(annotations) if f.kind in _WAYS and is_line(f)]
     if not ways:
         return None
     names = list(
         dict.fromkeys(str(tag_table().kinds[f.kind].plural) if f.num_visible > 1 else article(f.kind) for f in ways)
     )
     question = rng.choice(("How can this place be reached?", "What ways lead through this area?"))
-    return Exchange("reasoning", question, f"By {listed(names[:4])}, which can be seen in the image.")
+    return QAPair("reasoning", question, f"By {listed(names[:4])}, which can be seen in the image.")
 
 
-def nature(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
+def nature(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
     """What green and water there is."""
-    found = [f for f in _shown(known) if f.kind in (*_WATER, *_GREEN)]
+    found = [f for f in _shown(annotations) if f.kind in (*_WATER, *_GREEN)]
     if not found:
         return None
     question = rng.choice(
         ("What vegetation and water can be seen, and where?", "Which natural features does the image show?")
     )
-    return Exchange("reasoning", question, sentence(f"the image shows {listed([_placed(f, rng) for f in found[:4]])}"))
+    return QAPair("reasoning", question, sentence(f"the image shows {listed([_placed(f, rng) for f in found[:4]])}"))
 
 
-def scene(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
+def scene(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
     """The class of the whole image."""
-    if known.scene is None:
+    if annotations.scene is None:
         return None
     question = rng.choice(
         ("What kind of scene is this?", "Classify the image.", "Which class does this image belong to?")
     )
-    return Exchange("scene", question, known.scene, wrong=known.other_scenes)
+    return QAPair("scene", question, annotations.scene, distractors=annotations.negative_scenes)
 
 
-def is_scene(known: Known, rng: Random, words: Vocabulary) -> Exchange | None:
+def is_scene(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
     """Whether the image is of a class: as often yes as no."""
-    if known.scene is None or not known.other_scenes:
+    if annotations.scene is None or not annotations.negative_scenes:
         return None
     yes = rng.random() < 0.5
-    name = known.scene if yes else rng.choice(known.other_scenes)
+    name = annotations.scene if yes else rng.choice(annotations.negative_scenes)
     question = rng.choice(("Is the class of this image {}?", "Would you call this scene {}?"))
-    return Exchange(
-        "scene check", question.format(f'"{name}"'), "yes" if yes else "no", wrong=("no" if yes else "yes",)
+    return QAPair(
+        "scene check", question.format(f'"{name}"'), "yes" if yes else "no", distractors=("no" if yes else "yes",)
     )
 
 
-MAKERS: dict[str, Maker] = {
+TASKS: dict[str, TaskFn] = {
     "detail": detail, "land-use": land_use, "density": density, "access": access, "nature": nature, "scene": scene,
     "scene-check": is_scene,
 }  # fmt: skip
 
 
-def _shown(known: Known) -> list[Fact]:
-    parents = {fact.parent for fact in known.facts if fact.visible}
-    return [f for f in known.facts if f.visible and (f.kind not in parents or f.kind == "building")]
+def _shown(annotations: ImageAnnotations) -> list[Fact]:
+    parents = {fact.parent for fact in annotations.facts if fact.visible}
+    return [f for f in annotations.facts if f.visible and (f.kind not in parents or f.kind == "building")]
 
 
 def _amount(fact: Fact) -> str:

@@ -1,0 +1,36 @@
+"""What the two ISPRS cities share."""
+
+from pathlib import Path
+
+import numpy as np
+
+from lhrs.data.mask_dataset import MaskDataset, MaskItem, colors_to_classes
+
+_COLORS = [(255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0)]
+
+
+class Isprs(MaskDataset):
+    """Color-coded masks; clutter (red) and the black rims of the eroded labels count nowhere, as in the benchmark."""
+
+    homepage = "https://www.isprs.org/education/benchmarks/UrbanSemLab/semantic-labeling.aspx"
+    licence = "research use only (ISPRS)"
+    obtain = "Request it at its homepage; the benchmark does not allow a program to download it."
+    classes = ("impervious surface", "building", "low vegetation", "tree", "car")
+    mask_folders: tuple[str, ...]
+    """Folders of masks, best first; eroded rims are the benchmark's choice."""
+
+    def to_classes(self, values: np.ndarray) -> np.ndarray:
+        return colors_to_classes(values, _COLORS)
+
+    def pair(self, images: list[tuple[Path, str]], names: list[str]) -> list[MaskItem]:
+        """Return items of the images, each with its split, that have a mask; `names` are the masks' file names."""
+        found = [p for name in self.mask_folders for p in sorted(self.root.rglob(name)) if p.is_dir()]
+        folders, items = found or [self.root], []
+        for (image, split), name in zip(images, names, strict=True):
+            stem, suffix = name.rsplit(".", 1)
+            mask = next((p for f in folders for p in (f / name, f / f"{stem}_noBoundary.{suffix}") if p.exists()), None)
+            if mask is not None and mask != image:
+                items.append(MaskItem(image.stem, ((image,),), mask, split))
+            else:
+                self.drop("images without a mask", image.name)
+        return items

@@ -1,0 +1,91 @@
+"""Rows of YOLO's text files, and how they are told from other text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lhrs.data.dataset import read_text
+from lhrs.errors import DataError
+
+_MAX_SNIFFED = 20
+_MARGIN = 0.5
+"""By how much a coordinate may leave 0-1 for a file to look like YOLO's."""
+
+
+class YoloRow(NamedTuple):
+    """One object of a label file, in fractions of the image's sides."""
+
+    number: int
+    """Of the class."""
+    points: np.ndarray
+    """float64 `(P, 2)`: a polygon, or the corners of a box."""
+    xyxy: np.ndarray
+    """float64 `(4,)`."""
+    confidence: float | None = None
+
+
+def read_rows(path: Path, has_keypoints: bool = False) -> list[YoloRow]:
+    """Return the rows of a label file.
+
+    A row is `class x y w h`, perhaps with a confidence; or a class and the points of a polygon, as many as there are,
+    which are four for an oriented box.
+
+    Args:
+        path: The file.
+        has_keypoints: What follows `class x y w h` are keypoints, which are not read.
+
+    Raises:
+        DataError: A line is none of these.
+    """
+    rows = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append(_parse(line.split(), has_keypoints))
+            except ValueError as error:
+                raise DataError(f"{path}:{number}: not a row of YOLO ({error}): {line[:80]!r}.") from None
+    return rows
+
+
+def _parse(fields: Sequence[str], has_keypoints: bool) -> YoloRow:
+    values = np.array(fields, float)
+    if len(values) < 5:
+        raise ValueError("it needs a class and four numbers")
+    if not np.isfinite(values).all():
+        raise ValueError("a number is not finite")
+    if values[0] != int(values[0]) or values[0] < 0:
+        raise ValueError("the class is no number from 0")
+    if len(values) in (5, 6) or has_keypoints:
+        x, y, w, h = values[1:5]
+        xyxy = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
+        confidence = float(values[5]) if len(values) == 6 and not has_keypoints else None
+        if confidence is not None and not 0 <= confidence <= 1:
+            raise ValueError("the confidence is not within 0-1")
+        return YoloRow(int(values[0]), xyxy[[[0, 1], [2, 1], [2, 3], [0, 3]]], xyxy, confidence)
+    if len(values) % 2 == 0:
+        raise ValueError("a polygon needs pairs of numbers")
+    points = values[1:].reshape(-1, 2)
+    return YoloRow(int(values[0]), points, np.concatenate([points.min(0), points.max(0)]))
+
+
+def looks_like_rows(paths: Sequence[Path]) -> bool:
+    """Return whether the text files that hold anything are YOLO's, judged by the first twenty of them.
+
+    Files in which only some look so are neither: `read_rows` names the line that is wrong.
+    """
+    judged = 0
+    for path in paths:
+        try:
+            if not (text := read_text(path).strip()):
+                continue
+            rows = [_parse(line.split(), False) for line in text.splitlines()[:5] if line.strip()]
+        except (ValueError, DataError):
+            return False
+        if any((row.points < -_MARGIN).any() or (row.points > 1 + _MARGIN).any() for row in rows):
+            return False
+        judged += 1
+        if judged == _MAX_SNIFFED:
+            break
+    return judged > 0

@@ -1,0 +1,90 @@
+"""How the image that an annotation names is found on this machine, whichever tool and system wrote the name."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from lhrs.imagery.open import IMAGE_SUFFIXES
+from lhrs.imagery.stack import image_shape
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) of an image without reading its pixels.
+
+    Raises:
+        DataError: It is missing, or no image.
+    """
+    height, width = image_shape(path)
+    return width, height
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file's suffix is one of an image, and its name not that of a hidden file."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def list_folder_images(folder: Path) -> list[Path]:
+    """Return the images directly in a folder, sorted by path; none if there is no such folder."""
+    return sorted(path for path in folder.iterdir() if is_image(path)) if folder.is_dir() else []
+
+
+def list_files(folder: Path, *suffixes: str, recursive: bool = False) -> list[Path]:
+    """Return the files in a folder whose suffix, in any case, is one of these, sorted; none if there is no folder."""
+    paths: Iterable[Path] = (folder.rglob("*") if recursive else folder.iterdir()) if folder.is_dir() else []
+    return sorted(p for p in paths if p.suffix.lower() in suffixes and not p.name.startswith("."))
+
+
+class ImageFinder:
+    """Finds images by the names in annotations.
+
+    A name may be absolute, of another machine, with backslashes, with leading folders that do not exist here, without a
+    suffix, or with a suffix of another kind or case than the file's.
+
+    Args:
+        folders: Where images may be, the likeliest first.
+    """
+
+    def __init__(self, *folders: Path) -> None:
+        self.folders = folders
+        self._stems: dict[Path, dict[str, Path]] = {}
+
+    def find(self, name: str) -> Path | None:
+        """Return the image's path, or None if there is none."""
+        exact = [folder / name for folder in self.folders]  # also an absolute path
+        found = next((path for path in exact if path.is_file()), None)
+        if found is not None:
+            return found
+        tails = list(_tails(name))
+        for tail in tails:
+            for folder in self.folders:
+                if (folder / tail).is_file():
+                    return folder / tail
+        for tail in tails:
+            for folder in self.folders:
+                path = self._by_stem((folder / tail).parent).get(_stem(tail.name))
+                if path is not None:
+                    return path
+        return None
+
+    def find_or_expected(self, name: str) -> Path:
+        """Return the image's path, or where it was expected if there is none."""
+        found = self.find(name)
+        return self.folders[0] / next(_tails(name), PurePosixPath(name)) if found is None else found
+
+    def _by_stem(self, folder: Path) -> dict[str, Path]:
+        if folder not in self._stems:
+            self._stems[folder] = {path.stem: path for path in reversed(list_folder_images(folder))}
+        return self._stems[folder]
+
+
+def _tails(name: str) -> Iterator[PurePosixPath]:
+    """Yield a path without its root or drive, and then without its first folder, its first two, and so on."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    if parts and len(parts[0]) == 2 and parts[0][1] == ":":  # the drive of a Windows path
+        parts = parts[1:]
+    for n in range(len(parts)):
+        yield PurePosixPath(*parts[n:])
+
+
+def _stem(name: str) -> str:
+    path = PurePosixPath(name)
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else name

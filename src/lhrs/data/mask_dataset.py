@@ -1,0 +1,146 @@
+"""Images with a class per pixel: what the readers of masks share, and the one place where a mask is read.
+
+A number that is no class, or whose class is called `unlabeled`, `ignore`, `void` or `nodata`, becomes 255 and counts
+nowhere. `background` is a class of the mask, but no object: it has no boxes.
+"""
+
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lhrs.data.dataset import Dataset, ObjectPolygon, PixelWindow, box_corners, filter_split
+from lhrs.errors import DataError
+from lhrs.imagery.quiet import ignored
+from lhrs.imagery.stack import Stack
+from lhrs.schema import Box, Sample
+
+IGNORE = 255
+IGNORED_CLASSES = frozenset(["unlabeled", "unlabelled", "ignore", "ignored", "void", "nodata", "no data", "no_data"])
+"""Names of classes that count nowhere, in lower case."""
+BACKGROUND_CLASSES = frozenset(["background", "no change", "unchanged"])
+"""Names of classes that are no objects, in lower case."""
+_MIN_SIDE_PX = 4
+"""Connected parts of a smaller side get no box."""
+
+
+@dataclass(frozen=True)
+class MaskItem:
+    """An image, or one of two dates, with its mask."""
+
+    id: str
+    """Unique in the dataset, and the same on every machine."""
+    images: tuple[tuple[Path, ...], ...]
+    """For each date, one image or one file per band."""
+    mask: Path
+    split: str | None = None
+
+
+class MaskDataset(Dataset):
+    """Base of the readers of masks. A subclass lists the items and maps the values of a mask file to class numbers.
+
+    The boxes of a sample are around the connected parts of each class.
+    """
+
+    has_masks = True
+
+    def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
+        super().__init__(root, split)
+        if not self.root.is_dir():
+            raise DataError(f"{self.root} is no folder. Expected {self.layout}; see {self.homepage}.")
+        items = self.list_items()
+        if not items:
+            raise DataError(f"{self.root} holds no labeled images. Expected {self.layout}; see {self.homepage}.")
+        splits = [split if split in Path(item.id).parts[:-1] else item.split for item in items]  # any folder's name too
+        self.items = filter_split(items, splits, split, self.root)
+
+    @abstractmethod
+    def list_items(self) -> list[MaskItem]:
+        """Return the items of all splits in a fixed order; called once."""
+
+    @abstractmethod
+    def to_classes(self, values: np.ndarray) -> np.ndarray:
+        """Return uint8 `(H, W)` class numbers, 255 for no class, of a mask file's `(bands, H, W)`."""
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def load(self, index: int) -> Sample:
+        item = self.items[index]
+        return Sample(
+            id=item.id, images=[str(file) for files in item.images for file in files],
+            boxes=self._component_boxes(index), source=self.root.name, licence=self.licence, split=item.split,
+        )  # fmt: skip
+
+    def image_files(self, index: int) -> tuple[tuple[Path, ...], ...]:
+        return self.items[index].images
+
+    def polygons(self, index: int) -> list[ObjectPolygon]:
+        """Return the corners of the boxes around the connected parts of each class."""
+        return [ObjectPolygon(box.label, box_corners(box.xyxy)) for box in self._component_boxes(index)]
+
+    def mask(self, index: int, window: PixelWindow | None = None) -> np.ndarray:
+        file = self.items[index].mask
+        try:
+            classes = self.to_classes(read_mask_values(file, window))
+        except DataError as error:
+            raise DataError(f"{file}: {error}" if str(file) not in str(error) else str(error)) from error
+        wrong = classes[(classes >= len(self.classes)) & (classes != IGNORE)]
+        if wrong.size:
+            raise DataError(f"{file} holds the number {wrong[0]}, but there are {len(self.classes)} classes.")
+        return classes
+
+    def _component_boxes(self, index: int) -> list[Box]:
+        from rasterio.features import shapes
+
+        numbers, boxes = self.mask(index), []
+        objects = [n for n, name in enumerate(self.classes) if name.lower() not in BACKGROUND_CLASSES]
+        for position, (outline, number) in enumerate(shapes(numbers.astype(np.int16), mask=np.isin(numbers, objects))):
+            ring = np.array(outline["coordinates"][0])
+            (x1, y1), (x2, y2) = ring.min(0).tolist(), ring.max(0).tolist()
+            if min(x2 - x1, y2 - y1) >= _MIN_SIDE_PX:
+                boxes.append(Box(label=self.classes[int(number)], xyxy=(x1, y1, x2, y2)))
+            else:
+                self.drop(f"parts of masks under {_MIN_SIDE_PX} pixels", f"{self.items[index].id}#{position}")
+        return sorted(boxes, key=lambda box: (box.xyxy[1], box.xyxy[0], box.label))
+
+
+def read_mask_values(file: Path, window: PixelWindow | None = None) -> np.ndarray:
+    """Return `(bands, H, W)` of a mask file; the indices of a palette, not its colors.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    from PIL import Image
+
+    if file.suffix.lower() in {".tif", ".tiff"}:
+        return Stack((file,)).read(window)
+    try:
+        with ignored(Image.DecompressionBombWarning), Image.open(file) as opened:
+            corners = None if window is None else (*window[:2], window[0] + window[2], window[1] + window[3])
+            image = opened.crop(corners)
+            values = np.array(image.convert("L") if image.mode == "1" else image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{file} is too large to be decoded whole: convert it to GeoTIFF.") from None
+    return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+
+
+def colors_to_classes(values: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Return uint8 `(H, W)`: the position of each pixel's color in `colors`, 255 for others.
+
+    Raises:
+        DataError: The mask has no colors.
+    """
+    if len(values) < 3:
+        raise DataError(f"a mask of {len(values)} band{'s' * (len(values) > 1)}, colors of three are expected.")
+    values = values[:3].astype(np.int32)
+    packed = (values[0] << 16) + (values[1] << 8) + values[2]
+    classes = np.full(packed.shape, IGNORE, np.uint8)
+    for number, (red, green, blue) in enumerate(colors):
+        classes[packed == (red << 16) + (green << 8) + blue] = number
+    return classes

@@ -1,0 +1,157 @@
+"""The annotations of one image, whatever format they came in: objects with boxes, map facts, a class, a caption."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from lhrs.align.captions import is_counted
+from lhrs.align.facts import Fact
+from lhrs.schema import XYXY, Sample, Turn
+
+_STUFF = frozenset(
+    ["land", "vegetation", "water", "road", "soil", "grass", "forest", "ground", "barren", "cropland", "agriculture",
+     "low vegetation", "impervious surface", "impervious surfaces", "clutter", "rangeland", "unknown"]
+)  # fmt: skip
+"""Classes of masks that are land, not objects: parts of them are neither counted nor referred to."""
+_MIN_VISIBLE_FRACTION = 0.4
+"""Objects of which less is on the image are neither counted nor asked for: annotators would disagree on them."""
+
+
+@dataclass(frozen=True)
+class AnnotatedObject:
+    """One object."""
+
+    label: str
+    box: XYXY
+    """Pixels of the image."""
+    also: tuple[str, ...] = ()
+    """Other names: a church is a building too."""
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """Center of the box."""
+        return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
+
+    @property
+    def area(self) -> float:
+        """Area of the box in square pixels."""
+        return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
+
+
+@dataclass(frozen=True)
+class ImageAnnotations:
+    """Everything that questions about an image may use."""
+
+    id: str
+    images: tuple[str, ...]
+    width: int
+    height: int
+    source: str
+    licence: str
+    attribution: str | None = None
+    split: str | None = None
+    objects: tuple[AnnotatedObject, ...] = ()
+    truncated: frozenset[str] = frozenset()
+    """Labels of which some objects are mostly outside the image: they cannot be counted."""
+    exhaustive: frozenset[str] = frozenset()
+    """Labels of which every object is annotated, so that "none" is an answer. Empty for maps."""
+    are_components: bool = False
+    """Objects are connected parts of masks: houses that touch are one, and cannot be counted."""
+    facts: tuple[Fact, ...] = ()
+    caption: str | None = None
+    scene: str | None = None
+    negative_scenes: tuple[str, ...] = ()
+    """Classes of the dataset that the image does not belong to."""
+    turns: tuple[tuple[Turn, Turn, str | None], ...] = ()
+    """Questions and answers of the dataset itself, and their tasks."""
+
+    def of(self, label: str) -> list[AnnotatedObject]:
+        """Return the objects of a label."""
+        return [item for item in self.objects if label in (item.label, *item.also)]
+
+    def labels(self) -> dict[str, int]:
+        """Return the number of objects of each label, sorted by label."""
+        return dict(sorted(Counter(name for item in self.objects for name in (item.label, *item.also)).items()))
+
+    def merge(self, other: "ImageAnnotations") -> "ImageAnnotations":
+        """Return the annotations of two samples of the same image; an object that both have is one.
+
+        Alone, each sample would report as absent what the other annotates.
+        """
+        own = set(self.objects)
+        return replace(
+            self,
+            objects=(*self.objects, *(item for item in other.objects if item not in own)),
+            truncated=self.truncated | other.truncated,
+            scene=self.scene or other.scene,
+            negative_scenes=tuple(name for name in self.negative_scenes if name in other.negative_scenes),
+            turns=(*self.turns, *other.turns),
+        )
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Labels of a whole dataset."""
+
+    labels: tuple[str, ...] = ()
+    """Of the objects that it annotates."""
+
+
+def from_sample(
+    sample: Sample, width: int, height: int, labels: Sequence[str], scenes: Sequence[str]
+) -> ImageAnnotations:
+    """Return the annotations of a sample.
+
+    Args:
+        sample: With boxes, labels or turns.
+        width: Of its first image, in pixels.
+        height: Of its first image, in pixels.
+        labels: Of all objects of the dataset; each image is assumed to have all of its objects annotated.
+        scenes: All classes of the dataset.
+    """
+    crowds = frozenset(_to_words(box.label) for box in sample.boxes if box.crowd)
+    singles = [(_to_words(box.label), box.xyxy) for box in sample.boxes if not box.crowd]
+    turns = pairwise(turn for turn in sample.turns if turn.role != "system")
+    own = [_to_words(label) for label in sample.labels]
+    return ImageAnnotations(
+        id=sample.id, images=tuple(sample.images), width=width, height=height, source=sample.source,
+        licence=sample.licence, attribution=sample.attribution, split=sample.split,
+        objects=tuple(AnnotatedObject(label, xyxy) for label, xyxy in singles if label not in _STUFF),
+        truncated=crowds, exhaustive=frozenset(map(_to_words, labels)) - _STUFF, scene=own[0] if own else None,
+        negative_scenes=tuple(name for name in map(_to_words, scenes) if name not in own),
+        turns=tuple((q, a, sample.task) for q, a in turns if (q.role, a.role) == ("user", "assistant")),
+    )  # fmt: skip
+
+
+def from_row(row: Mapping[str, Any], facts: Sequence[Fact], image: str | None) -> ImageAnnotations:
+    """Return the annotations of a row of an alignment dataset; the map is not assumed to be complete."""
+    objects: list[AnnotatedObject] = []
+    truncated: set[str] = set()
+    seen: set[str] = set()
+    for fact in sorted(facts, key=lambda fact: fact.parent is None):
+        if not is_counted(fact.kind):
+            continue
+        for identity, box, inside, is_visible in zip(fact.osm_ids, fact.boxes, fact.inside, fact.seen, strict=True):
+            if identity in seen:
+                continue
+            seen.add(identity)
+            also = (fact.parent,) if fact.parent else ()
+            if is_visible and inside >= _MIN_VISIBLE_FRACTION:
+                x1, y1, x2, y2 = box
+                objects.append(AnnotatedObject(fact.kind, (x1, y1, x2, y2), also))
+            elif is_visible:
+                truncated.update((fact.kind, *also))
+    return ImageAnnotations(
+        id=row["id"], images=(image,) if image else (), width=row["width"], height=row["height"],
+        source="lhrs-instruct", attribution=row["attribution"], objects=tuple(objects), truncated=frozenset(truncated),
+        licence=" AND ".join(dict.fromkeys(filter(None, (row["licence"], row["text_licence"])))), facts=tuple(facts),
+        caption=row["caption"],
+    )  # fmt: skip
+
+
+def _to_words(label: str) -> str:
+    """Return the words of a label: `AnnualCrop`, `annual_crop` and `annual-crop` are annual crop."""
+    return " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]", " ", label).split()).lower()

@@ -1,0 +1,302 @@
+"""Questions about where objects are (LHRS-Instruct-Plus): location, relative position, counting, size, boxes, regions,
+referring expressions that fit one object only, and questions whose premise is false.
+
+Each task returns a question with its answer, or None where the annotations do not support one without doubt. Only
+objects of exhaustively annotated labels are reported as absent.
+"""
+
+import math
+from collections.abc import Sequence
+from random import Random
+
+from lhrs.align.facts import COLUMNS, ROWS
+from lhrs.align.tags import plural, tag_table
+from lhrs.align.words import article, number
+from lhrs.instruct.annotations import AnnotatedObject, ImageAnnotations, Vocabulary
+from lhrs.instruct.qa import QAPair, TaskFn
+from lhrs.schema import Box
+
+_CLEAR = 1.5
+"""Ratio of areas from which on one object is clearly the larger."""
+_MARGIN = 0.06
+"""Share of the image's diagonal by which distances must differ to be distinct."""
+_MOST_BOXES = 40
+_DIRECTIONS = ("to the right of", "to the lower right of", "below", "to the lower left of", "to the left of",
+               "to the upper left of", "above", "to the upper right of")  # fmt: skip
+
+
+def grid_position(annotations: ImageAnnotations, obj: AnnotatedObject) -> str:
+    """Return where an object is: `top left`, `top`, ..., `centre`."""
+    x, y = obj.center
+    column = COLUMNS[min(2, int(3 * x / annotations.width))]
+    row = ROWS[min(2, int(3 * y / annotations.height))]
+    return column if row == "middle" else row if column == "centre" else f"{row} {column}"
+
+
+def location(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
+    """Where the only object of its kind is."""
+    obj = _only(annotations, rng)
+    if obj is None or not _within_cell(annotations, obj):
+        return None
+    question = rng.choice(
+        ("Where is the {}?", "Where in the image is the {}?", "In which part of the image is the {}?")
+    )
+    others = [f"{r} {c}" for r in ("top", "bottom") for c in ("left", "right")] + [
+        "centre",
+        "left",
+        "right",
+        "top",
+        "bottom",
+    ]
+    here = grid_position(annotations, obj)
+    wrong = tuple(o for o in others if o != here and not set(o.split()) <= set(here.split()))
+    return QAPair("location", question.format(obj.label), here, distractors=wrong)
+
+
+def relative(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
+    """How two objects, each the only one of its kind, lie to each other."""
+    alone = [
+        annotations.of(label)[0]
+        for label, count in annotations.labels().items()
+        if count == 1 and label not in annotations.truncated
+    ]
+    if len(alone) < 2:
+        return None
+    one, two = rng.sample(alone, 2)
+    direction = _direction(annotations, one, two)
+    if direction is None:
+        return None
+    question = rng.choice(
+        (
+            "Where is the {} in relation to the {}?",
+            "How does the {} lie to the {}?",
+            "Where is the {} relative to the {}?",
+        )
+    ).format(one.label, two.label)
+    answer = f"{direction} the {two.label}"
+    at = _DIRECTIONS.index(direction)
+    wrong = tuple(f"{_DIRECTIONS[(at + step) % 8]} the {two.label}" for step in (4, 2, 6, 3, 5))
+    return QAPair("relative position", question, answer, distractors=wrong)
+
+
+def count(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
+    """How many there are of a kind."""
+    if annotations.are_components:
+        return None
+    labels = [label for label in annotations.labels() if label not in annotations.truncated]
+    absent = sorted(annotations.exhaustive - set(annotations.labels()) - annotations.truncated)
+    if absent and rng.random() < 0.15:
+        labels = absent
+    if not labels:
+        return None
+    label = rng.choice(labels)
+    num = len(annotations.of(label))
+    question = rng.choice(
+        ("How many {} are there?", "How many {} can be seen?", "Count the {}.", "What is the number of {}?")
+    )
+    below = rng.randint(0, min(3, num))  # how many of the wrong ones are smaller must not give the right one away
+    near = [*(num - n for n in range(below, 0, -1)), *(num + n for n in range(1, 4 - below))]
+    return QAPair("count", question.format(plural(label)), str(num), distractors=tuple(map(str, near)))
+
+
+def larger(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
+    """Which of two different objects is the larger."""
+    alone = [
+        annotations.of(label)[0]
+        for label, num in annotations.labels().items()
+        if num == 1 and label not in annotations.truncated
+    ]
+    if len(alone) < 2:
+        return None
+    one, two = rng.sample(alone, 2)
+    big, small = sorted((one, two), key=lambda obj: -obj.area)
+    if big.area < _CLEAR * small.area:
+        return None
+    question = rng.choice(("Which is larger, the {} or the {}?", "Which covers more ground, the {} or the {}?"))
+    return QAPair(
+        "size", question.format(one.label, two.label), f"the {big.label}", distractors=(f"the {small.label}",)
+    )
+
+
+def find_all(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
+    """The boxes of everything of a kind."""
+    labels = [
+        label
+        for label, num in annotations.labels().items()
+        if num <= _MOST_BOXES and label not in annotations.truncated
+    ]
+    if not labels:
+        return None
+    label = rng.choice(labels)
+    objects = annotations.of(label)
+    question = rng.choice(("Find all {}.", "Give the boxes of all {}.", "Where are the {}? Answer with boxes."))
+    return QAPair("detection", question.format(plural(label)), f"{number(len(objects))} {_noun(label, len(objects))}",
+                    boxes=_boxes(_reading_order(annotations, objects)))  # fmt: skip
+
+
+def region(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
+    """What a box holds."""
+    if not annotations.objects:
+        return None
+    obj = rng.choice(annotations.objects)
+    if any(other.label != obj.label and _overlap(obj, other) > 0.3 for other in annotations.objects):
+        return None
+    question = rng.choice(("What is in this box?", "What does this region show?", "Name what this box marks."))
+    kin = {obj.label, *obj.also, *(t.label for t in annotations.objects if obj.label in t.also)}
+    generic = any(obj.label in other.also for other in annotations.objects) or obj.label == "building"
+    if annotations.facts and generic:  # a map's plain building may be a house, or anything
+        return None
+    siblings = set(obj.also) if annotations.facts else set()
+    others = tuple(name for name in vocabulary.labels if name not in kin and not siblings & _also(name))
+    if not others:  # there is nothing to tell apart
+        return None
+    return QAPair(
+        "region", question, article(obj.label), question_boxes=_boxes([obj]), distractors=tuple(map(article, others))
+    )
+
+
+def referring_expression(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
+    """The box of the one object that an expression fits."""
+    found = expressions(annotations)
+    if not found:
+        return None
+    expression, obj = found[rng.randrange(len(found))]
+    question = rng.choice(("Where is {}? Answer with a box.", "Find {}.", "Give the box of {}."))
+    return QAPair("referring expression", question.format(expression), expression, boxes=_boxes([obj]))
+
+
+def describe_box(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
+    """An expression that fits the object in a box and no other."""
+    found = expressions(annotations)
+    if not found:
+        return None
+    expression, obj = found[rng.randrange(len(found))]
+    question = rng.choice(("Describe what is in this box so that it can be told from all others.",
+                           "Which thing does this box mark? Say it so that no other fits."))  # fmt: skip
+    return QAPair("region description", question, expression, question_boxes=_boxes([obj]))
+
+
+def presence(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
+    """Whether there is something: as often yes as no where the data set knows."""
+    absent = sorted(annotations.exhaustive - set(annotations.labels()) - annotations.truncated)
+    there = sorted(annotations.labels())
+    if not absent or not there:
+        return None
+    yes = rng.random() < 0.5
+    label = rng.choice(there if yes else absent)
+    question = rng.choice(("Is there {} in the image?", "Can {} be seen?", "Does the image show {}?"))
+    return QAPair(
+        "presence", question.format(article(label)), "yes" if yes else "no", distractors=("no" if yes else "yes",)
+    )
+
+
+def false_premise(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
+    """A question about something that is not there, and the answer that says so."""
+    absent = sorted(annotations.exhaustive - set(annotations.labels()) - annotations.truncated)
+    if not absent:
+        return None
+    label = rng.choice(absent)
+    question = rng.choice(
+        ("Where is the {}?", "How large is the {}?", "What is beside the {}?", "What colour is the {}?")
+    )
+    return QAPair("false premise", question.format(label), f"There is no {label} in this image.")
+
+
+TASKS: dict[str, TaskFn] = {
+    "location": location, "relative": relative, "count": count, "size": larger, "detection": find_all,
+    "region": region, "referring": referring_expression, "description": describe_box, "presence": presence,
+    "false-premise": false_premise,
+}  # fmt: skip
+
+
+def expressions(annotations: ImageAnnotations) -> list[tuple[str, AnnotatedObject]]:
+    """Return expressions that fit exactly one object each, by a clear margin.
+
+    An object of a kind of which others are cut by the edge is not singled out: the other may be the larger.
+    """
+    found: list[tuple[str, AnnotatedObject]] = []
+    diagonal = math.hypot(annotations.width, annotations.height)
+    for label in annotations.labels():
+        objects = annotations.of(label)
+        if label in annotations.truncated:
+            continue
+        if len(objects) == 1:
+            found.append((f"the {label}", objects[0]))
+            continue
+        by_area = sorted(objects, key=lambda t: -t.area)
+        if by_area[0].area >= _CLEAR * by_area[1].area:
+            found.append((f"the largest {label}", by_area[0]))
+        if by_area[-2].area >= _CLEAR * by_area[-1].area:
+            found.append((f"the smallest {label}", by_area[-1]))
+        for axis, low, high in ((0, "leftmost", "rightmost"), (1, "topmost", "bottommost")):
+            ordered = sorted(objects, key=lambda t: t.center[axis])
+            if ordered[1].center[axis] - ordered[0].center[axis] > _MARGIN * diagonal:
+                found.append((f"the {low} {label}", ordered[0]))
+            if ordered[-1].center[axis] - ordered[-2].center[axis] > _MARGIN * diagonal:
+                found.append((f"the {high} {label}", ordered[-1]))
+        corners = {"top left": (0, 0), "top right": (1, 0), "bottom left": (0, 1), "bottom right": (1, 1)}
+        for name, (x, y) in corners.items():
+            corner = (x * annotations.width, y * annotations.height)
+            near = sorted(objects, key=lambda t: math.dist(t.center, corner))
+            if math.dist(near[1].center, corner) - math.dist(near[0].center, corner) > _MARGIN * diagonal:
+                found.append((f"the {label} nearest the {name} corner", near[0]))
+        for other in (
+            annotations.of(name)[0]
+            for name, num in annotations.labels().items()
+            if num == 1 and name not in annotations.truncated
+        ):
+            near = sorted(objects, key=lambda t: math.dist(t.center, other.center))
+            if math.dist(near[1].center, other.center) - math.dist(near[0].center, other.center) > _MARGIN * diagonal:
+                found.append((f"the {label} nearest the {other.label}", near[0]))
+    return found
+
+
+def _also(label: str) -> set[str]:
+    kind = tag_table().kinds.get(label)
+    return {kind.parent} if kind is not None and kind.parent else set()
+
+
+def _only(annotations: ImageAnnotations, rng: Random) -> AnnotatedObject | None:
+    alone = [label for label, num in annotations.labels().items() if num == 1 and label not in annotations.truncated]
+    return annotations.of(rng.choice(alone))[0] if alone else None
+
+
+def _within_cell(annotations: ImageAnnotations, obj: AnnotatedObject) -> bool:
+    """Return whether an object is small and clear of the lines between ninths: no other position could be named."""
+    x, y = obj.center
+    sides = (obj.box[2] - obj.box[0]) / annotations.width, (obj.box[3] - obj.box[1]) / annotations.height
+    clear = all(
+        abs(v - edge) > 0.04 for v in (x / annotations.width, y / annotations.height) for edge in (1 / 3, 2 / 3)
+    )
+    return clear and max(sides) < 0.5
+
+
+def _direction(annotations: ImageAnnotations, one: AnnotatedObject, two: AnnotatedObject) -> str | None:
+    """Return how `one` lies to `two`, where it is clear: they do not overlap and the angle is near one of eight."""
+    dx, dy = one.center[0] - two.center[0], one.center[1] - two.center[1]
+    if _overlap(one, two) > 0 or math.hypot(dx, dy) < 0.1 * math.hypot(annotations.width, annotations.height):
+        return None
+    angle = math.degrees(math.atan2(dy, dx)) % 360
+    nearest = round(angle / 45)
+    return _DIRECTIONS[nearest % 8] if abs(angle - 45 * nearest) < 16 else None
+
+
+def _overlap(one: AnnotatedObject, two: AnnotatedObject) -> float:
+    """Return the share of the smaller one's box that lies in the other's."""
+    width = min(one.box[2], two.box[2]) - max(one.box[0], two.box[0])
+    height = min(one.box[3], two.box[3]) - max(one.box[1], two.box[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    return width * height / max(min(one.area, two.area), 1e-9)
+
+
+def _boxes(objects: Sequence[AnnotatedObject]) -> tuple[Box, ...]:
+    return tuple(Box(label=obj.label, xyxy=obj.box) for obj in objects)
+
+
+def _reading_order(annotations: ImageAnnotations, objects: Sequence[AnnotatedObject]) -> list[AnnotatedObject]:
+    return sorted(objects, key=lambda t: (int(8 * t.center[1] / annotations.height), t.center[0], t.center[1]))
+
+
+def _noun(label: str, num: int) -> str:
+    return label if num == 1 else plural(label)
