@@ -140,10 +140,10 @@ def test_masks_become_boxes_of_their_parts(tmp_path):
     mask[0:2, 0:2] = 1
     Image.fromarray(mask).save(tmp_path / "tile/a_mask.png")
     (tmp_path / "classes.json").write_text('["building", "car", "unlabeled"]')
-    assert detect_format(tmp_path) == "masks"
+    assert detect_format(tmp_path) == "mask_folder"
     (sample,) = open_dataset(tmp_path)
     assert [(b.label, b.xyxy) for b in sample.boxes] == [
         ("building", (5, 10, 25, 30)), ("building", (60, 50, 90, 70))]  # fmt: skip
     (tmp_path / "classes.json").write_text('["building"]')
-    with pytest.raises(DataError, match="not one number below 1 per pixel"):
+    with pytest.raises(DataError, match=r"not one number of classes\.json per pixel: it has the number 1, not 0-0"):
         open_dataset(tmp_path)[0]

@@ -63,8 +63,8 @@ def test_show_reads_no_more_than_the_limit(data):
         run("show", data)
 
 
-def test_show_takes_a_split_and_a_reader(data):
-    out, _ = run("show", data, "--split", "val", "--reader", "jsonl")
+def test_show_takes_a_split_and_a_format(data):
+    out, _ = run("show", data, "--split", "val", "--format", "jsonl")
     assert "samples    4 with" in out and "set/10\n" in out
 
 
@@ -75,7 +75,7 @@ def test_show_of_a_reader_says_what_it_reads():
 
 def test_an_unknown_reader_is_refused_with_the_known_ones(data):
     with pytest.raises(ConfigError, match=r"no dataset is called 'jsnol'. Did you mean 'jsonl'\?"):
-        run("show", data, "--reader", "jsnol")
+        run("show", data, "--format", "jsnol")
 
 
 def test_lint_tells_the_first_of_each_code_and_exits_with_1(data):

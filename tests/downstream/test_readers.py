@@ -5,8 +5,9 @@ import pytest
 import rasterio
 from PIL import Image
 
-from lhrs.downstream.datasets.oscd import BANDS
-from lhrs.downstream.reader import IGNORE, by_colour, open_labelled
+from lhrs.data.datasets.oscd import BANDS
+from lhrs.data.mask_dataset import IGNORE, colors_to_classes
+from lhrs.downstream.reader import open_labelled
 from lhrs.errors import LHRSError
 from lhrs.imagery.stack import Stack
 
@@ -38,8 +39,8 @@ def test_potsdam(tmp_path):
     found = open_labelled("segment", tmp_path, split="train")
     assert [item.id for item in found.items] == ["top_potsdam_2_10_RGB", "top_potsdam_6_7_RGB"]
     assert [item.id for item in open_labelled("segment", tmp_path, split="test").items] == ["top_potsdam_2_13_RGB"]
-    assert found.reader.label(found.items[0])[0].tolist() == ISPRS
-    assert found.reader.label(found.items[0], (1, 2, 3, 4)).tolist() == [ISPRS[1:4]] * 4
+    assert found.mask(found.items[0])[0].tolist() == ISPRS
+    assert found.mask(found.items[0], (1, 2, 3, 4)).tolist() == [ISPRS[1:4]] * 4
 
 
 def test_vaihingen(tmp_path):
@@ -49,7 +50,7 @@ def test_vaihingen(tmp_path):
         picture(tmp_path / "ISPRS_semantic_labeling_Vaihingen_ground_truth_eroded_COMPLETE" / name, colour_row())
     found = open_labelled("segment", tmp_path, split="train")
     assert [item.id for item in found.items] == ["top_mosaic_09cm_area1"]
-    assert found.reader.label(found.items[0])[3].tolist() == ISPRS
+    assert found.mask(found.items[0])[3].tolist() == ISPRS
     assert "noBoundary" in str(found.items[0].label)
 
 
@@ -61,7 +62,7 @@ def test_loveda(tmp_path):
         )
     found = open_labelled("segment", tmp_path, split="train")
     assert [item.id for item in found.items] == ["Train/Rural/0", "Train/Urban/1366"]
-    assert found.reader.label(found.items[0])[0].tolist() == [IGNORE, 0, 1, 2, 3, 4, 5]
+    assert found.mask(found.items[0])[0].tolist() == [IGNORE, 0, 1, 2, 3, 4, 5]
     assert len(found.classes) == 7 and len(open_labelled("segment", tmp_path).items) == 3
 
 
@@ -76,12 +77,12 @@ def test_folders_of_masks_beside_and_apart(tmp_path):
     picture(tmp_path / "b/masks/y.png", np.array([[2, 2, 0, 1]], np.uint8))
     found = open_labelled("segment", tmp_path)
     assert [item.id for item in found.items] == ["a/x", "b/images/y"] and found.classes == ["road", "tree"]
-    assert found.reader.label(found.items[0]).tolist() == [[0, IGNORE, 1, IGNORE]]
-    assert found.reader.label(found.items[1]).tolist() == [[1, 1, 0, IGNORE]]
+    assert found.mask(found.items[0]).tolist() == [[0, IGNORE, 1, IGNORE]]
+    assert found.mask(found.items[1]).tolist() == [[1, 1, 0, IGNORE]]
     assert [item.id for item in open_labelled("segment", tmp_path, only=["a/*"]).items] == ["a/x"]
     picture(tmp_path / "b/masks/y.png", np.array([[2, 2, 0, 3]], np.uint8))
     with pytest.raises(LHRSError, match="not one number of classes"):
-        found.reader.label(found.items[1])
+        found.mask(found.items[1])
 
 
 @pytest.mark.parametrize("label", ["label", "OUT"])
@@ -95,7 +96,7 @@ def test_levir_and_cdd(tmp_path, label):
     found = open_labelled("change", tmp_path, split="test")
     assert [item.id for item in found.items] == ["test/1"]
     assert [files[0].parent.name for files in found.items[0].images] == ["A", "B"]
-    assert found.reader.label(found.items[0])[0].tolist() == [1, 1, 1, 0, 0, 0, 0]
+    assert found.mask(found.items[0])[0].tolist() == [1, 1, 1, 0, 0, 0, 0]
 
 
 def test_levir_in_one_folder(tmp_path):
@@ -122,7 +123,7 @@ def test_oscd_official(tmp_path):
     after = Stack(found.items[0].images[1]).read((3, 4, 5, 6))
     assert after.shape == (13, 6, 5) and after[:, 0, 0].tolist() == [200 + n for n in range(13)]
     assert Stack(found.items[0].images[1], (4, 3, 2)).read()[:, 0, 0].tolist() == [203, 202, 201]
-    assert found.reader.label(found.items[0]).sum() == 24
+    assert found.mask(found.items[0]).sum() == 24
 
 
 def test_the_real_oscd_and_dubai(shared_data):
@@ -130,20 +131,20 @@ def test_the_real_oscd_and_dubai(shared_data):
     assert sorted(item.id for item in cities.items) == ["bercy", "bordeaux", "paris", "rennes"]
     bercy = next(item for item in cities.items if item.id == "bercy")
     stack = Stack(bercy.images[0])
-    assert stack.shape == cities.reader.label(bercy).shape == (395, 360)
-    assert 0 < cities.reader.label(bercy).mean() < 0.1
+    assert stack.shape == cities.mask(bercy).shape == (395, 360)
+    assert 0 < cities.mask(bercy).mean() < 0.1
     with rasterio.open(shared_data / "oscd/bercy/1_B04.tif") as dataset:
         np.testing.assert_array_equal(stack.read((10, 20, 30, 40))[3], dataset.read(1)[20:60, 10:40])
     tiles = open_labelled("segment", shared_data / "dubai_seg", only=["tile7/*"])
     assert len(tiles.items) == 9 and tiles.classes[-1] == "water" and len(tiles.classes) == 5
-    assert set(np.unique(tiles.reader.label(tiles.items[0]))) <= {0, 1, 2, 3, 4, IGNORE}
+    assert set(np.unique(tiles.mask(tiles.items[0]))) <= {0, 1, 2, 3, 4, IGNORE}
 
 
 def test_masks_of_other_kinds(tmp_path):
     for name in ("A", "B", "label"):
         picture(tmp_path / f"lc/train/{name}/1.tif", np.full((4, 4), int(name == "label"), np.uint8))
     found = open_labelled("change", tmp_path / "lc")
-    assert (found.reader.label(found.items[0]) == 1).all()  # 0 and 1 in a file that loses nothing
+    assert (found.mask(found.items[0]) == 1).all()  # 0 and 1 in a file that loses nothing
     (tmp_path / "m").mkdir()
     (tmp_path / "m/classes.json").write_text('["road", "tree"]')
     picture(tmp_path / "m/a.png", np.zeros((4, 4, 3), np.uint8))
@@ -153,9 +154,9 @@ def test_masks_of_other_kinds(tmp_path):
     ) as f:
         f.write(mask, 1)
     found = open_labelled("segment", tmp_path / "m")
-    assert found.reader.label(found.items[0]).tolist() == [[0, 1, 1, 255]]
-    with pytest.raises(LHRSError, match="1 band, colours of three"):
-        by_colour(np.zeros((1, 4, 4), np.uint8), [(0, 0, 0)])
+    assert found.mask(found.items[0]).tolist() == [[0, 1, 1, 255]]
+    with pytest.raises(LHRSError, match="1 band, colors of three"):
+        colors_to_classes(np.zeros((1, 4, 4), np.uint8), [(0, 0, 0)])
 
 
 def test_torchgeos_layout_of_scenes(tmp_path):
@@ -174,8 +175,12 @@ def test_torchgeos_layout_of_scenes(tmp_path):
     ("task", "make", "why"),
     [
         ("segment", lambda p: p / "nowhere", "does not exist"),
-        ("segment", lambda p: p, "looks like no format that is known: choose `reader` of"),
-        ("change", lambda p: picture(p / "A/1.png").parent.parent, "looks like no format"),
+        ("segment", lambda p: p, "cannot tell the format .* a format of loveda, mask_folder"),
+        (
+            "change",
+            lambda p: picture(p / "A/1.png").parent.parent,
+            "cannot tell the format .* of before_after, oscd",
+        ),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, task, make, why):

@@ -1,4 +1,4 @@
-"""`lhrs instruct build`: what is asked can be answered from what is annotations, by somebody who computes it anew."""
+"""`lhrs instruct build`: what is asked can be answered from the annotations, by an independent computation."""
 
 import json
 import math
@@ -11,13 +11,13 @@ from PIL import Image
 from tests.training.tiny import SRC
 
 from lhrs.align.tags import plural
-from lhrs.cli.instruct import _known
 from lhrs.data.dataset import open_dataset
 from lhrs.data.samples import write_samples
 from lhrs.errors import ConfigError
+from lhrs.instruct.annotations import AnnotatedObject, ImageAnnotations, Vocabulary
 from lhrs.instruct.build import TASKS, make_samples
-from lhrs.instruct.annotations import ImageAnnotations, AnnotatedObject, Vocabulary
-from lhrs.instruct.spatial_tasks import _DIRECTIONS, expressions, place
+from lhrs.instruct.collect import collect_annotations
+from lhrs.instruct.spatial_tasks import _DIRECTIONS, expressions, grid_position
 
 WORDS = Vocabulary(("airplane", "ship", "storage tank", "tennis court"))
 
@@ -28,21 +28,23 @@ def image(rng, number, complete=True):
         x, y = rng.uniform(0, 470, 2)
         w, h = rng.uniform(10, 42, 2)
         objects.append(AnnotatedObject(str(label), (x, y, x + w, y + h)))
-    known = frozenset(WORDS.labels) if complete else frozenset()
+    exhaustive = frozenset(WORDS.labels) if complete else frozenset()
     return ImageAnnotations(
-        f"i{number}", ("a.png",), 512, 512, "test", "MIT", objects=tuple(objects), complete=annotations
+        f"i{number}", ("a.png",), 512, 512, "test", "MIT", objects=tuple(objects), exhaustive=exhaustive
     )
 
 
 @pytest.fixture(scope="module")
 def images():
     rng = np.random.default_rng(0)
-    return {annotations.id: known for annotations in (image(rng, n) for n in range(400))}
+    return {annotations.id: annotations for annotations in (image(rng, n) for n in range(400))}
 
 
 @pytest.fixture(scope="module")
 def samples(images):
-    return list(make_samples(images.values(), WORDS, per_image=10, choices=0.3, conversations=0.0))
+    return list(
+        make_samples(images.values(), WORDS, max_per_image=10, multiple_choice_fraction=0.3, conversation_fraction=0.0)
+    )
 
 
 def of(samples, task):
@@ -58,12 +60,12 @@ def known(images, sample):
 def test_counts_and_presence_are_true(images, samples):
     for sample in of(samples, "count"):
         label = next(n for n in WORDS.labels if plural(n) in sample.turns[0].text)
-        assert int(sample.turns[1].text) == sum(t.label == label for t in annotations(images, sample).objects)
+        assert int(sample.turns[1].text) == sum(t.label == label for t in known(images, sample).objects)
     answers = Counter()
     for sample in of(samples, "presence"):
         label = next(n for n in WORDS.labels if n in sample.turns[0].text)
         answers[sample.turns[1].text] += 1
-        assert (sample.turns[1].text == "yes") == any(t.label == label for t in annotations(images, sample).objects)
+        assert (sample.turns[1].text == "yes") == any(t.label == label for t in known(images, sample).objects)
     assert 0.35 < answers["yes"] / answers.total() < 0.65
 
 
@@ -77,7 +79,7 @@ def test_false_premises_are_false(images, samples):
 def test_boxes_are_all_there_are(images, samples):
     for sample in of(samples, "detection"):
         label = next(n for n in WORDS.labels if plural(n) in sample.turns[0].text)
-        assert {b.xyxy for b in sample.turns[1].boxes} == {t.box for t in annotations(images, sample).of(label)}
+        assert {b.xyxy for b in sample.turns[1].boxes} == {t.box for t in known(images, sample).of(label)}
 
 
 def test_expressions_fit_one_thing_only(images):
@@ -138,14 +140,18 @@ def test_choices_have_one_right_answer_and_letters_are_balanced(images, samples)
             letters[len(options)][letter] += 1
         if sample.task.startswith("count"):
             label = next(n for n in WORDS.labels if plural(n) in sample.turns[0].text)
-            assert options["ABCD".index(letter)] == str(len(annotations(images, sample).of(label)))
+            assert options["ABCD".index(letter)] == str(len(known(images, sample).of(label)))
     for num, counts in letters.items():
         assert counts.total() > 50 and len(counts) == num and max(counts.values()) - min(counts.values()) <= 1
 
 
 def test_an_open_world_is_not_asked_about_what_is_absent():
     rng = np.random.default_rng(0)
-    made = list(make_samples([image(rng, n, complete=False) for n in range(200)], WORDS, per_image=10, conversations=0))
+    made = list(
+        make_samples(
+            [image(rng, n, complete=False) for n in range(200)], WORDS, max_per_image=10, conversation_fraction=0
+        )
+    )
     assert len(made) > 300
     for sample in made:
         assert sample.task.split(" (")[0] not in ("presence", "false premise")
@@ -154,7 +160,7 @@ def test_an_open_world_is_not_asked_about_what_is_absent():
 
 def test_the_same_seed_gives_the_same_samples(images):
     def make(seed, some):
-        return [s.model_dump_json() for s in make_samples(some, WORDS, seed=seed, choices=0)]
+        return [s.model_dump_json() for s in make_samples(some, WORDS, seed=seed, multiple_choice_fraction=0)]
 
     everything = list(images.values())
     assert make(0, everything) == make(0, everything) != make(1, everything)
@@ -162,7 +168,7 @@ def test_the_same_seed_gives_the_same_samples(images):
 
 
 def test_unknown_tasks_are_one_line(images):
-    with pytest.raises(ConfigError, match="there is no task 'colour'; annotations: detail"):
+    with pytest.raises(ConfigError, match="there is no task 'colour'; known: detail"):
         list(make_samples(images.values(), WORDS, ["colour"]))
 
 
@@ -185,7 +191,7 @@ def written(folder, *rows):
     about = {"images": ["a.png"], "source": "x", "licence": "CC0-1.0"}
     lines = [json.dumps({"id": f"s{n}", **about, **row}) for n, row in enumerate(rows)]
     (folder / "d.jsonl").write_text("\n".join(lines))
-    return _known(folder / "d.jsonl", None, False)
+    return collect_annotations(folder / "d.jsonl")
 
 
 def test_samples_of_one_image_are_known_together(tmp_path):
@@ -196,7 +202,9 @@ def test_samples_of_one_image_are_known_together(tmp_path):
     assert image.labels() == {"plane": 3, "ship": 1} and image.truncated == {"car"}
     words, tasks = Vocabulary(("plane", "ship")), ["count", "presence", "false-premise"]
     for seed in range(20):
-        for sample in make_samples([image], words, tasks, choices=0, conversations=0, seed=seed):
+        for sample in make_samples(
+            [image], words, tasks, multiple_choice_fraction=0, conversation_fraction=0, seed=seed
+        ):
             question, answer = (turn.text for turn in sample.turns)
             assert sample.task in ("count", "presence"), question
             assert answer == ("yes" if sample.task == "presence" else "3" if "planes" in question else "1"), question
@@ -209,7 +217,9 @@ def test_none_of_an_images_classes_is_wrong(tmp_path):
     assert (one.scene, one.negative_scenes) == ("road", ("lake",))
     assert (two.scene, two.negative_scenes) == ("lake", ("beach", "forest", "road"))
     for seed in range(30):
-        for sample in make_samples([one], Vocabulary(), ["scene", "scene-check"], choices=1, seed=seed):
+        for sample in make_samples(
+            [one], Vocabulary(), ["scene", "scene-check"], multiple_choice_fraction=1, seed=seed
+        ):
             assert "forest" not in sample.turns[0].text and "beach" not in sample.turns[0].text
 
 
@@ -237,9 +247,9 @@ def test_real_data_of_every_kind(shared_data, tmp_path):
         shared_data / "rsvqa/RSVQA-LR": {"comp", "presence"},
     }
     for path, tasks in wanted.items():
-        found = _known(path, None, False)
+        found = collect_annotations(path)
         words = Vocabulary(tuple(sorted({t.label for k in found for t in k.objects})))
-        made = list(make_samples(found, words, conversations=0, choices=0))
+        made = list(make_samples(found, words, conversation_fraction=0, multiple_choice_fraction=0))
         assert tasks <= {s.task for s in made}, path
         for sample in made:
             for turn in sample.turns:
@@ -260,7 +270,7 @@ def test_the_command(tmp_path, shared_data):
         )  # fmt: skip
 
     out = tmp_path / "a.jsonl"
-    done = run(shared_data / "eurosat/test", "--out", out, "--task", "scene", "--choices", "1")
+    done = run(shared_data / "eurosat/test", "--out", out, "--task", "scene", "--multiple-choice-fraction", "1")
     assert done.returncode == 0 and "2,000 samples about 2,000 images" in done.stderr, done.stderr
     answers = Counter(json.loads(line)["turns"][1]["text"] for line in out.read_text().splitlines())
     assert answers == {"A": 500, "B": 500, "C": 500, "D": 500}
@@ -277,9 +287,9 @@ def test_maps_are_asked_about_as_their_facts_say(shared_data, tmp_path):
 
     build(Build(shared_data / "osm/monaco.osm.gz", tmp_path / "ds", size=256, gsd_m=0.5))
     facts = {row["id"]: facts_of(row["facts"]) for row in read_index(tmp_path / "ds").to_pylist()}
-    found = _known(tmp_path / "ds", None, False)
+    found = collect_annotations(tmp_path / "ds")
     words = Vocabulary(tuple(sorted({t.label for k in found for t in k.objects})))
-    made = list(make_samples(found, words, ["count", "region"], conversations=0, choices=1))
+    made = list(make_samples(found, words, ["count", "region"], conversation_fraction=0, multiple_choice_fraction=1))
     counted = [s for s in made if re.match("(How many|Count the|What is the number of) buildings", s.turns[0].text)]
     assert len(counted) > 5
     for sample in counted:
@@ -295,7 +305,9 @@ def test_maps_are_asked_about_as_their_facts_say(shared_data, tmp_path):
 
 
 def test_the_place_of_the_right_number_gives_nothing_away(images):
-    made = make_samples(images.values(), WORDS, ["count"], choices=1, conversations=0, per_image=1)
+    made = make_samples(
+        images.values(), WORDS, ["count"], multiple_choice_fraction=1, conversation_fraction=0, max_per_image=1
+    )
     ranks = Counter()
     for sample in made:
         options = [int(line[3:]) for line in sample.turns[0].text.splitlines() if line[1:3] == ". "]

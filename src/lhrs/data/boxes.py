@@ -36,7 +36,7 @@ def check_boxes(boxes: np.ndarray, sizes: np.ndarray) -> BoxFaults:
     is_reversed = np.any(sides < 0, axis=1)
     is_empty = ~is_reversed & (sides.prod(1) < MIN_AREA_PX)
     leaves = ~is_reversed & np.any(overshoot_px(boxes, sizes) > TOLERANCE_PX, axis=1)
-    visible = np.minimum(boxes[:, 2:], sizes) - np.maximum(boxes[:, :2], 0)
+    visible = boxes[:, 2:].clip(None, sizes) - boxes[:, :2].clip(0)
     is_outside = ~is_reversed & ~is_empty & (np.any(visible <= 0, axis=1) | (visible.prod(1) < MIN_AREA_PX))
     return BoxFaults(is_reversed, is_empty, leaves, is_outside)
 

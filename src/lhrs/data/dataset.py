@@ -202,6 +202,12 @@ def box_corners(xyxy: Sequence[float]) -> np.ndarray:
     return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
 
 
+def bounding_box(points: np.ndarray) -> tuple[float, float, float, float]:
+    """Return the box xyxy around `(P, 2)` points."""
+    (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
+    return x1, y1, x2, y2
+
+
 def qa_turns(question: str, answer: str) -> list[Turn]:
     """Return a conversation of two turns."""
     return [Turn(role="user", text=question), Turn(role="assistant", text=answer)]

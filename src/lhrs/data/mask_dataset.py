@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lhrs.data.dataset import Dataset, ObjectPolygon, PixelWindow, box_corners, filter_split
+from lhrs.data.dataset import Dataset, ObjectPolygon, PixelWindow, bounding_box, box_corners, filter_split
 from lhrs.errors import DataError
 from lhrs.imagery.quiet import ignored
 from lhrs.imagery.stack import Stack
@@ -99,8 +99,7 @@ class MaskDataset(Dataset):
         numbers, boxes = self.mask(index), []
         objects = [n for n, name in enumerate(self.classes) if name.lower() not in BACKGROUND_CLASSES]
         for position, (outline, number) in enumerate(shapes(numbers.astype(np.int16), mask=np.isin(numbers, objects))):
-            ring = np.array(outline["coordinates"][0])
-            (x1, y1), (x2, y2) = ring.min(0).tolist(), ring.max(0).tolist()
+            x1, y1, x2, y2 = bounding_box(np.array(outline["coordinates"][0]))
             if min(x2 - x1, y2 - y1) >= _MIN_SIDE_PX:
                 boxes.append(Box(label=self.classes[int(number)], xyxy=(x1, y1, x2, y2)))
             else:

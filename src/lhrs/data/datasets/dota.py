@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lhrs.data.dataset import Dataset, ObjectPolygon, filter_split, read_text
+from lhrs.data.dataset import Dataset, ObjectPolygon, bounding_box, filter_split, read_text
 from lhrs.data.image_files import list_files, list_folder_images
 from lhrs.errors import DataError
 from lhrs.schema import Box, Sample
@@ -51,10 +51,7 @@ class Dota(Dataset):
 
     def load(self, index: int) -> Sample:
         split, image, _ = self._rows[index]
-        boxes = [
-            Box(label=o.label, xyxy=tuple([*o.points.min(0).tolist(), *o.points.max(0).tolist()]))
-            for o in self.polygons(index)
-        ]  # fmt: skip
+        boxes = [Box(label=o.label, xyxy=bounding_box(o.points)) for o in self.polygons(index)]
         return Sample(
             id=f"dota/{split or ''}{'/' if split else ''}{image.stem}", images=[str(image)], boxes=boxes,
             source="dota", licence=self.licence, split=split,

@@ -13,6 +13,7 @@ from lhrs.data.dataset import (
     UNKNOWN_LICENSE,
     Dataset,
     ObjectPolygon,
+    bounding_box,
     box_corners,
     filter_split,
     read_text,
@@ -69,10 +70,9 @@ class Voc(Dataset):
         path, split = self._rows[index]
         tree = self._parse(path)
         boxes = [
-            Box(label=polygon.label, xyxy=tuple(np.concatenate([polygon.points.min(0), polygon.points.max(0)]).tolist()))
-            if xyxy is None else Box(label=polygon.label, xyxy=xyxy)
+            Box(label=polygon.label, xyxy=bounding_box(polygon.points) if xyxy is None else xyxy)
             for polygon, xyxy in self._objects(tree, path)
-        ]  # fmt: skip
+        ]
         place = os.path.relpath(path.with_suffix(""), _annotation_folder(self.root) or self.root)
         return Sample(
             id=f"{self.root.name}/{Path(place).as_posix()}", images=[str(self._image(path, tree))], boxes=boxes,
