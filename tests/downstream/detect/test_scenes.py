@@ -267,11 +267,11 @@ def test_cutting_is_a_command(dota, tmp_path, monkeypatch, capsys):
             main()
         return stop.value.code, capsys.readouterr().err
 
-    assert tile("--out", str(tmp_path / "by-command"), "--size", "96", "--gap", "16")[0] in (0, None)
+    assert tile("--out", str(tmp_path / "by-command"), "--size", "96", "--overlap", "16")[0] in (0, None)
     cut(Dota(dota), tmp_path / "by-hand", 96, 16)
     names = lambda folder: sorted(p.relative_to(folder) for p in folder.rglob("*.*"))  # noqa: E731
     assert names(tmp_path / "by-command") == names(tmp_path / "by-hand")
-    code, said = tile("--out", str(tmp_path / "never"), "--size", "96", "--gap", "96")
+    code, said = tile("--out", str(tmp_path / "never"), "--size", "96", "--overlap", "96")
     assert code == 2 and "cannot overlap by 96" in said and not (tmp_path / "never").exists()
 
 

@@ -125,7 +125,7 @@ def _read_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _turns(row: _Row) -> list[Turn]:
     question, answer = row.values.get("question"), row.values.get("answer")
-    captions = next((row.values[name] for name in _CAPTIONS if row.values.get(name)), [])
+    captions: Any = next((row.values[name] for name in _CAPTIONS if row.values.get(name)), [])
     texts = [captions] if isinstance(captions, str) else captions
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise DataError(f"{row.where}: a caption must be text, or a list of texts.")
