@@ -14,7 +14,7 @@ def rle_bounds(encoded: dict[str, Any]) -> np.ndarray:
     try:
         (height, width), counts = encoded["size"], encoded["counts"]
         runs = np.array(_decode(counts) if isinstance(counts, str) else counts, np.int64)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"not a run-length encoded mask: {error!r}") from None
     if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
         raise ValueError(f"a mask of {runs.sum()} pixels instead of {height} x {width}")

@@ -70,22 +70,30 @@ def _parse(fields: Sequence[str], has_keypoints: bool) -> YoloRow:
     return YoloRow(int(values[0]), points, np.concatenate([points.min(0), points.max(0)]))
 
 
-def looks_like_rows(paths: Sequence[Path]) -> bool:
-    """Return whether the text files that hold anything are YOLO's, judged by the first twenty of them.
-
-    Files in which only some look so are neither: `read_rows` names the line that is wrong.
-    """
+def classify_texts(paths: Sequence[Path]) -> tuple[bool, bool]:
+    """Return whether any of the first twenty text files holds rows of YOLO, and whether any holds other text."""
+    has_rows = has_text = False
     judged = 0
     for path in paths:
-        try:
-            if not (text := read_text(path).strip()):
-                continue
-            rows = [_parse(line.split(), False) for line in text.splitlines()[:5] if line.strip()]
-        except (ValueError, DataError):
-            return False
-        if any((row.points < -_MARGIN).any() or (row.points > 1 + _MARGIN).any() for row in rows):
-            return False
-        judged += 1
+        lines = _first_lines(path)
+        if lines:
+            is_rows = _are_rows(lines)
+            has_rows, has_text, judged = has_rows or is_rows, has_text or not is_rows, judged + 1
         if judged == _MAX_SNIFFED:
             break
-    return judged > 0
+    return has_rows, has_text
+
+
+def _first_lines(path: Path) -> list[str]:
+    try:
+        return [line for line in read_text(path).splitlines() if line.strip()][:5]
+    except DataError:
+        return []
+
+
+def _are_rows(lines: Sequence[str]) -> bool:
+    try:
+        points = np.concatenate([_parse(line.split(), False).points for line in lines])
+    except ValueError:
+        return False
+    return bool(((points >= -_MARGIN) & (points <= 1 + _MARGIN)).all())

@@ -18,7 +18,7 @@ from lhrs.data.dataset import (
     read_json_lines,
     read_text,
 )
-from lhrs.data.datasets._yolo_rows import looks_like_rows
+from lhrs.data.datasets._yolo_rows import classify_texts
 from lhrs.data.image_files import list_folder_images
 from lhrs.errors import DataError
 from lhrs.schema import Sample
@@ -94,7 +94,7 @@ class Captions(Dataset):
     def sniff(cls, root: Path) -> bool:
         if root.is_dir():
             texts = [text for image in list_folder_images(root) if (text := image.with_suffix(".txt")).exists()]
-            return bool(texts) and not looks_like_rows(texts)
+            return classify_texts(texts)[1]
         try:
             if root.suffix.lower() == ".json":
                 content = read_json(root)

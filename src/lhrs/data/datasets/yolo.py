@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from lhrs.data.dataset import SPLITS, UNKNOWN_LICENSE, Dataset, ObjectPolygon, filter_split, read_text
-from lhrs.data.datasets._yolo_rows import YoloRow, looks_like_rows, read_rows
+from lhrs.data.datasets._yolo_rows import YoloRow, classify_texts, read_rows
 from lhrs.data.image_files import image_size, is_image, list_files, list_folder_images
 from lhrs.errors import DataError
 from lhrs.schema import Box, Sample
@@ -80,7 +80,7 @@ class Yolo(Dataset):
         if path is not None and _has_splits(_try_yaml(path)):
             return True
         images = (image for folder in _image_folders(root) for image in list_folder_images(folder))
-        return looks_like_rows([label for image in images if (label := _label_file(image)).exists()])
+        return classify_texts([label for image in images if (label := _label_file(image)).exists()])[0]
 
     def _scaled_rows(self, index: int) -> Iterator[tuple[YoloRow, np.ndarray]]:
         """Yield the rows of an image with its (width, height)."""
