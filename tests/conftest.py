@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.embedded import EMBEDDED_FOLDER, random_nano
 
 # The same examples every time: what passed passes again.
 settings.register_profile("fixed", derandomize=True)
@@ -20,3 +21,20 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs real data: {folder} is absent (set LHRS_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def nano(tmp_path_factory) -> Path:
+    """The folder of the model under test: LHRS_TEST_MODEL, else the embedded one, else one with random weights."""
+    if "LHRS_TEST_MODEL" in os.environ:
+        return Path(os.environ["LHRS_TEST_MODEL"])
+    if (EMBEDDED_FOLDER / "language.onnx").exists():
+        return EMBEDDED_FOLDER
+    return random_nano(tmp_path_factory.mktemp("model") / EMBEDDED_FOLDER.name)
+
+
+@pytest.fixture
+def trained(nano) -> None:
+    """Skip what only a trained model gets right."""
+    if nano != EMBEDDED_FOLDER:
+        pytest.skip("needs the trained weights of the embedded model")

@@ -8,7 +8,7 @@ import pytest
 import rasterio
 from PIL import Image
 from rasterio.transform import from_origin
-from tests.inference.conftest import EMBEDDED_FOLDER, EXAMPLES, nano, trained  # noqa: F401 (fixtures)
+from tests.embedded import EMBEDDED_FOLDER, EXAMPLES
 
 
 def run(*arguments: object, stdin: str | None = None, code: int = 0, **env: str) -> subprocess.CompletedProcess:
@@ -25,7 +25,7 @@ def records(done: subprocess.CompletedProcess) -> list[dict]:
 
 
 @pytest.fixture
-def flags(nano) -> list[str]:  # noqa: F811
+def flags(nano) -> list[str]:
     """What selects the model under test; nothing where it is the default."""
     return [] if nano == EMBEDDED_FOLDER else ["--model", str(nano)]
 

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from tests.cli.conftest import EXAMPLES, records, run
+from tests.cli.conftest import records, run
+from tests.embedded import EXAMPLES
 
 
 def test_readme_command_is_right_about_the_example(lhrs, river, trained):

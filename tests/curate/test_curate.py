@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from tests.align.world import World, write_scene
 from tests.cli.conftest import run
+from tests.curate.models import write_model
 from tests.curate.scenes import blurred, jpeg, scene, told, write_samples
-from tests.curate.test_alignment import write_model
 
 from lhrs.align.build import Build, build
 from lhrs.align.records import read_index

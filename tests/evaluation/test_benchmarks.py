@@ -3,17 +3,12 @@
 import json
 
 import pytest
-from PIL import Image
+from tests.evaluation.bench import lhrs_bench, picture
 
 from lhrs.errors import ConfigError, DataError
 from lhrs.evaluation.benchmark import benchmark_names, find_benchmark
 from lhrs.evaluation.benchmarks._options import split_options
 from lhrs.metrics.records import METRICS
-
-
-def picture(path, size=(80, 60)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (90, 120, 60)).save(path)
 
 
 @pytest.mark.parametrize("name", benchmark_names())
@@ -31,22 +26,6 @@ def test_every_benchmark_says_what_it_is(name, tmp_path):
 def test_unknown_names_name_their_neighbour():
     with pytest.raises(ConfigError, match="eurosat"):
         find_benchmark("eurosatt")
-
-
-def lhrs_bench(folder, num=60):
-    data = []
-    for n in range(num // 3):
-        picture(folder / "imgs_png" / f"{n}.png")
-        choices = "A. a river; B. roads; C. the U.S. base; D. trees."
-        pairs = [
-            {"question": f"What is number {n}.{k}?", "choices": choices, "answer": f"{'ABCD'[(n + k) % 4]}.",
-             "type": [1, 5] if k else 10}
-            for k in range(3)
-        ]  # fmt: skip
-        data.append({"filename": f"{n}.png", "qa_pairs": pairs})
-    content = {"data": data, "qtype": {"1 identity": 0, "5 quantity": 0, "10 location": 0}}
-    (folder / "qa.json").write_text(json.dumps(content))
-    return folder
 
 
 def test_lhrs_bench(tmp_path):

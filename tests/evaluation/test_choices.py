@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tests.evaluation.test_benchmarks import picture
+from tests.evaluation.bench import picture
 
 from lhrs.errors import DataError
 from lhrs.evaluation.asking import put, record

@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 import pytest
-from tests.evaluation.test_benchmarks import lhrs_bench, picture
+from tests.evaluation.bench import lhrs_bench, picture, start
 from tests.inference.foreign import save
-from tests.inference.test_foreign import Server
+from tests.inference.server import Server
 from tests.training.tiny import SRC, finish
 
 from lhrs.errors import ConfigError
@@ -35,12 +35,6 @@ class Knows:
     def generate(self, requests, on_text=None):
         self.asked += requests
         return [Generation(self.answer(r), (), (0.5,)) for r in requests]
-
-
-def start(*words):
-    command = [sys.executable, "-m", "lhrs", "eval", *map(str, words)]
-    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(SRC)}, text=True, **pipes)
 
 
 def content(folder):

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tests.evaluation.test_benchmarks import lhrs_bench, picture
+from tests.evaluation.bench import lhrs_bench, picture
 from tests.training.tiny import SRC
 
 from lhrs.errors import DataError, MissingExtraError

@@ -6,8 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from tests.evaluation.test_benchmarks import lhrs_bench, picture
-from tests.evaluation.test_eval import start
+from tests.evaluation.bench import lhrs_bench, picture, start
 
 from lhrs.evaluation.benchmark import data_hash, find_benchmark, image_digest
 from lhrs.evaluation.benchmarks.dior_rsvg import _SPLITS

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from tests.evaluation.test_benchmarks import lhrs_bench, picture
+from tests.evaluation.bench import lhrs_bench, picture
 
 from lhrs.errors import ConfigError, DataError
 from lhrs.evaluation.benchmark import find_benchmark

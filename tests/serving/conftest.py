@@ -14,7 +14,7 @@ pytest.importorskip("prometheus_client")
 pytest.importorskip("python_multipart")
 openai = pytest.importorskip("openai")
 import httpx2 as httpx  # noqa: E402 (of the dev group: without it no server test may be skipped)
-from tests.inference.conftest import EMBEDDED_FOLDER, nano, trained  # noqa: E402, F401
+from tests.embedded import EMBEDDED_FOLDER  # noqa: E402
 
 from lhrs.inference.load import load  # noqa: E402
 from lhrs.serving.server import Server  # noqa: E402
@@ -63,12 +63,12 @@ def running(assistant, **settings):
 
 
 @pytest.fixture(scope="session")
-def assistant(nano):  # noqa: F811
+def assistant(nano):
     return load(nano)
 
 
 @pytest.fixture(scope="session")
-def asked_of(nano):  # noqa: F811
+def asked_of(nano):
     """The setting that whole scenes are asked of the same model."""
     return {} if nano == EMBEDDED_FOLDER else {"model": str(nano)}
 

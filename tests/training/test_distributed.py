@@ -3,12 +3,20 @@
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.training.tiny import finish, kill_tree, losses, stage_settings, start_lhrs, wait_for_checkpoint, write_run
+from tests.training.tiny import (
+    TWO,
+    finish,
+    kill_tree,
+    losses,
+    stage_settings,
+    start_lhrs,
+    wait_for_checkpoint,
+    write_run,
+)
 
 from lhrs.training.dispatch import load_run, train
 from lhrs.training.engine import newest_checkpoint
 
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lhrs")
 WAYS = {"whole": {}, "sharded": {"shard": True}}
 
 

@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tests.downstream.world import write_masks, write_objects, write_pairs, write_scenes
-from tests.training.test_distributed import TWO
-from tests.training.tiny import finish, losses, start_lhrs, wait_for_checkpoint, write_run
+from tests.training.tiny import TWO, finish, losses, start_lhrs, wait_for_checkpoint, write_run
 
 from lhrs.cli import main
 from lhrs.cmid.probes import fit_linear

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
-from tests.training.tiny import finish, losses, start_lhrs, wait_for_checkpoint, write_parts, write_run
+from tests.training.tiny import TWO, finish, losses, start_lhrs, wait_for_checkpoint, write_parts, write_run
 
 from lhrs.cmid.backbone import to_map
 from lhrs.cmid.load import load_probe
@@ -23,8 +23,6 @@ from lhrs.errors import CheckpointError, ConfigError, DataError, LHRSError
 from lhrs.models.presets import build_model, get_preset
 from lhrs.training.dispatch import load_run, train
 from lhrs.training.pretrain import build
-
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lhrs")
 
 
 @pytest.fixture(scope="module")

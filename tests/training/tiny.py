@@ -20,6 +20,7 @@ from lhrs.training.engine import newest_checkpoint
 
 SRC = Path(__file__).parents[2] / "src"
 NUM_SAMPLES = 24
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lhrs")
 
 
 def write_parts(folder: Path, **language: Any) -> dict[str, Any]:
