@@ -3,6 +3,7 @@ import json
 import pickle
 import sys
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -376,6 +377,11 @@ def test_a_path_that_fits_no_reader_or_several_lists_them(tmp_path, write_image)
     with pytest.raises(ConfigError, match="looks like several formats: choose a format of captions, jsonl"):
         detect_format(tmp_path)
     assert len(open_dataset(tmp_path, "jsonl")) == 1
+
+
+def test_every_file_of_the_folder_is_a_reader():
+    files = {path.stem for path in Path(find_spec(READERS).origin).parent.glob("*.py") if path.name[0] != "_"}
+    assert files == set(registry.components(READERS, Dataset)) == set(registry.names(READERS))
 
 
 @pytest.mark.parametrize("name", registry.components(READERS, Dataset))

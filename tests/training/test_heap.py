@@ -12,14 +12,15 @@ from lhrs.training.heap import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 import torch
-def step():
+def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(5):
         torch.ones(16, 2**20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-step()
-print(step())
+faults()
+print(min(faults() for _ in range(5)))
 """
+"""Other threads of the process only add page faults, so the least of several steps is the step's own."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
@@ -29,4 +30,4 @@ def test_second_step_gets_no_new_pages() -> None:
     def faults(how: str) -> int:
         return int(subprocess.check_output([sys.executable, "-c", _STEPS, how], env=clean, text=True))
 
-    assert faults("keep") < 100 < faults("leave")
+    assert faults("keep") < faults("leave") / 10

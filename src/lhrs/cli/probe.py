@@ -39,7 +39,7 @@ def _print(**numbers: float | int) -> None:
 @app.command("knn")
 def knn(
     backbone: Backbone, train: Train, test: Test, size: Size = None, device: Device = "cpu", random: Pretrained = False,
-    k: Annotated[int, typer.Option("--k", min=1)] = 20,
+    k: Annotated[int, typer.Option("--k", min=1, help="Neighbors that vote.")] = 20,
 ) -> None:  # fmt: skip
     """Accuracy of the nearest neighbours' vote, and the features' effective rank (1 is collapse)."""
     from lhrs.cmid.probes import effective_rank, knn_accuracy, labelled_pairs
