@@ -99,7 +99,7 @@ def test_pictures_are_drawn(monkeypatch, capsys, tmp_path, backbone, labelled, m
         (("knn", ".", "--train", ".", "--test", "."), "no config.json"),
         (("attention", "test_resnet", "nothing.png", "--random"), "nothing.png does not exist"),
         (("attention", "test_resnet", "nothing.png", "--random", "--at", "2,0"), "two numbers between 0 and 1"),
-        (("tsne", "test_resnet", "nowhere", "--random"), "no folder for each class"),
+        (("tsne", "test_resnet", "nowhere", "--random"), "nowhere does not exist"),
         (("dense", "test_resnet", "--random", "--train", "nowhere", "--test", "."), "NAME_mask.png"),
     ],
 )

@@ -392,6 +392,11 @@ def test_every_reader_says_what_it_reads_and_refuses_a_missing_path(tmp_path, na
         reader(tmp_path / "nowhere")
 
 
+def test_every_reader_is_documented():
+    page = (Path(__file__).parents[2] / "docs/datasets.md").read_text()
+    assert [name for name in registry.names(READERS) if f"`{name}`" not in page] == []
+
+
 @pytest.mark.parametrize(
     ("place", "reader", "num_samples", "splits"),
     [

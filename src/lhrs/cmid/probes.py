@@ -12,13 +12,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from lhrs.cmid.backbone import to_map
+from lhrs.data.datasets.image_folder import ImageFolder
+from lhrs.data.mask_dataset import pair_masks, read_mask_values
 from lhrs.errors import DataError
 from lhrs.imagery.normalization import Normalization
-from lhrs.imagery.open import DEFAULT_MAX_SIDE, list_images, open_image
+from lhrs.imagery.open import DEFAULT_MAX_SIDE, open_image
 from lhrs.imagery.stack import Stack
 from lhrs.metrics.segmentation import IGNORE, confusion_matrix
 
@@ -84,15 +85,10 @@ def labelled_folder(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
     Raises:
         DataError: there are no classes.
     """
-    classes = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    if not classes:
-        raise DataError(f"{folder} has no folder for each class.")
-    files, labels = [], []
-    for n, name in enumerate(classes):
-        found = list_images([folder / name])
-        files += found
-        labels += [n] * len(found)
-    return files, np.array(labels), classes
+    samples = ImageFolder(folder)[:]
+    classes = sorted({sample.labels[0] for sample in samples})
+    labels = [classes.index(sample.labels[0]) for sample in samples]
+    return [Path(sample.images[0]) for sample in samples], np.array(labels), classes
 
 
 def labelled_pairs(
@@ -111,24 +107,20 @@ def labelled_pairs(
 
 
 def masked_folder(folder: Path, probe: Probe) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Read images that have `NAME_mask.png` beside them, in this folder and below, as a backbone knows images.
+    """Read the images of a folder that have masks, see `pair_masks`, as the backbone was trained on images.
 
     Raises:
-        DataError: there are none, or sizes differ.
+        DataError: There are none, or sizes differ.
     """
-    found = []
-    for mask in sorted(folder.rglob("*_mask.png")):
-        stem = mask.name.removesuffix("_mask.png")
-        image = next((p for p in sorted(mask.parent.glob(f"{stem}.*")) if p != mask), None)
-        if image is None:
-            raise DataError(f"{mask} has no image {stem}.* beside it.")
-        pixels, label = probe.read(image, None), np.array(Image.open(mask))
-        if label.ndim != 2 or label.shape != pixels.shape[:2]:
+    pairs = []
+    for image, mask in pair_masks(folder)[0]:
+        pixels, values = probe.read(image, None), read_mask_values(mask)
+        if len(values) != 1 or values.shape[1:] != pixels.shape[:2]:
             raise DataError(f"{mask} is not one label per pixel of {image.name}.")
-        found.append((pixels, label.astype(np.uint8)))
-    if not found:
-        raise DataError(f"{folder} holds no image with a NAME_mask.png beside it.")
-    return found
+        pairs.append((pixels, values[0].astype(np.uint8)))
+    if not pairs:
+        raise DataError(f"{folder} holds no image with a NAME_mask.png next to it.")
+    return pairs
 
 
 def knn_accuracy(

@@ -6,6 +6,7 @@ nowhere. `background` is a class of the mask, but no object: it has no boxes.
 
 import os
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lhrs.data.dataset import Dataset, ObjectPolygon, PixelWindow, bounding_box, box_corners, filter_split
+from lhrs.data.image_files import is_image
 from lhrs.errors import DataError
 from lhrs.imagery.quiet import ignored
 from lhrs.imagery.stack import Stack
@@ -23,6 +25,8 @@ IGNORED_CLASSES = frozenset(["unlabeled", "unlabelled", "ignore", "ignored", "vo
 """Names of classes that count nowhere, in lower case."""
 BACKGROUND_CLASSES = frozenset(["background", "no change", "unchanged"])
 """Names of classes that are no objects, in lower case."""
+MASK_STEM = "_mask"
+"""End of a mask's name, before the suffix."""
 _MIN_SIDE_PX = 4
 """Connected parts of a smaller side get no box."""
 
@@ -105,6 +109,39 @@ class MaskDataset(Dataset):
             else:
                 self.drop(f"parts of masks under {_MIN_SIDE_PX} pixels", f"{self.items[index].id}#{position}")
         return sorted(boxes, key=lambda box: (box.xyxy[1], box.xyxy[0], box.label))
+
+
+def pair_masks(root: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """Return the pairs of image and mask in a folder and below, sorted by mask, and the images without a mask.
+
+    A mask is `NAME_mask.*` next to its image, or `masks/NAME.*` for `images/NAME.*`.
+
+    Raises:
+        DataError: A mask has no image.
+    """
+    images: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    masks: list[tuple[Path, tuple[Path, str]]] = []
+    for path in sorted(path for path in root.rglob("*") if is_image(path)):
+        image = image_of_mask(path)
+        if image is None:
+            images[path.parent, path.stem].append(path)
+        else:
+            masks.append((path, image))
+    pairs = []
+    for mask, key in masks:
+        if key not in images:
+            raise DataError(f"{mask} has no image {key[1]}.* in {key[0]}.")
+        pairs.append((images.pop(key)[0], mask))
+    return pairs, sorted(path for paths in images.values() for path in paths)
+
+
+def image_of_mask(path: Path) -> tuple[Path, str] | None:
+    """Return folder and stem of the image that a mask belongs to; None if the path is no mask."""
+    if not is_image(path):
+        return None
+    if path.stem.endswith(MASK_STEM):
+        return path.parent, path.stem.removesuffix(MASK_STEM)
+    return (path.parent.parent / "images", path.stem) if path.parent.name == "masks" else None
 
 
 def read_mask_values(file: Path, window: PixelWindow | None = None) -> np.ndarray:
