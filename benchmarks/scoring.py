@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
-from lhrs.metrics.labels import judge_vqa, vqa
 from lhrs.metrics.overlap import iou_pairs, oriented_iou_pairs
+from lhrs.metrics.vqa import judge_vqa, score_vqa
 
 COUNT = 1_000_000
 
@@ -25,8 +25,8 @@ def main() -> None:
     boxes = np.concatenate([corner, corner + rng.uniform(0, 200, corner.shape)], -1)
     turned = np.concatenate([boxes, rng.uniform(-3, 3, (2, COUNT, 1))], -1)[:, : COUNT // 20]
     jobs = {
-        "1 M answers, few different": lambda: vqa(few, truth, truth),
-        "1 M answers, all different": lambda: vqa(many, truth, truth),
+        "1 M answers, few different": lambda: score_vqa(few, truth, truth),
+        "1 M answers, all different": lambda: score_vqa(many, truth, truth),
         "1 M box pairs": lambda: iou_pairs(*boxes),
         "50,000 oriented box pairs": lambda: oriented_iou_pairs(*turned),
     }

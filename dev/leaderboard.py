@@ -172,16 +172,17 @@ def _own_tables(results: Path) -> list[Table]:
     for path in sorted(results.glob("eval/*/scores.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         for one in content["results"]:
-            metric, controls = one["metric"], one["controls"]
+            metric, controls = one["metric"], one["baselines"]
             told: list[float | None] = [controls.get("majority", controls.get("chance")), controls.get("blind"),
                                         controls.get("shuffled")]  # fmt: skip
             rows.append((
                 Cell(content["model"], "head"), Cell(one["benchmark"], small=one["protocol"]), Cell(metric),
                 Cell(f"{one['n']:,}", "number"), Cell(_number(one["score"], metric), "main"),
-                Cell(_span(one["interval"], metric), "number"), Cell(_number(one["unparseable"], "share"), "number"),
+                Cell(_span(one["interval"], metric), "number"),
+                Cell(_number(one["parse_failure_rate"], "share"), "number"),
                 *(Cell(_number(value, metric), "number") for value in told), Cell(_place(path, results), "path"),
             ))  # fmt: skip
-    columns = ("model", "benchmark", "metric", "n", "score", "95 %", "unparseable", "majority", "blind", "shuffled",
+    columns = ("model", "benchmark", "metric", "n", "score", "95 %", "parse failures", "majority", "blind", "shuffled",
                "source")  # fmt: skip
     path = results / "lhrs-nano/scores.json"
     tasks = [_task(one, path, results) for one in json.loads(path.read_text(encoding="utf-8"))]

@@ -35,7 +35,7 @@ def test_every_number_of_ours_is_there_with_its_controls(board):
             row = next(x for x in lines if x.endswith(f"| results/eval/{path.parent.name} |"))
             cells = [cell.strip(" *") for cell in row.split("|")]
             scale = 100 if one["metric"] == "accuracy" else 1
-            values = [one["score"], *(one["controls"].get(name) for name in ("majority", "blind", "shuffled"))]
+            values = [one["score"], *(one["baselines"].get(name) for name in ("majority", "blind", "shuffled"))]
             for value, shown in zip(values, [cells[5], *cells[8:11]], strict=True):
                 assert (shown == "") if value is None else float(shown) == pytest.approx(scale * value, abs=0.06)
 

@@ -54,6 +54,14 @@ def strip_reasoning(text: str) -> str:
     return text if answer == text else answer.strip()
 
 
+def has_reasoning(text: str) -> bool:
+    """Return whether a text holds a reasoning block, complete or cut off."""
+    if not any(mark in text for mark in _MARKS):
+        return False
+    output = _ROLE.sub("", text)
+    return _without_reasoning(_CHANNELS.sub("", output)) != output
+
+
 def _without_reasoning(text: str) -> str:
     text = _BARE_CHANNELS.sub("", _OTHER_CHANNEL.sub("", text))
     for block in _BLOCKS:

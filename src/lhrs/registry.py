@@ -7,7 +7,7 @@ Other packages join in with an entry point whose group is the folder's dotted na
 
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import TypeVar
@@ -41,7 +41,7 @@ def find(package: str, name: str, base: type[T]) -> type[T]:
             + (f" Did you mean {nearest[0]!r}?" if nearest else "")
             + f" Known: {', '.join(known) or 'none'}."
         )
-    component = _load(package, name, base)
+    component = _load(package, name, base, _points(package))
     if component is None:
         raise ConfigError(f"{name!r} in {package} is no {_kind(package)}: it defines no {base.__name__}.")
     return component
@@ -53,14 +53,19 @@ def components(package: str, base: type[T]) -> dict[str, type[T]]:
     Raises:
         TypeError: A module defines several.
     """
-    loaded = {name: _load(package, name, base) for name in names(package)}
+    points = _points(package)
+    loaded = {name: _load(package, name, base, points) for name in names(package)}
     return {name: component for name, component in loaded.items() if component is not None}
 
 
-def _load(package: str, name: str, base: type[T]) -> type[T] | None:
-    for point in entry_points(group=package):
-        if point.name == name:
-            return point.load()
+def _points(package: str) -> dict[str, EntryPoint]:
+    """Return the entry points of a package by name; every call reads the metadata of all installed distributions."""
+    return {point.name: point for point in entry_points(group=package)}
+
+
+def _load(package: str, name: str, base: type[T], points: dict[str, EntryPoint]) -> type[T] | None:
+    if name in points:
+        return points[name].load()
     module = import_module(f"{package}.{name}")
     found = _defined(module, base)
     if len(found) > 1:

@@ -8,17 +8,17 @@ from tests.evaluation.bench import lhrs_bench, picture
 from lhrs.errors import ConfigError, DataError
 from lhrs.evaluation.benchmark import benchmark_names, find_benchmark
 from lhrs.evaluation.benchmarks._options import split_options
-from lhrs.metrics.records import METRICS
+from lhrs.metrics.metric import load_metrics
 
 
 @pytest.mark.parametrize("name", benchmark_names())
 def test_every_benchmark_says_what_it_is(name, tmp_path):
     found = find_benchmark(name)
-    assert found.name() == name and found.metric in METRICS and (found.__doc__ or "").strip()
-    assert found.homepage.startswith("http") and found.licence and found.layout and found.obtain.endswith(".")
+    assert found.name() == name and found.metric in load_metrics() and (found.__doc__ or "").strip()
+    assert found.homepage.startswith("http") and found.license and found.layout and found.download_hint.endswith(".")
     with pytest.raises(DataError, match=r"does not exist\. Expected") as error:
         found(tmp_path / "nowhere")
-    assert found.obtain in str(error.value)
+    assert found.download_hint in str(error.value)
     with pytest.raises(DataError):
         found(tmp_path).items()
 

@@ -9,13 +9,14 @@ from PIL import Image
 from tests.evaluation.bench import picture
 
 from lhrs.errors import DataError
-from lhrs.evaluation.asking import put, record
 from lhrs.evaluation.benchmark import find_benchmark
 from lhrs.evaluation.benchmarks._options import letter_index, split_question, without_letter
-from lhrs.evaluation.given import match
+from lhrs.evaluation.external_predictions import join_predictions
+from lhrs.evaluation.metrics import find_metric
+from lhrs.evaluation.prompts import build_prompts
 from lhrs.evaluation.report import score_answers
 from lhrs.inference.model_family import ModelFamily
-from lhrs.metrics.records import per_sample, score_records
+from lhrs.metrics.scoring import score_per_sample, score_records
 
 
 def write(path, content):
@@ -25,9 +26,10 @@ def write(path, content):
 
 def scored(benchmark, answer, protocol="free"):
     """Return the scores of a model that answers each question by a function of its item."""
-    asked = put(benchmark.items(), benchmark.metric, ModelFamily(), protocol)
+    metric = find_metric(benchmark.metric)
+    asked = build_prompts(benchmark.items(), metric, ModelFamily(), protocol)
     rows = [{"prediction": answer(one.item), "confidence": 0.5, "boxes": []} for one in asked]
-    return score_answers(benchmark, asked, {"asked": rows}, protocol)
+    return score_answers(benchmark, metric, asked, {"normal": rows}, protocol)
 
 
 def letters(item):
@@ -112,7 +114,7 @@ def test_geobench_vlm(tmp_path):
     items = benchmark.items()
     assert len(items) == 12 and items[0].id == "0/0" and items[4].question == "Which is 1?" and items[0].answer == 4
     assert items[0].images == (str(tmp_path / "Single/images/single_0.png"),)
-    assert items[0].same_as == items[2].same_as != items[3].same_as
+    assert items[0].question_group == items[2].question_group != items[3].question_group
     (item,) = find_benchmark("geobench-vlm")(tmp_path, "temporal").items()
     assert [i.rpartition("/")[2] for i in item.images] == ["0.png", "2.png"]
     assert item.question == "The first image was taken before, the second after. Damage is told by roofs.\nWhat?"
@@ -121,7 +123,7 @@ def test_geobench_vlm(tmp_path):
     # A wording that is always understood, and two that never are: four questions, all alike.
     found = scored(benchmark, lambda item: "E" if item.id.endswith("/0") else "Both")
     assert found["n"] == 4 and found["score"] == pytest.approx(1 / 3)
-    assert found["interval"] == pytest.approx([1 / 3, 1 / 3]) and found["unparseable"] == pytest.approx(2 / 3)
+    assert found["interval"] == pytest.approx([1 / 3, 1 / 3]) and found["parse_failure_rate"] == pytest.approx(2 / 3)
 
 
 def xlrs(folder, answers=("B", "AC", "D")):
@@ -149,18 +151,18 @@ def test_xlrs_lite(tmp_path):
     assert items[1].type == "Overall Land use classification" and items[1].question == "What is 1?"
     assert items[1].images == items[2].images and len(list((tmp_path / "x/images").iterdir())) == 2  # stored once
     assert Image.open(items[0].images[0]).size == (12, 8) and benchmark.items() == items
-    asked = put(items, "choice", ModelFamily(), "constrained")
+    asked = build_prompts(items, find_metric("choice"), ModelFamily(), "constrained")
     assert "One or several options are right" in asked[1].prompt and "several" not in asked[0].prompt
     assert asked[0].choices == tuple("ABCD") and len(asked[1].choices) == 15 and "A, C" in asked[1].choices
     perfect = scored(benchmark, letters)
-    assert perfect["score"] == 1 and perfect["controls"]["chance"] == pytest.approx((0.25 + 0.25 + 1 / 15) / 3)
+    assert perfect["score"] == 1 and perfect["baselines"]["chance"] == pytest.approx((0.25 + 0.25 + 1 / 15) / 3)
     assert perfect["all"]["by_group"] == {"Complex reasoning": 1, "Counting": 1, "Land use classification": 1}
     assert scored(benchmark, letters, "circular")["score"] == 1
     for text in ("", "bad", "Answer", "B. parking lot", "all", "A. 2"):
         assert scored(benchmark, lambda item, text=text: text)["score"] == 0, text
     for text, right in (("A", 0), ("A, B, C", 0), ("C and A", 1), ("The answers are A, C.", 1), ("(A)(C)", 1)):
-        rows = [record(asked[1], {"prediction": text, "confidence": None}, "choice")]
-        assert per_sample(rows, "choice")[0] == right, text
+        rows = [find_metric("choice").to_record(asked[1].item, {"prediction": text, "confidence": None})]
+        assert score_per_sample(rows, "choice")[0] == right, text
 
 
 def test_broken_xlrs_files_are_one_line(tmp_path):
@@ -206,7 +208,7 @@ def test_vhm_honesty(tmp_path):
     inline = by_id["relpos_false_dota-test_popula_mc/0"]
     assert inline.question == "Where is it?" and inline.options == ("left", "right", "no such object")
     assert by_id["presence_mo_dota/0"].answerable and by_id["presence_mo_dota/0"].images[0].endswith("dota/0.png")
-    prompts = {one.item.id: one.prompt for one in put(items, "honesty", ModelFamily(), "free")}
+    prompts = {one.item.id: one.prompt for one in build_prompts(items, find_metric("honesty"), ModelFamily(), "free")}
     assert prompts["color_false_dota-test_random_open/0"] == "What color is the plane?"  # free to deny it
     assert prompts[position.id].startswith("Where is the plane?\nA. top\nB. bottom\nC. There")
 
@@ -216,9 +218,10 @@ def test_vhm_honesty(tmp_path):
     found = scored(benchmark, knows)
     assert found["score"] == 1 and found["all"]["denies_false"] == 1 and found["all"]["denies_true"] == 0
     assert found["all"]["by_group"] == {"true premise": 1, "false premise": 1}
-    assert found["controls"]["majority"] == 0.5  # to deny everything
-    given = [{"id": item.id, "prediction": knows(item)} for item in items]  # `lhrs score --bench`
-    assert score_records(match(items, given, "honesty", "p.jsonl"), "honesty")["denies_false"] == 1
+    assert found["baselines"]["majority"] == 0.5  # to deny everything
+    given = [{"id": item.id, "prediction": knows(item)} for item in items]  # `lhrs score --benchmark`
+    records = join_predictions(items, given, find_metric("honesty"), "p.jsonl")
+    assert score_records(records, "honesty")["denies_false"] == 1
     deny = scored(benchmark, lambda item: "There is no such thing.")
     assert deny["all"]["by_group"] == {"true premise": 0, "false premise": 1}
     for text in ("", "yes no", "It could be anything", "white plane", "There is no plane, but it is white"):

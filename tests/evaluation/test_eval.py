@@ -15,13 +15,17 @@ from tests.inference.server import Server
 from tests.training.tiny import SRC, finish
 
 from lhrs.errors import ConfigError
-from lhrs.evaluation.asking import put
 from lhrs.evaluation.benchmark import Item, find_benchmark
+from lhrs.evaluation.evaluate import FILES
+from lhrs.evaluation.metrics import find_metric
+from lhrs.evaluation.prompts import build_prompts
 from lhrs.evaluation.report import score_answers
 from lhrs.evaluation.runner import answer_all
 from lhrs.inference.load import load
 from lhrs.inference.runtime import Generation
 from lhrs.inference.runtimes.openai import RateLimiter
+
+CHOICE = find_metric("choice")
 
 
 class Knows:
@@ -57,15 +61,15 @@ def test_three_models_on_a_bench_of_sixty_questions(bench, tmp_path):
     try:
         models = {"nano": "lhrs-nano", "vlm": str(save("smolvlm", tmp_path / "smolvlm")), "server": running.url}
         for name, model in models.items():
-            process = start(f"lhrs-bench={bench}", "--model", model, "--out", tmp_path / name, "--no-controls")
+            process = start(f"lhrs-bench={bench}", "--model", model, "--out", tmp_path / name, "--no-baselines")
             finish(process)
             scores = json.loads((tmp_path / name / "scores.json").read_text())["results"][0]
-            assert scores["n"] == 60 and 0 <= scores["score"] <= 1 and scores["controls"]["chance"] == 0.25
-            assert set(scores["all"]["by"]) == {"identity", "quantity", "location"}
-            assert len((tmp_path / name / "lhrs-bench/asked.jsonl").read_text().splitlines()) == 60
+            assert scores["n"] == 60 and 0 <= scores["score"] <= 1 and scores["baselines"]["chance"] == 0.25
+            assert set(scores["all"]["by_type"]) == {"identity", "quantity", "location"}
+            assert len((tmp_path / name / "lhrs-bench/predictions.jsonl").read_text().splitlines()) == 60
     finally:
         running.server.should_exit = True
-    said = [[json.loads(line)["prediction"] for line in (tmp_path / n / "lhrs-bench/asked.jsonl").open()]
+    said = [[json.loads(line)["prediction"] for line in (tmp_path / n / "lhrs-bench/predictions.jsonl").open()]
             for n in ("nano", "server")]  # fmt: skip
     assert said[0] == said[1]  # the server serves the same model
 
@@ -98,11 +102,11 @@ def test_answers_of_another_program_are_matched_by_id(bench, tmp_path):
     def score(records):
         path = tmp_path / "p.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in records))
-        command = [sys.executable, "-m", "lhrs", "score", str(path), "--bench", f"lhrs-bench={bench}", "--json"]
+        command = [sys.executable, "-m", "lhrs", "score", str(path), "--benchmark", f"lhrs-bench={bench}", "--json"]
         return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(SRC)})
 
     found = json.loads(score(rows).stdout)
-    assert found["n"] == 60 and found["accuracy"] == 0.25 and found["unparseable"] == 0.75
+    assert found["n"] == 60 and found["accuracy"] == 0.25 and found["parse_failure_rate"] == 0.75
     for wrong, said in (([*rows, rows[0]], "twice"), ([{"id": "x", "prediction": ""}], "no question"), ([{}], "lacks")):
         done = score(wrong)
         assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
@@ -114,14 +118,14 @@ def test_batches_do_not_change_the_file(bench, tmp_path):
     assert content(tmp_path / "1") == content(tmp_path / "16")
     names = set(content(tmp_path / "1"))
     assert names == {"scores.json", "scores.md", *(f"lhrs-bench/{n}" for n in
-                     ("asked.jsonl", "blind.jsonl", "shuffled.jsonl", "errors.html"))}  # fmt: skip
+                     ("predictions.jsonl", "blind.jsonl", "shuffled.jsonl", "errors.html"))}  # fmt: skip
 
 
 @pytest.mark.slow
 def test_a_killed_evaluation_goes_on_to_the_same_files(bench, tmp_path):
     finish(start(f"lhrs-bench={bench}", "--out", tmp_path / "one"))
     process = start(f"lhrs-bench={bench}", "--out", tmp_path / "two", "--batch-size", 1)
-    answers = tmp_path / "two/lhrs-bench/asked.jsonl"
+    answers = tmp_path / "two/lhrs-bench/predictions.jsonl"
     while not (answers.exists() and answers.stat().st_size > 500):
         assert process.poll() is None, finish(process)
         time.sleep(0.002)
@@ -133,11 +137,11 @@ def test_a_killed_evaluation_goes_on_to_the_same_files(bench, tmp_path):
     assert content(tmp_path / "two") == content(tmp_path / "one")
 
 
-def run(bench, answer, tmp_path, protocol="free", variants=("asked",), split=None):
+def run(bench, answer, tmp_path, protocol="free", variants=("normal",), split=None):
     benchmark = find_benchmark("lhrs-bench")(bench)
     model = Knows(answer)
-    asked = put(benchmark.items(), benchmark.metric, load().runtime.family, protocol)
-    rows = {v: answer_all(model, "h", asked, benchmark.metric, v, tmp_path / f"{v}.jsonl") for v in variants}
+    asked = build_prompts(benchmark.items(), CHOICE, load().runtime.family, protocol)
+    rows = {v: answer_all(model, "h", asked, CHOICE, variant=v, path=tmp_path / FILES[v]) for v in variants}
     return benchmark, asked, rows, model
 
 
@@ -150,11 +154,12 @@ def test_nothing_is_asked_twice(bench, tmp_path):
 def test_answers_of_others_stay_and_any_text_is_read_again(bench, tmp_path):
     run(bench, lambda r: "A\u2028B", tmp_path)
     benchmark = find_benchmark("lhrs-bench")(bench)
-    asked = put(benchmark.items()[:5], benchmark.metric, load().runtime.family, "free")
-    answer_all(Knows(lambda r: "C"), "another", asked, benchmark.metric, "asked", tmp_path / "asked.jsonl")
+    asked = build_prompts(benchmark.items()[:5], CHOICE, load().runtime.family, "free")
+    path = tmp_path / "predictions.jsonl"
+    answer_all(Knows(lambda r: "C"), "another", asked, CHOICE, variant="normal", path=path)
     *_, again = run(bench, lambda r: "D", tmp_path)
     assert not again.asked
-    rows = [json.loads(line) for line in (tmp_path / "asked.jsonl").read_text().split("\n") if line]
+    rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().split("\n") if line]
     assert [row["prediction"] for row in rows] == ["C"] * 5 + ["A\u2028B"] * 60  # the last run's last
 
 
@@ -162,11 +167,12 @@ def test_boxes_are_shares_of_the_image_that_was_asked_about(tmp_path):
     picture(tmp_path / "a.png", (100, 50))
     picture(tmp_path / "b.png", (40, 80))
     items = [Item(n, (str(tmp_path / n),), "the box", (0, 0, 1, 1)) for n in ("a.png", "b.png")]
-    asked = put(items, "grounding", load().runtime.family, "free")
+    grounding = find_metric("grounding")
+    asked = build_prompts(items, grounding, load().runtime.family, "free")
     model = Knows(None)
     model.generate = lambda requests: [Generation("", ("",), (1.0,), np.array([[0, 0, 0.5, 1]])) for _ in requests]
-    for variant in ("asked", "blind", "shuffled"):
-        rows = answer_all(model, "h", asked, "grounding", variant, tmp_path / f"{variant}.jsonl")
+    for variant, name in FILES.items():
+        rows = answer_all(model, "h", asked, grounding, variant=variant, path=tmp_path / name)
         assert [row["boxes"] for row in rows] == [[[0, 0, 50, 50]], [[0, 0, 20, 80]]]
 
 
@@ -175,11 +181,11 @@ def test_splits_are_scored_apart(tmp_path):
         for n in range(classes):
             picture(tmp_path / f"data/{split}/class{n}/a.png")
     given = [f"eurosat:{split}={tmp_path / 'data'}" for split in ("train", "val")]
-    finish(start(*given, "--out", tmp_path / "out", "--no-controls", "--limit", 3))
+    finish(start(*given, "--out", tmp_path / "out", "--no-baselines", "--limit", 3))
     scores = json.loads((tmp_path / "out/scores.json").read_text())["results"]
     assert [one["benchmark"] for one in scores] == ["eurosat:train", "eurosat:val"]
     for split in ("train", "val"):
-        assert (tmp_path / f"out/eurosat-{split}/asked.jsonl").exists()
+        assert (tmp_path / f"out/eurosat-{split}/predictions.jsonl").exists()
     process = start(given[0], given[0], "--out", tmp_path / "out")
     assert "eurosat:train is given twice" in process.communicate(timeout=60)[1] and process.returncode == 2
 
@@ -187,7 +193,7 @@ def test_splits_are_scored_apart(tmp_path):
 def test_a_constant_letter_is_found_out_by_rotation(bench, tmp_path):
     benchmark, asked, rows, _ = run(bench, lambda r: "A", tmp_path, "circular")
     assert len(asked) == 240
-    found = score_answers(benchmark, asked, rows, "circular")
+    found = score_answers(benchmark, CHOICE, asked, rows, "circular")
     assert found["score"] == 0 and found["n"] == 60 and found["all"]["accuracy"] == 0.25
 
     def know(request):
@@ -195,7 +201,7 @@ def test_a_constant_letter_is_found_out_by_rotation(bench, tmp_path):
         return number.options[number.answer]
 
     benchmark, asked, rows, _ = run(bench, know, tmp_path / "b", "circular")
-    assert score_answers(benchmark, asked, rows, "circular")["score"] == 1
+    assert score_answers(benchmark, CHOICE, asked, rows, "circular")["score"] == 1
 
 
 def test_letters_learnt_by_heart_do_not_help_when_options_are_reordered(bench, tmp_path):
@@ -204,9 +210,10 @@ def test_letters_learnt_by_heart_do_not_help_when_options_are_reordered(bench, t
     texts = {item.question: item.options[item.answer] for item in items}
     for known, least, most in ((letters, 0.05, 0.6), (texts, 1, 1)):
         learnt = lambda r: known[r.question.splitlines()[0]]  # noqa: E731, B023
-        benchmark, asked, rows, _ = run(bench, learnt, tmp_path / str(most), "reordered")
-        assert least <= score_answers(benchmark, asked, rows, "reordered")["score"] <= most
-    backwards = put(items[::-1], "choice", load().runtime.family, "reordered")  # an order is the question's own
+        benchmark, asked, rows, _ = run(bench, learnt, tmp_path / str(most), "shuffled-options")
+        assert least <= score_answers(benchmark, CHOICE, asked, rows, "shuffled-options")["score"] <= most
+    # an order is the question's own
+    backwards = build_prompts(items[::-1], CHOICE, load().runtime.family, "shuffled-options")
     assert [a.item.options for a in asked] == [a.item.options for a in backwards][::-1]
 
 
@@ -217,7 +224,7 @@ def test_controls_see_nothing_and_something_else(bench, tmp_path):
         images.setdefault(len(images), [i.tobytes() for i in request.images])
         return "A"
 
-    run(bench, remember, tmp_path, variants=("asked", "blind", "shuffled"))
+    run(bench, remember, tmp_path, variants=("normal", "blind", "shuffled"))
     seen = list(images.values())
     asked, blind, shuffled = seen[:60], seen[60:120], seen[120:]
     assert all(not one for one in blind)
@@ -229,32 +236,32 @@ def test_constrained_answers_are_always_options(tmp_path):
     for n in range(10):
         picture(tmp_path / f"data/class{n}/a.png")
     finish(
-        start(f"eurosat={tmp_path / 'data'}", "--out", tmp_path / "out", "--protocol", "constrained", "--no-controls")
+        start(f"eurosat={tmp_path / 'data'}", "--out", tmp_path / "out", "--protocol", "constrained", "--no-baselines")
     )
     scores = json.loads((tmp_path / "out/scores.json").read_text())["results"][0]
-    assert scores["unparseable"] == 0 and scores["controls"]["majority"] == 0.1
+    assert scores["parse_failure_rate"] == 0 and scores["baselines"]["majority"] == 0.1
 
 
 def test_two_models_are_compared_sample_by_sample(bench, tmp_path):
-    finish(start(f"lhrs-bench={bench}", "--out", tmp_path / "a", "--no-controls"))
-    done = start(f"lhrs-bench={bench}", "--out", tmp_path / "b", "--no-controls", "--against", tmp_path / "a")
+    finish(start(f"lhrs-bench={bench}", "--out", tmp_path / "a", "--no-baselines"))
+    done = start(f"lhrs-bench={bench}", "--out", tmp_path / "b", "--no-baselines", "--compare-to", tmp_path / "a")
     stdout, stderr = done.communicate(timeout=120)
     assert done.returncode == 0 and "lhrs-bench: +0.000" in stdout and "p = 1.0000" in stdout, stderr
-    done = start(f"lhrs-bench={bench}", "--out", tmp_path / "c", "--protocol", "reordered", "--no-controls",
-                 "--against", tmp_path / "a")  # fmt: skip
+    done = start(f"lhrs-bench={bench}", "--out", tmp_path / "c", "--protocol", "shuffled-options", "--no-baselines",
+                 "--compare-to", tmp_path / "a")  # fmt: skip
     assert "in another order" in done.communicate(timeout=120)[1] and done.returncode == 2
     page = (tmp_path / "b/lhrs-bench/errors.html").read_text()
-    assert "right: " in page and "<script" not in page
+    assert "ground truth: " in page and "<script" not in page
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
         ((), "name a benchmark and its data"),
-        (("aid",), "where is aid? Say aid=PATH. Download AID from its homepage"),
+        (("aid",), "where is aid? Write aid=PATH. Download AID from its homepage"),
         (("eurosatt=x",), "no benchmark is called 'eurosatt'"),
         (("eurosat=nowhere",), "nowhere does not exist"),
-        (("eurosat=.", "--protocol", "loud"), "--protocol is one of free"),
+        (("eurosat=.", "--protocol", "loud"), "protocol is one of free"),
         (("eurosat=.", "--model", "no-such-model"), "eurosat has 10"),
     ],
 )

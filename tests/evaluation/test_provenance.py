@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from tests.evaluation.bench import lhrs_bench, picture, start
 
-from lhrs.evaluation.benchmark import data_hash, find_benchmark, image_digest
+from lhrs.evaluation.benchmark import data_hash, data_provenance, find_benchmark, image_digest
 from lhrs.evaluation.benchmarks.dior_rsvg import _SPLITS
-from lhrs.evaluation.report import told_of
 
 
 @pytest.fixture(autouse=True)
@@ -40,19 +39,19 @@ def test_pinned_or_not_or_nobody_knows(tmp_path, monkeypatch):
     bench = find_benchmark("lhrs-bench")
     benchmark = bench(lhrs_bench(tmp_path, 9))
     items = benchmark.items()
-    told = told_of(benchmark, items, True)
+    told = data_provenance(benchmark, items, True)
     assert told == {"data_hash": data_hash(items), "pinned": None}
     monkeypatch.setattr(bench, "expected_hash", {"": told["data_hash"], "val": "f" * 16})
-    assert told_of(benchmark, items, True)["pinned"] is True
-    assert told_of(benchmark, items[1:], False)["pinned"] is None  # a part cannot be compared
-    assert told_of(bench(tmp_path, "val"), items, True) == {
+    assert data_provenance(benchmark, items, True)["pinned"] is True
+    assert data_provenance(benchmark, items[1:], False)["pinned"] is None  # a part cannot be compared
+    assert data_provenance(bench(tmp_path, "val"), items, True) == {
         "data_hash": told["data_hash"], "pinned": False, "expected_hash": "f" * 16
     }  # fmt: skip
-    assert told_of(bench(tmp_path, "test"), items, True)["pinned"] is None
+    assert data_provenance(bench(tmp_path, "test"), items, True)["pinned"] is None
 
 
 def test_a_report_holds_the_hash(tmp_path):
-    process = start(f"lhrs-bench={lhrs_bench(tmp_path / 'data', 9)}", "--out", tmp_path / "out", "--no-controls")
+    process = start(f"lhrs-bench={lhrs_bench(tmp_path / 'data', 9)}", "--out", tmp_path / "out", "--no-baselines")
     assert process.wait(timeout=60) == 0, process.stderr.read()
     found = json.loads((tmp_path / "out/scores.json").read_text())["results"][0]
     items = find_benchmark("lhrs-bench")(tmp_path / "data").items()
@@ -82,11 +81,11 @@ def test_the_splits_of_dior_rsvg_are_told_apart(tmp_path):
     numbers = np.random.default_rng(0).permutation(range(10_000, 38_320))[:7500].tolist()
     short = 7500 * 6 - 42_873
     numbers[:short] = range(1000, 1000 + short)
-    told = diorrsvg(tmp_path, numbers).told()
+    told = diorrsvg(tmp_path, numbers).metadata()
     text = "".join(f"{n}\n" for n in sorted(numbers))
     assert told == {
         "split": "present (26,991 / 3,829 / 7,500)", "split_hash": hashlib.sha256(text.encode()).hexdigest()
     }  # fmt: skip
     numbers[0] = 99
-    other = diorrsvg(tmp_path, numbers).told()
+    other = diorrsvg(tmp_path, numbers).metadata()
     assert other["split"] == "unknown" and other["split_hash"] != told["split_hash"]

@@ -14,7 +14,7 @@ from tests.evaluation.bench import lhrs_bench, picture
 
 from lhrs.errors import ConfigError, DataError
 from lhrs.evaluation.benchmark import find_benchmark
-from lhrs.metrics.records import score_records
+from lhrs.metrics.scoring import score_records
 
 TASKS = Path(__file__).parents[2] / "integrations/lmms_eval"
 NAMES = sorted(path.stem for path in TASKS.glob("*.yaml"))
@@ -100,7 +100,7 @@ def scores_of(name, folder):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_functions_give_lhrs_scores(utils, folders, name):
     said, scores = scores_of(name, folders[name])
-    assert 0 < scores["accuracy"] < 1 and 0 < scores["unparseable"] < 1
+    assert 0 < scores["accuracy"] < 1 and 0 < scores["parse_failure_rate"] < 1
     rows = utils.rows(name)
     judged = [utils.judged(row, [text]) for row, text in zip(rows, said, strict=True)]
     for metric in judged[0]:
@@ -128,7 +128,7 @@ def test_a_task_names_what_there_is(utils, name):
 def test_settings_that_cannot_work_are_refused(utils, monkeypatch, tmp_path):
     monkeypatch.setenv("LHRS_MODEL_FAMILY", "qwen2_5_vl")
     assert utils.rows("lhrs_bench")
-    with pytest.raises(ConfigError, match="qwen2_5_vl count pixels"):
+    with pytest.raises(ConfigError, match="qwen2_5_vl are in pixels"):
         utils.rows("dior_rsvg")
     monkeypatch.setenv("LHRS_BENCH_DATA", str(tmp_path))
     with pytest.raises(DataError):

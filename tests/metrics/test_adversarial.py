@@ -3,12 +3,18 @@
 import numpy as np
 import pytest
 
-from lhrs.metrics import labels
+from lhrs.metrics.accuracy import majority_baseline
 from lhrs.metrics.captioning import score_captions
-from lhrs.metrics.honesty import honesty
+from lhrs.metrics.choice import rotations, score_choices, score_circular
+from lhrs.metrics.classification import score_classification
+from lhrs.metrics.count import score_counts
+from lhrs.metrics.detection import average_precision
+from lhrs.metrics.grounding import score_grounding
+from lhrs.metrics.honesty import score_honesty
 from lhrs.metrics.legacy import LEGACY
-from lhrs.metrics.overlap import average_precision, ground
-from lhrs.metrics.records import METRICS, score_records
+from lhrs.metrics.metric import load_metrics
+from lhrs.metrics.scoring import score_records
+from lhrs.metrics.vqa import score_vqa
 
 RNG = np.random.default_rng(0)
 CLASSES = ["airport", "beach", "forest", "harbor", "parking lot", "river", "stadium", "storage tanks"]
@@ -30,70 +36,72 @@ NOTHING = {
 def test_saying_nothing_is_worth_nothing(text):
     said = [text] * 400
     for score in (
-        labels.classify(said, TRUTH), labels.vqa(said, YES_NO), labels.vqa(said, NUMBERS), labels.vqa(said, TRUTH),
-        labels.counts(said, NUMBERS), labels.choose(said, LETTER_TRUTH, OPTIONS),
+        score_classification(said, TRUTH), score_vqa(said, YES_NO), score_vqa(said, NUMBERS), score_vqa(said, TRUTH),
+        score_counts(said, NUMBERS), score_choices(said, LETTER_TRUTH, OPTIONS),
     ):  # fmt: skip
         assert score.accuracy == 0
-    assert labels.classify(said, TRUTH).unparseable == labels.choose(said, LETTER_TRUTH, OPTIONS).unparseable == 1
-    assert labels.vqa(said, YES_NO).unparseable == labels.counts(said, NUMBERS).unparseable == 1
+    assert score_classification(said, TRUTH).parse_failure_rate == 1
+    assert score_choices(said, LETTER_TRUTH, OPTIONS).parse_failure_rate == 1
+    assert score_vqa(said, YES_NO).parse_failure_rate == score_counts(said, NUMBERS).parse_failure_rate == 1
 
 
 def test_saying_everything_is_worth_nothing():
     everything = [", ".join(CLASSES), " ".join(CLASSES), "It could be " + " or ".join(CLASSES), "/".join(CLASSES)]
     for text in everything:
-        assert labels.classify([text] * 400, TRUTH).accuracy == 0
-        assert labels.vqa([text] * 400, TRUTH).accuracy == 0
+        assert score_classification([text] * 400, TRUTH).accuracy == 0
+        assert score_vqa([text] * 400, TRUTH).accuracy == 0
     for text in ("yes and no", "yes/no", "yes no", "no, yes", "Yes. No."):
-        assert labels.vqa([text] * 400, YES_NO).accuracy == 0
+        assert score_vqa([text] * 400, YES_NO).accuracy == 0
     for text in (" ".join(map(str, range(30))), "0-30", "between 1 and 30"):
-        assert labels.counts([text] * 400, NUMBERS).accuracy == labels.vqa([text] * 400, NUMBERS).accuracy == 0
+        assert score_counts([text] * 400, NUMBERS).accuracy == score_vqa([text] * 400, NUMBERS).accuracy == 0
     for text in ("ABCD", "A B C D", "A, B, C, D", "A or B or C or D", "A. B. C. D."):
-        assert labels.choose([text] * 400, LETTER_TRUTH, OPTIONS).accuracy == 0
+        assert score_choices([text] * 400, LETTER_TRUTH, OPTIONS).accuracy == 0
 
 
 def test_a_constant_is_worth_its_frequency():
     for text in CLASSES:
-        assert labels.classify([text] * 400, TRUTH).accuracy == TRUTH.count(text) / 400
-        assert labels.classify([text] * 400, TRUTH).more["balanced_accuracy"] == pytest.approx(1 / 8)
-    assert labels.vqa(["yes"] * 400, YES_NO).accuracy == YES_NO.count("yes") / 400
+        assert score_classification([text] * 400, TRUTH).accuracy == TRUTH.count(text) / 400
+        assert score_classification([text] * 400, TRUTH).extra["balanced_accuracy"] == pytest.approx(1 / 8)
+    assert score_vqa(["yes"] * 400, YES_NO).accuracy == YES_NO.count("yes") / 400
     for n, letter in enumerate("ABCD"):
-        assert labels.choose([letter] * 400, LETTER_TRUTH, OPTIONS).accuracy == LETTER_TRUTH.count(n) / 400
-    assert labels.majority(TRUTH) == max(map(TRUTH.count, CLASSES)) / 400
+        assert score_choices([letter] * 400, LETTER_TRUTH, OPTIONS).accuracy == LETTER_TRUTH.count(n) / 400
+    assert majority_baseline(TRUTH) == max(map(TRUTH.count, CLASSES)) / 400
 
 
 def test_a_constant_letter_never_survives_rotation():
     asked, truth, groups, said = [], [], [], []
     for n, (options, answer) in enumerate(zip(OPTIONS, LETTER_TRUTH, strict=True)):
-        for turned, at in labels.rotations(options, answer):
+        for turned, at in rotations(options, answer):
             asked.append(turned)
             truth.append(at)
             groups.append(n)
             said.append("A")
             assert turned[at] == options[answer]
-    plain = labels.choose(said, truth, asked)
-    circular = labels.choose_circular(groups, plain.right)
-    assert plain.accuracy == pytest.approx(0.25) and circular.accuracy == 0 and len(circular.right) == 400
-    right = labels.choose(["ABCD"[a] for a in truth], truth, asked)
-    assert labels.choose_circular(groups, right.right).accuracy == 1
+    plain = score_choices(said, truth, asked)
+    circular = score_circular(groups, plain.correct)
+    assert plain.accuracy == pytest.approx(0.25) and circular.accuracy == 0 and len(circular.correct) == 400
+    right = score_choices(["ABCD"[a] for a in truth], truth, asked)
+    assert score_circular(groups, right.correct).accuracy == 1
 
 
 def test_right_answers_are_right_in_the_forms_that_are_declared():
     for form in ("{}", "{}.", " {}\n", '"{}"', "The {}"):
-        assert labels.classify([form.format(t) for t in TRUTH], TRUTH).accuracy == 1, form
+        assert score_classification([form.format(t) for t in TRUTH], TRUTH).accuracy == 1, form
     for form in ("{}", "({})", "{}.", "Answer: {}", "The answer is {}."):
         said = [form.format("ABCD"[a]) for a in LETTER_TRUTH]
-        assert labels.choose(said, LETTER_TRUTH, OPTIONS).accuracy == 1, form
-    assert labels.classify([t.upper() for t in TRUTH], TRUTH).accuracy == 1
-    assert labels.vqa([a.upper() for a in YES_NO], YES_NO).accuracy == 1
-    assert labels.vqa([f"There are {n}." for n in NUMBERS], NUMBERS).accuracy == 1
-    assert labels.classify([t.replace(" ", "_") for t in TRUTH], TRUTH).accuracy == 1
+        assert score_choices(said, LETTER_TRUTH, OPTIONS).accuracy == 1, form
+    assert score_classification([t.upper() for t in TRUTH], TRUTH).accuracy == 1
+    assert score_vqa([a.upper() for a in YES_NO], YES_NO).accuracy == 1
+    assert score_vqa([f"There are {n}." for n in NUMBERS], NUMBERS).accuracy == 1
+    assert score_classification([t.replace(" ", "_") for t in TRUTH], TRUTH).accuracy == 1
 
 
 def test_verbose_right_answers_gain_nothing_over_terse_ones():
     verbose = [f"This image clearly shows a {t}, one can see it well." for t in TRUTH]
-    assert labels.classify(verbose, TRUTH).accuracy == 0 and labels.classify(verbose, TRUTH).unparseable == 1
+    score = score_classification(verbose, TRUTH)
+    assert score.accuracy == 0 and score.parse_failure_rate == 1
     wrong = [f"Answer: {'ABCD'[(a + 1) % 4]}, not {'ABCD'[a]}" for a in LETTER_TRUTH]
-    assert labels.choose(wrong, LETTER_TRUTH, OPTIONS).accuracy == 0
+    assert score_choices(wrong, LETTER_TRUTH, OPTIONS).accuracy == 0
 
 
 def boxes(count, rng, low=20, high=120, size=800):
@@ -104,27 +112,27 @@ def boxes(count, rng, low=20, high=120, size=800):
 def test_boxes_that_know_nothing():
     rng = np.random.default_rng(1)
     truth = boxes(2000, rng)
-    nobody = ground([None] * 2000, truth)
-    assert nobody.accuracy() == 0 and nobody.summary()["unparseable"] == 1 and nobody.summary()["mean_iou"] == 0
-    whole = ground([np.array([[0, 0, 800, 800]])] * 2000, truth)
-    assert whole.accuracy() == 0 and whole.summary()["mean_iou"] < 0.03
-    assert ground(list(boxes(2000, rng)[:, None]), truth).accuracy() < 0.01
-    assert ground(list(truth[:, None, [1, 0, 3, 2]]), truth).accuracy() < 0.1  # axes swapped
+    nobody = score_grounding([None] * 2000, truth)
+    assert nobody.accuracy() == 0 and nobody.to_dict()["parse_failure_rate"] == 1 and nobody.to_dict()["mean_iou"] == 0
+    whole = score_grounding([np.array([[0, 0, 800, 800]])] * 2000, truth)
+    assert whole.accuracy() == 0 and whole.to_dict()["mean_iou"] < 0.03
+    assert score_grounding(list(boxes(2000, rng)[:, None]), truth).accuracy() < 0.01
+    assert score_grounding(list(truth[:, None, [1, 0, 3, 2]]), truth).accuracy() < 0.1  # axes swapped
     for scale in (1 / 800, 100 / 800, 1000 / 800):  # coordinates of another scale
-        assert ground(list(truth[:, None] * scale), truth).accuracy() < 0.25
+        assert score_grounding(list(truth[:, None] * scale), truth).accuracy() < 0.25
     grid = np.array([[x, y, x + 80, y + 80] for x in range(0, 800, 40) for y in range(0, 800, 40)], float)
-    assert ground([grid] * 2000, truth).accuracy() < 0.02  # many guesses: the first counts
+    assert score_grounding([grid] * 2000, truth).accuracy() < 0.02  # many guesses: the first counts
     backwards = truth[:, [2, 3, 0, 1]]
-    assert ground(list(backwards[:, None]), truth).accuracy() == 0
+    assert score_grounding(list(backwards[:, None]), truth).accuracy() == 0
     for odd in (np.nan, np.inf, -np.inf, 1e300):
-        assert ground([np.full((1, 4), odd)] * 2000, truth).accuracy() == 0
-    assert ground(list(truth[:, None]), truth).accuracy(0.999) == 1
+        assert score_grounding([np.full((1, 4), odd)] * 2000, truth).accuracy() == 0
+    assert score_grounding(list(truth[:, None]), truth).accuracy(0.999) == 1
 
 
 def test_unanswered_expressions_stay_in_the_denominator():
     truth = boxes(10, np.random.default_rng(2))
     half = [truth[n : n + 1] if n < 5 else None for n in range(10)]
-    assert ground(half, truth).accuracy() == 0.5
+    assert score_grounding(half, truth).accuracy() == 0.5
 
 
 def test_average_precision_is_not_fooled():
@@ -155,18 +163,18 @@ def test_captions_that_say_nothing():
 def test_several_right_options_are_named_all_or_not_at_all():
     subsets = [tuple(k for k in range(4) if bits >> k & 1) for bits in RNG.integers(1, 16, 400).tolist()]
     said = [" ".join("ABCD"[k] for k in subset) for subset in subsets]
-    assert labels.choose(said, subsets, OPTIONS).accuracy == 1
-    assert labels.choose([text[::-1] for text in said], subsets, OPTIONS).accuracy == 1
+    assert score_choices(said, subsets, OPTIONS).accuracy == 1
+    assert score_choices([text[::-1] for text in said], subsets, OPTIONS).accuracy == 1
     for text in NOTHING.values():
-        assert labels.choose([text] * 400, subsets, OPTIONS).accuracy == 0
+        assert score_choices([text] * 400, subsets, OPTIONS).accuracy == 0
     for constant in ("A", "ABCD", "A, B", "bad"):  # each subset is right as often as any other
-        assert labels.choose([constant] * 400, subsets, OPTIONS).accuracy < 0.12
+        assert score_choices([constant] * 400, subsets, OPTIONS).accuracy < 0.12
     one_less = [text[2:] for text in said if len(text) > 1]
     kept = [n for n, text in enumerate(said) if len(text) > 1]
-    assert labels.choose(one_less, [subsets[n] for n in kept], [OPTIONS[n] for n in kept]).accuracy == 0
+    assert score_choices(one_less, [subsets[n] for n in kept], [OPTIONS[n] for n in kept]).accuracy == 0
     records = [{"prediction": "A", "answer": list(s), "options": o} for s, o in zip(subsets, OPTIONS, strict=True)]
     assert score_records(records, "choice")["chance"] == pytest.approx(1 / 15)
-    assert labels.rotations("abcd", (0, 3))[1] == (["b", "c", "d", "a"], (2, 3))
+    assert rotations("abcd", (0, 3))[1] == (["b", "c", "d", "a"], (2, 3))
 
 
 def test_neither_denying_everything_nor_nothing_is_honest():
@@ -175,8 +183,8 @@ def test_neither_denying_everything_nor_nothing_is_honest():
     colours = ["white", "red, blue"] * 50
 
     def score(texts, answerable, options=((),) * 200, answers=(*colours, *colours)):
-        found = honesty(texts, answers, options, answerable)
-        return found.accuracy, found.more.get("denies_false", 0), found.more.get("denies_true", 0)
+        found = score_honesty(texts, answers, options, answerable)
+        return found.accuracy, found.extra.get("denies_false", 0), found.extra.get("denies_true", 0)
 
     known = [*colours, *["There is no car."] * 100]
     assert score(known, true + false) == (1, 1, 0)
@@ -190,13 +198,13 @@ def test_neither_denying_everything_nor_nothing_is_honest():
     assert score(["B"] * 200, false + true, letters, answers) == (0.5, 0, 0)
     assert score(["No such object is visible."] * 200, false + true, letters, answers) == (0.5, 1, 1)
     assert score(["D. left", "BD"] * 100, false + true, letters, answers) == (0, 0, 0)
-    assert set(honesty(["x"], ["y"], [()], [False]).more) == {"denies_false"}  # no share of nothing
+    assert set(score_honesty(["x"], ["y"], [()], [False]).extra) == {"denies_false"}  # no share of nothing
     presence = score(["No, there is no ship."] * 200, true + true, answers=["no"] * 200)  # answers, and denies nothing
     assert presence[0] == 1 and presence[2] == 0
 
 
 def test_every_metric_of_the_command_is_under_attack():
-    assert set(METRICS) == {"vqa", "classify", "count", "choice", "grounding", "detection", "caption", "honesty"}
+    assert set(load_metrics()) == {"vqa", "classify", "count", "choice", "grounding", "detection", "caption", "honesty"}
     records = [{"prediction": "", "answer": a, "options": CLASSES} for a in TRUTH]
     assert score_records(records, "choice")["accuracy"] == score_records(records, "classify")["accuracy"] == 0
     boxes_ = [{"prediction": text, "answer": [10, 10, 50, 50], "size": [100, 100]}
@@ -264,4 +272,4 @@ def test_what_legacy_scorers_give_away():
     near = np.array([[0.1, 0.1, 0.3, 0.3]])
     beside = np.array([[0.3, 0.1, 0.5, 0.3]])
     assert LEGACY["rsthinker-grounding"].score(near * 3, near * 3 + 0.02) == 1
-    assert ground([beside * 800], near * 800).accuracy() == 0
+    assert score_grounding([beside * 800], near * 800).accuracy() == 0

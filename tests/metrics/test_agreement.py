@@ -6,10 +6,10 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhrs.metrics import confidence, statistics
+from lhrs.metrics import calibration, statistics
 from lhrs.metrics.captioning import bleu, cider, rouge_l, tokenize
+from lhrs.metrics.detection import average_precision
 from lhrs.metrics.overlap import (
-    average_precision,
     iou_pairs,
     mask_iou,
     oriented_corners,
@@ -140,14 +140,14 @@ def test_tokens():
 def test_risk_and_calibration_by_hand():
     right = np.array([1, 1, 0, 1, 0], bool)
     sure = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
-    coverage, risk = confidence.risk_coverage(sure, right)
+    coverage, risk = calibration.risk_coverage(sure, right)
     np.testing.assert_allclose(coverage, [0.2, 0.4, 0.6, 0.8, 1])
     np.testing.assert_allclose(risk, [0, 0, 1 / 3, 1 / 4, 2 / 5])
-    assert confidence.aurc(sure, right) == pytest.approx(risk.mean())
-    assert confidence.aurc(np.ones(5), right) == pytest.approx(0.4)  # a constant knows nothing, in any order
-    assert confidence.aurc(np.ones(5), right[::-1]) == pytest.approx(0.4)
-    assert confidence.ece(np.array([0.75, 0.75, 0.75, 0.75]), np.array([1, 1, 1, 0])) == pytest.approx(0)
-    assert confidence.ece(np.ones(4), np.zeros(4)) == pytest.approx(1)
+    assert calibration.aurc(sure, right) == pytest.approx(risk.mean())
+    assert calibration.aurc(np.ones(5), right) == pytest.approx(0.4)  # a constant knows nothing, in any order
+    assert calibration.aurc(np.ones(5), right[::-1]) == pytest.approx(0.4)
+    assert calibration.ece(np.array([0.75, 0.75, 0.75, 0.75]), np.array([1, 1, 1, 0])) == pytest.approx(0)
+    assert calibration.ece(np.ones(4), np.zeros(4)) == pytest.approx(1)
 
 
 def test_calibration_agrees_with_torchmetrics():
@@ -155,11 +155,11 @@ def test_calibration_agrees_with_torchmetrics():
     sure = RNG.uniform(0.001, 1, 500)
     right = RNG.random(500) < sure
     theirs = metrics.binary_calibration_error(torch.tensor(sure), torch.tensor(right.astype(int)), n_bins=15, norm="l1")
-    assert confidence.ece(sure, right) == pytest.approx(float(theirs), abs=1e-3)
+    assert calibration.ece(sure, right) == pytest.approx(float(theirs), abs=1e-3)
 
 
 def test_abstention():
-    found = confidence.abstention([1, 0, 1, 0, 0], [0, 0, 1, 1, 1], [0, 0, 0, 1, 0])
+    found = calibration.abstention([1, 0, 1, 0, 0], [0, 0, 1, 1, 1], [0, 0, 0, 1, 0])
     assert found == {"accuracy": 0.4, "abstains": 0.5, "refuses": pytest.approx(1 / 3), "accuracy_when_answering": 0.5}
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import shapely
 
-from lhrs.metrics.detection import Detected, Objects, mean_average_precision
-from lhrs.metrics.overlap import average_precision, oriented_corners
+from lhrs.metrics.detection import Detected, Objects, average_precision, mean_average_precision
+from lhrs.metrics.overlap import oriented_corners
 
 
 def square(x, y=0.0, side=10.0):

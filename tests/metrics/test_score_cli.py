@@ -34,8 +34,8 @@ def test_one_json_object(tmp_path):
     done = score(write(tmp_path / "p.jsonl", records), "--metric", "vqa", "--json", "--legacy", "rsevalkit-substring")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["accuracy"] == pytest.approx(1 / 3) and found["unparseable"] == pytest.approx(1 / 3)
-    assert found["by"] == {"count": 0, "presence": 0.5} and found["count_mae"] == 2 and found["n"] == 3
+    assert found["accuracy"] == pytest.approx(1 / 3) and found["parse_failure_rate"] == pytest.approx(1 / 3)
+    assert found["by_type"] == {"count": 0, "presence": 0.5} and found["count_mae"] == 2 and found["n"] == 3
     assert found["legacy rsevalkit-substring"] == pytest.approx(1 / 3) and "ece" in found
     assert len(found["interval"]) == 2
 
@@ -76,7 +76,7 @@ def test_captions_and_circular_choices(tmp_path):
         ('{"prediction": "a"}', "vqa", "record 1 has no 'answer'"),
         ('{"prediction": "a", "answer": "b"}', "choice", "does not fit the metric 'choice'"),
         ('{"prediction": "a", "answer": "many"}', "count", "does not fit the metric 'count'"),
-        ('{"prediction": "a", "answer": "b"}', "beauty", "no metric 'beauty'; known: vqa"),
+        ('{"prediction": "a", "answer": "b"}', "beauty", "no metric 'beauty'; known: caption, choice"),
         ('{"prediction": "a", "answer": "C", "options": ["x", "y"]}', "choice", "is no index, letter or text"),
     ],
 )
@@ -98,7 +98,7 @@ def test_facts_bear_out_captions_or_do_not(tmp_path):
     # said: all 3 claims right and both kinds named; airplanes right, their count and the ship not; nothing; no lake
     assert found["fact_recall"] == pytest.approx((1 + 0.5 + 0 + 0) / 4)
     assert found["fact_precision"] == pytest.approx((1 + 1 / 3 + 0) / 3, abs=1e-4)
-    assert found["unparseable"] == 0.25 and found["contradicted"] == 1
+    assert found["parse_failure_rate"] == 0.25 and found["contradicted"] == 1
     assert found["fact_f1"] == pytest.approx((1 + 0.4) / 4, abs=1e-4)
     facts = [{"prediction": "Two houses.", "facts": [{"kind": "house", "count": 2}]}]
     assert json.loads(score(write(tmp_path / "g.jsonl", facts), "--metric", "facts", "--json").stdout)["fact_f1"] == 1
@@ -111,9 +111,9 @@ def test_meteor_is_the_reference_programs(tmp_path):
     same = {"prediction": "many green trees", "answer": ["many green trees"]}
     records = [same, {"prediction": "", "answer": ["a river"]}]
     path = write(tmp_path / "c.jsonl", records)
-    found = json.loads(score(path, "--metric", "caption", "--also", "meteor", "--json").stdout)
+    found = json.loads(score(path, "--metric", "caption", "--extra-metric", "meteor", "--json").stdout)
     assert found["meteor"] == pytest.approx(0.5, abs=0.02)
-    assert score(path, "--metric", "caption", "--also", "bleurt").returncode == 2
+    assert score(path, "--metric", "caption", "--extra-metric", "bleurt").returncode == 2
 
 
 def test_oriented_boxes_polygons_and_masks(tmp_path):
@@ -132,7 +132,7 @@ def test_oriented_boxes_polygons_and_masks(tmp_path):
     ]
     found = json.loads(score(write(tmp_path / "s.jsonl", records), "--metric", "grounding", "--json").stdout)
     assert found["mean_iou"] == pytest.approx((1 + 0.5 + 4 / 12 + 0 + 0 + 0 + 1) / 7)
-    assert found["unparseable"] == pytest.approx(3 / 7) and found["acc@0.5"] == pytest.approx(3 / 7)
+    assert found["parse_failure_rate"] == pytest.approx(3 / 7) and found["acc@0.5"] == pytest.approx(3 / 7)
 
 
 def test_detections_are_scored_by_vocs_rules(tmp_path):
@@ -148,7 +148,7 @@ def test_detections_are_scored_by_vocs_rules(tmp_path):
     )
     found = json.loads(score(path, "--metric", "detection", "--json").stdout)
     # ships: a false one first, then one of two found: recall 1/2 at precision 1/2; planes: the one that counts
-    assert found["by"] == {"plane": 1, "ship": pytest.approx(0.25)} and found["map50"] == pytest.approx(0.625)
+    assert found["by_type"] == {"plane": 1, "ship": pytest.approx(0.25)} and found["map50"] == pytest.approx(0.625)
     assert found["map50_voc07"] == pytest.approx((1 + 6 / 11 / 2) / 2) and found["unknown_labels"] == 1
     bad = score(
         write(tmp_path / "e.jsonl", [{"prediction": [], "answer": [{"box": [1], "label": "x"}]}]),

@@ -37,6 +37,7 @@ _EXTRA_OF = {
     **dict.fromkeys(("pyarrow", "shapely", "osmium", "geopandas", "pyproj", "pystac", "imagehash"), "data"),
     "ray": "ray",
     **dict.fromkeys(("matplotlib", "sklearn", "umap"), "train"),
+    "scipy": "eval",
     "openai": "remote",
     "mcp": "serve",
     **dict.fromkeys(("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpcore"), "serve"),

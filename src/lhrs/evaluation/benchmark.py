@@ -1,4 +1,4 @@
-"""What every benchmark promises, and how one is found by its name."""
+"""The interface of a benchmark, and the registry that finds one by its name."""
 
 import hashlib
 import json
@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from lhrs import registry
 from lhrs.data.dataset import Dataset
+from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
-from lhrs.evaluation.fetching import Source, fetched, place
+from lhrs.evaluation.download import Source, data_dir, download_if_missing
+from lhrs.fingerprint import sha256_of_file
 
 BENCHMARKS = "lhrs.evaluation.benchmarks"
-"""The package whose modules are the benchmarks, and the entry-point group of benchmarks from elsewhere."""
-
-Metric = Literal["classify", "vqa", "count", "choice", "grounding", "caption", "honesty"]
+"""The package whose modules are the benchmarks, and the entry-point group of benchmarks from other packages."""
 
 
 @dataclass(frozen=True)
@@ -28,75 +28,99 @@ class Item:
     id: str
     images: tuple[str, ...]
     question: str
-    """As the benchmark has it; for `classify` and `caption` empty, then each model is asked in its own words; for
-    `grounding` the expression."""
+    """The question or the expression. For classes and captions it is empty: each model is asked in its own words."""
     answer: str | tuple[str, ...] | tuple[float, ...] | int | tuple[int, ...]
-    """Text; references of a caption; xyxy pixels of the image; index of the right option; indices of the right options
-    of a question of which several may be right."""
+    """A text; the references of a caption; a box, xyxy pixels of the image; the index of the correct option; or the
+    indices of the correct options of a question of which several may be correct."""
     options: tuple[str, ...] = ()
     type: str | None = None
-    """Of the question; several are parted by `|`."""
+    """Question type; several types are separated by `|`."""
     answerable: bool = True
-    """For `honesty`: False where the question supposes what is not there."""
-    same_as: str | None = None
-    """What wordings of one question share: they count as one in intervals and tests."""
+    """False where the question has a false premise."""
+    question_group: str | None = None
+    """The same for all wordings of one question: they count as one in intervals and tests."""
 
 
 class Benchmark(ABC):
-    """Questions with answers, in a fixed order. A subclass says what they are; its file's name is the benchmark's."""
+    """Questions with answers, in a fixed order. A subclass defines them; the name of its file is the benchmark's."""
 
-    metric: ClassVar[Metric]
+    metric: ClassVar[str]
+    """Name of the metric that asks and scores the questions."""
     homepage: ClassVar[str]
-    licence: ClassVar[str]
+    license: ClassVar[str]
     layout: ClassVar[str]
-    """What has to be at `root`, in one line."""
-    obtain: ClassVar[str]
-    """How to get it, in one line."""
+    """What `root` must contain, in one line."""
+    download_hint: ClassVar[str]
+    """How to get the data, in one line."""
     source: ClassVar[Source | None] = None
-    """Where `fetch` gets it from; None where the licence or the host does not let a program do that."""
+    """Where `fetch` downloads the data from; None where the license or the host does not allow that."""
     groups: ClassVar[Mapping[str, Sequence[str]]] = {}
-    """Types of questions by the group whose score is told too."""
+    """Question types by the group whose score is reported too."""
     expected_hash: ClassVar[Mapping[str, str]] = {}
-    """`data_hash` of the official questions by split (`` is the benchmark's own), where somebody has computed it."""
+    """`data_hash` of the official questions by split (`""` is the default split), where it is known."""
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         """Find the data.
 
         Args:
             root: see `layout`.
-            split: another one than the benchmark's own.
+            split: another split than the benchmark's default.
 
         Raises:
-            DataError: something is missing or broken.
+            DataError: data are missing or broken.
         """
         self.root, self.split = Path(os.path.abspath(root)), split
+        self.dropped = Dropped()
+        """What `items` left out."""
         if not self.root.exists():
-            raise DataError(f"{self.root} does not exist. Expected {self.layout}. {self.obtain}")
+            raise DataError(f"{self.root} does not exist. Expected {self.layout}. {self.download_hint}")
 
     @abstractmethod
     def items(self) -> list[Item]:
-        """Return the questions.
+        """Return the questions; what is left out is counted in `dropped`.
 
         Raises:
-            DataError: something is missing or broken.
+            DataError: data are missing or broken.
         """
 
-    def told(self) -> dict[str, Any]:
-        """Return what the report should say about the data beside their hash."""
+    def items_with_images(self) -> list[Item]:
+        """Return the questions whose images are there; the others are counted in `dropped`.
+
+        Raises:
+            DataError: data are missing or broken, or no question has its images.
+        """
+        self.dropped = Dropped()
+        items = self.items()
+        complete = []
+        for item in items:
+            missing = [image for image in item.images if not os.path.exists(image)]
+            if missing:
+                self.dropped.add("questions without their image", missing[0])
+            else:
+                complete.append(item)
+        if items and not complete:
+            raise DataError(
+                f"{self.root} has none of the images of {self.name()}: {items[0].images[0]} does not exist. "
+                f"Expected {self.layout}."
+            )
+        return complete
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what the report states about the data in addition to their hash."""
         return {}
 
     @classmethod
     def fetch(cls) -> Path:
-        """Return where the data lie, having downloaded them unless they were before; see `lhrs.evaluation.fetching`.
+        """Return the folder of the data, downloaded if missing; see `lhrs.evaluation.download`.
 
         Raises:
-            ConfigError: a program cannot get them.
+            ConfigError: they cannot be downloaded by a program.
             DataError: the download failed.
             MissingExtraError: the extra `bench` is not installed.
         """
         if cls.source is None:
-            raise ConfigError(f"where is {cls.name()}? Say {cls.name()}=PATH. {cls.obtain}")
-        return fetched(cls.source)
+            raise ConfigError(f"where is {cls.name()}? Write {cls.name()}=PATH. {cls.download_hint}")
+        return download_if_missing(cls.source)
 
     @classmethod
     def name(cls) -> str:
@@ -104,22 +128,41 @@ class Benchmark(ABC):
         return cls.__module__.rpartition(".")[2].replace("_", "-")
 
     @property
-    def title(self) -> str:
-        """Its name, and the split if another than its own is asked for."""
+    def full_name(self) -> str:
+        """Its name, and the split if it is not the default."""
         return f"{self.name()}:{self.split}" if self.split else self.name()
 
 
 def data_hash(items: Sequence[Item]) -> str:
-    """Return a hash of questions, answers and images: who has the same scored the same.
+    """Return a hash of questions, answers and images: equal hashes mean that the same data were scored.
 
     Raises:
         DataError: an image cannot be read.
     """
     hashed = hashlib.sha256()
     for item in items:
-        said = [item.id, [image_digest(image) for image in item.images], item.question, item.answer, item.options]
-        hashed.update(json.dumps([*said, item.type, item.answerable], ensure_ascii=False).encode() + b"\n")
+        digests = [image_digest(image) for image in item.images]
+        fields = [item.id, digests, item.question, item.answer, item.options, item.type, item.answerable]
+        hashed.update(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
     return hashed.hexdigest()[:16]
+
+
+def data_provenance(benchmark: Benchmark, items: Sequence[Item], complete: bool) -> dict[str, Any]:
+    """Return which data were scored: their hash, and whether it equals the pinned one.
+
+    Args:
+        benchmark: gives the pinned hash; without one, or if not all questions are asked, `pinned` is None.
+        items: the questions that are asked.
+        complete: whether those are all questions of the benchmark.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    found = data_hash(items)
+    expected = benchmark.expected_hash.get(benchmark.split or "") if complete else None
+    pinned = None if expected is None else found == expected
+    provenance = {"data_hash": found, "pinned": pinned, **benchmark.metadata()}
+    return {**provenance, "expected_hash": expected} if pinned is False else provenance
 
 
 @lru_cache(maxsize=1 << 17)
@@ -130,8 +173,7 @@ def image_digest(file: str) -> str:
         DataError: it cannot be read.
     """
     try:
-        with open(file, "rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return sha256_of_file(file)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}.") from None
 
@@ -145,24 +187,24 @@ def find_benchmark(name: str) -> type[Benchmark]:
     return registry.find(BENCHMARKS, name.replace("-", "_"), Benchmark)  # type: ignore[type-abstract]
 
 
-def open_benchmark(given: str, tell: Callable[[str], None] = lambda text: None) -> Benchmark:
-    """Return the benchmark that `NAME[:SPLIT]=PATH` names; without a path it is downloaded, see `Benchmark.fetch`.
+def open_benchmark(spec: str, log: Callable[[str], None] = lambda line: None) -> Benchmark:
+    """Return the benchmark of `NAME[:SPLIT]=PATH`; without a path it is downloaded, see `Benchmark.fetch`.
 
     Args:
-        given: by the user.
-        tell: is called with a line before a download.
+        spec: name, split and path.
+        log: receives a line before a download.
 
     Raises:
         ConfigError: there is none of that name, or no path and no download.
-        DataError: its data is not there, or the download failed.
+        DataError: its data are missing, or the download failed.
         MissingExtraError: the extra `bench` is not installed.
     """
-    named, _, path = given.partition("=")
-    name, _, split = named.partition(":")
-    found = find_benchmark(name)
-    if not path and found.source is not None and not place(found.source).exists():
-        tell(f"{name}: downloading to {place(found.source)}; {found.licence}")
-    return found(path or found.fetch(), split or None)
+    name_and_split, _, path = spec.partition("=")
+    name, _, split = name_and_split.partition(":")
+    benchmark = find_benchmark(name)
+    if not path and benchmark.source is not None and not data_dir(benchmark.source).exists():
+        log(f"{name}: downloading to {data_dir(benchmark.source)}; {benchmark.license}")
+    return benchmark(path or benchmark.fetch(), split or None)
 
 
 def benchmark_names() -> list[str]:
@@ -176,8 +218,8 @@ class SceneBenchmark(Benchmark):
     metric = "classify"
     layout = "a folder with <class>/<image>, or <split>/<class>/<image>"
     num_classes: ClassVar[int]
-    own_split: ClassVar[str | None] = None
-    """The split that is scored where there are splits."""
+    default_split: ClassVar[str | None] = None
+    """The split that is scored if there are splits."""
 
     def items(self) -> list[Item]:
         from lhrs.data.datasets.image_folder import ImageFolder
@@ -186,7 +228,7 @@ class SceneBenchmark(Benchmark):
         labels = tuple(sorted({dataset[n].labels[0] for n in range(len(dataset))}))
         if len(labels) != self.num_classes:
             raise DataError(
-                f"{self.root} has {len(labels)} classes, {self.name()} has {self.num_classes}. {self.obtain}"
+                f"{self.root} has {len(labels)} classes, {self.name()} has {self.num_classes}. {self.download_hint}"
             )
         return [
             Item(sample.id, tuple(sample.images), "", sample.labels[0], labels) for sample in dataset[: len(dataset)]
@@ -196,7 +238,7 @@ class SceneBenchmark(Benchmark):
         if self.split is not None:
             return reader(self.root, self.split)
         try:
-            return reader(self.root, self.own_split)
+            return reader(self.root, self.default_split)
         except DataError as error:
             if "has no split" not in str(error):
                 raise

@@ -1,5 +1,5 @@
-"""Scores that can be trusted: pure functions of answers and truths, numpy and shapely only.
+"""Metrics: one object per metric, one file each, and the pure functions that they score with.
 
-Answers are parsed strictly. What cannot be parsed is wrong, is counted, and is reported; no rule looks for the truth
-inside an answer. `lhrs.metrics.legacy` reproduces published scorers that do.
+Answers are parsed strictly. An answer that cannot be parsed is wrong, is counted, and is reported. No parser reads the
+ground truth. `lhrs.metrics.legacy` reproduces published scorers that do.
 """

@@ -1,16 +1,21 @@
 """BLEU, ROUGE-L and CIDEr of captions against references, without Java.
 
-The numbers are those of the reference code of COCO captions (Chen et al., 2015, arXiv:1504.00325) on the same tokens.
-Its tokenizer is a Java program, ours follows the same Penn Treebank rules for English captions: lower case, punctuation
-dropped, clitics parted.
+The scores equal those of the reference code of COCO captions (Chen et al., 2015, arXiv:1504.00325) on the same tokens.
+Its tokenizer is a Java program. Ours follows the same Penn Treebank rules for English captions: lower case, no
+punctuation, clitics split off.
 """
 
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from lhrs.metrics.accuracy import predictions_of
+from lhrs.metrics.metric import Metric, Prompt, Question, Record, strip_predictions
+from lhrs.metrics.pycocoevalcap_metrics import JAVA_METRICS, java_score
 
 _SMALL, _TINY = 1e-9, 1e-15
 _BETA = 1.2
@@ -19,8 +24,32 @@ _CLITICS = re.compile(r"(?<=\w)(n't|'s|'re|'ve|'ll|'d|'m)\b")
 _TOKEN = re.compile(r"n't|'(?:s|re|ve|ll|d|m)\b|\d+(?:[.,:]\d+)*|\w+(?:[-']\w+)*")
 
 
+class Captioning(Metric):
+    """BLEU, ROUGE-L and CIDEr; METEOR and SPICE on request."""
+
+    name = "caption"
+    main_score = "cider"
+    max_new_tokens = 128
+    extra_scores = JAVA_METRICS
+
+    def prompt(self, question: Question) -> Prompt:
+        return Prompt("caption", question.question)
+
+    def compute(self, records: Sequence[Record], box_format: str) -> dict[str, Any]:
+        return score_captions(predictions_of(records), _references(records))
+
+    def compute_per_sample(self, records: Sequence[Record]) -> np.ndarray:
+        known = [[tokenize(text) for text in group] for group in _references(records)]
+        return cider([tokenize(text) for text in predictions_of(records)], known)
+
+    def extra_score(self, name: str, records: Sequence[Record]) -> float:
+        candidates, references = predictions_of(strip_predictions(records)[0]), _references(records)
+        tokenized = [[" ".join(tokenize(text)) for text in group] for group in references]
+        return java_score([" ".join(tokenize(text)) for text in candidates], tokenized, name)
+
+
 def tokenize(text: str) -> list[str]:
-    """Return the words of a caption, lower-cased, without punctuation."""
+    """Return the words of a caption, in lower case and without punctuation."""
     return _TOKEN.findall(_CLITICS.sub(r" \1", text.lower()))
 
 
@@ -31,7 +60,7 @@ def bleu(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequ
         candidates: tokens of each caption.
         references: tokens of each caption's references.
     """
-    guessed, right, length, wanted = np.zeros(4), np.zeros(4), 0, 0
+    guessed, matched, length, wanted = np.zeros(4), np.zeros(4), 0, 0
     for candidate, known in zip(candidates, references, strict=True):
         length += len(candidate)
         wanted += min((abs(len(r) - len(candidate)), len(r)) for r in known)[1]
@@ -41,13 +70,13 @@ def bleu(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequ
             for reference in known:
                 most |= Counter(_grams(reference, n + 1))
             guessed[n] += max(0, len(candidate) - n)
-            right[n] += sum(min(count, most[gram]) for gram, count in mine.items())
-    product, found = 1.0, []
+            matched[n] += sum(min(count, most[gram]) for gram, count in mine.items())
+    product, scores = 1.0, []
     ratio = (length + _TINY) / (wanted + _SMALL)
     for n in range(4):
-        product *= (right[n] + _TINY) / (guessed[n] + _SMALL)
-        found.append(product ** (1 / (n + 1)) * (math.exp(1 - 1 / ratio) if ratio < 1 else 1.0))
-    return found
+        product *= (matched[n] + _TINY) / (guessed[n] + _SMALL)
+        scores.append(product ** (1 / (n + 1)) * (math.exp(1 - 1 / ratio) if ratio < 1 else 1.0))
+    return scores
 
 
 def rouge_l(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> np.ndarray:
@@ -65,13 +94,13 @@ def rouge_l(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[S
 def cider(
     candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]], clipped: bool = True
 ) -> np.ndarray:
-    """Return `(N,)` CIDEr of each caption (Vedantam et al., 2015, arXiv:1411.5726); weights come from these references.
+    """Return `(N,)` CIDEr of each caption (Vedantam et al., 2015, arXiv:1411.5726); these references give the weights.
 
     Args:
         candidates: tokens of each caption.
         references: tokens of each caption's references.
-        clipped: CIDEr-D, as the reference code of COCO captions computes under the name CIDEr: counts are clipped and
-            differences of length punished. False is CIDEr as first defined.
+        clipped: CIDEr-D, which the reference code of COCO captions calls CIDEr: counts are clipped and differences in
+            length are penalized. False is CIDEr as first defined.
     """
     known = [[_counts(reference) for reference in group] for group in references]
     documents: Counter[tuple[str, ...]] = Counter()
@@ -98,20 +127,25 @@ def cider(
 
 
 def score_captions(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float | int]:
-    """Return BLEU-1 to 4, ROUGE-L and CIDEr of texts; empty captions count with 0 and are reported.
+    """Return BLEU-1 to 4, ROUGE-L and CIDEr of texts; empty captions count as 0 and are reported.
 
     Args:
-        candidates: one caption each.
-        references: one or more each.
+        candidates: one caption per image.
+        references: one or more captions per image.
     """
-    said = [tokenize(text) for text in candidates]
+    words = [tokenize(text) for text in candidates]
     known = [[tokenize(text) for text in group] for group in references]
-    scores = bleu(said, known)
+    scores = bleu(words, known)
     return {
-        "cider": float(cider(said, known).mean()), **{f"bleu{n + 1}": scores[n] for n in range(4)},
-        "rouge_l": float(rouge_l(said, known).mean()), "n": len(said),
-        "unparseable": float(np.mean([not words for words in said])),
+        "cider": float(cider(words, known).mean()), **{f"bleu{n + 1}": scores[n] for n in range(4)},
+        "rouge_l": float(rouge_l(words, known).mean()), "n": len(words),
+        "parse_failure_rate": float(np.mean([not caption for caption in words])),
     }  # fmt: skip
+
+
+def _references(records: Sequence[Record]) -> list[list[str]]:
+    answers = [record["answer"] for record in records]
+    return [[answer] if isinstance(answer, str) else [str(text) for text in answer] for answer in answers]
 
 
 def _grams(words: Sequence[str], size: int) -> list[tuple[str, ...]]:

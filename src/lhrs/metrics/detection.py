@@ -1,4 +1,4 @@
-"""Mean average precision of detectors as PASCAL VOC and DOTA score it; any boxes, given by their corners, in pixels."""
+"""Object detection: average precision as PASCAL VOC, DOTA and COCO define it, for boxes given by their corners."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lhrs.metrics.overlap import area_under, oriented_corners, polygon_iou_pairs
+from lhrs.boxes import iou as iou_matrix
+from lhrs.metrics.metric import Metric, Record
+from lhrs.metrics.overlap import oriented_corners, polygon_iou_pairs
 
 
 class Detected(NamedTuple):
-    """What was found on one image."""
+    """Detections on one image."""
 
     corners: np.ndarray
     """float `(K, 4, 2)` xy."""
@@ -20,13 +22,28 @@ class Detected(NamedTuple):
 
 
 class Objects(NamedTuple):
-    """What is on one image."""
+    """Objects on one image."""
 
     corners: np.ndarray
     """float `(M, 4, 2)` xy."""
     labels: np.ndarray
     difficult: np.ndarray | None = None
-    """bool `(M,)`: finding it neither counts nor harms; None: none is."""
+    """bool `(M,)`: detections of difficult objects do not count; None: no object is difficult."""
+
+
+class Detection(Metric):
+    """Mean average precision of detected objects."""
+
+    name = "detection"
+    main_score = "map50"
+
+    def compute(self, records: Sequence[Record], box_format: str) -> dict[str, Any]:
+        return score_detections(records)
+
+    def compute_per_sample(self, records: Sequence[Record]) -> np.ndarray:
+        scores = np.array([score_detections([record])["map50"] for record in records], float)
+        empty = np.array([not record["prediction"] for record in records], float)
+        return np.where(np.isnan(scores), empty, scores)  # without objects, no detection is correct
 
 
 @dataclass(frozen=True)
@@ -46,16 +63,17 @@ class Precision:
 def mean_average_precision(
     found: Sequence[Detected], truth: Sequence[Objects], num_classes: int, threshold: float = 0.5, points: int = 0
 ) -> Precision:
-    """Score detections on images by the rules of VOC's and DOTA's own kits.
+    """Score detections by the rules of the VOC and DOTA development kits.
 
-    A detection meets the object of its class that it overlaps most, taken or not. It is a hit if they overlap by more
-    than the threshold and no better one met it before; if the object is difficult, it does not count.
+    A detection is matched to the object of its class that it overlaps most, matched before or not. It is a true
+    positive if their IoU exceeds the threshold and no detection with a higher score was matched to that object. If the
+    object is difficult, the detection does not count.
 
     Args:
-        found: of each image, in any order.
-        truth: of each image.
+        found: detections of each image, in any order.
+        truth: objects of each image.
         num_classes: labels are below.
-        threshold: overlap that must be exceeded.
+        threshold: IoU that must be exceeded.
         points: 0 is the area under the curve (VOC 2012), 11 the mean at eleven recalls (VOC 2007, DOTA's server).
     """
     scores: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
@@ -71,12 +89,14 @@ def mean_average_precision(
             )
             scores[label].append(score)
             hits[label].append(hit)
-    return Precision(
-        np.array([
-            area_under(np.concatenate(s or [np.empty(0)]), np.concatenate(h or [np.empty(0, bool)]), total, points)
-            for s, h, total in zip(scores, hits, totals.tolist(), strict=True)
-        ])
-    )  # fmt: skip
+    rows = zip(scores, hits, totals.tolist(), strict=True)
+    precisions = [
+        average_precision_from_scores(
+            np.concatenate(score or [np.empty(0)]), np.concatenate(hit or [np.empty(0, bool)]), total, points
+        )
+        for score, hit, total in rows
+    ]
+    return Precision(np.array(precisions))
 
 
 def _match(
@@ -110,9 +130,9 @@ def score_detections(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return mean average precision at overlaps of 0.5 and 0.75 by VOC 2012's and by VOC 2007's (DOTA's) rule.
 
     Args:
-        records: of an image each: `prediction`, a list of `{"box", "label", "score"}`, and `answer`, a list of `{"box",
-            "label"}` with `difficult` where it is. In pixels, a box is xyxy, or cx, cy, width, height, angle in
-            radians, or the eight numbers of its corners.
+        records: one per image, with `prediction`, a list of `{"box", "label", "score"}`, and `answer`, a list of
+            `{"box", "label"}` and `difficult` where it applies. A box is in pixels: xyxy, or cx, cy, width, height,
+            angle in radians, or the eight numbers of its corners.
 
     Raises:
         ValueError: a box has another length. KeyError: something is missing.
@@ -121,10 +141,10 @@ def score_detections(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     known = {name: n for n, name in enumerate(names)}
     found, truth = [], []
     for record in records:
-        # What is of no class of the truth is wrong nowhere: it has no class to be scored in.
-        mine = [one for one in record["prediction"] or () if str(one["label"]) in known]
-        labels = [np.array([known[str(one["label"])] for one in some], int) for some in (mine, record["answer"])]
-        found.append(Detected(_corners(mine), np.array([float(one["score"]) for one in mine]), labels[0]))
+        # Detections of unknown classes do not count: no class scores them.
+        detections = [one for one in record["prediction"] or () if str(one["label"]) in known]
+        labels = [np.array([known[str(one["label"])] for one in some], int) for some in (detections, record["answer"])]
+        found.append(Detected(_corners(detections), np.array([float(one["score"]) for one in detections]), labels[0]))
         difficult = np.array([bool(one.get("difficult")) for one in record["answer"]], bool)
         truth.append(Objects(_corners(record["answer"]), labels[1], difficult))
     at50, at75, voc07 = (
@@ -133,7 +153,7 @@ def score_detections(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     )
     return {
         "map50": at50.mean, "map75": at75.mean, "map50_voc07": voc07.mean, "n": len(records),
-        "by": dict(zip(names, at50.by_class.tolist(), strict=True)),
+        "by_type": dict(zip(names, at50.by_class.tolist(), strict=True)),
         "unknown_labels": sum(str(one["label"]) not in known for r in records for one in r["prediction"] or ()),
     }  # fmt: skip
 
@@ -150,3 +170,56 @@ def _corners(objects: Sequence[Mapping[str, Any]]) -> np.ndarray:
         else:
             found[n] = box.reshape(4, 2)
     return found
+
+
+def average_precision(
+    predictions: Sequence[tuple[np.ndarray, np.ndarray]],
+    answers: Sequence[np.ndarray],
+    threshold: float = 0.5,
+    points: int = 101,
+) -> float:
+    """Return COCO's average precision of one class over images: monotonic precision at `points` recall levels.
+
+    Args:
+        predictions: boxes `(K, 4)` and scores `(K,)` of each image.
+        answers: true boxes `(M, 4)` of each image.
+        threshold: minimum IoU of a true positive. Each true box is matched once, by the highest-scored prediction.
+        points: number of recall levels; 11 is VOC 2007's, 0 is the area under the curve (VOC 2010 and later).
+    """
+    total = sum(len(a) for a in answers)
+    scores, hits = [], []
+    for (boxes, confidence), truth in zip(predictions, answers, strict=True):
+        order = np.argsort(-np.asarray(confidence, float), kind="stable")
+        overlap = iou_matrix(np.asarray(boxes, float).reshape(-1, 4)[order], truth)
+        free = np.ones(len(truth), bool)
+        for row, score in zip(overlap, np.asarray(confidence, float)[order], strict=True):
+            able = np.flatnonzero(free & (row >= min(threshold, 1 - 1e-10)))
+            hits.append(bool(len(able)))
+            scores.append(score)
+            if len(able):
+                free[able[np.argmax(row[able])]] = False
+    return average_precision_from_scores(np.array(scores), np.array(hits, bool), total, points)
+
+
+def average_precision_from_scores(scores: np.ndarray, hits: np.ndarray, total: int, points: int) -> float:
+    """Return average precision from `(K,)` scores and true positives; NaN without any object.
+
+    Args:
+        scores: confidence of each detection.
+        hits: bool, whether each detection is a true positive.
+        total: number of objects.
+        points: see `average_precision`.
+    """
+    if not total:
+        return float("nan")
+    if not len(scores):
+        return 0.0
+    order = np.argsort(-scores, kind="stable")
+    true = np.cumsum(hits[order])
+    recall, precision = true / total, true / np.arange(1, len(true) + 1)
+    ceiling = np.maximum.accumulate(precision[::-1])[::-1]
+    if points:
+        at = np.searchsorted(recall, np.linspace(0, 1, points), side="left")
+        return float(np.where(at < len(ceiling), ceiling[np.minimum(at, len(ceiling) - 1)], 0.0).mean())
+    steps = np.diff(np.concatenate([[0.0], recall]))
+    return float((steps * ceiling).sum())

@@ -1,11 +1,6 @@
-"""Overlap of boxes, oriented boxes and masks, and what is scored with it; all in pixels of the image."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""Overlap of boxes, oriented boxes and masks; all in pixels of the image."""
 
 import numpy as np
-
-from lhrs.boxes import iou as iou_matrix
 
 
 def iou_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -53,92 +48,3 @@ def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
     a, b = np.asarray(a, bool), np.asarray(b, bool)
     union = int((a | b).sum())
     return int((a & b).sum()) / union if union else 0.0
-
-
-@dataclass(frozen=True)
-class Grounding:
-    """How well expressions were found."""
-
-    iou: np.ndarray
-    """float64 `(N,)`, one per expression; 0 where no box was given."""
-    given: np.ndarray
-    """bool `(N,)`: a box was given."""
-
-    def accuracy(self, threshold: float = 0.5) -> float:
-        """Share of all expressions whose box overlaps by at least the threshold."""
-        return float((self.iou >= threshold).mean()) if len(self.iou) else float("nan")
-
-    def summary(self) -> dict[str, float | int]:
-        """Return everything as plain numbers."""
-        return {
-            "accuracy": self.accuracy(), "acc@0.5": self.accuracy(), "acc@0.75": self.accuracy(0.75),
-            "mean_iou": float(self.iou.mean()) if len(self.iou) else float("nan"), "n": len(self.iou),
-            "unparseable": float(1 - self.given.mean()) if len(self.given) else float("nan"),
-        }  # fmt: skip
-
-
-def ground(predictions: Sequence[np.ndarray | None], answers: np.ndarray) -> Grounding:
-    """Score one box per expression. Every expression counts: an answer without a box has IoU 0, and of several only
-    the first is taken, so that guessing often does not help.
-
-    Args:
-        predictions: `(K, 4)` xyxy pixels of each answer; None or K = 0 where it held no box.
-        answers: `(N, 4)` true boxes, xyxy pixels of the same image.
-    """
-    first = np.zeros((len(predictions), 4))
-    given = np.zeros(len(predictions), bool)
-    for n, boxes in enumerate(predictions):
-        if boxes is not None and np.size(boxes):
-            first[n], given[n] = np.asarray(boxes, float).reshape(-1, 4)[0], True
-    return Grounding(iou_pairs(first, answers) * given, given)
-
-
-def average_precision(
-    predictions: Sequence[tuple[np.ndarray, np.ndarray]],
-    answers: Sequence[np.ndarray],
-    threshold: float = 0.5,
-    points: int = 101,
-) -> float:
-    """Return the average precision of one class over images: COCO's, precision at `points` recalls, made monotonic.
-
-    Args:
-        predictions: boxes `(K, 4)` and scores `(K,)` of each image.
-        answers: true boxes `(M, 4)` of each image.
-        threshold: least overlap of a hit; each true box is hit once, by the best-scored prediction that can.
-        points: recalls that are looked at; 11 is VOC 2007's, 0 is the area under the curve (VOC 2010 and later).
-    """
-    total = sum(len(a) for a in answers)
-    scores, hits = [], []
-    for (boxes, confidence), truth in zip(predictions, answers, strict=True):
-        order = np.argsort(-np.asarray(confidence, float), kind="stable")
-        overlap = iou_matrix(np.asarray(boxes, float).reshape(-1, 4)[order], truth)
-        free = np.ones(len(truth), bool)
-        for row, score in zip(overlap, np.asarray(confidence, float)[order], strict=True):
-            able = np.flatnonzero(free & (row >= min(threshold, 1 - 1e-10)))
-            hits.append(bool(len(able)))
-            scores.append(score)
-            if len(able):
-                free[able[np.argmax(row[able])]] = False
-    return area_under(np.array(scores), np.array(hits, bool), total, points)
-
-
-def area_under(scores: np.ndarray, hits: np.ndarray, total: int, points: int) -> float:
-    """Return average precision from `(K,)` scores and whether each was a hit; NaN without any object.
-
-    Args:
-        total: objects that could be hit.
-        points: see `average_precision`.
-    """
-    if not total:
-        return float("nan")
-    if not len(scores):
-        return 0.0
-    order = np.argsort(-scores, kind="stable")
-    true = np.cumsum(hits[order])
-    recall, precision = true / total, true / np.arange(1, len(true) + 1)
-    ceiling = np.maximum.accumulate(precision[::-1])[::-1]
-    if points:
-        at = np.searchsorted(recall, np.linspace(0, 1, points), side="left")
-        return float(np.where(at < len(ceiling), ceiling[np.minimum(at, len(ceiling) - 1)], 0.0).mean())
-    steps = np.diff(np.concatenate([[0.0], recall]))
-    return float((steps * ceiling).sum())

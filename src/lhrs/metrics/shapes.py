@@ -1,48 +1,43 @@
-"""Oriented boxes, polygons and masks as answers: how records write them, and how well they are met."""
+"""Oriented boxes, polygons and masks: how records write them, and how much two of them overlap."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lhrs.errors import DataError, MissingExtraError
-from lhrs.metrics.overlap import Grounding, mask_iou, oriented_corners
+from lhrs.metrics.overlap import mask_iou, oriented_corners
 
 
 def is_shape(value: Any) -> bool:
-    """Tell an oriented box, polygon or mask from a horizontal box or a text."""
+    """Return whether a value is an oriented box, a polygon or a mask; False for horizontal boxes and texts."""
     if isinstance(value, dict):
         return "counts" in value
     return isinstance(value, list | tuple) and len(value) > 4 and all(isinstance(v, int | float) for v in value)
 
 
-def ground_shapes(predictions: Sequence[Any], answers: Sequence[Any]) -> Grounding:
-    """Score one shape per expression; one that cannot be read, or is of another kind than the answer, has overlap 0.
+def shape_iou(prediction: Any, answer: Any, number: int = 1) -> float | None:
+    """Return the overlap of two shapes; None if the prediction cannot be read or is of another kind than the answer.
 
     Args:
-        predictions: each xyxy; cx, cy, width, height, angle in radians (x turning towards y); x1, y1, x2, y2, ... of a
+        prediction: xyxy; cx, cy, width, height, angle in radians (x turning towards y); x1, y1, x2, y2, ... of a
             polygon; all in pixels of the image; or a mask as COCO's run lengths, `{"size": [h, w], "counts": ...}`.
-        answers: the same.
+        answer: the same.
+        number: of the answer, for messages.
 
     Raises:
-        DataError: an answer cannot be read.
+        DataError: the answer cannot be read.
         MissingExtraError: polygons need shapely, masks pycocotools.
     """
-    iou, given = np.zeros(len(answers)), np.zeros(len(answers), bool)
-    for n, (said, truth) in enumerate(zip(predictions, answers, strict=True)):
-        right = _shape(truth)
-        if right is None:
-            raise DataError(f"answer {n + 1} is no box, polygon or mask: {str(truth)[:80]}")
-        found = _shape(said)
-        if found is None or isinstance(found, np.ndarray) != isinstance(right, np.ndarray):
-            continue
-        given[n] = True
-        if isinstance(right, np.ndarray):
-            iou[n] = mask_iou(found, right) if found.shape == right.shape else 0.0
-        else:
-            union = found.union(right).area
-            iou[n] = found.intersection(right).area / union if union else 0.0
-    return Grounding(iou, given)
+    truth = _shape(answer)
+    if truth is None:
+        raise DataError(f"answer {number} is no box, polygon or mask: {str(answer)[:80]}")
+    shape = _shape(prediction)
+    if shape is None or isinstance(shape, np.ndarray) != isinstance(truth, np.ndarray):
+        return None
+    if isinstance(truth, np.ndarray):
+        return mask_iou(shape, truth) if shape.shape == truth.shape else 0.0
+    union = shape.union(truth).area
+    return float(shape.intersection(truth).area / union) if union else 0.0
 
 
 def _shape(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import re
 
-from lhrs.metrics.parse import LETTERS
+from lhrs.metrics.answer_parsing import LETTERS
 
 _LINES = re.compile(r"\n\s*\(?([A-J])[.):]\s*")
 _INLINE = re.compile(r"(?:^|[;\n]\s*|\s)([A-J])[.)]\s*")

@@ -9,7 +9,7 @@ class RsvqaBenchmark(Benchmark):
 
     metric = "vqa"
     homepage = RSVQA.homepage
-    licence = RSVQA.licence
+    license = RSVQA.licence
     layout = RSVQA.layout
 
     def items(self) -> list[Item]:

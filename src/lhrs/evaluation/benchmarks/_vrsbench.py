@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from lhrs.data.dataset import read_json
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
-from lhrs.evaluation.fetching import Hub
+from lhrs.evaluation.download import HubSource
 
 _FOLDERS = ("Images_val", "images", "")
 
@@ -15,11 +15,11 @@ class VrsBench(Benchmark):
     """One json of entries with `image_id`, `question`, `ground_truth`."""
 
     homepage = "https://vrsbench.github.io"
-    licence = "CC-BY-4.0 (annotations); images of DOTA and DIOR: academic use"
-    obtain = (
+    license = "CC-BY-4.0 (annotations); images of DOTA and DIOR: academic use"
+    download_hint = (
         "Download Images_val.zip and the VRSBench_EVAL files from https://huggingface.co/datasets/xiang709/VRSBench."
     )
-    source = Hub("xiang709/VRSBench", ("VRSBench_EVAL_*.json", "Images_val.zip"))
+    source = HubSource("xiang709/VRSBench", ("VRSBench_EVAL_*.json", "Images_val.zip"))
     file: ClassVar[str]
 
     def items(self) -> list[Item]:

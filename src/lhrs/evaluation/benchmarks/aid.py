@@ -7,7 +7,7 @@ class AID(SceneBenchmark):
     """Thirty scene classes, 600 pixels a side; LHRS-Bot scores all 10,000 images."""
 
     homepage = "https://captain-whu.github.io/AID/"
-    licence = "images of Google Earth: research only"
-    obtain = "Download AID from its homepage and unpack it."
+    license = "images of Google Earth: research only"
+    download_hint = "Download AID from its homepage and unpack it."
     num_classes = 30
-    own_split = "test"
+    default_split = "test"

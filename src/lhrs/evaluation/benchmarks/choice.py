@@ -27,16 +27,16 @@ class Choice(Benchmark):
 
     metric = "choice"
     homepage = "https://github.com/ShawnAn-WHU/CHOICE"
-    licence = "MIT"
+    license = "MIT"
     layout = "a folder with perception/ and reasoning/, in them <group>/<task>/<task>.json and images/"
-    obtain = "Download CHOICE as its homepage says."
+    download_hint = "Download CHOICE as its homepage says."
     groups = {folder.partition("/")[2]: tasks for folder, tasks in _TASKS.items()}
 
     def items(self) -> list[Item]:
         places = [self.root / folder / task / f"{task}.json" for folder, tasks in _TASKS.items() for task in tasks]
         there = [place for place in places if place.exists()]
         if not there:
-            raise DataError(f"{self.root} has none of CHOICE's tasks. Expected {self.layout}. {self.obtain}")
+            raise DataError(f"{self.root} has none of CHOICE's tasks. Expected {self.layout}. {self.download_hint}")
         found = []
         for path in there:
             for n, row in enumerate(read_json(path)):

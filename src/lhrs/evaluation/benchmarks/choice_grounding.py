@@ -20,9 +20,9 @@ class ChoiceGrounding(Benchmark):
 
     metric = "grounding"
     homepage = "https://github.com/ShawnAn-WHU/CHOICE"
-    licence = "MIT"
+    license = "MIT"
     layout = f"a folder with {_TASK}/visual_grounding.json and images/"
-    obtain = "Download CHOICE as its homepage says."
+    download_hint = "Download CHOICE as its homepage says."
 
     def items(self) -> list[Item]:
         path = self.root / _TASK / "visual_grounding.json"

@@ -17,39 +17,39 @@ _SPLITS = {
 
 
 class DiorRsvg(Benchmark):
-    """Every expression counts. `<split>.txt` says which, counting objects through all files in order of their names.
+    """One box per expression. `<split>.txt` lists the expressions by number, counted through all files by name.
 
-    Two splits of the same 38,320 expressions are in circulation. The report names the one it finds, by its number of
-    expressions and of characters, which are those of the files in the authors' repository (`DIOR_RSVG/`, since April
-    2023, and `RSVGD/` before). Their SHA-256 could not be learnt; that of what was read, one number a line in order,
-    is told as `split_hash`, which for an untouched file is what `sha256sum test.txt` prints. Tests of the one split
-    are partly training data of the other.
+    Two splits of the same 38,320 expressions are in use. The report names the one it finds by the number of expressions
+    and of characters, as in the authors' repository (`DIOR_RSVG/` since April 2023, `RSVGD/` before). `split_hash` is
+    the SHA-256 of the numbers that were read, one per line in order; for an unchanged file `sha256sum test.txt` prints
+    it. Test expressions of one split are partly training data of the other.
     """
 
     metric = "grounding"
     homepage = "https://github.com/ZhanYang-nwpu/RSVG-pytorch"
-    licence = "academic use (DIOR)"
+    license = "academic use (DIOR)"
     layout = "a folder with Annotations/*.xml, JPEGImages/ and test.txt"
-    obtain = "Download DIOR_RSVG from its homepage and unpack it."
+    download_hint = "Download DIOR_RSVG from its homepage and unpack it."
 
     def items(self) -> list[Item]:
         files = sorted((self.root / "Annotations").glob("*.xml"))
         listed = self.root / f"{self.split or 'test'}.txt"
         if not files or not listed.exists():
-            raise DataError(f"{self.root} lacks {'Annotations/*.xml' if not files else listed.name}. {self.obtain}")
+            missing = listed.name if files else "Annotations/*.xml"
+            raise DataError(f"{self.root} lacks {missing}. {self.download_hint}")
         wanted = self._wanted()
         found, number = [], 0
         for path in files:
             try:
                 tree = ElementTree.parse(path).getroot()
                 name = tree.findtext("filename") or f"{path.stem}.jpg"
-                for thing in tree.iter("object"):
+                for element in tree.iter("object"):
                     if number in wanted:
-                        box = thing.find("bndbox")
+                        box = element.find("bndbox")
                         corners = tuple(float(str(box.findtext(k))) for k in ("xmin", "ymin", "xmax", "ymax"))  # type: ignore[union-attr]
                         image = str(self.root / "JPEGImages" / name)
-                        found.append(Item(str(number), (image,), str(thing.findtext("description")).strip(), corners,
-                                          type=thing.findtext("name")))  # fmt: skip
+                        found.append(Item(str(number), (image,), str(element.findtext("description")).strip(), corners,
+                                          type=element.findtext("name")))  # fmt: skip
                     number += 1
             except (ElementTree.ParseError, AttributeError, ValueError) as error:
                 raise DataError(f"{path} is not DIOR-RSVG's XML ({error}).") from None
@@ -57,7 +57,7 @@ class DiorRsvg(Benchmark):
             raise DataError(f"{listed} names {len(wanted):,} expressions, {self.root} has {number:,} in all.")
         return found
 
-    def told(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         text = "".join(f"{number}\n" for number in sorted(self._wanted()))
         named = _SPLITS.get((len(self._wanted()), len(text)), "unknown")
         return {"split": named, "split_hash": hashlib.sha256(text.encode()).hexdigest()}

@@ -7,7 +7,7 @@ class Fmow(SceneBenchmark):
     """Sixty-two kinds of buildings and land use."""
 
     homepage = "https://github.com/fMoW/dataset"
-    licence = "https://github.com/fMoW/dataset/blob/master/LICENSE"
-    obtain = "Download fMoW-rgb as its homepage says and crop the boxes of its val split into <class>/<image>."
+    license = "https://github.com/fMoW/dataset/blob/master/LICENSE"
+    download_hint = "Download fMoW-rgb as its homepage says and crop the boxes of its val split into <class>/<image>."
     num_classes = 62
-    own_split = "val"
+    default_split = "val"

@@ -4,7 +4,7 @@ from lhrs.data.dataset import read_json
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
 from lhrs.evaluation.benchmarks._options import letter_index
-from lhrs.evaluation.fetching import Hub
+from lhrs.evaluation.download import HubSource
 
 _FOLDERS = {"single": "Single", "temporal": "Temporal"}
 
@@ -18,10 +18,10 @@ class GeoBenchVlm(Benchmark):
 
     metric = "choice"
     homepage = "https://github.com/The-AI-Alliance/GEO-Bench-VLM"
-    licence = "Apache-2.0; images of their sources"
+    license = "Apache-2.0; images of their sources"
     layout = "a folder with Single/qa.json (and Temporal/qa.json) and images"
-    obtain = "Download Single.zip and Temporal.zip from https://huggingface.co/datasets/aialliance/GEOBench-VLM."
-    source = Hub("aialliance/GEOBench-VLM", ("Single.zip", "Temporal.zip"))
+    download_hint = "Download Single.zip and Temporal.zip from https://huggingface.co/datasets/aialliance/GEOBench-VLM."
+    source = HubSource("aialliance/GEOBench-VLM", ("Single.zip", "Temporal.zip"))
 
     def items(self) -> list[Item]:
         if self.split not in (None, *_FOLDERS):
@@ -43,7 +43,7 @@ class GeoBenchVlm(Benchmark):
                 for k, prompt in enumerate(row["prompts"]):
                     question = f"{told}\n{prompt.strip()}".strip()
                     found.append(Item(f"{same}/{k}", tuple(images), question, answer, options, row.get("task"),
-                                      same_as=same))  # fmt: skip
+                                      question_group=same))  # fmt: skip
             except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
                 raise DataError(f"{path}: entry {n} is not GEOBench-VLM's ({error!r}).") from None
         return found

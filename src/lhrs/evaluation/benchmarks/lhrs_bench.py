@@ -6,7 +6,7 @@ from lhrs.data.dataset import read_json
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
 from lhrs.evaluation.benchmarks._options import split_options
-from lhrs.evaluation.fetching import Hub
+from lhrs.evaluation.download import HubSource
 
 _FOLDERS = ("imgs_png", "imgs_jpg", "images", "")
 
@@ -19,10 +19,10 @@ class LhrsBench(Benchmark):
 
     metric = "choice"
     homepage = "https://github.com/NJU-LHRS/LHRS-Bot"
-    licence = "images of Google Earth: research only"
+    license = "images of Google Earth: research only"
     layout = "a folder with qa.json and imgs_png/ (or imgs_jpg/)"
-    obtain = "Download LHRS-Bench from https://huggingface.co/datasets/PumpkinCat/LHRS_Data and unpack it."
-    source = Hub("PumpkinCat/LHRS_Data", ("LHRS-Bench/*",), "LHRS-Bench")
+    download_hint = "Download LHRS-Bench from https://huggingface.co/datasets/PumpkinCat/LHRS_Data and unpack it."
+    source = HubSource("PumpkinCat/LHRS_Data", ("LHRS-Bench/*",), "LHRS-Bench")
     groups = {
         "recognition": ("identity", "color", "shape"),
         "position": ("orientation", "distance", "location"),

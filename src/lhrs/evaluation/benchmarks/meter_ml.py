@@ -7,7 +7,7 @@ class MeterMl(SceneBenchmark):
     """Six sources of methane, and none."""
 
     homepage = "https://stanfordmlgroup.github.io/projects/meter-ml/"
-    licence = "CC-BY-4.0"
-    obtain = "Download it from its homepage and sort the NAIP images of the test split into <class>/<image>."
+    license = "CC-BY-4.0"
+    download_hint = "Download it from its homepage and sort the NAIP images of the test split into <class>/<image>."
     num_classes = 7
-    own_split = "test"
+    default_split = "test"

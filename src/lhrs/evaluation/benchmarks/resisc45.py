@@ -1,15 +1,15 @@
 """NWPU-RESISC45 (Cheng et al., 2017, arXiv:1703.00121)."""
 
 from lhrs.evaluation.benchmark import SceneBenchmark
-from lhrs.evaluation.fetching import Library
+from lhrs.evaluation.download import LibrarySource
 
 
 class Resisc45(SceneBenchmark):
     """Forty-five scene classes, 256 pixels a side."""
 
     homepage = "https://gcheng-nwpu.github.io/#Datasets"
-    licence = "images of Google Earth: research only"
-    obtain = "Get it with torchgeo (`torchgeo.datasets.RESISC45(download=True)`) or from its homepage."
-    source = Library("torchgeo.datasets", "RESISC45", "NWPU-RESISC45")
+    license = "images of Google Earth: research only"
+    download_hint = "Get it with torchgeo (`torchgeo.datasets.RESISC45(download=True)`) or from its homepage."
+    source = LibrarySource("torchgeo.datasets", "RESISC45", "NWPU-RESISC45")
     num_classes = 45
-    own_split = "test"
+    default_split = "test"

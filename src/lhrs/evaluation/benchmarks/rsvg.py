@@ -12,9 +12,9 @@ class Rsvg(Benchmark):
 
     metric = "grounding"
     homepage = "https://sunyuxi.github.io/publication/GeoVG"
-    licence = "images of Google Earth: research only"
+    license = "images of Google Earth: research only"
     layout = "a folder with RSVG_test.json (or RSVG/Test/RSVG_test.json) and RSVG_Image/ (or images/)"
-    obtain = "Download RSVG's images from its homepage and RSVG_test.json from https://huggingface.co/datasets/PumpkinCat/LHRS_Data."
+    download_hint = "Download RSVG's images from its homepage and RSVG_test.json from https://huggingface.co/datasets/PumpkinCat/LHRS_Data."
 
     def items(self) -> list[Item]:
         near = [self.root / "RSVG_test.json", self.root / "RSVG/Test/RSVG_test.json"]

@@ -10,9 +10,9 @@ class UcmCaptionsBenchmark(Benchmark):
 
     metric = "caption"
     homepage = "https://github.com/201528014227051/RSICD_optimal"
-    licence = "none stated"
+    license = "none stated"
     layout = UCMCaptions.layout
-    obtain = "Download UCM_captions from its homepage and put the images of UC Merced beside it."
+    download_hint = "Download UCM_captions from its homepage and put the images of UC Merced beside it."
 
     def items(self) -> list[Item]:
         dataset = UCMCaptions(self.root, self.split or "val")  # says what is wrong with the file

@@ -2,17 +2,17 @@
 
 from lhrs.data.dataset import read_json_lines
 from lhrs.evaluation.benchmark import Item, SceneBenchmark
-from lhrs.evaluation.fetching import Library
+from lhrs.evaluation.download import LibrarySource
 
 
 class UcMerced(SceneBenchmark):
     """Twenty-one land-use classes, 256 pixels a side at 0.3 m."""
 
     homepage = "http://weegee.vision.ucmerced.edu/datasets/landuse.html"
-    licence = "public domain (images)"
+    license = "public domain (images)"
     layout = "a folder with <class>/<image>, and perhaps index.jsonl with `file`, `label`, `split`"
-    obtain = "Get it with torchgeo (`torchgeo.datasets.UCMerced(download=True)`) or from its homepage."
-    source = Library("torchgeo.datasets", "UCMerced", "UCMerced_LandUse/Images")
+    download_hint = "Get it with torchgeo (`torchgeo.datasets.UCMerced(download=True)`) or from its homepage."
+    source = LibrarySource("torchgeo.datasets", "UCMerced", "UCMerced_LandUse/Images")
     num_classes = 21
 
     def items(self) -> list[Item]:

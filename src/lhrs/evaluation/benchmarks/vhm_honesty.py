@@ -7,7 +7,7 @@ from lhrs.data.dataset import read_json
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
 from lhrs.evaluation.benchmarks._options import letter_index, split_options, split_question
-from lhrs.evaluation.fetching import Hub
+from lhrs.evaluation.download import HubSource
 
 # The files of its honesty tasks, as docs/Data.md of opendatalab/VHM lists them ("popula" is theirs).
 _TRUE = {
@@ -35,10 +35,10 @@ class VhmHonesty(Benchmark):
 
     metric = "honesty"
     homepage = "https://github.com/opendatalab/VHM"
-    licence = "CC-BY-NC-4.0; images of DOTA and FAIR1M: academic use"
+    license = "CC-BY-NC-4.0; images of DOTA and FAIR1M: academic use"
     layout = "a folder (or datasets_eval/ in it) with abspos_false_dota-test_random_mc.json and others, and images"
-    obtain = "Download datasets_eval.zip from https://huggingface.co/datasets/FitzPC/VHM_eval_dataset and unpack it."
-    source = Hub("FitzPC/VHM_eval_dataset", ("datasets_eval.zip",))
+    download_hint = "Unpack datasets_eval.zip of https://huggingface.co/datasets/FitzPC/VHM_eval_dataset."
+    source = HubSource("FitzPC/VHM_eval_dataset", ("datasets_eval.zip",))
     groups = {"true premise": tuple(_TRUE), "false premise": tuple(_FALSE)}
 
     def items(self) -> list[Item]:
@@ -50,7 +50,9 @@ class VhmHonesty(Benchmark):
                 for path in (folder / f"{name}.json" for name in names):
                     found += _read(path, task, answerable) if path.exists() else []
         if all(item.answerable for item in found):
-            raise DataError(f"{self.root} has no questions with a false premise. Expected {self.layout}. {self.obtain}")
+            raise DataError(
+                f"{self.root} has no questions with a false premise. Expected {self.layout}. {self.download_hint}"
+            )
         return found
 
 

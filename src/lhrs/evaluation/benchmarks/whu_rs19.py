@@ -7,6 +7,6 @@ class WhuRs19(SceneBenchmark):
     """Nineteen scene classes, 600 pixels a side."""
 
     homepage = "https://captain-whu.github.io/BED4RS/"
-    licence = "images of Google Earth: research only"
-    obtain = "Download WHU-RS19 from its homepage and unpack it."
+    license = "images of Google Earth: research only"
+    download_hint = "Download WHU-RS19 from its homepage and unpack it."
     num_classes = 19

@@ -7,9 +7,9 @@ from typing import Any
 from lhrs.errors import DataError, MissingExtraError
 from lhrs.evaluation.benchmark import Benchmark, Item
 from lhrs.evaluation.benchmarks._options import without_letter
-from lhrs.evaluation.fetching import Hub
+from lhrs.evaluation.download import HubSource
 from lhrs.files import write_file
-from lhrs.metrics.parse import letters_in
+from lhrs.metrics.answer_parsing import letters_in
 
 _SEVERAL = "Overall Land use classification"
 _IMAGES = "images"
@@ -23,10 +23,10 @@ class XlrsLite(Benchmark):
 
     metric = "choice"
     homepage = "https://xlrs-bench.github.io"
-    licence = "CC-BY-NC-SA-4.0 (annotations); images of DOTA, ITCVD, MiniFrance, HRSCD, Toronto, Potsdam: academic use"
+    license = "CC-BY-NC-SA-4.0 (annotations); images of DOTA, ITCVD, MiniFrance, HRSCD, Toronto, Potsdam: academic use"
     layout = "a folder with the Parquet files of initiacms/XLRS-Bench-lite"
-    obtain = "Download https://huggingface.co/datasets/initiacms/XLRS-Bench-lite."
-    source = Hub("initiacms/XLRS-Bench-lite", ("*.parquet", "**/*.parquet"))
+    download_hint = "Download https://huggingface.co/datasets/initiacms/XLRS-Bench-lite."
+    source = HubSource("initiacms/XLRS-Bench-lite", ("*.parquet", "**/*.parquet"))
     groups = {  # as in lmms_eval/tasks/xlrs/mcq_utils.py, whose authors are the benchmark's
         "Complex reasoning": (
             "Anomaly Detection and Interpretation", "Environmental condition reasoning", "Route planning",
@@ -48,7 +48,7 @@ class XlrsLite(Benchmark):
             raise MissingExtraError("reading Parquet needs the extra `eval`: pip install 'lhrs[eval]'") from None
         paths = sorted(self.root.rglob("*.parquet"))
         if not paths:
-            raise DataError(f"{self.root} has no *.parquet. Expected {self.layout}. {self.obtain}")
+            raise DataError(f"{self.root} has no *.parquet. Expected {self.layout}. {self.download_hint}")
         found: list[Item] = []
         for path in paths:
             try:

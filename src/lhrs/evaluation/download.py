@@ -1,7 +1,6 @@
-"""Benchmarks from where their authors put them, once, into a folder that later runs find.
+"""Download the data of benchmarks from their authors, once, into a folder that later runs find.
 
-The downloads are those of torchgeo, torchvision, huggingface_hub and pooch, which check what they get. A folder is
-there whole or not at all.
+torchgeo, torchvision, huggingface_hub and pooch download and verify the files. A folder is complete if it exists.
 """
 
 import os
@@ -19,23 +18,23 @@ from lhrs.files import new_folder
 
 
 class Source(Protocol):
-    """Where data come from."""
+    """A place to download data from."""
 
     @property
     def folder(self) -> str:
-        """Name of their folder; benchmarks that share it share the download."""
+        """Name of the folder; benchmarks with the same folder share the download."""
 
     @property
     def root(self) -> str:
-        """What in it a benchmark opens."""
+        """The path in it that a benchmark opens."""
 
     def get(self, folder: Path) -> None:
-        """Fill an empty folder."""
+        """Download into an empty folder."""
 
 
 @dataclass(frozen=True)
-class Hub:
-    """Files of a data set on the Hugging Face hub; archives are unpacked."""
+class HubSource:
+    """Files of a dataset on the Hugging Face hub; archives are unpacked."""
 
     repo: str
     files: tuple[str, ...] = ("*",)
@@ -51,7 +50,7 @@ class Hub:
         for path in sorted(p for p in snapshot.rglob("*") if p.is_file()):
             name = path.relative_to(snapshot)
             if not any(fnmatch(name.as_posix(), pattern) for pattern in self.files):
-                continue  # of an earlier download by somebody else
+                continue  # from an earlier download of other files
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".zip":
@@ -61,27 +60,27 @@ class Hub:
 
 
 @dataclass(frozen=True)
-class Library:
-    """A data set class of torchgeo or torchvision that downloads itself."""
+class LibrarySource:
+    """A dataset class of torchgeo or torchvision that downloads its data."""
 
     module: str
     name: str
     root: str
     checks: bool = True
-    """Whether it takes `checksum`."""
+    """Whether its constructor has the argument `checksum`."""
 
     @property
     def folder(self) -> str:
         return self.name
 
     def get(self, folder: Path) -> None:
-        made = getattr(_extra(self.module), self.name)
-        made(str(folder), download=True, **({"checksum": True} if self.checks else {}))
+        dataset = getattr(_extra(self.module), self.name)
+        dataset(str(folder), download=True, **({"checksum": True} if self.checks else {}))
 
 
 @dataclass(frozen=True)
-class Doi:
-    """Files of a record that a DOI names, such as Zenodo's; archives are unpacked."""
+class DoiSource:
+    """Files of a record with a DOI, for example on Zenodo; archives are unpacked."""
 
     doi: str
     root: str = ""
@@ -106,19 +105,19 @@ def data_home() -> Path:
     return Path(named) if named else Path(_extra("platformdirs").user_cache_dir("lhrs")) / "data"
 
 
-def place(source: Source) -> Path:
-    """Return the folder of a source's data, there or not."""
+def data_dir(source: Source) -> Path:
+    """Return the folder of a source's data, whether it exists or not."""
     return data_home() / source.folder
 
 
-def fetched(source: Source) -> Path:
-    """Return where the data of a source lie, having downloaded them unless they were before.
+def download_if_missing(source: Source) -> Path:
+    """Return the folder of a source's data, downloaded if missing.
 
     Raises:
-        DataError: the download failed; nothing half-done is left.
+        DataError: the download failed; no partial data are left.
         MissingExtraError: the extra `bench` is not installed.
     """
-    folder = place(source)
+    folder = data_dir(source)
     if not folder.exists():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -126,10 +125,10 @@ def fetched(source: Source) -> Path:
                 source.get(part)
         except LHRSError:
             raise
-        except Exception as error:  # each library fails in its own ways: no network, no such file, a wrong checksum
-            told = " ".join(str(error).split())[:300].rstrip(".")
+        except Exception as error:  # each library raises its own errors: no network, no such file, a wrong checksum
+            reason = " ".join(str(error).split())[:300].rstrip(".")
             raise DataError(
-                f"{source.folder} could not be downloaded to {folder}: {told}. Or say NAME=PATH."
+                f"{source.folder} could not be downloaded to {folder}: {reason}. Or write NAME=PATH."
             ) from error
     return folder / source.root
 
@@ -152,7 +151,7 @@ def _unpack(path: Path, folder: Path) -> None:
 
 
 def _link(path: Path, target: Path) -> None:
-    """Put a file there without a second copy where the disk allows that."""
+    """Link or copy a file; a hard link needs no second copy on the disk."""
     try:
         os.link(path, target)
     except OSError:

@@ -1,4 +1,7 @@
-"""What an answer says, or None: parsing never looks at the truth, and an answer that says two things says nothing."""
+"""Strict parsers: each returns what an answer states, or None.
+
+No parser reads the ground truth. An answer that states two things states nothing.
+"""
 
 import re
 import unicodedata
@@ -14,36 +17,37 @@ _NUMBER_WORD = re.compile(rf"\b(?:({'|'.join(_TENS)})[ -]({'|'.join(_WORDS[1:10]
 _LARGER_WORD = re.compile(r"\b(?:dozen|hundred|thousand|million|billion)s?\b")
 _NUMBER = re.compile(r"(?<![\w.,-])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w-]|[.,]\d)")
 _LEAD = re.compile(
-    r"^(?:the\s+)?(?:correct\s+|best\s+|right\s+)?(?:answers?|options?|choices?)(?:\s+(?:is|are))?\s*:?\s+", re.I
+    r"^(?:the\s+)?(?:correct\s+|best\s+|right\s+|final\s+)?(?:answers?|options?|choices?)(?:\s+(?:is|are))?\s*:?\s+",
+    re.IGNORECASE,
 )
-_GLUED = re.compile(r"[A-Za-z]{2,}")
+_ADJACENT = re.compile(r"[A-Za-z]{2,}")
 _WRAP = "\"'`*_ \t\n"
 _ANSWER = re.compile(
-    r"(?:(?:the\s+)?(?:correct\s+|best\s+|right\s+)?(?:answer|option|choice)(?:\s+is|\s*:)?\s*[:\-]?\s*)?"
+    r"(?:(?:the\s+)?(?:correct\s+|best\s+|right\s+|final\s+)?(?:answer|option|choice)(?:\s+is|\s*:)?\s*[:\-]?\s*)?"
     r"[(\[]?\s*(?P<letter>[A-J])\s*(?P<end>[)\].:,]+|$|\s)\s*(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 
 
 @lru_cache(maxsize=1 << 16)
-def normalise(text: str) -> str:
-    """Return text as it is compared: NFKC, case folded, spaces joined, without quotes around or a full stop after."""
+def normalize(text: str) -> str:
+    """Return text as it is compared: NFKC, case folded, single spaces, no surrounding quotes, no final full stop."""
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return folded.strip(_WRAP).rstrip(".").strip(_WRAP)
 
 
 @lru_cache(maxsize=1 << 16)
 def label_key(text: str) -> str:
-    """Return a label as it is compared: as `normalise`, words parted, no article before it.
+    """Return a label as it is compared: as `normalize`, words separated by spaces, no leading article.
 
     `StorageTanks`, `storage_tanks` and `storage-tanks` are the same label; `storage tank` is not.
     """
-    parted = re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]", " ", text.strip(_WRAP))
-    return re.sub(r"^(?:an?|the) ", "", normalise(parted))
+    separated = re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]", " ", text.strip(_WRAP))
+    return re.sub(r"^(?:an?|the) ", "", normalize(separated))
 
 
 def parse_label(text: str, labels: Sequence[str]) -> str | None:
-    """Return the one of `labels` that the answer is, and nothing more than is; None otherwise."""
+    """Return the label that equals the whole answer, or None."""
     return _label_table(tuple(labels)).get(label_key(text))
 
 
@@ -53,23 +57,23 @@ def _label_table(labels: tuple[str, ...]) -> dict[str, str]:
 
 
 def parse_yes_no(text: str) -> str | None:
-    """Return `yes` or `no` if the answer begins with one of them and does not hold the other."""
-    words = re.findall(r"\w+", normalise(text))
+    """Return `yes` or `no` if the answer begins with one of them and does not contain the other."""
+    words = re.findall(r"\w+", normalize(text))
     if not words or words[0] not in ("yes", "no"):
         return None
     return None if ({"yes": "no", "no": "yes"}[words[0]]) in words else words[0]
 
 
 def parse_number(text: str) -> float | None:
-    """Return the number in an answer, in digits or in words below a hundred; None if there is none or more than one."""
-    folded = normalise(text)
+    """Return the only number in an answer, in digits or in words below a hundred; None without one or with several."""
+    folded = normalize(text)
     found = {float(match.replace(",", "")) for match in _NUMBER.findall(folded)}
     if not re.search(r"\d", folded):
         if _LARGER_WORD.search(folded):
             return None
         found |= {float(sum(_NUMBER_WORDS.get(w, 0) for w in words)) for words in _NUMBER_WORD.findall(folded)}
     elif len(re.findall(r"\d[\d.,]*", folded)) != len(_NUMBER.findall(folded)):
-        return None  # ranges, units glued to digits, dates: digits that are no plain number
+        return None  # ranges, units attached to digits, dates: digits that are no plain number
     return found.pop() if len(found) == 1 else None
 
 
@@ -77,12 +81,12 @@ def parse_choice(text: str, options: Sequence[str]) -> int | None:
     """Return the index of the option that is chosen.
 
     An answer chooses by a letter (`B`, `(b)`, `B.`, `**B**`, `Answer: B`, `The answer is B.`), by a letter with that
-    option's own text (`B. river`), or by the text alone (`river`). Two letters, a letter with another option's text or
-    with anything else behind it, and all other sentences choose nothing.
+    option's own text (`B. river`), or by the text alone (`river`). Everything else chooses nothing: two letters, a
+    letter with another option's text or other words after it, any other sentence.
 
     Args:
-        text: of the model.
-        options: without letters, in the order shown.
+        text: answer of the model.
+        options: texts without letters, in the order shown.
     """
     keys = [label_key(option) for option in options]
     whole = label_key(text)
@@ -99,14 +103,14 @@ def parse_choice(text: str, options: Sequence[str]) -> int | None:
 
 
 def letters_in(text: str, num_options: int) -> list[int] | None:
-    """Return all options that an answer to a question with several right ones names: `A, C`, `(A) and (C)`, `AC`.
+    """Return the indices of all letters in an answer to a question with several correct options.
 
-    Letters that touch are capitals: `bad` and `cab` are words.
+    `A, C`, `(A) and (C)` and `AC` are read. Adjacent letters must be capitals: `bad` and `cab` are words.
     """
-    parted = re.sub(r"\band\b|[,;&()\[\].*+/]", " ", unicodedata.normalize("NFKC", text))
-    if any(not run.isupper() for run in _GLUED.findall(parted)):
+    separated = re.sub(r"\band\b|[,;&()\[\].*+/]", " ", unicodedata.normalize("NFKC", text))
+    if any(not run.isupper() for run in _ADJACENT.findall(separated)):
         return None
-    bare = "".join(parted.split())
+    bare = "".join(separated.split())
     found = [LETTERS.find(letter) for letter in bare.upper()]
     if not found or min(found) < 0 or max(found) >= num_options or len(set(found)) < len(found):
         return None
@@ -114,11 +118,11 @@ def letters_in(text: str, num_options: int) -> list[int] | None:
 
 
 def parse_choices(text: str, options: Sequence[str]) -> tuple[int, ...] | None:
-    """Return the indices of all options that are chosen where several may be right: letters, or one as `parse_choice`.
+    """Return the indices of all chosen options where several may be correct: letters, or one as in `parse_choice`.
 
     Args:
-        text: of the model.
-        options: without letters, in the order shown.
+        text: answer of the model.
+        options: texts without letters, in the order shown.
     """
     found = letters_in(_LEAD.sub("", text.strip(_WRAP), count=1), len(options))
     if found is not None:
@@ -151,10 +155,11 @@ _ASSERTS = re.compile(
 
 @lru_cache(maxsize=1 << 16)
 def is_denial(text: str) -> bool:
-    """Return whether an answer says that what is asked about is not there or cannot be told, and nothing beside it.
+    """Return whether an answer states only that the object is not there or that the question cannot be answered.
 
-    `There is no ship.`, `The ship is not in the image`, `I cannot tell`; not `There is no ship, but a white plane`.
+    True for `There is no ship.`, `The ship is not in the image` and `I cannot tell`. False for `There is no ship, but a
+    white plane`.
     """
-    folded = normalise(text).replace("\u2019", "'").replace("black and white", "panchromatic")
+    folded = normalize(text).replace("\u2019", "'").replace("black and white", "panchromatic")
     said = re.sub(r"^(?:no[,.] |(?:i'm |i am )?sorry[,.]? (?:but )?)", "", folded)
     return bool(_DENIALS.fullmatch(said)) and not _ASSERTS.search(said)

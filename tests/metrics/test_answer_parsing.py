@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhrs.metrics.parse import (
+from lhrs.metrics.answer_parsing import (
     is_denial,
     label_key,
     letters_in,
-    normalise,
+    normalize,
     parse_choice,
     parse_choices,
     parse_label,
@@ -119,7 +119,7 @@ def test_any_text_is_survived_and_normalising_is_done_once(text):
         is_denial,
     ):
         parse(text)
-    assert normalise(normalise(text)) == normalise(text)
+    assert normalize(normalize(text)) == normalize(text)
 
 
 @given(st.sampled_from(OPTIONS), st.sampled_from(["{}", "{}.", " {} ", '"{}"', "*{}*"]), st.booleans())

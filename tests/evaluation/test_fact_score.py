@@ -3,7 +3,7 @@
 import pytest
 
 from lhrs.align.tags import tag_table
-from lhrs.evaluation.factual import score_facts
+from lhrs.evaluation.metrics.fact_score import score_facts
 
 FACTS = [{"kind": "river", "count": 1}, {"kind": "house", "count": 3}, {"kind": "tennis court", "count": 2},
          {"kind": "forest", "count": 1, "area_share": 0.3}]  # fmt: skip

@@ -16,9 +16,9 @@ from tests.evaluation.bench import lhrs_bench, picture
 from tests.training.tiny import SRC
 
 from lhrs.errors import DataError, MissingExtraError
-from lhrs.evaluation import fetching
+from lhrs.evaluation import download
 from lhrs.evaluation.benchmark import benchmark_names, find_benchmark
-from lhrs.evaluation.fetching import Doi, Hub, Library, fetched
+from lhrs.evaluation.download import DoiSource, HubSource, LibrarySource, download_if_missing
 
 COMMIT = "a" * 40
 
@@ -83,7 +83,7 @@ def hub(tmp_path):
 def evaluate(home, url, *words):
     env = {**os.environ, "PYTHONPATH": str(SRC), "LHRS_DATA": str(home), "HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0",
            "HF_HOME": str(home.parent / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1"}  # fmt: skip
-    command = [sys.executable, "-m", "lhrs", "eval", *map(str, words), "--no-controls"]
+    command = [sys.executable, "-m", "lhrs", "eval", *map(str, words), "--no-baselines"]
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
 
 
@@ -191,10 +191,10 @@ def test_a_zenodo_record_is_downloaded_and_checked(tmp_path, home, monkeypatch):
 
 
 def test_a_missing_extra_is_said(home, monkeypatch):
-    monkeypatch.setattr(fetching, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
-    for source in (Hub("a/b"), Library("torchgeo.datasets", "X", ""), Doi("10.1/x")):
+    monkeypatch.setattr(download, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
+    for source in (HubSource("a/b"), LibrarySource("torchgeo.datasets", "X", ""), DoiSource("10.1/x")):
         with pytest.raises(MissingExtraError, match=r"downloading needs \w+: pip install 'lhrs\[bench\]', or name"):
-            fetched(source)
+            download_if_missing(source)
     assert not list(home.iterdir())
 
 
@@ -206,6 +206,6 @@ def test_every_source_is_one_that_can_be_asked():
     }  # fmt: skip
     for source in filter(None, sources.values()):
         assert Path(source.folder).name == source.folder and not Path(source.root).is_absolute()
-        if isinstance(source, Library):
+        if isinstance(source, LibrarySource):
             module = pytest.importorskip(source.module)
             assert hasattr(module, source.name)
