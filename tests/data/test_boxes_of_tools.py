@@ -84,7 +84,7 @@ def test_broken_masks_are_one_line(tmp_path, counts):
 
 def test_image_ids_are_numbers_or_text(tmp_path):
     images = [{"id": "1", "file_name": "a.png"}, {"id": 0, "file_name": "b.png"}]
-    rows = [{"bbox": [1, 2, 3, 4]}, {"image_id": "0", "bbox": [5, 5, 5, 5], "category_id": 0}]
+    rows = [{"bbox": [1, 2, 3, 4], "category_id": "1"}, {"image_id": "0", "bbox": [5, 5, 5, 5], "category_id": 0}]
     names = [{"id": 0, "name": "none"}, {"id": 1, "name": "ship"}]
     data = open_dataset(coco(tmp_path / "coco.json", rows, images, categories=names))
     assert [(sample.id[-5:], sample.boxes[0].label) for sample in data] == [("a.png", "ship"), ("b.png", "none")]
@@ -235,13 +235,13 @@ def test_names_of_dota_have_any_number_of_words(tmp_path):
     picture(tmp_path / "images/P1.PNG")
     quad = "30 20 80 20 80 50 30 50"
     lines = ["imagesource:GoogleEarth", "gsd:null", f"{quad} small vehicle 0", f"{quad} large vehicle 1",
-             f"{quad} storage tank", f"{quad} ground track field 2", f"{quad} ship 1", f"{quad} plane"]  # fmt: skip
+             f"{quad} storage tank", f"{quad} ground track field 2", f"{quad} ship 1.0", f"{quad} type 7"]  # fmt: skip
     (tmp_path / "labelTxt").mkdir()
     (tmp_path / "labelTxt/P1.TXT").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
     picture(tmp_path / "images/P2.png")
     data = open_dataset(tmp_path)
     assert [(o.label, o.difficult) for o in data.polygons(0)] == [
         ("small vehicle", False), ("large vehicle", True), ("storage tank", False), ("ground track field", True),
-        ("ship", True), ("plane", False),
+        ("ship", True), ("type 7", False),
     ]  # fmt: skip
     assert data.dropped.to_dict() == {"images without an annotation": 1}

@@ -107,6 +107,15 @@ def test_roboflows_export_for_yolo(tmp_path):
     assert [s.split for s in open_dataset(tmp_path, split="val")] == ["valid"]
 
 
+def test_images_in_folders_of_folders(tmp_path):
+    for split, city in (("train", "rome"), ("train", "oslo"), ("val", "rome")):
+        picture(tmp_path / f"images/{split}/{city}/1.png")
+        write(tmp_path / f"labels/{split}/{city}/1.txt")
+    assert [(s.id.split("images/")[1], s.split) for s in open_dataset(tmp_path)] == [
+        ("train/oslo/1.png", "train"), ("train/rome/1.png", "train"), ("val/rome/1.png", "val")]  # fmt: skip
+    assert [s.split for s in open_dataset(tmp_path / "images")] == ["train", "train", "val"]
+
+
 def test_folders_without_a_yaml_file(tmp_path):
     picture(tmp_path / "images/a.png")
     write(tmp_path / "labels/a.txt")

@@ -29,7 +29,7 @@ class _Image(NamedTuple):
     licence: str
     split: str | None
     annotations: list[dict[str, Any]]
-    names: dict[Any, str]
+    names: dict[str, str]
     where: Path
 
 
@@ -83,7 +83,7 @@ class CocoBoxes(Dataset):
     def _read_file(self, path: Path, is_part: bool) -> list[_Image]:
         content = read_json(path)
         try:
-            names = {category["id"]: category["name"] for category in content["categories"]}
+            names = {str(category["id"]): category["name"] for category in content["categories"]}
             licences = {entry["id"]: entry["name"] for entry in content.get("licenses") or []}
             entries = [(str(image["id"]), image["file_name"], image) for image in content["images"]]
             boxes = defaultdict(list)
@@ -112,7 +112,7 @@ class CocoBoxes(Dataset):
 
     def _box(self, annotation: dict[str, Any], image: _Image) -> Box:
         try:
-            label = image.names[annotation["category_id"]]
+            label = image.names[str(annotation["category_id"])]
             xyxy = self._bounds(annotation, image.where)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{image.where}: annotation {annotation.get('id')} is broken, {error!r}.") from None

@@ -11,6 +11,7 @@ from lhrs.errors import DataError
 from lhrs.schema import Box, Sample
 
 _FOLDERS = ("labelTxt", "annfiles", "labelTxt-v1.0", "labelTxt-v1.5")
+_FLAGS = ("0", "1", "2", "0.0", "1.0", "2.0")
 _SPLITS = ("train", "val", "test")
 
 
@@ -84,7 +85,7 @@ def _read(path: Path) -> list[ObjectPolygon]:
         if not fields or fields[0].lower().startswith(("imagesource", "gsd")):
             continue
         words = fields[8:]
-        has_flag = len(words) > 1 and words[-1].isdecimal()
+        has_flag = len(words) > 1 and words[-1] in _FLAGS
         try:
             corners = np.array(fields[:8], float).reshape(4, 2)
             label = " ".join(words[:-1] if has_flag else words)
@@ -94,5 +95,5 @@ def _read(path: Path) -> list[ObjectPolygon]:
             raise DataError(f"{path}:{number}: not eight numbers and a class: {line[:80]!r}.") from None
         if not np.isfinite(corners).all():
             raise DataError(f"{path}:{number}: a corner is not a finite number: {line[:80]!r}.")
-        polygons.append(ObjectPolygon(label, corners, has_flag and int(words[-1]) > 0))
+        polygons.append(ObjectPolygon(label, corners, has_flag and words[-1][0] != "0"))
     return polygons

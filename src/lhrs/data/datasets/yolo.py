@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +16,7 @@ from lhrs.errors import DataError
 from lhrs.schema import Box, Sample
 
 _NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt")
+_MAX_SNIFFED = 100
 _YAML = (".yaml", ".yml")
 _SIDE_FILES = frozenset([*_NAME_FILES, "readme.txt", "readme.dataset.txt", "readme.roboflow.txt"])
 
@@ -79,8 +81,8 @@ class Yolo(Dataset):
         path = _find_yaml(root)
         if path is not None and _has_splits(_try_yaml(path)):
             return True
-        images = (image for folder in _image_folders(root) for image in list_folder_images(folder))
-        return classify_texts([label for image in images if (label := _label_file(image)).exists()])[0]
+        labels = (_label_file(image) for image in _list_images(root))
+        return classify_texts(list(islice((label for label in labels if label.exists()), _MAX_SNIFFED)))[0]
 
     def _scaled_rows(self, index: int) -> Iterator[tuple[YoloRow, np.ndarray]]:
         """Yield the rows of an image with its (width, height)."""
@@ -113,9 +115,9 @@ class Yolo(Dataset):
 
     def _splits(self) -> Iterator[tuple[str | None, list[Path]]]:
         if not _has_splits(self._config):
-            for folder in _image_folders(self._folder):
-                places = (*folder.relative_to(self._folder).parts,)
-                yield next((part for part in places if part in SPLITS), None), list_folder_images(folder)
+            for image in _list_images(self._folder):
+                places = image.relative_to(self._folder).parts[:-1]
+                yield next((part for part in places if part in SPLITS), None), [image]
             return
         for split in SPLITS:
             entries = self._config.get(split) or []
@@ -160,13 +162,10 @@ def _label_file(image: Path) -> Path:
     return image.with_suffix(".txt")
 
 
-def _image_folders(root: Path) -> list[Path]:
-    """Return the folders that hold images: of splits, or only one."""
-    if not root.is_dir():
-        return []
-    tops = [root / "images", *(root / split / "images" for split in SPLITS), *(root / split for split in SPLITS), root]
-    folders = [folder for top in tops for folder in (top, *(top / split for split in SPLITS))]
-    return list(dict.fromkeys(folder for folder in folders if list_folder_images(folder)))
+def _list_images(root: Path) -> list[Path]:
+    """Return the images of a folder without a YAML file: below `images/` or folders of splits, else directly in it."""
+    tops = [root / "images", *(root / split for split in SPLITS)]
+    return [image for top in tops for image in _images_below(top)] or list_folder_images(root)
 
 
 def _images_below(folder: Path) -> list[Path]:
