@@ -24,6 +24,12 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of outputs recorded from the original systems."""
+    return Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
 def nano(tmp_path_factory) -> Path:
     """The folder of the model under test: LHRS_TEST_MODEL, else the embedded one, else one with random weights."""
     if "LHRS_TEST_MODEL" in os.environ:

@@ -1,7 +1,5 @@
 """The losses reproduce what the original computed, and are what their formulas say."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,36 +9,33 @@ from lhrs.cmid.losses import focal_frequency, focal_l1, info_nce, prototype_cros
 
 
 @pytest.fixture(scope="module")
-def golden():
-    file = Path(__file__).parents[3] / "shared/golden/cmid/cmid_losses.safetensors"
-    if not file.exists():
-        pytest.skip(f"needs golden numbers: {file} is absent")
-    return load_file(file)
+def recorded(golden):
+    return load_file(golden / "cmid/cmid_losses.safetensors")
 
 
-def test_reconstruction_losses_are_those_of_the_original(golden):
-    prediction, target, mask = (golden[f"rec_{name}"] for name in ("pred", "target", "mask"))
-    assert focal_l1(prediction, target, mask) == pytest.approx(golden["rec_focal_l1_masked"].item(), abs=1e-5)
+def test_reconstruction_losses_are_those_of_the_original(recorded):
+    prediction, target, mask = (recorded[f"rec_{name}"] for name in ("pred", "target", "mask"))
+    assert focal_l1(prediction, target, mask) == pytest.approx(recorded["rec_focal_l1_masked"].item(), abs=1e-5)
     shared = focal_frequency(prediction, target, shared_maximum=True)
-    assert shared == pytest.approx(golden["ffl_log_ave0"].item(), abs=1e-5)
+    assert shared == pytest.approx(recorded["ffl_log_ave0"].item(), abs=1e-5)
     mean = focal_frequency(prediction, target, mean_spectrum=True)
-    assert mean == pytest.approx(golden["ffl_log_ave1"].item(), abs=1e-5)
+    assert mean == pytest.approx(recorded["ffl_log_ave1"].item(), abs=1e-5)
     assert focal_frequency(prediction, target) > shared  # an image with small errors is not scaled by another's large
 
 
-def test_info_nce_is_that_of_the_original(golden):
-    loss = info_nce(golden["nce_query"], golden["nce_key"], golden["nce_queue"].T, 0.2)
-    assert loss == pytest.approx(golden["nce_loss_t02"].item(), abs=1e-5)
+def test_info_nce_is_that_of_the_original(recorded):
+    loss = info_nce(recorded["nce_query"], recorded["nce_key"], recorded["nce_queue"].T, 0.2)
+    assert loss == pytest.approx(recorded["nce_loss_t02"].item(), abs=1e-5)
 
 
-def test_prototype_loss_and_its_centre_are_those_of_the_original(golden):
+def test_prototype_loss_and_its_centre_are_those_of_the_original(recorded):
     branch = LocalBranch(8, prototypes=24)
     for step in range(3):
-        student, teacher = (golden[f"local_{w}"][step].transpose(1, 2).flatten(0, 1) for w in ("student", "teacher"))
+        student, teacher = (recorded[f"local_{w}"][step].transpose(1, 2).flatten(0, 1) for w in ("student", "teacher"))
         loss = prototype_cross_entropy(student, teacher, branch.centre, 0.04).mean()
-        assert loss == pytest.approx(golden["local_loss"][step].item(), abs=1e-5)
+        assert loss == pytest.approx(recorded["local_loss"][step].item(), abs=1e-5)
         branch._move_centre(teacher.sum(0), torch.tensor(float(len(teacher))))
-        torch.testing.assert_close(branch.centre, golden["local_center"][step].flatten(), atol=1e-5, rtol=0)
+        torch.testing.assert_close(branch.centre, recorded["local_center"][step].flatten(), atol=1e-5, rtol=0)
 
 
 def test_each_images_frequency_loss_does_not_depend_on_its_company():

@@ -14,11 +14,6 @@ from lhrs.errors import CheckpointError  # noqa: E402
 from lhrs.models.importers.cmid import STUDENT, TEACHER, read_backbone, save_backbone  # noqa: E402
 
 
-@pytest.fixture
-def cmid(golden):
-    return golden / "cmid"
-
-
 @torch.no_grad()
 def stage4(model, x):
     """The deepest map as `(batch, channels, height, width)`."""

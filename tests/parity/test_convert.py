@@ -205,7 +205,7 @@ def test_a_folder_needs_one_checkpoint(tmp_path):
         convert(tmp_path, tmp_path / "out")
 
 
-def test_a_cmid_run_becomes_a_timm_folder(golden, tmp_path):
-    done = convert(golden / "cmid" / "cmid_swin_tiny_full.pth", tmp_path / "out", teacher=True)
+def test_a_cmid_run_becomes_a_timm_folder(cmid, tmp_path):
+    done = convert(cmid / "cmid_swin_tiny_full.pth", tmp_path / "out", teacher=True)
     assert done.system == "cmid" and done.stage == "teacher"
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"config.json", "model.safetensors"}
