@@ -1,7 +1,5 @@
 """What vLLM's transformers backend reads from a model and its processor (vllm/model_executor/models/transformers)."""
 
-from importlib.metadata import entry_points
-
 import torch
 from tests.models.tiny import NUM_TOKENS, SIDE
 from transformers import AutoModel
@@ -26,8 +24,3 @@ def test_the_processor_counts_and_places_image_tokens(processor):
     out = processor(images=[image], text=["a <image> b"], return_tensors="pt", return_text_replacement_offsets=True)
     assert (out["input_ids"] == processor.image_token_id).sum() == NUM_TOKENS
     assert "text_replacement_offsets" in out
-
-
-def test_it_finds_our_registration():
-    (plugin,) = [p for p in entry_points(group="vllm.general_plugins") if p.name == "lhrs"]
-    assert plugin.load()() is None

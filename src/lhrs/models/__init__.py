@@ -15,9 +15,4 @@ from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.processing import LHRSProcessor
 
-
-def register_with_vllm() -> None:
-    """Be called by vLLM in each of its processes (`vllm.general_plugins`): importing this has registered all."""
-
-
-__all__ = ["LHRSBridgeConfig", "LHRSConfig", "LHRSForConditionalGeneration", "LHRSProcessor", "register_with_vllm"]
+__all__ = ["LHRSBridgeConfig", "LHRSConfig", "LHRSForConditionalGeneration", "LHRSProcessor"]

@@ -1,4 +1,6 @@
-"""Throw broken images and odd JSON at `lhrs serve`: `python dev/fuzz_server.py IMAGE_OR_FOLDER... [-n 500] [--seed 0]`.
+"""Throw broken images and odd JSON at `lhrs serve`.
+
+    python tests/serving/fuzz.py IMAGE_OR_FOLDER... [-n 500] [--seed 0]
 
 Prints what came back by status, and ends with 1 if any was 5xx, the connection broke, or an error had another form than
 OpenAI's. Memory of all processes of the server is told before and after.
