@@ -130,7 +130,7 @@ def test_empty_answers(good, text):
     ("question", "answer", "message"),
     [
         ("<image> <image> Same?", "No.", "2 <image> for 1 images"),
-        ("Where?", "<image> There.", "1 <image> in what the user does not say"),
+        ("Where?", "<image> There.", "1 <image> outside the user's turns"),
         ("Same?", "No.", None),
     ],
 )

@@ -1,4 +1,4 @@
-"""Samples written as files that our readers read: JSON lines, or Parquet."""
+"""Writers of samples: JSON lines or Parquet."""
 
 import os
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ def write_samples(samples: Sequence[Sample], path: Path) -> None:
     """Write samples, whole or not at all; image paths become relative to the file.
 
     Args:
-        samples: in their order.
-        path: .jsonl or .parquet.
+        samples: In their order.
+        path: A .jsonl or .parquet file.
     """
     folder = path.absolute().parent
     rows = [

@@ -1,4 +1,4 @@
-"""Samples to look at: a contact sheet, or a page, of images with their boxes and what is said about them."""
+"""Visualization of samples: a contact sheet or an HTML page of images with boxes and texts."""
 
 import base64
 import html
@@ -22,7 +22,7 @@ _SIDE = 512
 _MARGIN = 12
 _LINE = 19
 _MOST_LABELS = 40
-"""Labels of more boxes would hide the image: they keep the colours of their names."""
+"""With more boxes, labels would hide the image: only their colors are drawn."""
 
 
 def draw_sample(sample: Sample, side: int = _SIDE) -> "Image":
@@ -44,7 +44,7 @@ def draw_sample(sample: Sample, side: int = _SIDE) -> "Image":
 
 
 def draw_sheet(samples: Sequence[Sample], columns: int = 3) -> "Image":
-    """Return a picture of all samples, each with its words below."""
+    """Return one image of all samples, each with its text below."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(15)
@@ -65,7 +65,7 @@ def draw_sheet(samples: Sequence[Sample], columns: int = 3) -> "Image":
 
 
 def write_page(samples: Sequence[Sample], path: Path, title: str) -> None:
-    """Write a page that needs nothing beside it."""
+    """Write an HTML page with embedded images."""
     cards = []
     for sample in samples:
         buffer = io.BytesIO()

@@ -1,1 +1,1 @@
-"""Turn what is known about an image into questions and answers."""
+"""Questions and answers about images, made of their annotations."""

@@ -1,4 +1,4 @@
-"""What an image is about (LHRS-Instruct): detailed descriptions, reasoning over facts, scene classes, conversations."""
+"""Tasks about the whole image (LHRS-Instruct): detailed descriptions, reasoning over facts, scene classes."""
 
 from random import Random
 
@@ -20,7 +20,7 @@ _GREEN = ("forest", "park", "meadow", "grass", "garden", "farmland", "orchard", 
 
 
 def detail(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """Everything that can be seen, fact by fact."""
+    """Describe every visible fact."""
     shown = _shown(annotations)
     if len(shown) < 2:
         return None
@@ -34,7 +34,7 @@ def detail(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -
 
 
 def land_use(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """What most of the ground is used for, with the evidence."""
+    """Name the main land use, with the evidence."""
     land = [f for f in _shown(annotations) if tag_table().kinds[f.kind].setting and not is_line(f)]
     if not land or land[0].area_share < 0.4:
         return None
@@ -48,7 +48,7 @@ def land_use(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary)
 
 
 def density(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """That the ground is densely built on, with the evidence."""
+    """Name the building density where it is high, with the evidence."""
     buildings = next((f for f in _shown(annotations) if f.kind == "building"), None)
     if buildings is None or buildings.area_share < 0.2:  # few on the map may be many on the ground
         return None
@@ -63,7 +63,7 @@ def density(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) 
 
 
 def access(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """By what one gets here."""
+    """List roads, paths and tracks."""
     ways = [f for f in _shown(annotations) if f.kind in _WAYS and is_line(f)]
     if not ways:
         return None
@@ -75,7 +75,7 @@ def access(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -
 
 
 def nature(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """What green and water there is."""
+    """List vegetation and water."""
     found = [f for f in _shown(annotations) if f.kind in (*_WATER, *_GREEN)]
     if not found:
         return None
@@ -86,7 +86,7 @@ def nature(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -
 
 
 def scene(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """The class of the whole image."""
+    """Name the scene class."""
     if annotations.scene is None:
         return None
     question = rng.choice(
@@ -96,7 +96,7 @@ def scene(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) ->
 
 
 def is_scene(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """Whether the image is of a class: as often yes as no."""
+    """Verify a scene class, yes and no equally often."""
     if annotations.scene is None or not annotations.negative_scenes:
         return None
     yes = rng.random() < 0.5

@@ -1,5 +1,5 @@
-"""Questions about where objects are (LHRS-Instruct-Plus): location, relative position, counting, size, boxes, regions,
-referring expressions that fit one object only, and questions whose premise is false.
+"""Tasks about objects (LHRS-Instruct-Plus): location, relative position, counting, size, boxes, regions, unambiguous
+referring expressions, false premises.
 
 Each task returns a question with its answer, or None where the annotations do not support one without doubt. Only
 objects of exhaustively annotated labels are reported as absent.
@@ -17,16 +17,16 @@ from lhrs.instruct.qa import QAPair, TaskFn
 from lhrs.schema import Box
 
 _CLEAR = 1.5
-"""Ratio of areas from which on one object is clearly the larger."""
+"""Ratio of areas from which one object is clearly the larger."""
 _MARGIN = 0.06
-"""Share of the image's diagonal by which distances must differ to be distinct."""
+"""Fraction of the image's diagonal by which distances must differ."""
 _MOST_BOXES = 40
 _DIRECTIONS = ("to the right of", "to the lower right of", "below", "to the lower left of", "to the left of",
                "to the upper left of", "above", "to the upper right of")  # fmt: skip
 
 
 def grid_position(annotations: ImageAnnotations, obj: AnnotatedObject) -> str:
-    """Return where an object is: `top left`, `top`, ..., `centre`."""
+    """Return the ninth of the image in which an object is: `top left`, `top`, ..., `centre`."""
     x, y = obj.center
     column = COLUMNS[min(2, int(3 * x / annotations.width))]
     row = ROWS[min(2, int(3 * y / annotations.height))]
@@ -34,7 +34,7 @@ def grid_position(annotations: ImageAnnotations, obj: AnnotatedObject) -> str:
 
 
 def location(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """Where the only object of its kind is."""
+    """Name the position of the only object of its label."""
     obj = _only(annotations, rng)
     if obj is None or not _within_cell(annotations, obj):
         return None
@@ -54,7 +54,7 @@ def location(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary)
 
 
 def relative(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """How two objects, each the only one of its kind, lie to each other."""
+    """Name the direction from one object to another, each the only one of its label."""
     alone = [
         annotations.of(label)[0]
         for label, count in annotations.labels().items()
@@ -80,7 +80,7 @@ def relative(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary)
 
 
 def count(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """How many there are of a kind."""
+    """Count the objects of a label."""
     if annotations.are_components:
         return None
     labels = [label for label in annotations.labels() if label not in annotations.truncated]
@@ -94,13 +94,13 @@ def count(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) ->
     question = rng.choice(
         ("How many {} are there?", "How many {} can be seen?", "Count the {}.", "What is the number of {}?")
     )
-    below = rng.randint(0, min(3, num))  # how many of the wrong ones are smaller must not give the right one away
+    below = rng.randint(0, min(3, num))  # so that the rank of the right number gives no hint
     near = [*(num - n for n in range(below, 0, -1)), *(num + n for n in range(1, 4 - below))]
     return QAPair("count", question.format(plural(label)), str(num), distractors=tuple(map(str, near)))
 
 
 def larger(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """Which of two different objects is the larger."""
+    """Name the larger of two objects."""
     alone = [
         annotations.of(label)[0]
         for label, num in annotations.labels().items()
@@ -119,7 +119,7 @@ def larger(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -
 
 
 def find_all(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """The boxes of everything of a kind."""
+    """Give the boxes of all objects of a label."""
     labels = [
         label
         for label, num in annotations.labels().items()
@@ -135,7 +135,7 @@ def find_all(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary)
 
 
 def region(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """What a box holds."""
+    """Name the object in a box."""
     if not annotations.objects:
         return None
     obj = rng.choice(annotations.objects)
@@ -156,7 +156,7 @@ def region(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -
 
 
 def referring_expression(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """The box of the one object that an expression fits."""
+    """Give the box of the one object that an expression refers to."""
     found = expressions(annotations)
     if not found:
         return None
@@ -166,7 +166,7 @@ def referring_expression(annotations: ImageAnnotations, rng: Random, vocabulary:
 
 
 def describe_box(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """An expression that fits the object in a box and no other."""
+    """Describe the object in a box so that no other object fits."""
     found = expressions(annotations)
     if not found:
         return None
@@ -177,7 +177,7 @@ def describe_box(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabul
 
 
 def presence(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """Whether there is something: as often yes as no where the data set knows."""
+    """Verify whether a label is present, yes and no equally often."""
     absent = sorted(annotations.exhaustive - set(annotations.labels()) - annotations.truncated)
     there = sorted(annotations.labels())
     if not absent or not there:
@@ -191,7 +191,7 @@ def presence(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary)
 
 
 def false_premise(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
-    """A question about something that is not there, and the answer that says so."""
+    """Reject a question about an absent object."""
     absent = sorted(annotations.exhaustive - set(annotations.labels()) - annotations.truncated)
     if not absent:
         return None
@@ -210,9 +210,9 @@ TASKS: dict[str, TaskFn] = {
 
 
 def expressions(annotations: ImageAnnotations) -> list[tuple[str, AnnotatedObject]]:
-    """Return expressions that fit exactly one object each, by a clear margin.
+    """Return expressions that each refer to exactly one object, by a clear margin.
 
-    An object of a kind of which others are cut by the edge is not singled out: the other may be the larger.
+    No expression is made for a label with objects cut by the edge: the cut one may be the larger.
     """
     found: list[tuple[str, AnnotatedObject]] = []
     diagonal = math.hypot(annotations.width, annotations.height)
@@ -262,7 +262,7 @@ def _only(annotations: ImageAnnotations, rng: Random) -> AnnotatedObject | None:
 
 
 def _within_cell(annotations: ImageAnnotations, obj: AnnotatedObject) -> bool:
-    """Return whether an object is small and clear of the lines between ninths: no other position could be named."""
+    """Return whether an object is small and not near the lines between ninths."""
     x, y = obj.center
     sides = (obj.box[2] - obj.box[0]) / annotations.width, (obj.box[3] - obj.box[1]) / annotations.height
     clear = all(
@@ -272,7 +272,7 @@ def _within_cell(annotations: ImageAnnotations, obj: AnnotatedObject) -> bool:
 
 
 def _direction(annotations: ImageAnnotations, one: AnnotatedObject, two: AnnotatedObject) -> str | None:
-    """Return how `one` lies to `two`, where it is clear: they do not overlap and the angle is near one of eight."""
+    """Return the direction from `two` to `one`; None if they overlap or the angle is between two of eight."""
     dx, dy = one.center[0] - two.center[0], one.center[1] - two.center[1]
     if _overlap(one, two) > 0 or math.hypot(dx, dy) < 0.1 * math.hypot(annotations.width, annotations.height):
         return None
@@ -282,7 +282,7 @@ def _direction(annotations: ImageAnnotations, one: AnnotatedObject, two: Annotat
 
 
 def _overlap(one: AnnotatedObject, two: AnnotatedObject) -> float:
-    """Return the share of the smaller one's box that lies in the other's."""
+    """Return the fraction of the smaller box that is inside the other."""
     width = min(one.box[2], two.box[2]) - max(one.box[0], two.box[0])
     height = min(one.box[3], two.box[3]) - max(one.box[1], two.box[1])
     if width <= 0 or height <= 0:

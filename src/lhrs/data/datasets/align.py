@@ -13,7 +13,10 @@ _MOST_SHARE = 0.5
 
 
 class Align(Dataset):
-    """Captions of images, and boxes of the things in them that can be seen, but for roads and the like."""
+    """One sample per image: its caption, and boxes of its visible objects except roads and other lines.
+
+    Format: the table `index.parquet`, with facts of OpenStreetMap, and images next to it.
+    """
 
     homepage = "https://github.com/NJU-LHRS/LHRS-Bot"
     licence = "ODbL-1.0 (captions, boxes); images as each sample states"
@@ -55,7 +58,7 @@ class Align(Dataset):
 
 
 def _boxes(facts: list[dict[str, Any]]) -> list[Box]:
-    """Return boxes of what can be seen, by the most telling name."""
+    """Return boxes of visible objects, by their most specific label."""
     told: set[str] = set()
     found = []
     for fact in sorted(facts, key=lambda fact: fact["parent"] is None):

@@ -18,8 +18,8 @@ _SUFFIXES = (".jsonl", ".jsonl.gz")
 class JsonLines(Dataset):
     """Samples from `.jsonl` and `.jsonl.gz` files.
 
-    Only the places of the lines are held in memory, but gzip has no places to go to: such files are held unpacked.
-    Relative image paths begin at the file's folder.
+    Format: one `lhrs.schema.Sample` a line. Only the offsets of the lines are held in memory; gzip files are held
+    decompressed. Relative image paths begin at the file's folder.
     """
 
     homepage = "https://jsonlines.org"

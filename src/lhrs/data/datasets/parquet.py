@@ -14,9 +14,10 @@ from lhrs.schema import Sample
 
 
 class Parquet(Dataset):
-    """Samples from Parquet files. A row group is decoded when first needed, and kept: reading is in any order.
+    """Samples from Parquet files.
 
-    Nulls mean the field's default. Relative image paths begin at the file's folder.
+    Format: one `lhrs.schema.Sample` a row; null is the field's default. A row group is decoded when first needed, and
+    kept. Relative image paths begin at the file's folder.
     """
 
     homepage = "https://parquet.apache.org"

@@ -1,4 +1,4 @@
-"""UC Merced with captions and questions: `index.jsonl` beside the class folders.
+"""UC Merced with captions and questions: `index.jsonl` next to the class folders.
 
 Images: Yang and Newsam, 2010. Captions: Qu et al., 2016 (UCM-captions). Questions: Zheng et al., 2021 (RSIVQA).
 """
