@@ -1,4 +1,4 @@
-"""Write docs/leaderboard.md and docs/leaderboard.html from what is in results/.
+"""Write docs/leaderboard.md from what is in results/.
 
     python dev/leaderboard.py
 
@@ -8,10 +8,8 @@
 """
 
 import csv
-import html
 import json
 import re
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,7 +22,7 @@ from lhrs.metrics.legacy import LEGACY
 
 ROOT = Path(__file__).parents[1]
 RECORD = "results/public_record.csv"
-PAGES = ("docs/leaderboard.md", "docs/leaderboard.html")
+PAGE = "docs/leaderboard.md"
 TITLE = "Leaderboard: reported numbers, and how far they can be trusted"
 STANDING = {
     "strict": "sound: an answer is right or wrong, and boxes overlap as they do",
@@ -43,12 +41,6 @@ _COLUMNS = (
     *("evidence", "note"),
 )
 _SHARES = {"accuracy", "circular", "share", "F1", "AUROC"}
-_NUMERIC = {"number", "main", "broken", "doubtful", "strict"}
-_LINKS = (
-    (re.compile(r"\b([\w.-]+/[\w.-]+)#(\d+)"), r'<a href="https://github.com/\1/issues/\2">\g<0></a>'),
-    (re.compile(r"arXiv:(\d{4}\.\d{5})"), r'<a href="https://arxiv.org/abs/\1">\g<0></a>'),
-    (re.compile(r"`([^`]+)`"), r"<code>\1</code>"),
-)
 
 
 @dataclass(frozen=True)
@@ -57,7 +49,7 @@ class Cell:
 
     text: str
     kind: str = ""
-    """`number`, `main` (the number that counts), `broken`, `doubtful`, `strict`, `head`, `wide`, `path`, or plain."""
+    """`main` (the number that counts), `broken`, `doubtful`, or plain."""
     small: str = ""
     mark: str = ""
     """A word of `STANDING`."""
@@ -65,15 +57,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A heading, what is said below it, and rows."""
+    """A heading, the paragraphs below it, and rows."""
 
-    name: str
     title: str
     words: Sequence[str]
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    standings: Sequence[str] = ()
-    """Of each row, where rows can be chosen by it."""
 
 
 def read_record(path: Path) -> list[dict[str, str]]:
@@ -104,7 +93,6 @@ def read_record(path: Path) -> list[dict[str, str]]:
 def _record_table(rows: Sequence[dict[str, str]]) -> Table:
     letters = {row["evidence"] for row in rows}
     return Table(
-        "record",
         "The public record",
         [
             "What others reported, in percent but for CIDEr. Values by a broken scorer are struck, by a doubtful one "
@@ -119,18 +107,17 @@ def _record_table(rows: Sequence[dict[str, str]]) -> Table:
         ("system", "benchmark", "metric", "reported", "strict", "scorer", "source", "note"),
         [
             (
-                Cell(row["system"], "head"),
+                Cell(row["system"]),
                 Cell(row["benchmark"], small=row["split"]),
                 Cell(row["metric"]),
-                Cell(row["value"], {"strict": "strict", "unknown": "number"}.get(row["standing"], row["standing"])),
-                Cell(row["strict"], "strict"),
+                Cell(row["value"], row["standing"]),
+                Cell(row["strict"]),
                 Cell("" if row["scorer"] == row["standing"] else row["scorer"], mark=row["standing"]),
-                Cell(row["source"], "wide", small=row["evidence"]),
-                Cell(row["note"], "wide"),
+                Cell(row["source"], small=row["evidence"]),
+                Cell(row["note"]),
             )
             for row in rows
         ],
-        [row["standing"] for row in rows],
     )
 
 
@@ -144,12 +131,11 @@ def _rescored_table(rows: Sequence[dict[str, str]]) -> Table:
         if row["strict"]:
             others = [v for v in sound.get((row["system"], row["benchmark"]), []) if v != row["strict"]]
             found.append((
-                Cell(row["system"], "head"), Cell(row["benchmark"], small=row["metric"]),
-                Cell(row["value"], row["standing"]), Cell(row["strict"], "strict"), Cell(", ".join(others), "strict"),
-                Cell(row["strict_source"], "wide"), Cell(row["note"], "wide"),
+                Cell(row["system"]), Cell(row["benchmark"], small=row["metric"]),
+                Cell(row["value"], row["standing"]), Cell(row["strict"]), Cell(", ".join(others)),
+                Cell(row["strict_source"]), Cell(row["note"]),
             ))  # fmt: skip
     return Table(
-        "rescored",
         "Reported, and scored again",
         [
             "The same system with a sound scorer. LHRS-Bot's are the very same answers; the others were asked again. "
@@ -176,11 +162,11 @@ def _own_tables(results: Path) -> list[Table]:
             told: list[float | None] = [controls.get("majority", controls.get("chance")), controls.get("blind"),
                                         controls.get("shuffled")]  # fmt: skip
             rows.append((
-                Cell(content["model"], "head"), Cell(one["benchmark"], small=one["protocol"]), Cell(metric),
-                Cell(f"{one['n']:,}", "number"), Cell(_number(one["score"], metric), "main"),
-                Cell(_span(one["interval"], metric), "number"),
-                Cell(_number(one["parse_failure_rate"], "share"), "number"),
-                *(Cell(_number(value, metric), "number") for value in told), Cell(_place(path, results), "path"),
+                Cell(content["model"]), Cell(one["benchmark"], small=one["protocol"]), Cell(metric),
+                Cell(f"{one['n']:,}"), Cell(_number(one["score"], metric), "main"),
+                Cell(_span(one["interval"], metric)),
+                Cell(_number(one["parse_failure_rate"], "share")),
+                *(Cell(_number(value, metric)) for value in told), Cell(_place(path, results)),
             ))  # fmt: skip
     columns = ("model", "benchmark", "metric", "n", "score", "95 %", "parse failures", "majority", "blind", "shuffled",
                "source")  # fmt: skip
@@ -196,8 +182,8 @@ def _own_tables(results: Path) -> list[Table]:
     )
     named = ("task", "metric", "n", "score", "95 %", "constant", "blind", "shuffled", "other controls", "source")
     return [
-        Table("ours", "lhrs on benchmarks", [looking, *_words(results / "eval/README.md")], columns, rows),
-        Table("nano", "lhrs-nano on its own tasks", [learned], named, tasks),
+        Table("lhrs on benchmarks", [looking, *_words(results / "eval/README.md")], columns, rows),
+        Table("lhrs-nano on its own tasks", [learned], named, tasks),
     ]
 
 
@@ -206,11 +192,11 @@ def _task(one: dict[str, Any], path: Path, results: Path) -> tuple[Cell, ...]:
     constant = [beside.pop(name) for name in ("majority", "chance", "constant") if name in beside]
     told = [constant[0] if constant else None, beside.pop("blind", None), beside.pop("shuffled", None)]
     return (
-        Cell(one["task"], "head"), Cell(metric), Cell(f"{one['n']:,}", "number"),
-        Cell(_number(one["score"], metric), "main"), Cell(_span((one["low"], one["high"]), metric), "number"),
-        *(Cell(_number(value, metric), "number") for value in told),
-        Cell(", ".join(f"{name} {_number(value, metric)}" for name, value in beside.items()), "wide"),
-        Cell(_place(path, results), "path"),
+        Cell(one["task"]), Cell(metric), Cell(f"{one['n']:,}"),
+        Cell(_number(one["score"], metric), "main"), Cell(_span((one["low"], one["high"]), metric)),
+        *(Cell(_number(value, metric)) for value in told),
+        Cell(", ".join(f"{name} {_number(value, metric)}" for name, value in beside.items())),
+        Cell(_place(path, results)),
     )  # fmt: skip
 
 
@@ -231,8 +217,7 @@ def _words(path: Path) -> list[str]:
 
 def as_markdown(tables: Sequence[Table]) -> str:
     """Return the page as Markdown."""
-    lines = [f"# {TITLE}", "", "Made by `python dev/leaderboard.py` from `results/`; to sort and filter, open "
-             "[leaderboard.html](leaderboard.html).", ""]  # fmt: skip
+    lines = [f"# {TITLE}", "", "Made by `python dev/leaderboard.py` from `results/`.", ""]
     for table in tables:
         lines += [f"## {table.title}", ""]
         for words in table.words:
@@ -250,84 +235,15 @@ def _markdown_cell(cell: Cell) -> str:
     return " ".join(part for part in (text, cell.small and f"({cell.small})", cell.mark) if part)
 
 
-def as_html(tables: Sequence[Table], template: str) -> str:
-    """Return the page as HTML that needs nothing beside it.
-
-    Args:
-        tables: what is on it.
-        template: with `$title` and `$body`.
-    """
-    links = "".join(f'<a href="#{table.name}">{html.escape(table.title)}</a>' for table in tables)
-    body = [f"<nav>{links}</nav>"]
-    for table in tables:
-        body += [f'<h2 id="{table.name}">{html.escape(table.title)}</h2>', *_html_words(table.words)]
-        if table.standings:
-            options = "".join(f"<option>{name}</option>" for name in STANDING)
-            body.append(
-                '<form class="filter" onsubmit="return false"><input name="words" type="search" aria-label="words" '
-                'placeholder="benchmark, system, source ...">'
-                f'<select name="standing" aria-label="scorer"><option value="">any scorer</option>{options}</select>'
-                f"<output>{len(table.rows)} rows</output></form>"
-            )
-        numeric = [all(row[n].kind in _NUMERIC for row in table.rows) for n in range(len(table.columns))]
-        head = "".join(
-            f"<th{' class=n' * right}><button>{html.escape(name)}</button></th>"
-            for name, right in zip(table.columns, numeric, strict=True)
-        )
-        body.append(f"<table><thead><tr>{head}</tr></thead><tbody>")
-        for n, row in enumerate(table.rows):
-            cells = "".join(_html_cell(cell, name) for cell, name in zip(row, table.columns, strict=True))
-            chosen = f' data-s="{table.standings[n]}"' if table.standings else ""
-            body.append(f"<tr{chosen}>{cells}</tr>")
-        body.append("</tbody></table>")
-    return string.Template(template).substitute(title=html.escape(TITLE), body="\n".join(body))
-
-
-def _html_words(paragraphs: Sequence[str]) -> list[str]:
-    found = []
-    for words in paragraphs:
-        text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", _linked(words.removeprefix("- ")))
-        found.append(f"<ul><li>{text}</ul>" if words.startswith("- ") else f"<p>{text}</p>")
-    return ["\n".join(found).replace("</ul>\n<ul>", "\n")]
-
-
-def _html_cell(cell: Cell, column: str) -> str:
-    text = _linked(cell.text)
-    tag = {"broken": "del", "doubtful": "span", "strict": "span"}.get(cell.kind)
-    if tag and text:
-        text = f'<{tag} class="{cell.kind}">{text}</{tag}>'
-    text += f'{" " if text else ""}<span class="dim">{html.escape(cell.small)}</span>' if cell.small else ""
-    text += f'{" " if text else ""}<span class="mark {cell.mark}">{cell.mark}</span>' if cell.mark else ""
-    styles = [
-        *(["n"] if cell.kind in _NUMERIC else []),
-        *([cell.kind] if cell.kind in ("main", "head", "wide", "path") else []),
-    ]
-    key = re.match(r"-?[\d,]+(\.\d+)?", cell.text) if cell.kind in _NUMERIC else None
-    attributes = f' class="{" ".join(styles)}"' if styles else ""
-    attributes += f' data-k="{key[0].replace(",", "")}"' if key else ""
-    return f'<td{attributes} data-l="{html.escape(column)}">{text}</td>'
-
-
-def _linked(text: str) -> str:
-    text = html.escape(text, quote=False)
-    for pattern, link in _LINKS:
-        text = pattern.sub(link, text)
-    return text
-
-
-def make(root: Path = ROOT) -> dict[str, str]:
-    """Return the pages by their names.
+def make(root: Path = ROOT) -> str:
+    """Return the page.
 
     Raises:
         DataError: the record is not as it should be.
     """
     record = read_record(root / RECORD)
-    tables = [_rescored_table(record), *_own_tables(root / "results"), _record_table(record)]
-    template = (Path(__file__).parent / "leaderboard.html").read_text(encoding="utf-8")
-    return dict(zip(PAGES, (as_markdown(tables), as_html(tables, template)), strict=True))
+    return as_markdown([_rescored_table(record), *_own_tables(root / "results"), _record_table(record)])
 
 
 if __name__ == "__main__":
-    for name, content in make().items():
-        write_file(ROOT / name, content)
-        print(name)
+    write_file(ROOT / PAGE, make())
