@@ -176,8 +176,8 @@ def _data_sheet(name: str, reader: "type[Dataset]") -> Iterator[str]:
         yield from paragraph.splitlines()
     yield f"layout   {reader.layout}"
     yield f"licence  {reader.licence}"
-    if reader.obtain:
-        yield f"obtain   {reader.obtain}"
+    if reader.download_hint:
+        yield f"obtain   {reader.download_hint}"
     yield f"see      {reader.homepage}"
 
 

@@ -57,7 +57,7 @@ class Dataset(Sequence[Sample], ABC):
     licence: ClassVar[str]
     layout: ClassVar[str]
     """What has to be at `root`, in one line."""
-    obtain: ClassVar[str] = ""
+    download_hint: ClassVar[str] = ""
     """How to get the data, in one line; empty for a format."""
     dates: ClassVar[int] = 1
     """Number of dates of a sample; 2 for change detection."""

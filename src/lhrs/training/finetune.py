@@ -220,6 +220,9 @@ def open_parts(run: FinetuneRun, kind: str) -> tuple[Labelled, Labelled, Labelle
         for part in (data.train, data.val, data.test)
     )
     assert train is not None
+    for name, part in (("train", train), ("val", val), ("test", test)):
+        if part is not None and len(part.dropped):
+            print(f"data.{name}: {part.dropped.summary()}", file=sys.stderr)
     if val is None:
         train, val = hold_out(train, data.val_share, run.seed)
     if isinstance(run, DetectRun) and run.classes is not None:

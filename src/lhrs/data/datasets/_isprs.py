@@ -14,7 +14,7 @@ class Isprs(MaskDataset):
 
     homepage = "https://www.isprs.org/education/benchmarks/UrbanSemLab/semantic-labeling.aspx"
     licence = "research use only (ISPRS)"
-    obtain = "Request it at its homepage; the benchmark does not allow a program to download it."
+    download_hint = "Request it at its homepage; the benchmark does not allow a program to download it."
     classes = ("impervious surface", "building", "low vegetation", "tree", "car")
     mask_folders: tuple[str, ...]
     """Folders of masks, best first; eroded rims are the benchmark's choice."""

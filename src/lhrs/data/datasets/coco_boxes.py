@@ -53,6 +53,8 @@ class CocoBoxes(Dataset):
         super().__init__(root, split)
         paths = _find_annotations(self.root, split)
         images = [image for path in paths for image in self._read_file(path, len(paths) > 1)]
+        names = {image.where: image.names for image in images}
+        self.classes = list(dict.fromkeys(name for of_file in names.values() for name in of_file.values()))
         self._images = filter_split(images, [image.split for image in images], split, self.root)
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ class LoveDA(MaskDataset):
     homepage = "https://github.com/Junjue-Wang/LoveDA"
     licence = "CC-BY-NC-SA-4.0"
     layout = "a folder with {Train,Val}/{Rural,Urban}/{images_png,masks_png}/*.png"
-    obtain = "Get it with torchgeo (`torchgeo.datasets.LoveDA(download=True)`) or from its homepage."
+    download_hint = "Get it with torchgeo (`torchgeo.datasets.LoveDA(download=True)`) or from its homepage."
     classes = ("background", "building", "road", "water", "barren", "forest", "agriculture")
 
     def list_items(self) -> list[MaskItem]:

@@ -39,6 +39,7 @@ class UCMCaptions(Dataset):
         super().__init__(root, split)
         path = self.root / "index.jsonl"
         rows = [row for where, record in read_json_lines(path) for row in self._parse(record, where)]
+        self.classes = sorted({row.label for row in rows})
         self._rows = filter_split(rows, [row.split for row in rows], split, path)
 
     def __len__(self) -> int:

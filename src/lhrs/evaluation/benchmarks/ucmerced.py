@@ -1,6 +1,6 @@
 """UC Merced land use (Yang and Newsam, 2010)."""
 
-from lhrs.data.dataset import read_json_lines
+from lhrs.data.datasets.ucm_captions import UCMCaptions
 from lhrs.evaluation.benchmark import Item, SceneBenchmark
 from lhrs.evaluation.download import LibrarySource
 
@@ -16,12 +16,11 @@ class UcMerced(SceneBenchmark):
     num_classes = 21
 
     def items(self) -> list[Item]:
-        index = self.root / "index.jsonl"
-        if not index.exists():
+        if not (self.root / "index.jsonl").exists():
             return super().items()
-        rows = [row for _, row in read_json_lines(index)]
-        labels = tuple(sorted({str(row["label"]) for row in rows}))
+        dataset = UCMCaptions(self.root, self.split or "val")
+        rows = {sample.images[0]: sample.labels[0] for sample in dataset}  # several captions of one image
         return [
-            Item(str(row["file"]), (str(self.root / row["file"]),), "", str(row["label"]), labels)
-            for row in rows if row.get("split") == (self.split or "val")
-        ]  # fmt: skip
+            Item(image.removeprefix(f"{self.root}/"), (image,), "", label, tuple(dataset.classes))
+            for image, label in rows.items()
+        ]
