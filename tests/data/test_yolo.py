@@ -30,7 +30,7 @@ def test_labels_next_to_images_are_boxes_and_no_captions(tmp_path):
     for name in ("a.jpg", "b.PNG", "empty.png", "background.png"):
         picture(tmp_path / name)
     write(tmp_path / "a.txt", "0 0.5 0.5 0.5 0.25\r\n1 0.1 0.1 0.2 0.2 0.875\r\n")
-    write(tmp_path / "b.txt", "1.0 0.5 0.5 1 1\n", "utf-8-sig")
+    write(tmp_path / "b.TXT", "1.0 0.5 0.5 1 1\n", "utf-8-sig")
     write(tmp_path / "empty.txt", "\n")
     write(tmp_path / "classes.txt", "ship\r\nharbor\r\n", "utf-8-sig")
     write(tmp_path / "gone.txt")

@@ -36,9 +36,7 @@ class RSVQA(Dataset):
 
     homepage = "https://rsvqa.sylvainlobry.com"
     licence = "CC-BY-4.0"
-    download_hint = (
-        "Download https://zenodo.org/records/6344334 (LR) or https://zenodo.org/records/6344367 (HR)."
-    )
+    download_hint = "Download https://zenodo.org/records/6344334 (LR) or https://zenodo.org/records/6344367 (HR)."
     layout = "a folder with {LR,USGS}_split_<split>_{questions,answers,images}.json and the images"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:

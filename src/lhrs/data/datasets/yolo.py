@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -81,8 +81,12 @@ class Yolo(Dataset):
         path = _find_yaml(root)
         if path is not None and _has_splits(_try_yaml(path)):
             return True
-        labels = (_label_file(image) for image in _list_images(root))
-        return classify_texts(list(islice((label for label in labels if label.exists()), _MAX_SNIFFED)))[0]
+        places = [root / "labels", *(root / split for split in SPLITS)]
+        if "images" in root.parts:
+            places.append(_label_file(root / "x").parent)
+        texts = (path for place in places for path in place.rglob("*.[tT][xX][tT]"))
+        flat = (path for image in list_folder_images(root) if (path := _label_file(image)).exists())
+        return classify_texts(list(islice((p for p in chain(texts, flat) if not _is_side_file(p)), _MAX_SNIFFED)))[0]
 
     def _scaled_rows(self, index: int) -> Iterator[tuple[YoloRow, np.ndarray]]:
         """Yield the rows of an image with its (width, height)."""
@@ -142,7 +146,7 @@ class Yolo(Dataset):
     def _drop_unused_labels(self, used: set[Path]) -> None:
         folders = {label.parent for label in used}
         for path in (path for folder in sorted(folders) for path in list_files(folder, ".txt")):
-            if path not in used and path.name.lower() not in _SIDE_FILES and path not in self._lists():
+            if path not in used and not _is_side_file(path) and path not in self._lists():
                 self.drop("label files without an image", os.path.relpath(path, self._folder))
 
     def _lists(self) -> set[Path]:
@@ -153,13 +157,16 @@ class Yolo(Dataset):
 
 def _label_file(image: Path) -> Path:
     """Return the label file of an image: in `labels/` for one below `images/`, else next to it."""
-    parts = list(image.parts)
+    parts, places = image.parts, [image]
     if "images" in parts[:-1]:
         at = len(parts) - 2 - parts[:-1][::-1].index("images")
-        label = Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
-        if label.exists() or not image.with_suffix(".txt").exists():
-            return label
-    return image.with_suffix(".txt")
+        places.insert(0, Path(*parts[:at], "labels", *parts[at + 1 :]))
+    names = [place.with_suffix(suffix) for place in places for suffix in (".txt", ".TXT")]
+    return next((name for name in names if name.exists()), names[0])
+
+
+def _is_side_file(path: Path) -> bool:
+    return path.name.lower() in _SIDE_FILES
 
 
 def _list_images(root: Path) -> list[Path]:
