@@ -8,7 +8,8 @@ import rasterio
 from rasterio.transform import from_origin
 
 from lhrs.errors import ConfigError, DataError
-from lhrs.inference.assistant import BATCH, Assistant, capitalize_answer, open_input
+from lhrs.inference.assistant import BATCH, Assistant, capitalize_answer
+from lhrs.inference.images import open_input
 from lhrs.inference.model_family import get_family
 from lhrs.inference.runtime import Generation, Request
 

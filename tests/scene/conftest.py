@@ -19,10 +19,10 @@ class Sees:
     def reply(self, request):
         pixels = request.images[0].astype(int)
         codes = pixels @ [65536, 256, 1]
-        if request.form != "boxes":
+        if request.answer_type != "boxes":
             text = (
                 str(np.count_nonzero(codes))
-                if request.form == "number"
+                if request.answer_type == "number"
                 else str(pixels.mean().round().astype(int))
                 if request.options is None
                 else request.options[int(codes.max() > 0)]

@@ -196,7 +196,7 @@ class Slow:
 
 def test_a_full_queue_and_a_slow_model(assistant):
     slow = type(assistant)(Slow(assistant, 0.4))
-    with running(slow, queue=4, batch_size=4) as server:
+    with running(slow, max_pending=4, batch_size=4) as server:
         results = []
 
         def ask(n):

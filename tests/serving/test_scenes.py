@@ -95,7 +95,7 @@ def test_one_at_a_time_each_for_its_key_and_cancelled_for_good(assistant, asked_
 def test_what_cannot_be_is_said_in_one_line(assistant, asked_of, tmp_path):
     with running(assistant, scene_windows=100, scene_s=60, **asked_of) as server:
         file = upload(server)
-        for wrong in ({"task": "change"}, {"task": "vqa"}, {**CLASSES, "words": "x"}, {**CLASSES, "size": 8},
+        for wrong in ({"task": "change"}, {"task": "vqa"}, {**CLASSES, "target": "x"}, {**CLASSES, "size": 8},
                       {**CLASSES, "labels": ["a,b", "c"]}, {**CLASSES, "out": "/tmp/x"}):  # fmt: skip
             refusal(start(server, file, **wrong))
         assert "larger gsd_m" in refusal(start(server, file, **{**CLASSES, "size": 16}))["message"]
@@ -112,7 +112,7 @@ def test_windows_are_counted_as_they_are_cut():
     for (width, height), size, gsd, task in itertools.product(
         [(256, 256), (1000, 333), (40, 900)], [16, 64, 300], [None, 2.5, 30.0], ["count", "ground"]
     ):
-        asked = SceneRequest(file_id="x", task=task, words="roofs", size=size, gsd_m=gsd)
+        asked = SceneRequest(file_id="x", task=task, target="roofs", size=size, gsd_m=gsd)
         image = OpenedImage(np.zeros((1, 1, 3), np.uint8), 1.0, width, height, View([1], "", ""), 10.0)
         side = max(1, round(size / (10.0 / (gsd or 10.0))))
         overlap = min(side - 1, round(0.25 * side)) if task == "ground" else 0

@@ -50,11 +50,11 @@ def test_keys(assistant):
 
 
 def test_everyone_is_answered_only_on_purpose():
-    with pytest.raises(ConfigError, match="--insecure"):
-        check(Settings(host="0.0.0.0"), insecure=False)
-    check(Settings(host="0.0.0.0"), insecure=True)
-    check(Settings(host="0.0.0.0", keys=KEYS), insecure=False)
-    check(Settings(), insecure=False)
+    with pytest.raises(ConfigError, match="--no-auth"):
+        check(Settings(host="0.0.0.0"), no_auth=False)
+    check(Settings(host="0.0.0.0"), no_auth=True)
+    check(Settings(host="0.0.0.0", keys=KEYS), no_auth=False)
+    check(Settings(), no_auth=False)
 
 
 def test_pages_of_other_sites_may_not_ask(server):

@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lhrs.cli.options import GSD, AsJson, Composite, Device, Model, Seed, Sensor, Temperature
 from lhrs.cli.terminal import FAILED, complain, note, progress
 from lhrs.errors import ConfigError, DataError
 
@@ -15,34 +16,28 @@ if TYPE_CHECKING:
     from lhrs.inference.assistant import Assistant
     from lhrs.schema import Answer
 
-Images = Annotated[list[Path], typer.Argument(help="Pictures, GeoTIFFs and folders of them.", metavar="IMAGE...")]
-Words = Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTION", help="Images and folders, then the question.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
-Model = Annotated[str | None, typer.Option(help="Folder, hub id or URL of a server; lhrs-nano by default.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default the GPU where there is one.")]
-Temperature = Annotated[float, typer.Option(min=0.0, help="0: the likeliest answer. Above: answers are drawn.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of drawn answers.")]
-Asking = Callable[["Assistant", list[Path], Callable[[DataError], None]], Iterator["Answer"]]
+Images = Annotated[list[Path], typer.Argument(help="Images, GeoTIFFs and folders of them.", metavar="IMAGE...")]
 
 
 def ask(
-    words: Words,
+    words: Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTION", help="Images, then the question.")],
     options: Annotated[str | None, typer.Option(help="Answer with exactly one of these: a,b,c.")] = None,
     as_json: AsJson = False,
     model: Model = None,
     device: Device = None,
+    sensor: Sensor = None,
+    composite: Composite = None,
+    gsd: GSD = None,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
 ) -> None:
     """Ask a question about images."""
     images, question = _split(words, "the question")
-    listed = None if options is None else _list(options, "--options")
-    _answer(
-        images,
-        lambda a, paths, failed: a.ask_all(paths, question, listed, failed),
-        _load(model, device, temperature, seed),
-        as_json,
-    )
+    listed = None if options is None else _split_list(options, "--options")
+    paths, errors = list_paths(images), Errors()
+    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
+    _print_answers(assistant.ask_all(paths, question, listed, errors), len(paths), as_json)
+    errors.exit()
 
 
 def caption(
@@ -50,12 +45,17 @@ def caption(
     as_json: AsJson = False,
     model: Model = None,
     device: Device = None,
+    sensor: Sensor = None,
+    composite: Composite = None,
+    gsd: GSD = None,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
 ) -> None:
     """Describe images in a sentence."""
-    asking: Asking = lambda a, paths, failed: a.caption_all(paths, failed)  # noqa: E731
-    _answer(images, asking, _load(model, device, temperature, seed), as_json)
+    paths, errors = list_paths(images), Errors()
+    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
+    _print_answers(assistant.caption_all(paths, errors), len(paths), as_json)
+    errors.exit()
 
 
 def classify(
@@ -64,13 +64,18 @@ def classify(
     as_json: AsJson = False,
     model: Model = None,
     device: Device = None,
+    sensor: Sensor = None,
+    composite: Composite = None,
+    gsd: GSD = None,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
 ) -> None:
-    """Name the class of images."""
-    listed = None if labels is None else _list(labels, "--labels")
-    asking: Asking = lambda a, paths, failed: a.classify_all(paths, listed, failed)  # noqa: E731
-    _answer(images, asking, _load(model, device, temperature, seed), as_json)
+    """Name the scene class of images."""
+    listed = None if labels is None else _split_list(labels, "--labels")
+    paths, errors = list_paths(images), Errors()
+    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
+    _print_answers(assistant.classify_all(paths, listed, errors), len(paths), as_json)
+    errors.exit()
 
 
 def count(
@@ -78,83 +83,105 @@ def count(
     as_json: AsJson = False,
     model: Model = None,
     device: Device = None,
+    sensor: Sensor = None,
+    composite: Composite = None,
+    gsd: GSD = None,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
 ) -> None:
-    """Count things; buildings if nothing else is said."""
+    """Count objects, by default buildings."""
     images, thing = (words, "buildings") if len(words) == 1 or _is_path(words[-1]) else (words[:-1], words[-1])
-    asking: Asking = lambda a, paths, failed: a.count_all(paths, thing, failed)  # noqa: E731
-    _answer([Path(i) for i in images], asking, _load(model, device, temperature, seed), as_json)
+    paths, errors = list_paths([Path(image) for image in images]), Errors()
+    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
+    _print_answers(assistant.count_all(paths, thing, errors), len(paths), as_json)
+    errors.exit()
 
 
 def ground(
     words: Annotated[list[str], typer.Argument(metavar='IMAGE... "the ..."', help="Images, then what to find.")],
-    out: Annotated[Path | None, typer.Option(help="Write boxes here: .geojson, or .png with boxes drawn.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write boxes here: .geojson, or .png with boxes drawn.")
+    ] = None,
     as_json: AsJson = False,
     model: Model = None,
     device: Device = None,
+    sensor: Sensor = None,
+    composite: Composite = None,
+    gsd: GSD = None,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
 ) -> None:
-    """Find things and give their boxes, in pixels and on the map."""
+    """Find objects and print their boxes, in pixels and in longitude and latitude."""
     images, expression = _split(words, "what to find")
+    paths, errors = list_paths(images), Errors()
     if out is not None:
-        _check_out(out, images)
-    asking: Asking = lambda a, paths, failed: a.ground_all(paths, expression, failed)  # noqa: E731
-    write = None if out is None else lambda answers: _write_boxes(out, answers)
-    _answer(images, asking, _load(model, device, temperature, seed), as_json, write)
+        _check_out(out, paths)
+    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
+    answers = _print_answers(assistant.ground_all(paths, expression, errors), len(paths), as_json)
+    if out is not None and answers:
+        _write_boxes(out, answers, assistant)
+    errors.exit()
 
 
-def _load(model: str | None, device: str | None, temperature: float, seed: int) -> Callable[[], "Assistant"]:
-    def load() -> "Assistant":
-        from lhrs.inference.load import load as load_model
+def load_assistant(
+    model: str | None,
+    device: str | None,
+    temperature: float,
+    seed: int,
+    sensor: str | None,
+    composite: str | None,
+    gsd: float | None,
+) -> "Assistant":
+    """Load a model with the options of a command."""
+    from lhrs.inference.images import RenderingOptions
+    from lhrs.inference.load import load
 
-        assistant = load_model(model, device)
-        assistant.temperature, assistant.seed = temperature, seed
-        return assistant
+    assistant = load(model, device)
+    assistant.temperature, assistant.seed = temperature, seed
+    assistant.rendering = RenderingOptions(sensor, composite, gsd)
+    return assistant
 
-    return load
 
+class Errors:
+    """Prints images that cannot be read, and remembers that there were some."""
 
-def _answer(
-    images: list[Path],
-    asking: Asking,
-    load: Callable[[], "Assistant"],
-    as_json: bool,
-    write: Callable[[list["Answer"]], None] | None = None,
-) -> None:
-    """Ask, print answers as they come, and exit with 2 if an image could not be read."""
-    from lhrs.imagery.open import list_images
+    def __init__(self) -> None:
+        self._count = 0
 
-    paths = list_images(images)
-    failures = 0
-
-    def failed(error: DataError) -> None:
-        nonlocal failures
-        failures += 1
+    def __call__(self, error: DataError) -> None:
+        self._count += 1
         complain(error)
 
-    answers: list[Answer] = []
-    with progress("asking", len(paths)) as advance:
-        for answer in asking(load(), paths, failed):
-            print(_json_line(answer) if as_json else _text(answer, len(paths) > 1), flush=True)
+    def exit(self) -> None:
+        """End the command with 2 if there was an error."""
+        if self._count:
+            raise typer.Exit(FAILED)
+
+
+def list_paths(images: list[Path]) -> list[Path]:
+    """Return the images of files and folders."""
+    from lhrs.imagery.open import list_images
+
+    return list_images(images)
+
+
+def _print_answers(answers: Iterator["Answer"], total: int, as_json: bool) -> list["Answer"]:
+    """Print answers as they come; return them."""
+    printed = []
+    with progress("asking", total) as advance:
+        for answer in answers:
+            print(json.dumps(answer.model_dump(), ensure_ascii=False) if as_json else to_text(answer, total > 1),
+                  flush=True)  # fmt: skip
             if not as_json:
                 note(_remark(answer))
-            if write is not None:
-                answers.append(answer)
+            printed.append(answer)
             advance()
-    if write is not None and answers:
-        write(answers)
-    if failures:
-        raise typer.Exit(FAILED)
+    return printed
 
 
-def _json_line(answer: "Answer") -> str:
-    return json.dumps(answer.model_dump(), ensure_ascii=False)
-
-
-def _text(answer: "Answer", many: bool) -> str:
-    lines = [f"{answer.image}\t{answer.answer}" if many else answer.answer]
+def to_text(answer: "Answer", with_name: bool) -> str:
+    """Return an answer with its boxes as lines of text."""
+    lines = [f"{answer.image}\t{answer.answer}" if with_name else answer.answer]
     for box in answer.boxes:
         corners = ", ".join(f"{v:.0f}" for v in box.xyxy)
         lines.append(f"  {box.label} [{corners}] {box.confidence or 0:.2f}")
@@ -162,19 +189,16 @@ def _text(answer: "Answer", many: bool) -> str:
 
 
 def _remark(answer: "Answer") -> str:
-    view = f"bands {','.join(map(str, answer.rendering.bands))}, {answer.rendering.scaling}"
+    rendering = f"bands {','.join(map(str, answer.rendering.bands))}, {answer.rendering.scaling}"
     confidence = "" if answer.confidence is None else f"; confidence {answer.confidence:.2f}"
-    text = f"  {Path(answer.image).name}: {view}{confidence}; {answer.model}"
+    text = f"  {Path(answer.image).name}: {rendering}{confidence}; {answer.model}"
     if answer.out_of_distribution:
         text += "\n  This image is unlike everything the model was trained on: do not rely on the answer."
     return text
 
 
-def _check_out(out: Path, images: list[Path]) -> None:
+def _check_out(out: Path, paths: list[Path]) -> None:
     """Refuse what could not be written before a question is asked."""
-    from lhrs.imagery.open import list_images
-
-    paths = list_images(images)
     if out.suffix.lower() not in {".geojson", ".json", ".png"}:
         raise ConfigError(f"--out {out}: the name must end in .geojson or .png.")
     if not out.resolve().parent.is_dir():
@@ -182,12 +206,12 @@ def _check_out(out: Path, images: list[Path]) -> None:
     if out.resolve() in {path.resolve() for path in paths}:
         raise ConfigError(f"--out {out} is one of the images; write to another name.")
     if out.suffix.lower() == ".png" and len(paths) > 1:
-        raise ConfigError(f"--out {out}: one picture shows one image, and {len(paths)} were given; use .geojson.")
+        raise ConfigError(f"--out {out}: a PNG shows one image, and {len(paths)} were given; use .geojson.")
 
 
-def _write_boxes(out: Path, answers: list["Answer"]) -> None:
+def _write_boxes(out: Path, answers: list["Answer"], assistant: "Assistant") -> None:
     if out.suffix.lower() == ".png":
-        _write_picture(out, answers)
+        _write_drawing(out, answers[0], assistant)
         return
     import numpy as np
 
@@ -197,30 +221,28 @@ def _write_boxes(out: Path, answers: list["Answer"]) -> None:
     for answer in answers:
         for box in answer.boxes:
             if box.lonlat is None:
-                raise ConfigError(
-                    f"{answer.image} is not georeferenced, so its boxes have no place on the map; use .png."
-                )
+                raise ConfigError(f"{answer.image} is not georeferenced, so its boxes are not on the map; use .png.")
             about = {"label": box.label, "confidence": box.confidence, "image": answer.image, "model": answer.model}
             features.append(feature(np.array(box.lonlat[:-1]), about))
     write_geojson(out, features)
     note(f"{out}: {len(features)} box{'' if len(features) == 1 else 'es'}")
 
 
-def _write_picture(out: Path, answers: list["Answer"]) -> None:
+def _write_drawing(out: Path, answer: "Answer", assistant: "Assistant") -> None:
     import io
 
     import numpy as np
 
     from lhrs.files import write_file
     from lhrs.imagery.draw import draw_boxes
-    from lhrs.imagery.open import open_image
+    from lhrs.inference.images import open_input
 
-    image = open_image(answers[0].image)
+    _, image = open_input(answer.image, assistant.rendering)
     height, width = image.pixels.shape[:2]
     scale = np.array([width / image.width, height / image.height] * 2)
-    boxes = np.array([b.xyxy for b in answers[0].boxes]).reshape(-1, 4) * scale
+    boxes = np.array([b.xyxy for b in answer.boxes]).reshape(-1, 4) * scale
     data = io.BytesIO()
-    draw_boxes(image.pixels, boxes, [f"{b.label} {b.confidence or 0:.2f}" for b in answers[0].boxes]).save(data, "PNG")
+    draw_boxes(image.pixels, boxes, [f"{b.label} {b.confidence or 0:.2f}" for b in answer.boxes]).save(data, "PNG")
     write_file(out, data.getvalue())
     note(f"{out}: {len(boxes)} box{'' if len(boxes) == 1 else 'es'}")
 
@@ -235,10 +257,10 @@ def _split(words: list[str], what: str) -> tuple[list[Path], str]:
 def _is_path(word: str) -> bool:
     from lhrs.imagery.open import IMAGE_SUFFIXES
 
-    return Path(word).suffix.lower() in IMAGE_SUFFIXES or os.path.exists(word)  # says no to what no path can be
+    return Path(word).suffix.lower() in IMAGE_SUFFIXES or os.path.exists(word)  # also False for what no path can be
 
 
-def _list(text: str, flag: str) -> list[str]:
+def _split_list(text: str, flag: str) -> list[str]:
     parts = [p.strip() for p in text.split(",")]
     if not all(parts):
         raise ConfigError(f"{flag} {text!r} has an empty entry.")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lhrs.cli.ask import Device, Model, Seed, Temperature, _load, _text
+from lhrs.cli.ask import load_assistant, to_text
+from lhrs.cli.options import GSD, Composite, Device, Model, Seed, Sensor, Temperature
 from lhrs.cli.terminal import complain, note
 from lhrs.errors import ConfigError, LHRSError
 
@@ -17,14 +18,17 @@ _HELP = "/image PATH: another image.  /save FILE: the conversation as JSON lines
 
 
 def chat(
-    image: Annotated[Path | None, typer.Argument(help="What to talk about; /image takes another.")] = None,
+    image: Annotated[Path | None, typer.Argument(help="Image to talk about; /image opens another.")] = None,
     model: Model = None,
     device: Device = None,
+    sensor: Sensor = None,
+    composite: Composite = None,
+    gsd: GSD = None,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
 ) -> None:
     """Talk about an image. Type a question, or /image PATH, /save FILE, /help, /quit."""
-    assistant = _load(model, device, temperature, seed)()
+    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
     talk = _start(assistant, image)
     if sys.stdin.isatty():
         import readline  # noqa: F401 (arrow keys and history in input())
@@ -44,7 +48,7 @@ def chat(
 
 
 def _do(line: str, talk: "Chat", assistant: "Assistant") -> "Chat":
-    """Carry out one line."""
+    """Run one line."""
     command, _, rest = line.partition(" ")
     if not line:
         return talk
@@ -78,7 +82,7 @@ def _speak(talk: "Chat", question: str) -> None:
 
     answer = talk.ask(question, show)
     if answer.boxes or shown != raw:
-        print(("\n" if shown else "") + _text(answer, many=False), flush=True)
+        print(("\n" if shown else "") + to_text(answer, with_name=False), flush=True)
     else:
         print(flush=True)
     if answer.out_of_distribution and len(talk.answers) == 1:
@@ -88,9 +92,9 @@ def _speak(talk: "Chat", question: str) -> None:
 def _start(assistant: "Assistant", path: Path | None) -> "Chat":
     if path is None:
         return assistant.chat(None, "")
-    from lhrs.inference.assistant import open_input
+    from lhrs.inference.images import open_input
 
-    name, opened = open_input(path)
+    name, opened = open_input(path, assistant.rendering)
     note(f"{path}: bands {','.join(map(str, opened.view.bands))}, {opened.view.scaling}")
     return assistant.chat(opened, name)
 

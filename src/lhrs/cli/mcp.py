@@ -1,16 +1,19 @@
 """`lhrs mcp`: the tasks as tools for agents, over standard input and output."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from lhrs.cli.options import Device, Model
+
 
 def mcp(
-    folder: Path = typer.Argument(Path("."), help="Images below it may be read; scenes are written below it."),
-    model: str | None = typer.Option(
-        None, "-m", "--model", help="Folder, hub id, URL of a server.", show_default=False
+    folder: Annotated[Path, typer.Argument(help="Images below it may be read; scenes are written below it.")] = Path(
+        "."
     ),
-    device: str | None = typer.Option(None, help="cpu, cuda, ...", show_default=False),
+    model: Model = None,
+    device: Device = None,
 ) -> None:
     """Offer ask, caption, classify, ground, count and scene to agents (Model Context Protocol)."""
     from lhrs.errors import ConfigError

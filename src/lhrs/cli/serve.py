@@ -6,28 +6,33 @@ from typing import Annotated
 
 import typer
 
+from lhrs.cli.options import Device, Model
 from lhrs.errors import ConfigError
 
 _MB = 2**20
 
 
 def serve(
-    model: Annotated[str | None, typer.Option(help="Folder, hub id or URL of a server; lhrs-nano by default.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
+    model: Model = None,
+    device: Device = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is all, and wants API keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     api_key_file: Annotated[
         Path | None, typer.Option(help="One API key a line; LHRS_API_KEYS (by commas) does the same.")
     ] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Answer everyone who reaches --host.")] = False,
-    allow_host: Annotated[
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="Answer everyone who reaches --host.")] = False,
+    image_host: Annotated[
         list[str] | None, typer.Option(help="Fetch images from this host (example.org, *.example.org); repeatable.")
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(help="Address or network of a reverse proxy whose X-Forwarded-* headers count; repeatable."),
     ] = None,
     cors_origin: Annotated[
         list[str] | None, typer.Option(help="Let pages of this site ask (https://example.org); repeatable.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Requests answered together.")] = 16,
-    queue: Annotated[int, typer.Option(min=1, help="Requests under way at a time; more get 429.")] = 64,
+    max_pending: Annotated[int, typer.Option(min=1, help="Requests in progress at a time; more get 429.")] = 64,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for an answer.")] = 60.0,
     max_body_mb: Annotated[int, typer.Option(min=1, help="Size of a request.")] = 32,
     max_file_mb: Annotated[int, typer.Option(min=1, help="Size of an uploaded file.")] = 1024,
@@ -45,10 +50,11 @@ def serve(
         host=host,
         port=port,
         keys=_keys(api_key_file),
-        image_hosts=tuple(allow_host or ()),
+        image_hosts=tuple(image_host or ()),
+        trusted_proxies=tuple(trusted_proxy or ()),
         cors_origins=tuple(cors_origin or ()),
         batch_size=batch_size,
-        queue=queue,
+        max_pending=max_pending,
         timeout_s=timeout,
         max_body=max_body_mb * _MB,
         max_file=max_file_mb * _MB,
@@ -58,7 +64,7 @@ def serve(
         model=model,
         device=device,
     )
-    check(settings, insecure)
+    check(settings, no_auth)
     run(load(model, device), settings)
 
 

@@ -247,10 +247,10 @@ def constraint(request: Request, family: ModelFamily, vocabulary: Vocabulary) ->
     """Return what a request allows as its answer; None is anything."""
     if request.options is not None:
         return OptionConstraint(request.options, vocabulary)
-    if request.form == "number":
+    if request.answer_type == "number":
         other = f"|{re.escape(family.refusal)}" if family.refusal else ""
         return RegexConstraint(rf"(?:0|[1-9][0-9]{{0,4}}){other}", vocabulary)
-    if request.form == "boxes":
+    if request.answer_type == "boxes":
         return family.box_constraint(vocabulary)
     return None
 

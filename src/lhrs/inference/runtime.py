@@ -8,6 +8,8 @@ import numpy as np
 
 from lhrs.inference.model_family import ModelFamily
 
+AnswerType = Literal["text", "number", "boxes"]
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -32,7 +34,7 @@ class Request:
     question: str
     options: tuple[str, ...] | None = None
     """When given, the answer is exactly one of these texts."""
-    form: Literal["text", "number", "boxes"] = "text"
+    answer_type: AnswerType = "text"
     """What the answer must be; with "number" or "boxes" a model may also say that it cannot tell, if it was taught to.
     Not together with `options`."""
     max_new_tokens: int = 112

@@ -13,8 +13,10 @@ from lhrs.errors import ConfigError
 from lhrs.imagery.image import OpenedImage, View
 from lhrs.imagery.scene import Scene
 from lhrs.imagery.windows import SceneWindow
-from lhrs.inference.assistant import BATCH, Assistant, Task
+from lhrs.inference import tasks
+from lhrs.inference.assistant import BATCH, Assistant
 from lhrs.inference.load import load
+from lhrs.inference.tasks import Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,15 +48,16 @@ class Asking:
         Raises:
             ConfigError: labels are the same to the model, or the question is empty.
         """
+        family = assistant.runtime.family
         if self.kind == "caption":
-            return assistant.caption_task()
+            return tasks.caption_task(family)
         if self.kind == "ground":
-            return assistant.ground_task(self.words)
+            return tasks.ground_task(family, self.words)
         if self.kind == "count":
-            return assistant.count_task(self.words or "buildings")
+            return tasks.count_task(family, self.words or "buildings")
         if self.kind == "vqa" or (self.kind == "change" and self.words):
-            return assistant.ask_task(self.words, self.labels)
-        return assistant.classify_task(self.labels)
+            return tasks.ask_task(family, self.words, self.labels)
+        return tasks.classify_task(family, self.labels)
 
 
 @dataclass(frozen=True)

@@ -1,46 +1,129 @@
-"""What a client may send to `/v1/chat/completions`: OpenAI's fields as far as the models go, and `lhrs`."""
+"""The body of `/v1/chat/completions`: OpenAI's fields as clients send them, and the field `lhrs`.
+
+A field that is null, empty or at its default asks for nothing and is accepted, whether the server supports it or not.
+A field that would change the answer and is not supported is refused by its name.
+"""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from lhrs.schema import Finite
 
 Text = Annotated[str, StringConstraints(max_length=200_000)]
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Name = Annotated[str, StringConstraints(max_length=100, pattern=r"^[\w .+-]+$")]
 CRS = Annotated[str, StringConstraints(pattern=r"^(EPSG:[0-9]{4,6}|OGC:CRS84)$")]
 """By number only: other spellings may name files and addresses."""
 
 
-class _Given(BaseModel):
-    """What is not known is refused, so that nobody relies on what is not done."""
+def _only(*neutral: Any, reason: str = "is not supported") -> AfterValidator:
+    """Return a validator that accepts values that ask for nothing and refuses all others."""
+
+    def check(value: Any) -> Any:
+        if not any(type(value) is type(one) and value == one for one in (None, *neutral)):
+            raise PydanticCustomError("unsupported_value", "{reason}: leave it out", {"reason": reason})
+        return value
+
+    return AfterValidator(check)
+
+
+def _kind(field: str, kinds: dict[str, str], message: str) -> Discriminator:
+    """Return a discriminator by one field; `kinds` maps its values to tags."""
+
+    def tag(value: Any) -> str | None:
+        found = value.get(field) if isinstance(value, dict) else getattr(value, field, None)
+        return kinds.get(found) if isinstance(found, str) else None
+
+    return Discriminator(tag, custom_error_type="unsupported_value", custom_error_message=message)
+
+
+def _text_or_list(value: Any) -> str | None:
+    return "text" if isinstance(value, str) else "list" if isinstance(value, list) else None
+
+
+_CONTENT = Discriminator(
+    _text_or_list, custom_error_type="invalid_value", custom_error_message="must be text or a list of parts"
+)
+
+
+class _Body(BaseModel):
+    """Null fields count as left out; unknown fields are refused, as nobody may rely on what is not done."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_null(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        required = {name for name, field in cls.model_fields.items() if field.is_required()}
+        return {name: value for name, value in data.items() if value is not None or name in required}
 
-class TextPart(_Given):
-    """Words."""
 
-    type: Literal["text"]
+class TextPart(_Body):
+    """Text of a message."""
+
+    type: Literal["text", "input_text", "output_text"]
     text: Text
+    annotations: Annotated[Any, _only([])] = None
+    logprobs: Annotated[Any, _only([])] = None
 
 
-class ImageURL(_Given):
+class ImageURL(_Body):
     """`data:` with the image in base64, or `http(s)` where the operator allows the host."""
 
     url: str
-    detail: Literal["auto", "low", "high"] = "auto"
-    """Accepted for compatibility: the image is always looked at as closely as the model can."""
+    detail: Literal["auto", "low", "high", "original"] = "auto"
+    """Accepted for compatibility: images are always read at the model's resolution."""
 
 
-class ImagePart(_Given):
-    """An image."""
+class ImagePart(_Body):
+    """An image: `image_url` of Chat Completions, as an object or as text, or `input_image` of Responses."""
 
-    type: Literal["image_url"]
-    image_url: ImageURL
+    type: Literal["image_url", "input_image"]
+    image_url: ImageURL | None = None
+    file_id: Annotated[str, StringConstraints(max_length=100)] | None = None
+    """Of `input_image`: an uploaded file."""
+    detail: Literal["auto", "low", "high", "original"] = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_text(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("image_url"), str):
+            return {**data, "image_url": {"url": data["image_url"]}}
+        return data
+
+    @model_validator(mode="after")
+    def _has_one(self) -> "ImagePart":
+        if (self.image_url is None) == (self.file_id is None):
+            raise ValueError("give image_url" if self.type == "image_url" else "give either image_url or file_id")
+        return self
+
+    @property
+    def source(self) -> tuple[str | None, str | None]:
+        """The id of an uploaded file, or a URL."""
+        return self.file_id, None if self.image_url is None else self.image_url.url
+
+    @property
+    def field(self) -> str:
+        """The field that holds the image."""
+        return "file_id" if self.image_url is None else "image_url"
 
 
-class FileRef(_Given):
+class FileRef(_Body):
     """An uploaded file, or one inside the request."""
 
     file_id: Annotated[str, StringConstraints(max_length=100)] | None = None
@@ -49,64 +132,106 @@ class FileRef(_Given):
     filename: Annotated[str, StringConstraints(max_length=300)] | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> "FileRef":
+    def _has_one(self) -> "FileRef":
         if (self.file_id is None) == (self.file_data is None):
             raise ValueError("give either file_id or file_data")
         return self
 
 
-class FilePart(_Given):
-    """An image in a file."""
+class FilePart(_Body):
+    """An image in a file: `file` of Chat Completions, or `input_file` of Responses."""
 
-    type: Literal["file"]
+    type: Literal["file", "input_file"]
     file: FileRef
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_flat(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("type") == "input_file" and "file" not in data:
+            return {"type": "input_file", "file": {name: value for name, value in data.items() if name != "type"}}
+        return data
 
-Part = Annotated[TextPart | ImagePart | FilePart, Field(discriminator="type")]
+    @property
+    def source(self) -> tuple[str | None, str | None]:
+        """The id of an uploaded file, or a `data:` URL."""
+        return self.file.file_id, self.file.file_data
+
+    @property
+    def field(self) -> str:
+        """The field that holds the image."""
+        return "file"
 
 
-class SystemMessage(_Given):
+_TEXT_PARTS = dict.fromkeys(("text", "input_text", "output_text"), "text")
+_PARTS = {**_TEXT_PARTS, "image_url": "image", "input_image": "image", "file": "file", "input_file": "file"}
+Part = Annotated[
+    Annotated[TextPart, Tag("text")] | Annotated[ImagePart, Tag("image")] | Annotated[FilePart, Tag("file")],
+    _kind("type", _PARTS, "the type of a part must be text, image_url, input_image, file or input_file"),
+]
+WordsPart = Annotated[
+    Annotated[TextPart, Tag("text")], _kind("type", _TEXT_PARTS, "only the user's messages hold images")
+]
+Words = Annotated[Annotated[Text, Tag("text")] | Annotated[list[WordsPart], Tag("list")], _CONTENT]
+Content = Annotated[Annotated[Text, Tag("text")] | Annotated[list[Part], Tag("list")], _CONTENT]
+
+
+class SystemMessage(_Body):
     """How to answer."""
 
     role: Literal["system", "developer"]
-    content: Text | list[TextPart]
+    content: Words
     name: Text | None = None
 
 
-class UserMessage(_Given):
+class UserMessage(_Body):
     """A question."""
 
     role: Literal["user"]
-    content: Text | list[Part]
+    content: Content
     name: Text | None = None
 
 
-class AssistantMessage(_Given):
-    """An earlier answer."""
+class AssistantMessage(_Body):
+    """An answer of before, as a client's library keeps it."""
 
     role: Literal["assistant"]
-    content: Text | list[TextPart] | None = None
+    content: Words | None = None
     refusal: Text | None = None
     name: Text | None = None
+    annotations: Annotated[Any, _only([])] = None
+    audio: Annotated[Any, _only()] = None
+    function_call: Annotated[Any, _only()] = None
+    tool_calls: Annotated[Any, _only([])] = None
+    reasoning: Any = None
+    """Like `reasoning_content`, not part of the answer; not read."""
+    reasoning_content: Any = None
+    parsed: Any = None
+    """What openai's `parse` made of `content`; not read."""
 
 
-Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+Message = Annotated[
+    Annotated[SystemMessage, Tag("system")]
+    | Annotated[UserMessage, Tag("user")]
+    | Annotated[AssistantMessage, Tag("assistant")],
+    _kind("role", _ROLES, "the role of a message must be system, developer, user or assistant"),
+]
 
 
-class StreamOptions(_Given):
-    """What else a stream tells."""
+class StreamOptions(_Body):
+    """What a stream reports at its end."""
 
     include_usage: bool = False
     include_obfuscation: bool = False
 
 
-class PlainText(_Given):
-    """No form."""
+class PlainText(_Body):
+    """Any text."""
 
     type: Literal["text"]
 
 
-class NamedSchema(_Given):
+class NamedSchema(_Body):
     """A JSON schema with its name."""
 
     name: Text
@@ -115,18 +240,24 @@ class NamedSchema(_Given):
     strict: bool | None = None
 
 
-class JsonSchema(_Given):
+class JsonSchema(_Body):
     """An object with one property; see `lhrs.serving.response_format`."""
 
     type: Literal["json_schema"]
     json_schema: NamedSchema
 
 
-class LHRSFields(_Given):
+ResponseFormat = Annotated[
+    Annotated[PlainText, Tag("text")] | Annotated[JsonSchema, Tag("json_schema")],
+    _kind("type", {"text": "text", "json_schema": "json_schema"}, "the type must be text or json_schema"),
+]
+
+
+class LHRSFields(_Body):
     """What OpenAI's API has no field for."""
 
     task: Literal["ask", "caption", "classify", "ground", "count"] | None = None
-    """Let the server word the question as the model was taught; None sends the user's text as it is."""
+    """The server words the question as the model was trained; without it the user's text is sent as it is."""
     labels: Annotated[list[Label], Field(min_length=2, max_length=1000)] | None = None
     """Of `classify`, and of `ask`: the answer is exactly one of them."""
     expression: Label | None = None
@@ -134,41 +265,84 @@ class LHRSFields(_Given):
     thing: Label | None = None
     """Of `count`: what to count."""
     bbox: tuple[Finite, Finite, Finite, Finite] | None = None
-    """West, south, east, north in `crs`: look at this part of the (georeferenced) image only."""
+    """West, south, east, north in `crs`: read this part of the (georeferenced) image only."""
     crs: CRS = "EPSG:4326"
     """Of `bbox` and of the answer's GeoJSON; longitude or easting first."""
+    sensor: Name | None = None
+    """The images' sensor, as `lhrs scene --list-sensors` prints it; by default it is detected."""
+    composite: Name | None = None
+    """The sensor's band composite to render, such as `swir`."""
+    gsd_m: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Meters per pixel at which the images are rendered; by default the file's own."""
 
 
-class ChatRequest(_Given):
-    """A conversation to go on with."""
+class ChatRequest(_Body):
+    """A conversation whose next answer is wanted."""
 
     model: Annotated[str, StringConstraints(max_length=300)]
     messages: Annotated[list[Message], Field(min_length=1, max_length=200)]
-    stream: bool | None = False
+    stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """The older name of `max_completion_tokens`, which counts where both are given."""
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 0.0
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    logprobs: bool | None = False
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    response_format: Annotated[PlainText | JsonSchema, Field(discriminator="type")] | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
+    response_format: ResponseFormat | None = None
     lhrs: LHRSFields = LHRSFields()
 
-    # Accepted where it asks for what is done anyway.
-    n: Literal[1] | None = None
-    top_p: Annotated[float, Field(ge=1, le=1)] | None = None
-    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
-    store: Literal[False] | None = None
+    # Accepted, and without effect on the answer.
     user: Text | None = None
+    safety_identifier: Text | None = None
+    prompt_cache_key: Text | None = None
+    prompt_cache_retention: Text | None = None
     metadata: dict[str, Any] | None = None
+    service_tier: Text | None = None
+    store: bool = False
+    """Nothing is stored: `true` is reported among the ignored fields."""
+
+    # Of the most likely answer these change nothing; with a temperature of 0.
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: int | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    # Not supported: accepted where they ask for nothing.
+    n: Annotated[Any, _only(1, reason="must be 1")] = None
+    stop: Annotated[Any, _only([], "")] = None
+    tools: Annotated[Any, _only([], reason="is not supported, the models answer in text")] = None
+    tool_choice: Annotated[Any, _only("none", "auto")] = None
+    parallel_tool_calls: Annotated[Any, _only(True, False)] = None
+    functions: Annotated[Any, _only([])] = None
+    function_call: Annotated[Any, _only("none", "auto")] = None
+    logit_bias: Annotated[Any, _only({})] = None
+    presence_penalty: Annotated[Any, _only(0, 0.0)] = None
+    frequency_penalty: Annotated[Any, _only(0, 0.0)] = None
+    repetition_penalty: Annotated[Any, _only(1, 1.0)] = None
+    modalities: Annotated[Any, _only([], ["text"])] = None
+    audio: Annotated[Any, _only()] = None
+    prediction: Annotated[Any, _only()] = None
+    web_search_options: Annotated[Any, _only()] = None
+    reasoning_effort: Annotated[Any, _only("none", "minimal", reason="is not supported, the models do not reason")] = (
+        None
+    )
+    verbosity: Annotated[Any, _only("medium")] = None
+    chat_template_kwargs: Annotated[Any, _only({}, {"enable_thinking": False})] = None
+
+    @field_validator("top_p", "top_k", "min_p")
+    @classmethod
+    def _check_sampling(cls, value: float | None, info: ValidationInfo) -> float | None:
+        neutral = {"top_p": (None, 1), "top_k": (None, 0, -1), "min_p": (None, 0)}[info.field_name or ""]
+        if info.data.get("temperature", 0) > 0 and value not in neutral:
+            raise ValueError("is not supported with a temperature above 0: leave it out")
+        return value
 
     @model_validator(mode="after")
-    def _fits(self) -> "ChatRequest":
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options needs stream")
-        if self.top_logprobs is not None and not self.logprobs:
+    def _check_fields(self) -> "ChatRequest":
+        if self.stream_options is not None and self.stream_options.include_usage and not self.stream:
+            raise ValueError("stream_options.include_usage needs stream")
+        if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs")
         if self.lhrs.task is not None and isinstance(self.response_format, JsonSchema):
             raise ValueError("lhrs.task decides the form of the answer: leave response_format out")
@@ -177,21 +351,26 @@ class ChatRequest(_Given):
                 raise ValueError(f"lhrs.{field} needs lhrs.task {' or '.join(map(repr, tasks))}")
         return self
 
+    @property
+    def token_limit(self) -> int | None:
+        """The longest answer that the client wants."""
+        return self.max_completion_tokens or self.max_tokens
+
 
 Image = ImagePart | FilePart
 
 
-def conversation(messages: list[Message]) -> tuple[str | None, list[tuple[str, str]], str, list[Image]]:
-    """Return system text, earlier (question, answer) pairs, the last question, and all images in reading order.
+def conversation(messages: list[Message]) -> tuple[str | None, list[tuple[str, str]], str, dict[str, Image]]:
+    """Return system text, (question, answer) pairs of before, the last question, and the images by field.
 
     Raises:
-        ValueError: the turns are not those of a conversation that a user has the word in.
+        ValueError: the messages are not a conversation that ends with a question.
     """
     system: list[str] = []
     pairs: list[tuple[str, str]] = []
-    images: list[Image] = []
-    said: list[str] | None = None
-    for message in messages:
+    images: dict[str, Image] = {}
+    question: list[str] | None = None
+    for n, message in enumerate(messages):
         parts = message.content if isinstance(message.content, list) else []
         text = message.content if isinstance(message.content, str) else "\n".join(
             part.text for part in parts if isinstance(part, TextPart)
@@ -199,16 +378,20 @@ def conversation(messages: list[Message]) -> tuple[str | None, list[tuple[str, s
         if isinstance(message, SystemMessage):
             system.append(text)
         elif isinstance(message, UserMessage):
-            said = [*(said or []), text]
-            images += [part for part in parts if not isinstance(part, TextPart)]
-        elif said is not None:
+            question = [*(question or []), text]
+            images |= {
+                f"messages.{n}.content.{k}.{part.field}": part
+                for k, part in enumerate(parts)
+                if not isinstance(part, TextPart)
+            }
+        elif question is not None:
             answer = text or (message.refusal or "")
-            pairs.append(("\n".join(filter(None, said)), answer))
-            said = None
+            pairs.append(("\n".join(filter(None, question)), answer))
+            question = None
         elif pairs:
             pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]}\n{text}")
         else:
-            raise ValueError("the first turn is the assistant's; begin with the user's")
-    if said is None:
+            raise ValueError("the first message is the assistant's; begin with the user's")
+    if question is None:
         raise ValueError("the last message must be the user's")
-    return "\n".join(system) or None, pairs, "\n".join(filter(None, said)), images
+    return "\n".join(system) or None, pairs, "\n".join(filter(None, question)), images

@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
 from lhrs.errors import DataError
+from lhrs.inference.images import RenderingOptions
 from lhrs.serving import completions, image_worker
-from lhrs.serving.api_types import ChatRequest
+from lhrs.serving.api_types import ChatRequest, Name
 from lhrs.serving.errors import APIError
 from lhrs.serving.middleware import RequestGuard
 from lhrs.serving.scene_routes import scene_routes
@@ -22,6 +24,25 @@ from lhrs.serving.static import Page
 from lhrs.serving.upload import receive
 
 _EXPIRE_S = 60.0
+
+
+class RenderingQuery(BaseModel):
+    """How a file is rendered; see `lhrs.serving.api_types.LHRSFields`."""
+
+    sensor: Name | None = None
+    composite: Name | None = None
+    gsd_m: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    @property
+    def options(self) -> RenderingOptions:
+        """The same for `open_image`."""
+        return RenderingOptions(self.sensor, self.composite, self.gsd_m)
+
+
+class PreviewQuery(RenderingQuery):
+    """How large, too."""
+
+    max_side: Annotated[int, Field(ge=16, le=4096)] = 1024
 
 
 def make_app(service: Service) -> FastAPI:
@@ -95,20 +116,18 @@ def make_app(service: Service) -> FastAPI:
         return {"object": "list", "data": data, "has_more": False}  # else clients ask for a next page
 
     @app.get("/v1/files/{file_id}")
-    async def file(file_id: str, request: Request) -> dict[str, Any]:
-        """Tell what a file shows, and where."""
-        found = service.files.get(file_id, request.state.owner)
-        decoded = await service.decode_file(found.id, found.path)
-        return {**found.public, "image": describe(decoded)}
+    async def file(file_id: str, request: Request, rendering: Annotated[RenderingQuery, Query()]) -> dict[str, Any]:
+        """Return a file's record, with size, location and rendering of the image."""
+        stored = service.files.get(file_id, request.state.owner)
+        decoded = await service.decode_file(stored.id, stored.path, rendering.options)
+        return {**stored.public, "image": describe(decoded)}
 
     @app.get("/v1/files/{file_id}/preview")
-    async def preview(
-        file_id: str, request: Request, max_side: Annotated[int, Query(ge=16, le=4096)] = 1024
-    ) -> Response:
+    async def preview(file_id: str, request: Request, query: Annotated[PreviewQuery, Query()]) -> Response:
         """Return a PNG of a file."""
-        found = service.files.get(file_id, request.state.owner)
+        stored = service.files.get(file_id, request.state.owner)
         try:
-            data = await service.image_workers.run(image_worker.preview, found.path, max_side)
+            data = await service.image_workers.run(image_worker.preview, stored.path, query.max_side, query.options)
         except DataError as error:
             raise APIError(400, str(error), "file_id", "invalid_image") from None
         return Response(data, media_type="image/png", headers={"cache-control": "private, max-age=3600"})

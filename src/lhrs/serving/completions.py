@@ -1,6 +1,7 @@
 """`/v1/chat/completions`: one answer, whole or as it comes."""
 
 import asyncio
+import codecs
 import json
 import secrets
 import time
@@ -48,7 +49,7 @@ async def complete(service: Service, request: Request) -> Response:
         "index": 0,
         "message": message,
         "finish_reason": responses.finish_reason(reply),
-        "logprobs": responses.logprobs(reply, chat.top_logprobs or 0, asked.request.sampling is not None)
+        "logprobs": responses.logprobs(reply, chat.top_logprobs, asked.request.sampling is not None)
         if chat.logprobs
         else None,
     }
@@ -58,13 +59,13 @@ async def complete(service: Service, request: Request) -> Response:
 
 
 async def _read(request: Request) -> ChatRequest:
-    body = await request.body()
+    body = (await request.body()).removeprefix(codecs.BOM_UTF8)
     try:
         if len(body) < _LARGE:
             return ChatRequest.model_validate_json(body)
-        return await asyncio.to_thread(ChatRequest.model_validate_json, body)  # others go on meanwhile
+        return await asyncio.to_thread(ChatRequest.model_validate_json, body)  # other requests continue meanwhile
     except ValidationError as error:
-        raise validation_error(error) from None
+        raise validation_error(error, body) from None
 
 
 async def _reply(job: Job) -> Generation:
@@ -136,7 +137,7 @@ async def _events(
     if asked.whole:
         yield chunk({"content": text} if refusal is None else {"refusal": refusal})
     drawn = asked.request.sampling is not None
-    logprobs = responses.logprobs(reply, chat.top_logprobs or 0, drawn) if chat.logprobs else None
+    logprobs = responses.logprobs(reply, chat.top_logprobs, drawn) if chat.logprobs else None
     yield chunk({}, responses.finish_reason(reply), logprobs=logprobs, lhrs=told)
     if with_usage:
         yield _event({**head, "choices": [], "usage": responses.usage(reply)})

@@ -1,5 +1,6 @@
-"""Refusals, in the form in which OpenAI's API words them."""
+"""Refusals in the form of OpenAI's API."""
 
+import json
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,17 +13,24 @@ _TYPES = {
     500: "server_error",
     503: "server_error",
 }
+_CODES = {
+    "extra_forbidden": "unknown_parameter",
+    "unsupported_value": "unsupported_parameter",
+    "json_invalid": "invalid_json",
+}
+_OWN = ("value_error", "unsupported_value", "invalid_value")
+"""Kinds of errors with a text of ours."""
 
 
 class APIError(Exception):
-    """Why a request is not answered.
+    """Why a request is refused.
 
     Args:
         status: HTTP status.
         message: one line: what is wrong, and what to do.
         param: the field of the request that is to blame, `messages.0.content`.
         code: a name that programs can rely on.
-        retry_s: when it is worth asking again.
+        retry_s: seconds after which it is worth asking again.
     """
 
     def __init__(
@@ -30,6 +38,10 @@ class APIError(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.param, self.code, self.retry_s = status, param, code, retry_s
+
+    def at(self, field: str) -> "APIError":
+        """Return the same error about another field, which the message names."""
+        return APIError(self.status, f"{field}: {self}", field, self.code, self.retry_s)
 
     @property
     def body(self) -> dict[str, Any]:
@@ -40,17 +52,45 @@ class APIError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """The answer's headers."""
-        found = {} if self.retry_s is None else {"retry-after": str(self.retry_s)}
-        return found | ({"www-authenticate": "Bearer"} if self.status == 401 else {})
+        headers = {} if self.retry_s is None else {"retry-after": str(self.retry_s)}
+        return headers | ({"www-authenticate": "Bearer"} if self.status == 401 else {})
 
 
-def validation_error(error: ValidationError) -> APIError:
-    """Return the first thing that pydantic found wrong; values of the request are not repeated."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    first = found[0]
-    where = ".".join(str(part)[:60] for part in first["loc"][:8])
-    more = f" ({len(found) - 1} more)" if len(found) > 1 else ""
-    code = "unknown_parameter" if first["type"] == "extra_forbidden" else "invalid_value"
-    if first["type"] == "json_invalid":
-        code = "invalid_json"
-    return APIError(400, f"{where + ': ' if where else ''}{first['msg']}{more}"[:500], where or None, code)
+def validation_error(error: ValidationError, body: bytes) -> APIError:
+    """Return the first thing that pydantic found wrong, by the field's name in the body; values are not repeated."""
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    first = errors[0]
+    field = _field(first["loc"], body, names_a_key=first["type"] in ("missing", "extra_forbidden"))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "is not a known field: leave it out"
+    elif first["type"] == "missing":
+        message = "is missing" if isinstance(first["loc"][-1], str) else "has too few values"
+    elif first["type"] not in _OWN:
+        message = message[:1].lower() + message[1:]
+    more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
+    code = _CODES.get(first["type"], "invalid_value")
+    return APIError(400, f"{field + ': ' if field else ''}{message}{more}"[:500], field or None, code)
+
+
+def _field(loc: tuple[int | str, ...], body: bytes, names_a_key: bool) -> str:
+    """Return where an error is in the body: pydantic's location without the names of its own types and branches.
+
+    Args:
+        loc: pydantic's.
+        body: of the request.
+        names_a_key: the last part of `loc` is a key, though the body may not have it.
+    """
+    try:
+        value: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    path: list[str] = []
+    for n, part in enumerate(loc[:20]):
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):  # a name of pydantic's own, or a key that the body lacks
+            if n < len(loc) - 1 or not names_a_key or not isinstance(part, str):
+                continue
+        path.append(str(part)[:60])
+    return ".".join(path)

@@ -5,7 +5,6 @@ that this list does not name) are not tried, and files beside an image are not l
 """
 
 import base64
-import binascii
 import io
 import os
 import signal
@@ -14,12 +13,14 @@ import threading
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from lhrs.errors import DataError
+from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.image import Area, OpenedImage
 from lhrs.imagery.open import open_image
+from lhrs.inference.images import RenderingOptions
 
 _KINDS = {
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "GTiff"),
@@ -28,6 +29,8 @@ _KINDS = {
     **dict.fromkeys((b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF"), "JPEG"),
 }
 """First bytes of what strangers may send, and the only driver of GDAL that may read it; most pictures need none."""
+_STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")
+_WHITESPACE = b" \t\r\n\f\v"
 MAX_SIDE = 1024
 GDAL_LIMITS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # nothing beside the image is looked for
@@ -87,49 +90,55 @@ def preload() -> None:
         pass
 
 
-def decode_image(source: Path | bytes | str, area: Area | None = None, max_side: int = MAX_SIDE) -> DecodedImage:
+def decode_image(
+    source: Path | bytes | str,
+    area: Area | None = None,
+    rendering: RenderingOptions = RenderingOptions(),  # noqa: B008 (frozen)
+    max_side: int = MAX_SIDE,
+) -> DecodedImage:
     """Open an image.
 
     Args:
         source: a file, its content, or a `data:` URL.
-        area: the part to look at.
+        area: the part to read.
+        rendering: how a raster is rendered.
         max_side: see `open_image`.
 
     Raises:
-        DataError: it cannot be; the message does not tell where the file lies.
+        DataError: it cannot be opened; the message holds no path.
     """
     if isinstance(source, Path):
-        return _look(source, area, max_side)
+        return _decode(source, area, rendering, max_side)
     data = _from_url(source) if isinstance(source, str) else source
     with tempfile.TemporaryDirectory(prefix="lhrs-") as folder:
         path = Path(folder, "image")
         path.write_bytes(data)
-        return _look(path, area, max_side)
+        return _decode(path, area, rendering, max_side)
 
 
-def preview(path: Path, max_side: int) -> bytes:
+def preview(path: Path, max_side: int, rendering: RenderingOptions) -> bytes:
     """Return a PNG of an image file with at most `max_side` pixels on the longer side.
 
     Raises:
-        DataError: see `look`.
+        DataError: see `decode_image`.
     """
     from PIL import Image
 
     data = io.BytesIO()
-    Image.fromarray(decode_image(path, None, max_side).image.pixels).save(data, "PNG")
+    Image.fromarray(decode_image(path, None, rendering, max_side).image.pixels).save(data, "PNG")
     return data.getvalue()
 
 
-def _look(path: Path, area: Area | None, max_side: int) -> DecodedImage:
+def _decode(path: Path, area: Area | None, rendering: RenderingOptions, max_side: int) -> DecodedImage:
     alarm = hasattr(signal, "setitimer")
     if alarm:
         # Nobody handles the alarm: it ends the process, even inside a library's loop.
         signal.setitimer(signal.ITIMER_REAL, _decode_s)
     try:
-        image = open_image(path, max_side, area, driver_of(path))
+        image = open_image(path, max_side, area, driver_of(path), **rendering.arguments)
         width, height = image.width, image.height
         ring = image.to_lonlat(np.array([[0, 0], [width, 0], [width, height], [0, height]]))
-    except DataError as error:
+    except (DataError, ConfigError) as error:  # the latter of a sensor that is not known
         raise DataError(str(error).replace(f"'{path}'", "IMAGE").replace(str(path), "the image")) from None
     except MemoryError:
         raise DataError("the image takes too much memory to decode.") from None
@@ -162,10 +171,20 @@ def driver_of(path: Path) -> str:
 
 
 def _from_url(url: str) -> bytes:
-    head, comma, data = url.partition(",")
-    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
-        raise DataError("the image is no data: URL in base64.")
+    """Return the content of a `data:` URL, with base64 in any usual spelling.
+
+    Line breaks, the URL-safe alphabet, missing padding and percent-encoding are accepted.
+    """
+    head, comma, text = url.partition(",")
+    if not comma:
+        raise DataError("the data: URL has no comma before its data.")
     try:
-        return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
+        data = text.encode("ascii")
+        if b"%" in data:
+            data = unquote_to_bytes(data)
+        if "base64" not in (part.strip().lower() for part in head.split(";")[1:]):
+            return data
+        data = data.translate(_STANDARD_BASE64, _WHITESPACE).rstrip(b"=")
+        return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
+    except ValueError:
         raise DataError("the image's base64 is damaged.") from None

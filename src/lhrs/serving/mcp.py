@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from lhrs.errors import LHRSError
 from lhrs.imagery.image import OpenedImage
 from lhrs.imagery.open import open_image
 from lhrs.inference.assistant import Assistant
+from lhrs.inference.images import RenderingOptions
 from lhrs.schema import Answer
 from lhrs.serving.image_worker import GDAL_LIMITS, driver_of
 
@@ -23,6 +26,9 @@ _ABOUT = (
     "Questions about satellite and aerial images. Paths start at the server's folder. Answers have a confidence; "
     "where `out_of_distribution` is true the image is unlike everything the model knows: do not rely on the answer."
 )
+Sensor = Annotated[str | None, Field(description="Sensor of the image; detected by default.")]
+Composite = Annotated[str | None, Field(description="Band composite of the sensor to render, such as swir.")]
+GSD = Annotated[float | None, Field(gt=0, description="Meters per pixel of the rendering.")]
 SCENES = "lhrs-scenes"
 """Folder, below the server's, of what `scene` writes."""
 
@@ -44,63 +50,79 @@ def make_server(root: Path, load: Callable[[], Assistant], model: str | None, de
     server = MCPServer("lhrs", instructions=_ABOUT)
     base, lock, loaded = root.resolve(), Lock(), list[Assistant]()
 
-    def answer(image: str, ask: Callable[[Assistant, OpenedImage], Answer]) -> dict[str, Any]:
-        with lock, _told():  # the model answers one question at a time
+    def answer(image: str, ask: Callable[[Assistant, OpenedImage], Answer], *rendering: Any) -> dict[str, Any]:
+        with lock, _tool_errors():  # the model answers one question at a time
             path = inside(base, image)
-            opened = open_image(path, driver=driver_of(path))
+            opened = open_image(path, driver=driver_of(path), **RenderingOptions(*rendering).arguments)
             if not loaded:
                 loaded.append(load())
-            found = ask(loaded[0], opened).model_dump()
-            return {**found, "image": image}
+            return {**ask(loaded[0], opened).model_dump(), "image": image}
 
     @server.tool()
-    def ask(image: str, question: str, options: list[str] | None = None) -> dict[str, Any]:
+    def ask(
+        image: str,
+        question: str,
+        options: list[str] | None = None,
+        sensor: Sensor = None,
+        composite: Composite = None,
+        gsd_m: GSD = None,
+    ) -> dict[str, Any]:
         """Answer a question about an image; with options the answer is exactly one of them."""
-        return answer(image, lambda a, opened: a.ask(opened, question, options))
+        return answer(image, lambda a, opened: a.ask(opened, question, options), sensor, composite, gsd_m)
 
     @server.tool()
-    def caption(image: str) -> dict[str, Any]:
+    def caption(image: str, sensor: Sensor = None, composite: Composite = None, gsd_m: GSD = None) -> dict[str, Any]:
         """Describe an image in a sentence."""
-        return answer(image, lambda a, opened: a.caption(opened))
+        return answer(image, lambda a, opened: a.caption(opened), sensor, composite, gsd_m)
 
     @server.tool()
-    def classify(image: str, labels: list[str] | None = None) -> dict[str, Any]:
+    def classify(
+        image: str,
+        labels: list[str] | None = None,
+        sensor: Sensor = None,
+        composite: Composite = None,
+        gsd_m: GSD = None,
+    ) -> dict[str, Any]:
         """Name the class of an image, exactly one of the labels if there are any."""
-        return answer(image, lambda a, opened: a.classify(opened, labels))
+        return answer(image, lambda a, opened: a.classify(opened, labels), sensor, composite, gsd_m)
 
     @server.tool()
-    def ground(image: str, expression: str) -> dict[str, Any]:
+    def ground(
+        image: str, expression: str, sensor: Sensor = None, composite: Composite = None, gsd_m: GSD = None
+    ) -> dict[str, Any]:
         """Find what an expression names; boxes are xyxy in pixels, and lon/lat where the image is georeferenced."""
-        return answer(image, lambda a, opened: a.ground(opened, expression))
+        return answer(image, lambda a, opened: a.ground(opened, expression), sensor, composite, gsd_m)
 
     @server.tool()
-    def count(image: str, thing: str = "buildings") -> dict[str, Any]:
+    def count(
+        image: str, thing: str = "buildings", sensor: Sensor = None, composite: Composite = None, gsd_m: GSD = None
+    ) -> dict[str, Any]:
         """Count things in an image."""
-        return answer(image, lambda a, opened: a.count(opened, thing))
+        return answer(image, lambda a, opened: a.count(opened, thing), sensor, composite, gsd_m)
 
     @server.tool()
     def scene(
         scene: str,
         task: Literal["classify", "caption", "ground", "count", "vqa"],
         labels: list[str] | None = None,
-        words: str = "",
+        target: str = "",
         size: int = 256,
         gsd_m: float | None = None,
     ) -> dict[str, Any]:
         """Ask about every window of a whole georeferenced raster: areas by class, numbers of objects, GeoJSON.
 
-        `words` is the question of vqa, or the thing to ground or count. `size` is the side of a window in pixels,
-        `gsd_m` the metres per pixel at which to look. Returns the summary and where the files were written.
+        `target` is the question of vqa, or what to ground or count. `size` is the side of a window in pixels,
+        `gsd_m` the meters per pixel of the rendering. Returns the summary and where the files were written.
         """
         from lhrs.scene.run import SceneJob, run
         from lhrs.scene.work import Asking
 
-        with lock, _told():
+        with lock, _tool_errors():
             path = inside(base, scene)
             driver = driver_of(path)
-            asking = Asking(task, None if labels is None else tuple(labels), words, model, device)
-            told = json.dumps([scene, path.stat().st_mtime_ns, task, labels, words, size, gsd_m])
-            folder = base / SCENES / f"{path.stem}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+            asking = Asking(task, None if labels is None else tuple(labels), target, model, device)
+            key = json.dumps([scene, path.stat().st_mtime_ns, task, labels, target, size, gsd_m])
+            folder = base / SCENES / f"{path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
             manifest = folder / "manifest.json"
             if not manifest.exists():  # the same question again is answered from what is there
                 run(SceneJob((str(path),), folder, asking, size, gsd_m, driver=driver))
@@ -127,7 +149,7 @@ def inside(base: Path, name: str) -> Path:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _tool_errors() -> Iterator[None]:
     """Give the agent what is wrong as a result that it can read, not as a failure of the server."""
     from mcp.server.mcpserver.exceptions import ToolError
 

@@ -1,4 +1,4 @@
-"""What every request passes: who it is, whether it may, and how much it may send."""
+"""Checks of every request before a route sees it: API key, origin, host, load and size."""
 
 import asyncio
 import hashlib
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lhrs.serving.errors import APIError
 from lhrs.serving.files import FORM
 from lhrs.serving.logs import log
+from lhrs.serving.proxies import Via, find_via, parse_networks
 from lhrs.serving.service import Service
 
 _CHAT = "/v1/chat/completions"
@@ -31,12 +32,16 @@ class RequestGuard:
     """ASGI middleware.
 
     Args:
-        app: what answers requests that pass.
-        service: who knows the settings, and counts.
+        app: the application behind it.
+        service: has the settings and the counters.
+
+    Raises:
+        ConfigError: a trusted proxy is no address.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service, self._settings = app, service, service.settings
+        self._proxies = parse_networks(service.settings.trusted_proxies)
         self._keys = [hashlib.sha256(key.encode()).digest() for key in service.settings.keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,13 +50,15 @@ class RequestGuard:
             return
         begun = time.monotonic()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        given = headers.get("x-request-id", "")
-        identity = given if _ID.fullmatch(given) else f"req-{secrets.token_hex(8)}"
+        wanted = headers.get("x-request-id", "")
+        identity = wanted if _ID.fullmatch(wanted) else f"req-{secrets.token_hex(8)}"
         state = scope.setdefault("state", {})
-        state.update(id=identity, owner="", jobs=[], log={})
+        state.update(id=identity, owner="", jobs=[], log={}, via=find_via(scope, headers, self._proxies))
+        # A HEAD is answered like a GET; uvicorn sends the head alone.
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         status = 0
 
-        async def tell(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -64,19 +71,19 @@ class RequestGuard:
             state["owner"] = self._check(scope, headers)
             admitted = scope["path"] == _CHAT and scope["method"] == "POST"
             self._service.under_way += admitted
-            await self._app(scope, self._limited(scope, headers, receive), tell)
+            await self._app(inner, self._limited(scope, headers, receive), send_with_id)
         except APIError as problem:
-            await JSONResponse(problem.body, problem.status, problem.headers)(scope, receive, tell)
+            await JSONResponse(problem.body, problem.status, problem.headers)(scope, receive, send_with_id)
         except Exception as error:  # the framework has told the client already, if it could
             log("failed", logging.ERROR, exc_info=error, request_id=identity)
             if not status:
                 body = APIError(500, "something went wrong here; the log knows more").body
-                await JSONResponse(body, 500)(scope, receive, tell)
+                await JSONResponse(body, 500)(scope, receive, send_with_id)
         finally:
             self._service.under_way -= admitted
             for job in state["jobs"]:
                 job.cancel()
-            self._tell(scope, status or 499, begun, state)
+            self._log(inner, status or 499, begun, state)
 
     def _check(self, scope: Scope, headers: dict[str, str]) -> str:
         """Return who asks.
@@ -88,21 +95,37 @@ class RequestGuard:
         if self._service.draining and path not in ("/health", "/metrics"):
             raise APIError(503, "the server is shutting down", code="shutting_down", retry_s=5)
         origin = headers.get("origin")
-        if origin and origin not in self._settings.cors_origins and urlsplit(origin).netloc != headers.get("host"):
-            raise APIError(403, "pages of other sites may not ask here", code="origin_not_allowed")
+        via: Via = scope["state"]["via"]
+        if origin and origin not in self._settings.cors_origins and not via.is_origin(origin):
+            message = (
+                "the page's Origin is not this server's Host: allow its site with --cors-origin, or behind a reverse "
+                "proxy send X-Forwarded-Host and X-Forwarded-Proto and name the proxy with --trusted-proxy"
+            )
+            raise APIError(403, message, code="origin_not_allowed")
         owner = ""
         if not self._keys:
             self._check_host(headers.get("host", ""))
         elif path.startswith("/v1") or path in _OPERATOR:
             owner = self._owner(headers.get("authorization", ""))
-        if path == _CHAT and self._service.under_way >= self._settings.queue:
+        if path == _CHAT and self._service.under_way >= self._settings.max_pending:
             raise APIError(429, "too many requests are under way", code="queue_full", retry_s=self._service.wait_s())
         return owner
 
     def _check_host(self, host: str) -> None:
-        """Refuse pages whose host name was bent to this machine (DNS rebinding), where nothing else protects it."""
-        if self._settings.host in _LOCAL and urlsplit(f"//{host}").hostname not in _LOCAL:
-            raise APIError(403, "without keys this server answers as localhost only", code="host_not_allowed")
+        """Refuse pages whose host name was made to point here (DNS rebinding), where nothing else protects the server.
+
+        This holds behind a proxy as well: a page in a browser of this machine can send any other header.
+        """
+        try:
+            name = urlsplit(f"//{host}").hostname
+        except ValueError:
+            name = None
+        if self._settings.host in _LOCAL and name not in _LOCAL:
+            message = (
+                "without API keys the Host header must be localhost: set LHRS_API_KEYS or --api-key-file, or let the "
+                "reverse proxy send Host: localhost with X-Forwarded-Host (--trusted-proxy)"
+            )
+            raise APIError(403, message, code="host_not_allowed")
 
     def _owner(self, authorization: str) -> str:
         kind, _, key = authorization.partition(" ")
@@ -136,14 +159,13 @@ class RequestGuard:
 
         return limited
 
-    def _tell(self, scope: Scope, status: int, begun: float, state: dict[str, Any]) -> None:
+    def _log(self, scope: Scope, status: int, begun: float, state: dict[str, Any]) -> None:
         route = getattr(scope.get("route"), "path", "other")
         seconds = time.monotonic() - begun
         self._service.metrics.requests.labels(route, str(status)).inc()
         self._service.metrics.seconds.labels(route).observe(seconds)
         if route == "/health":
             return
-        client = scope.get("client")
         log(
             "request",
             request_id=state["id"],
@@ -151,7 +173,7 @@ class RequestGuard:
             route=route,
             status=status,
             ms=round(1000 * seconds, 1),
-            client=client[0] if client else None,
+            client=state["via"].client,
             key=state["owner"] or None,
             **state["log"],
         )

@@ -52,21 +52,21 @@ class SceneRequest(BaseModel):
     task: Literal["classify", "caption", "ground", "count", "vqa"]
     labels: Annotated[list[Label], Field(min_length=2, max_length=200)] | None = None
     """Of `classify` and `vqa`: the answers to choose from."""
-    words: Words | None = None
+    target: Words | None = None
     """The question of `vqa`, what `ground` looks for, what `count` counts."""
     size: Annotated[int, Field(ge=16, le=2048)] = 256
     """Side of a window as the model sees it, in pixels."""
     gsd_m: Annotated[float, Field(ge=0.01, le=10_000, allow_inf_nan=False)] | None = None
-    """Metres per pixel at which the model looks; None is the file's own."""
+    """Meters per pixel of the rendering; by default the file's own."""
 
     @model_validator(mode="after")
     def _fits(self) -> "SceneRequest":
         if self.labels is not None and self.task not in ("classify", "vqa"):
             raise ValueError("labels need task 'classify' or 'vqa'")
-        if self.words is None and self.task in ("vqa", "ground"):
-            raise ValueError(f"task {self.task!r} needs words")
-        if self.words is not None and self.task in ("classify", "caption"):
-            raise ValueError("words need task 'vqa', 'ground' or 'count'")
+        if self.target is None and self.task in ("vqa", "ground"):
+            raise ValueError(f"task {self.task!r} needs target")
+        if self.target is not None and self.task in ("classify", "caption"):
+            raise ValueError("target needs task 'vqa', 'ground' or 'count'")
         return self
 
     def num_windows(self, image: OpenedImage) -> int:
@@ -79,7 +79,7 @@ class SceneRequest(BaseModel):
     def arguments(self) -> list[str]:
         """Return the command's options."""
         given = {"size": self.size, "gsd": self.gsd_m, "labels": ",".join(self.labels or ())}
-        given["question" if self.task == "vqa" else "thing"] = self.words
+        given["question" if self.task == "vqa" else "thing"] = self.target
         return [f"--task={self.task}", *(f"--{name}={value}" for name, value in given.items() if value)]
 
 

@@ -20,9 +20,9 @@ def scene_routes(service: Service) -> APIRouter:
     async def start(request: Request) -> dict[str, Any]:
         """Ask about every window of an uploaded file."""
         try:
-            asked = SceneRequest.model_validate_json(await request.body())
+            asked = SceneRequest.model_validate_json(body := await request.body())
         except ValidationError as error:
-            raise validation_error(error) from None
+            raise validation_error(error, body) from None
         file = service.files.get(asked.file_id, request.state.owner)
         decoded = await service.decode_file(file.id, file.path)
         return service.scenes.submit(asked, file, decoded.image).public

@@ -34,6 +34,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # see lhrs.serving.proxies
                 limit_concurrency=settings.connections,
                 timeout_keep_alive=15,
                 timeout_graceful_shutdown=5,
@@ -63,16 +64,16 @@ class Server(uvicorn.Server):
             log("serving", url=f"http://{host}:{port}/v1", model=self.service.assistant.runtime.name)
 
 
-def check(settings: Settings, insecure: bool) -> None:
+def check(settings: Settings, no_auth: bool) -> None:
     """Refuse to answer everyone by accident.
 
     Raises:
         ConfigError: others than this machine would reach a server without keys.
     """
-    if not settings.keys and settings.host not in LOCAL and not insecure:
+    if not settings.keys and settings.host not in LOCAL and not no_auth:
         raise ConfigError(
             f"--host {settings.host} without API keys would answer everyone: give --api-key-file or LHRS_API_KEYS, or "
-            "--insecure if that is meant."
+            "--no-auth if that is meant."
         )
 
 

@@ -13,8 +13,11 @@ from typing import Any
 
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.image import Area, OpenedImage
-from lhrs.inference.assistant import Assistant, Task
+from lhrs.inference import tasks
+from lhrs.inference.assistant import Assistant
+from lhrs.inference.images import RenderingOptions
 from lhrs.inference.runtime import Generation, Request, Sampling
+from lhrs.inference.tasks import Task
 from lhrs.schema import Answer
 from lhrs.serving import image_worker
 from lhrs.serving.api_types import ChatRequest, FilePart, Image, JsonSchema, conversation
@@ -28,7 +31,7 @@ from lhrs.serving.settings import Settings
 from lhrs.serving.url_fetch import URLFetcher
 from lhrs.serving.worker_pool import ImageWorkerPool
 
-_LOOKS = 64
+_NUM_DECODED = 64
 """Opened images that are remembered: a conversation sends its image at every turn."""
 
 
@@ -39,14 +42,14 @@ class PreparedRequest:
     chat: ChatRequest
     task: Task
     images: list[OpenedImage]
-    form: AnswerSchema | None
+    schema: AnswerSchema | None
     request: Request
     ignored: list[str] = field(default_factory=list)
 
     @property
     def whole(self) -> bool:
         """The model's words are not what the client gets: nothing can be told before the answer is complete."""
-        return self.form is not None or self.task.options is not None or self.task.form == "boxes"
+        return self.schema is not None or self.task.options is not None or self.task.answer_type == "boxes"
 
     def content(self, reply: Generation, answer: Answer, boxes: list[dict[str, Any]]) -> tuple[str | None, str | None]:
         """Return what the assistant says, or its refusal.
@@ -56,8 +59,8 @@ class PreparedRequest:
             answer: made of it.
             boxes: of `answer`, from `whole_boxes`.
         """
-        if self.form is not None:
-            text = self.form.write(answer, boxes)
+        if self.schema is not None:
+            text = self.schema.write(answer, boxes)
             return text, None if text is not None else answer.answer
         return (answer.answer if self.whole and self.chat.lhrs.task else reply.text), None
 
@@ -106,7 +109,7 @@ class Service:
         """Open the images of a request and word its question.
 
         Raises:
-            Problem: something in the request is wrong.
+            APIError: something in the request is wrong.
         """
         if chat.model != self.assistant.runtime.name:
             message = f"the model here is {self.assistant.runtime.name!r}"
@@ -131,27 +134,29 @@ class Service:
                 history[0] = (f"{system}\n{history[0][0]}", history[0][1])
             else:
                 question = f"{system}\n{question}"
-        task, form = self._task(chat, question)
+        task, schema = self._task(chat, question)
+        if chat.store:
+            ignored.append("store")
         area = None if chat.lhrs.bbox is None else Area(chat.lhrs.bbox, chat.lhrs.crs)
         if area is not None and not parts:
-            raise APIError(400, "there is no image to look at a part of", "lhrs.bbox", "invalid_value")
+            raise APIError(400, "lhrs.bbox needs an image", "lhrs.bbox", "invalid_value")
+        rendering = RenderingOptions(chat.lhrs.sensor, chat.lhrs.composite, chat.lhrs.gsd_m)
         self.batcher.announced += 1
         try:
-            images = [await self.decode_image(part, area, owner) for part in parts]
+            images = [await self._open(field, part, owner, area, rendering) for field, part in parts.items()]
         finally:
             self.batcher.announced -= 1
-        temperature = chat.temperature or 0.0
         seed = secrets.randbits(63) if chat.seed is None else chat.seed % 2**63
         request = Request(
-            tuple(decode_image.image.pixels for decode_image in images),
+            tuple(decoded.image.pixels for decoded in images),
             task.prompt,
-            task.plain,
-            task.form,
-            min(chat.max_completion_tokens or chat.max_tokens or Request.max_new_tokens, self.settings.max_tokens),
-            Sampling(temperature, seed) if temperature > 0 else None,
+            task.plain_options,
+            task.answer_type,
+            min(chat.token_limit or Request.max_new_tokens, self.settings.max_tokens),
+            Sampling(chat.temperature, seed) if chat.temperature > 0 else None,
             tuple(history),
         )
-        return PreparedRequest(chat, task, [decode_image.image for decode_image in images], form, request, ignored)
+        return PreparedRequest(chat, task, [decoded.image for decoded in images], schema, request, ignored)
 
     def submit(self, asked: PreparedRequest, deadline: float, listen: Callable[[str], object] | None = None) -> Job:
         """Queue a request for the model."""
@@ -160,64 +165,87 @@ class Service:
         return job
 
     def _task(self, chat: ChatRequest, question: str) -> tuple[Task, AnswerSchema | None]:
-        given, asking = chat.lhrs, self.assistant
+        fields, family = chat.lhrs, self.assistant.runtime.family
         empty = not question.strip()
-        if empty and not (given.task in ("caption", "classify", "count") or given.expression):
+        if empty and not (fields.task in ("caption", "classify", "count") or fields.expression):
             raise APIError(400, "there is no question", "messages", "invalid_value")
-        form = None
+        schema = None
         try:
             if isinstance(chat.response_format, JsonSchema):
-                form = read_answer_schema(chat.response_format.json_schema.schema_)
+                schema = read_answer_schema(chat.response_format.json_schema.schema_)
         except ValueError as error:
-            raise APIError(400, str(error), "response_format", "unsupported_value") from None
+            raise APIError(400, str(error), code="unsupported_value").at("response_format") from None
         try:
-            if given.task == "ask":
-                return asking.ask_task(question, given.labels), None
-            if given.task == "caption":
-                return asking.caption_task(), None
-            if given.task == "classify":
-                return asking.classify_task(given.labels), None
-            if given.task == "ground":
-                return asking.ground_task(given.expression or question), None
-            if given.task == "count":
-                return asking.count_task(given.thing or "buildings"), None
-            kind = "text" if form is None or form.kind == "option" else form.kind
-            return Task(question, question, None if form is None else form.options, form=kind), form
+            if fields.task == "ask":
+                return tasks.ask_task(family, question, fields.labels), None
+            if fields.task == "caption":
+                return tasks.caption_task(family), None
+            if fields.task == "classify":
+                return tasks.classify_task(family, fields.labels), None
+            if fields.task == "ground":
+                return tasks.ground_task(family, fields.expression or question), None
+            if fields.task == "count":
+                return tasks.count_task(family, fields.thing or "buildings"), None
+            if schema is None:
+                return Task(question, question), None
+            return Task(question, question, schema.options, answer_type=schema.answer_type), schema
         except ConfigError as error:
-            where = "response_format" if form else "lhrs.labels"
-            raise APIError(400, str(error), where, "invalid_value") from None
+            where = "response_format" if schema else "lhrs.labels"
+            raise APIError(400, str(error), code="invalid_value").at(where) from None
 
-    async def decode_image(self, part: Image, area: Area | None, owner: str) -> image_worker.DecodedImage:
-        """Open an image of a request, or the part of it that lies in an area.
+    async def _open(
+        self, field: str, part: Image, owner: str, area: Area | None, rendering: RenderingOptions
+    ) -> image_worker.DecodedImage:
+        """Open an image of a request, or the part of it in an area.
 
         Raises:
-            Problem: it cannot be opened, or may not.
+            APIError: it cannot be opened, or may not.
         """
-        if isinstance(part, FilePart) and part.file.file_id is not None:
-            file = self.files.get(part.file.file_id, owner)
-            return await self._look(("file", file.id), file.path, area)
-        url = part.file.file_data or "" if isinstance(part, FilePart) else part.image_url.url
-        if url.startswith("data:"):
-            digest = await asyncio.to_thread(lambda: hashlib.sha256(url.encode()).digest())
-            return await self._look(("data", digest), url, area)
-        if isinstance(part, FilePart) or not url.lower().startswith(("http://", "https://")):
-            message = "an image must be a data: URL in base64, an http(s) URL, or a file that was uploaded"
-            raise APIError(400, message, "image_url", "invalid_image_url")
-        return await self._look(("url", secrets.token_bytes(8)), await self.fetcher.get(url), area)
+        try:
+            key, source = await self._source(part, owner)
+            return await self._decode(key, source, area, rendering)
+        except APIError as error:
+            raise error.at(field) from None
 
-    async def decode_file(self, identity: str, path: Path) -> image_worker.DecodedImage:
-        """Open all of an uploaded file; see `look`."""
-        return await self._look(("file", identity), path, None)
+    async def _source(self, part: Image, owner: str) -> tuple[tuple, Path | bytes | str]:
+        """Return an image's identity and where its data is."""
+        file_id, url = part.source
+        if file_id is not None:
+            file = self.files.get(file_id, owner)
+            return ("file", file.id), file.path
+        url = (url or "").strip()
+        scheme = url[:8].lower()
+        if scheme.startswith("data:"):
+            return ("data", await asyncio.to_thread(lambda: hashlib.sha256(url.encode()).digest())), url
+        if isinstance(part, FilePart) or not scheme.startswith(("http://", "https://")):
+            message = "must be a data: URL in base64, an http(s) URL, or an uploaded file"
+            raise APIError(400, message, code="invalid_image_url")
+        return ("url", secrets.token_bytes(8)), await self.fetcher.get(url)
 
-    async def _look(self, key: tuple, source: Path | bytes | str, area: Area | None) -> image_worker.DecodedImage:
-        """Open an image once for all who want it at the same time or soon after."""
-        key = (*key, area)
+    async def decode_file(
+        self,
+        identity: str,
+        path: Path,
+        rendering: RenderingOptions = RenderingOptions(),  # noqa: B008 (frozen)
+    ) -> image_worker.DecodedImage:
+        """Open all of an uploaded file.
+
+        Raises:
+            APIError: it cannot be opened.
+        """
+        return await self._decode(("file", identity), path, None, rendering)
+
+    async def _decode(
+        self, key: tuple, source: Path | bytes | str, area: Area | None, rendering: RenderingOptions
+    ) -> image_worker.DecodedImage:
+        """Open an image once for all requests that want it at the same time or soon after."""
+        key = (*key, area, rendering)
         task = self._decoded.get(key)
         if task is None:
-            task = asyncio.create_task(self.image_workers.run(image_worker.decode_image, source, area))
+            task = asyncio.create_task(self.image_workers.run(image_worker.decode_image, source, area, rendering))
             self._decoded[key] = task
             task.add_done_callback(lambda done: self._keep(key, done))
-            while len(self._decoded) > _LOOKS:
+            while len(self._decoded) > _NUM_DECODED:
                 self._decoded.popitem(last=False)
         else:
             self._decoded.move_to_end(key)

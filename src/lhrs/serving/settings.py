@@ -20,6 +20,8 @@ class Settings:
     """Hosts that images may be fetched from, `host`, `host:port` or `*.domain`; none by default."""
     cors_origins: tuple[str, ...] = ()
     """Web sites whose pages may ask from a visitor's browser, `https://host`; none by default."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of reverse proxies; X-Forwarded-Host, -Proto and -For of others are not read."""
     log_text: bool = False
     """Write questions and answers to the log."""
 
@@ -27,7 +29,7 @@ class Settings:
     """Requests that the model answers together."""
     wait_ms: float = 5.0
     """Time that a batch waits for requests whose images are still being decoded."""
-    queue: int = 64
+    max_pending: int = 64
     """Requests under way at a time, in whatever state; one more gets 429."""
     timeout_s: float = 60.0
     """From a request's arrival to its answer's last word."""

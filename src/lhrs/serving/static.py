@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -36,6 +37,8 @@ class Page(StaticFiles):
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """See starlette."""
+        if scope["path"].startswith("/v1/"):
+            raise HTTPException(404, "no such route: /v1 has chat/completions, models, files and scenes")
         response = await super().get_response(path, scope)
         response.headers.update(_HEADERS)
         return response

@@ -73,7 +73,7 @@ function send() {
     const gsd = $("scene-gsd").valueAsNumber;
     const body = { task: kind, size: $("scene-size").valueAsNumber, ...(gsd ? { gsd_m: gsd } : {}) };
     if (kind === "classify") return startScene(image, { ...body, ...(labels.length ? { labels } : {}) });
-    return startScene(image, { ...body, ...(kind === "caption" ? {} : { words: words || TASKS[kind].hint }) });
+    return startScene(image, { ...body, ...(kind === "caption" ? {} : { target: words || TASKS[kind].hint }) });
   }
   const said = { task: kind };
   if (kind === "classify" && labels.length) said.labels = labels;

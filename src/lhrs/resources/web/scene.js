@@ -11,7 +11,7 @@ const VERBS = { classify: "classify", ground: "find", count: "count", vqa: "ask"
 export async function startScene(image, asked) {
   try {
     const scene = await api.startScene({ file_id: image.id, ...asked });
-    const what = asked.words ?? asked.labels?.join(", ") ?? "";
+    const what = asked.target ?? asked.labels?.join(", ") ?? "";
     const title = `Whole scene: ${VERBS[asked.task]} ${what}`.trim();
     await follow(image, addTurn(image, { task: "scene", title, time: new Date().toISOString(), scene }));
   } catch (error) {
