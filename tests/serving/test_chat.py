@@ -134,7 +134,7 @@ def test_conversations_and_several_images(server):
     [
         ({"model": "gpt-4"}, "model"),
         ({"n": 2}, "n"),
-        ({"tools": []}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools"),
         ({"temperature": -1}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"messages": []}, "messages"),
