@@ -1,1 +1,1 @@
-"""Ask images questions: tasks over a small runtime protocol, with confidence and familiarity."""
+"""Ask images questions: tasks over a small runtime protocol, with confidence and out-of-distribution detection."""

@@ -1,6 +1,6 @@
 """The five things one asks of an image: ask, caption, classify, ground, count.
 
-Images go in as files (any picture or raster), arrays or PIL images; `Answer` records come out in the same order, with
+Images go in as files (any image or raster), arrays or PIL images; `Answer` records come out in the same order, with
 boxes in pixels of the file and, where it is georeferenced, as lon/lat polygons.
 """
 
@@ -27,7 +27,7 @@ class Assistant:
 
     Args:
         runtime: how the model runs; see `lhrs.load`.
-        temperature: 0 takes the likeliest answer; above 0 answers are drawn at random from `seed` and the position of
+        temperature: 0 takes the most likely answer; above 0 answers are sampled from `seed` and the position of
             the image, whatever the batch.
         seed: used when `temperature` is above 0.
         rendering: how rasters are rendered.
@@ -121,9 +121,9 @@ class Assistant:
         """Return what the model is asked.
 
         Args:
-            images: uint8 `(H, W, 3)`; several are views of one thing.
+            images: uint8 `(H, W, 3)`; several show one place.
             task: what is asked.
-            index: position among all requests, which drawn answers depend on.
+            index: position among all requests, which sampled answers depend on.
         """
         sampling = Sampling(self.temperature, self.seed, index) if self.temperature > 0 else None
         return Request(

@@ -56,7 +56,7 @@ class Images:
     tokens: Any
     """What the language model reads, one entry per image."""
     features: list[np.ndarray | None]
-    """Pooled encoder features `(C,)` per image, where the model can tell familiar images from strange ones."""
+    """Pooled encoder features `(C,)` per image, for out-of-distribution detection."""
 
 
 class Backend(Vocabulary, Protocol):

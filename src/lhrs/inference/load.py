@@ -1,4 +1,4 @@
-"""`lhrs.load`: find a model and make it answer."""
+"""`lhrs.load`: find and load a model."""
 
 import hashlib
 from pathlib import Path
@@ -56,7 +56,7 @@ def load(model: str | Path | None = None, device: str | None = None) -> Assistan
 
 
 def model_folder(model: str | Path | None) -> Path:
-    """Return where a model lies, as far as it is a folder here; else what was given, as a path."""
+    """Return the folder of a model; a hub id or URL is returned as a path."""
     return _EMBEDDED_FOLDER if model is None or str(model) == EMBEDDED else Path(model)
 
 
@@ -81,7 +81,7 @@ def model_hash(model: str | None, name: str) -> str:
 
 
 def _is_ours(source: str) -> bool:
-    """Tell an LHRS model from others by its configuration, without loading it."""
+    """Return whether a configuration is of an LHRS model, without loading it."""
     from transformers import PreTrainedConfig
 
     try:

@@ -21,7 +21,7 @@ class ModelFamily:
     box_style = "thousand"
     """Text form of boxes, see `lhrs.boxes.STYLES`."""
     refusal: str | None = None
-    """What the model was taught to say when it cannot tell; None for models that were not."""
+    """The model's answer when it cannot tell, if it was trained with one."""
     system_prompt: str | None = None
     reads_conversations = True
     """Earlier turns and system messages change its answers; False for models that know single questions only."""

@@ -1,4 +1,4 @@
-"""Flag images unlike anything the model was trained on, by Mahalanobis distance in the encoder's feature space.
+"""Out-of-distribution detection by Mahalanobis distance in the encoder's feature space.
 
 Softmax confidence cannot do this (a net is sure of itself on noise); the distance of pooled features to the closest
 training class, measured with the shared covariance, can (arXiv:1807.03888).
@@ -19,15 +19,15 @@ class OODDetector:
     whitening: np.ndarray
     """float32 `(C, r)`."""
     threshold: float
-    """Distances above it are unfamiliar; the 99th percentile over held-back training images."""
+    """Scores above it are out of distribution; the 99th percentile over held-back training images."""
 
     @staticmethod
     def fit(features: np.ndarray, groups: np.ndarray, held_back: np.ndarray) -> "OODDetector":
         """Fit on `(N, C)` features with group ids `(N,)`; `held_back` `(M, C)` sets the threshold."""
         names = np.unique(groups)
         means = np.stack([features[groups == g].mean(0) for g in names])
-        centred = features - means[np.searchsorted(names, groups)]
-        covariance = centred.T @ centred / len(features)
+        centered = features - means[np.searchsorted(names, groups)]
+        covariance = centered.T @ centered / len(features)
         values, vectors = np.linalg.eigh(
             covariance + 1e-3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
         )

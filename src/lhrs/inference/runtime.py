@@ -21,7 +21,7 @@ class Sampling:
     """Position of the request among all requests of a run."""
 
     def noise(self, step: int, vocabulary: int) -> np.ndarray:
-        """Return Gumbel noise `(vocabulary,)`; the argmax of logits / temperature + noise is a fair draw."""
+        """Return Gumbel noise `(vocabulary,)`; the argmax of logits / temperature + noise is a fair sample."""
         return np.random.default_rng([self.seed, self.index, step]).gumbel(size=vocabulary) * self.temperature
 
 
@@ -35,20 +35,20 @@ class Request:
     options: tuple[str, ...] | None = None
     """When given, the answer is exactly one of these texts."""
     answer_type: AnswerType = "text"
-    """What the answer must be; with "number" or "boxes" a model may also say that it cannot tell, if it was taught to.
-    Not together with `options`."""
+    """What the answer must be; with "number" or "boxes" a model may also answer that it cannot tell, if it was
+    trained to. Not together with `options`."""
     max_new_tokens: int = 112
     sampling: Sampling | None = None
-    """How to draw tokens; None takes the likeliest."""
+    """How tokens are sampled; None takes the most likely ones."""
     history: tuple[tuple[str, str], ...] = ()
-    """Earlier (question, answer) pairs about the same images, for models that were trained on conversations."""
+    """Previous (question, answer) pairs about the same images, for models that were trained on conversations."""
     on_text: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
     """Receives the pieces of the answer as they come; several requests of a batch may listen."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What the model said."""
+    """A model's answer to a request."""
 
     text: str
     """Decoded answer without the end token; location tokens stay in the text."""
@@ -56,13 +56,13 @@ class Generation:
     """The answer token by token, without the end token."""
     probabilities: tuple[float, ...]
     """Probability of each chosen token, the end token last; under options, among the allowed tokens only. Empty where a
-    server does not tell."""
+    server returns none."""
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
-    """Boxes in the answer, `(N, 4)` xyxy as shares of the first image (0-1)."""
+    """Boxes in the answer, `(N, 4)` xyxy as fractions of the first image (0-1)."""
     prompt_tokens: int = 0
-    """Tokens that the model read for it, images included; 0 where a server does not tell."""
+    """Tokens that the model read for it, images included; 0 where a server returns none."""
     features: np.ndarray | None = field(default=None, repr=False)
-    """Pooled encoder features `(C,)`, for runtimes that can tell familiar images from strange ones."""
+    """Pooled encoder features `(C,)`, for out-of-distribution detection."""
 
     @property
     def sequence_probability(self) -> float | None:
@@ -93,14 +93,14 @@ class Runtime(Protocol):
         ...
 
     def ood_score(self, pixels: np.ndarray) -> float | None:
-        """Return how far an image is from everything the model was trained on; None where it cannot tell."""
+        """Return how far an image is from everything the model was trained on; None without a detector."""
         ...
 
     def is_ood(self, features: np.ndarray | None) -> bool:
-        """Tell whether an image looks unlike everything the model was trained on; False where it cannot tell."""
+        """Return whether an image is out of distribution; False without a detector."""
         ...
 
     @property
     def ood_threshold(self) -> float | None:
-        """Distances above it are unfamiliar."""
+        """Scores above it are out of distribution."""
         ...

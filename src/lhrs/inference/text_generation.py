@@ -17,7 +17,7 @@ _BATCH = 8
 
 
 def load_text_generator(model: str, device: str | None = None, max_new_tokens: int = 256) -> TextGenerator:
-    """Return what writes texts: greedily, in order, the same whatever the batch.
+    """Load a text generator: greedy, in order, the same whatever the batch.
 
     Args:
         model: as `lhrs.load` takes it; or a folder or hub id of a language model of transformers without vision.
@@ -43,7 +43,7 @@ def load_text_generator(model: str, device: str | None = None, max_new_tokens: i
 
 
 def _is_text_only(model: str) -> bool:
-    """Tell a language model without vision by its configuration."""
+    """Return whether a configuration is of a language model without vision."""
     if Path(model).is_dir() and not (Path(model) / "config.json").exists():
         return False
     if not Path(model).is_dir() and model.count("/") != 1:
@@ -86,7 +86,7 @@ class _TextModel:
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str]:
         if any(pixels is not None for pixels, _ in prompts):
-            raise ConfigError(f"{self._name} is a language model and cannot look at images.")
+            raise ConfigError(f"{self._name} is a language model and cannot read images.")
         found: list[str] = []
         for start in range(0, len(prompts), _BATCH):
             texts = [self._text(text) for _, text in prompts[start : start + _BATCH]]

@@ -60,7 +60,7 @@ _CONTENT = Discriminator(
 
 
 class _Body(BaseModel):
-    """Null fields count as left out; unknown fields are refused, as nobody may rely on what is not done."""
+    """Null fields count as left out; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -99,7 +99,7 @@ def make_app(service: Service) -> FastAPI:
 
     @app.get("/v1/models/{model:path}")
     async def one_model(model: str) -> dict[str, Any]:
-        """Tell about the model."""
+        """Return the model."""
         if model != name:
             raise APIError(404, f"the model here is {name!r}", "model", "model_not_found")
         return _model(service)
@@ -142,7 +142,7 @@ def make_app(service: Service) -> FastAPI:
 
     @app.get("/health")
     async def health() -> Response:
-        """Tell whether requests are taken."""
+        """Return whether requests are accepted."""
         state = "shutting down" if service.draining else "ok"
         return JSONResponse({"status": state, "model": name}, 503 if service.draining else 200)
 

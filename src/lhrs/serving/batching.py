@@ -17,7 +17,7 @@ class Job:
 
     Args:
         request: what is asked.
-        deadline: by `time.monotonic`; later nobody wants the answer.
+        deadline: by `time.monotonic`; after it the request is dropped.
         listen: receives the pieces of the answer, on the event loop.
     """
 
@@ -59,7 +59,7 @@ class Batcher:
         runtime: the model; no other thread may use it.
         batch_size: jobs that are answered together at most.
         wait_s: how long a batch waits for jobs that are announced.
-        observe: told the size of each batch.
+        observe: called with the size of each batch.
     """
 
     def __init__(

@@ -35,26 +35,26 @@ async def complete(service: Service, request: Request) -> Response:
     try:
         async with asyncio.timeout(service.settings.timeout_s):
             chat = await _read(request)
-            asked = await _while_connected(request, service.prepare(chat, request.state.owner))
+            prepared = await _while_connected(request, service.prepare(chat, request.state.owner))
             if chat.stream:
-                return _stream(service, request, asked, deadline)
-            job = service.submit(asked, deadline)
+                return _stream(service, request, prepared, deadline)
+            job = service.submit(prepared, deadline)
             request.state.jobs.append(job)
             reply = await _while_connected(request, _reply(job))
     except TimeoutError:
         raise _too_late(service) from None
-    text, refusal, told = await _tell(service, request, asked, reply)
+    text, refusal, fields = await _finish(service, request, prepared, reply)
     message = {"role": "assistant", "content": text, "refusal": refusal}
     choice = {
         "index": 0,
         "message": message,
         "finish_reason": responses.finish_reason(reply),
-        "logprobs": responses.logprobs(reply, chat.top_logprobs, asked.request.sampling is not None)
+        "logprobs": responses.logprobs(reply, chat.top_logprobs, prepared.request.sampling is not None)
         if chat.logprobs
         else None,
     }
     return JSONResponse(
-        {**_head(service, "chat.completion"), "choices": [choice], "usage": responses.usage(reply), "lhrs": told}
+        {**_head(service, "chat.completion"), "choices": [choice], "usage": responses.usage(reply), "lhrs": fields}
     )
 
 
@@ -78,7 +78,7 @@ async def _reply(job: Job) -> Generation:
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Do something for as long as somebody waits for it."""
+    """Run something for as long as the client is connected."""
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -95,24 +95,24 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _stream(service: Service, request: Request, asked: PreparedRequest, deadline: float) -> Response:
+def _stream(service: Service, request: Request, prepared: PreparedRequest, deadline: float) -> Response:
     pieces: asyncio.Queue[str | None] = asyncio.Queue()
-    job = service.submit(asked, deadline, None if asked.whole else pieces.put_nowait)
+    job = service.submit(prepared, deadline, None if prepared.whole else pieces.put_nowait)
     request.state.jobs.append(job)
     job.reply.add_done_callback(lambda done: pieces.put_nowait(None))
-    events = _events(service, request, asked, job, pieces, deadline)
+    events = _events(service, request, prepared, job, pieces, deadline)
     return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
 
 async def _events(
     service: Service,
     request: Request,
-    asked: PreparedRequest,
+    prepared: PreparedRequest,
     job: Job,
     pieces: "asyncio.Queue[str | None]",
     deadline: float,
 ) -> AsyncIterator[str]:
-    chat, head = asked.chat, _head(service, "chat.completion.chunk")
+    chat, head = prepared.chat, _head(service, "chat.completion.chunk")
     with_usage = chat.stream_options is not None and chat.stream_options.include_usage
     if with_usage:
         head["usage"] = None
@@ -133,39 +133,39 @@ async def _events(
     except APIError as problem:
         yield _event(problem.body)
         return
-    text, refusal, told = await _tell(service, request, asked, reply)
-    if asked.whole:
+    text, refusal, fields = await _finish(service, request, prepared, reply)
+    if prepared.whole:
         yield chunk({"content": text} if refusal is None else {"refusal": refusal})
-    drawn = asked.request.sampling is not None
+    drawn = prepared.request.sampling is not None
     logprobs = responses.logprobs(reply, chat.top_logprobs, drawn) if chat.logprobs else None
-    yield chunk({}, responses.finish_reason(reply), logprobs=logprobs, lhrs=told)
+    yield chunk({}, responses.finish_reason(reply), logprobs=logprobs, lhrs=fields)
     if with_usage:
         yield _event({**head, "choices": [], "usage": responses.usage(reply)})
     yield "data: [DONE]\n\n"
 
 
-async def _tell(
-    service: Service, request: Request, asked: PreparedRequest, reply: Generation
+async def _finish(
+    service: Service, request: Request, prepared: PreparedRequest, reply: Generation
 ) -> tuple[str | None, str | None, dict[str, Any]]:
     """Return the answer's content or refusal, and what the extension says; count and log."""
-    image = asked.images[0] if asked.images else None
+    image = prepared.images[0] if prepared.images else None
 
     def work() -> tuple[Answer, dict[str, Any]]:
-        answer = service.assistant.answer("", image, asked.task, reply)
+        answer = service.assistant.answer("", image, prepared.task, reply)
         boxes = responses.whole_boxes(answer, image)
-        return answer, responses.lhrs_fields(answer, image, boxes, asked.chat.lhrs.crs, asked.ignored)
+        return answer, responses.lhrs_fields(answer, image, boxes, prepared.chat.lhrs.crs, prepared.ignored)
 
     # Boxes on the map take PROJ a while the first time.
     located = image is not None and image.georeference is not None
-    answer, told = await asyncio.to_thread(work) if located else work()
-    text, refusal = asked.content(reply, answer, told["boxes"])
+    answer, fields = await asyncio.to_thread(work) if located else work()
+    text, refusal = prepared.content(reply, answer, fields["boxes"])
     read, written = reply.prompt_tokens, len(reply.token_texts)
     service.metrics.tokens.labels("prompt").inc(read)
     service.metrics.tokens.labels("completion").inc(written)
-    request.state.log.update(images=len(asked.images), prompt_tokens=read, completion_tokens=written)
+    request.state.log.update(images=len(prepared.images), prompt_tokens=read, completion_tokens=written)
     if service.settings.log_text:
-        request.state.log.update(question=asked.task.question, answer=answer.answer)
-    return text, refusal, told
+        request.state.log.update(question=prepared.task.question, answer=answer.answer)
+    return text, refusal, fields
 
 
 def _too_late(service: Service) -> APIError:

@@ -19,7 +19,7 @@ FORM = 2**16
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file and what OpenAI's API tells about it."""
+    """A file and its record in OpenAI's API."""
 
     id: str
     owner: str
@@ -70,7 +70,7 @@ class FileStore:
         """Keep room for an upload of so many bytes while it comes in.
 
         Raises:
-            Problem: it is too large, or there is no room.
+            APIError: it is too large, or there is no room.
         """
         self.expire()
         self._check(size, FORM)
@@ -81,9 +81,9 @@ class FileStore:
             self._reserved -= size
 
     def write(self, source: BinaryIO) -> tuple[str, Path, int]:
-        """Copy an upload into the folder; return a new id, where it lies and its bytes."""
+        """Copy an upload into the folder; return a new id, its path and its size in bytes."""
         identity = f"file-{secrets.token_hex(16)}"
-        folder = self._folder / identity  # of its own: images may look at what lies beside them
+        folder = self._folder / identity  # one per file: drivers may read files next to an image
         folder.mkdir(mode=0o700)
         path = folder / "image"
         with path.open("xb") as out:
@@ -94,7 +94,7 @@ class FileStore:
         """Keep what was written.
 
         Raises:
-            Problem: it is larger than was said, too large, or there is no room; it is removed.
+            APIError: it is larger than was said, too large, or there is no room; it is removed.
         """
         try:
             self._check(size)
@@ -121,7 +121,7 @@ class FileStore:
         """Return a file.
 
         Raises:
-            Problem: there is none of that id that this owner may see.
+            APIError: there is none of that id that this owner may see.
         """
         self.expire()
         file = self._files.get(identity)
@@ -138,7 +138,7 @@ class FileStore:
         """Remove a file.
 
         Raises:
-            Problem: see `get`.
+            APIError: see `get`.
         """
         self.discard(self.get(identity, owner).id)
 

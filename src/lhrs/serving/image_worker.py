@@ -1,7 +1,7 @@
-"""Strangers' images, read in processes of their own that have little memory and time, and can die.
+"""Reads images of untrusted clients, in processes with limits on memory and time.
 
 What runs here is called by `lhrs.serving.worker_pool`. Formats that can refer to other files or addresses (VRT, and all
-that this list does not name) are not tried, and files beside an image are not looked for.
+that this list does not name) are not tried, and sidecar files are not read.
 """
 
 import base64
@@ -28,12 +28,12 @@ _KINDS = {
     b"\x89PNG": "PNG",
     **dict.fromkeys((b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF"), "JPEG"),
 }
-"""First bytes of what strangers may send, and the only driver of GDAL that may read it; most pictures need none."""
+"""First bytes of accepted formats, and the only driver of GDAL that may read each."""
 _STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")
 _WHITESPACE = b" \t\r\n\f\v"
 MAX_SIDE = 1024
 GDAL_LIMITS = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # nothing beside the image is looked for
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecar files
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_GEOREF_SOURCES": "INTERNAL",
     "GDAL_CACHEMAX": "256",
@@ -132,7 +132,7 @@ def preview(path: Path, max_side: int, rendering: RenderingOptions) -> bytes:
 def _decode(path: Path, area: Area | None, rendering: RenderingOptions, max_side: int) -> DecodedImage:
     alarm = hasattr(signal, "setitimer")
     if alarm:
-        # Nobody handles the alarm: it ends the process, even inside a library's loop.
+        # The alarm has no handler: it ends the process, even inside a library's loop.
         signal.setitimer(signal.ITIMER_REAL, _decode_s)
     try:
         image = open_image(path, max_side, area, driver_of(path), **rendering.arguments)
@@ -155,7 +155,7 @@ def driver_of(path: Path) -> str:
     """Return the only driver of GDAL that may read a file, by its first bytes.
 
     Raises:
-        DataError: it cannot be read, or has none of the formats that are read for strangers.
+        DataError: it cannot be read, or has none of the accepted formats.
     """
     try:
         with path.open("rb") as file:

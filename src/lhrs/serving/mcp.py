@@ -36,7 +36,7 @@ SCENES = "lhrs-scenes"
 def make_server(root: Path, load: Callable[[], Assistant], model: str | None, device: str | None) -> "MCPServer":
     """Return a server whose tools read images below one folder and write below `lhrs-scenes` in it.
 
-    It is meant for a process of its own, in which GDAL looks for nothing beside an image from now on.
+    It is meant for a process of its own, in which GDAL ignores sidecar files from now on.
 
     Args:
         root: the folder; nothing outside it is read, whatever links and files in it say.

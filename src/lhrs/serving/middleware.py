@@ -74,10 +74,10 @@ class RequestGuard:
             await self._app(inner, self._limited(scope, headers, receive), send_with_id)
         except APIError as problem:
             await JSONResponse(problem.body, problem.status, problem.headers)(scope, receive, send_with_id)
-        except Exception as error:  # the framework has told the client already, if it could
+        except Exception as error:  # the framework may have answered already
             log("failed", logging.ERROR, exc_info=error, request_id=identity)
             if not status:
-                body = APIError(500, "something went wrong here; the log knows more").body
+                body = APIError(500, "internal error; see the server's log").body
                 await JSONResponse(body, 500)(scope, receive, send_with_id)
         finally:
             self._service.under_way -= admitted

@@ -28,15 +28,15 @@ def finish_reason(reply: Generation) -> str:
 def logprobs(reply: Generation, top: int, drawn: bool) -> dict[str, Any] | None:
     """Return the log probability of each token, the end token with an empty text last.
 
-    The runtimes tell of the token that was chosen only; where nothing was drawn at random it is the likeliest.
+    The runtimes report the chosen token only; where nothing was sampled it is the most likely one.
     """
     if not reply.probabilities:
         return None
     texts = [*reply.token_texts, *[""] * (len(reply.probabilities) - len(reply.token_texts))]
     content = []
     for text, probability in zip(texts, reply.probabilities, strict=True):
-        told = {"token": text, "logprob": math.log(max(probability, 1e-45)), "bytes": list(text.encode())}
-        content.append({**told, "top_logprobs": [told] if top and not drawn else []})
+        entry = {"token": text, "logprob": math.log(max(probability, 1e-45)), "bytes": list(text.encode())}
+        content.append({**entry, "top_logprobs": [entry] if top and not drawn else []})
     return {"content": content, "refusal": None}
 
 

@@ -33,9 +33,9 @@ _BLOCK = 128
 _OVERLAP = 0.25
 """Of windows of `ground`; see `lhrs.scene.run`."""
 _NICE = 5
-"""Questions of people go first."""
+"""Questions have priority."""
 _BYTES = 12 * 2**30
-"""Address space with the embedded model; what others map is theirs to know."""
+"""Address space with the embedded model; other models set no limit."""
 
 Label = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^,\n\r\x00]+$")
@@ -100,7 +100,7 @@ class SceneJob:
 
     @property
     def public(self) -> dict[str, Any]:
-        """What clients are told."""
+        """The record for clients."""
         return {
             "id": self.id,
             "object": "scene",
@@ -123,7 +123,7 @@ class SceneJob:
 
 
 class SceneQueue:
-    """Runs scenes one after another; results lie beside the file they are about, and go when it goes.
+    """Runs scenes one after another; results are stored next to their file, and removed with it.
 
     Args:
         settings: limits, and the model.
@@ -141,12 +141,17 @@ class SceneQueue:
         """Queue a scene.
 
         Raises:
-            Problem: it lies nowhere, is too large, or there is no room.
+            APIError: it is not georeferenced, is too large, or there is no room.
         """
         self.prune()
         windows = asked.num_windows(image)
         if image.georeference is None:
-            raise APIError(400, "the file does not say where it lies: ask about it as a picture", "file_id", "no_place")
+            raise APIError(
+                400,
+                "the file is not georeferenced: ask about it with /v1/chat/completions",
+                "file_id",
+                "not_georeferenced",
+            )
         if windows > self._settings.scene_windows:
             message = f"{windows} windows; at most {self._settings.scene_windows}: choose a larger gsd_m or size"
             raise APIError(400, message, "size", "scene_too_large")
@@ -165,7 +170,7 @@ class SceneQueue:
         """Return a scene.
 
         Raises:
-            Problem: there is none of that id that this owner may see.
+            APIError: there is none of that id that this owner may see.
         """
         self.prune()
         run = self._runs.get(identity)
@@ -174,10 +179,10 @@ class SceneQueue:
         return run
 
     def result(self, identity: str, owner: str, name: str) -> Path:
-        """Return where a result lies.
+        """Return the path of a result.
 
         Raises:
-            Problem: see `get`; or the scene has no such result, or not yet.
+            APIError: see `get`; or the scene has no such result, or not yet.
         """
         run = self.get(identity, owner)
         if run.state != "done":
@@ -190,7 +195,7 @@ class SceneQueue:
         """Cancel a scene, or remove its results.
 
         Raises:
-            Problem: see `get`.
+            APIError: see `get`.
         """
         run = self.get(identity, owner)
         self._drop(run)
@@ -228,8 +233,8 @@ class SceneQueue:
             begun = time.monotonic()
             try:
                 await self._run(run)
-            except Exception as error:  # whatever it is, the next scene has its turn
-                run.state, run.error = "failed", "something went wrong here; the log knows more"
+            except Exception as error:  # the next scene must still run
+                run.state, run.error = "failed", "internal error; see the server's log"
                 log("scene failed", exc_info=error, scene=run.id)
             log("scene", scene=run.id, state=run.state, windows=run.windows, s=round(time.monotonic() - begun, 1))
 
@@ -245,8 +250,8 @@ class SceneQueue:
         try:
             if run.id not in self._runs:  # dropped while it started
                 os.killpg(run.process.pid, signal.SIGKILL)
-            _restrain(run.process.pid, self._settings.model is None)
-            _, said = await asyncio.wait_for(run.process.communicate(), self._settings.scene_s)
+            _limit_process(run.process.pid, self._settings.model is None)
+            _, stderr = await asyncio.wait_for(run.process.communicate(), self._settings.scene_s)
         except TimeoutError:
             run.state, run.error = "failed", f"not done within {self._settings.scene_s:g} s"
             return
@@ -262,7 +267,7 @@ class SceneQueue:
             run.summary = json.loads(await asyncio.to_thread((run.folder / "summary.json").read_text))
             run.state = "done"
         else:
-            run.state, run.error = "failed", _complaint(said.decode(errors="replace"), run)
+            run.state, run.error = "failed", _error_line(stderr.decode(errors="replace"), run)
 
 
 def _environment() -> dict[str, str]:
@@ -275,7 +280,7 @@ def _environment() -> dict[str, str]:
     return {**kept, **GDAL_LIMITS, "GDAL_SKIP": ",".join(others)}
 
 
-def _restrain(process: int, embedded: bool) -> None:
+def _limit_process(process: int, embedded: bool) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.setpriority(os.PRIO_PROCESS, process, _NICE)
         if embedded and sys.platform == "linux":
@@ -284,12 +289,12 @@ def _restrain(process: int, embedded: bool) -> None:
             resource.prlimit(process, resource.RLIMIT_AS, (_BYTES, _BYTES))
 
 
-def _complaint(said: str, run: SceneJob) -> str:
-    """Return the command's one line of complaint, without where things lie."""
-    lines = [line for line in said.splitlines() if line.startswith("lhrs: ")]
+def _error_line(stderr: str, run: SceneJob) -> str:
+    """Return the command's one line of error, without paths."""
+    lines = [line for line in stderr.splitlines() if line.startswith("lhrs: ")]
     if not lines:
-        log("scene died", scene=run.id, status=run.process and run.process.returncode, stderr=said[-2000:])
-        return "the scene takes too much memory, or something went wrong; the log knows more"
+        log("scene died", scene=run.id, status=run.process and run.process.returncode, stderr=stderr[-2000:])
+        return "the scene takes too much memory, or there was an internal error; see the server's log"
     about = lines[-1].removeprefix("lhrs: ").replace(str(run.file.path), "the file")
     return about.replace(str(run.folder), "the result")[:500]
 

@@ -29,7 +29,7 @@ def scene_routes(service: Service) -> APIRouter:
 
     @routes.get("/{scene_id}")
     async def scene(scene_id: str, request: Request) -> dict[str, Any]:
-        """Tell how far a scene is, and what came out."""
+        """Return a scene's state, progress and summary."""
         return service.scenes.get(scene_id, request.state.owner).public
 
     @routes.get("/{scene_id}/{name}")

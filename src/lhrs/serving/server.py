@@ -20,7 +20,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 class Server(uvicorn.Server):
-    """Takes no more requests once told to end, but answers those under way; told twice, it ends at once."""
+    """Finishes the requests in progress after a first signal to end, and ends at once after a second."""
 
     def __init__(self, service: Service) -> None:
         settings = service.settings
@@ -78,7 +78,7 @@ def check(settings: Settings, no_auth: bool) -> None:
 
 
 def serve(assistant: "Assistant", settings: Settings) -> None:
-    """Serve until told to end."""
+    """Serve until a signal ends it."""
     configure_logging()
     asyncio.run(_serve(assistant, settings))
 

@@ -48,7 +48,7 @@ class PreparedRequest:
 
     @property
     def whole(self) -> bool:
-        """The model's words are not what the client gets: nothing can be told before the answer is complete."""
+        """The model's words are not what the client gets: nothing is streamed before the answer is complete."""
         return self.schema is not None or self.task.options is not None or self.task.answer_type == "boxes"
 
     def content(self, reply: Generation, answer: Answer, boxes: list[dict[str, Any]]) -> tuple[str | None, str | None]:

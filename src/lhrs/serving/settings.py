@@ -9,7 +9,7 @@ MB = 2**20
 class Settings:
     """Where the server listens, who may ask, and how much.
 
-    The defaults suit a small machine that strangers may reach: what is refused costs little.
+    The defaults suit a small machine with untrusted clients: a refused request costs little.
     """
 
     host: str = "127.0.0.1"
@@ -47,7 +47,7 @@ class Settings:
     """Bytes of a request that is no upload; images inside are a third longer there than on disk."""
     max_images: int = 8
     max_pixels: int = 100_000_000
-    """Of pictures (PNG, JPEG, WebP ...), which must be decoded whole; rasters with overviews need not."""
+    """Of images that must be decoded whole (PNG, JPEG, WebP ...); rasters with overviews need not."""
     max_text: int = 20_000
     """Characters of all messages together."""
     max_tokens: int = 1024

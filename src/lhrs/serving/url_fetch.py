@@ -15,7 +15,7 @@ _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1:
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address lies on the open internet, also where IPv6 carries an IPv4 address inside."""
+    """Return whether an IP address is public, also where IPv6 carries an IPv4 address."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -86,10 +86,10 @@ class URLFetcher:
         self._backend = _Checked(resolve, allowed)
 
     async def get(self, url: str) -> bytes:
-        """Return what lies behind a URL; redirects are not followed.
+        """Return the content of a URL; redirects are not followed.
 
         Raises:
-            Problem: it may not, or cannot, be fetched.
+            APIError: it may not, or cannot, be fetched.
         """
         self._check(url)
         try:

@@ -1,4 +1,4 @@
-"""Processes that read strangers' images; one that hangs or dies takes nobody with it."""
+"""A pool of processes that read images; one that hangs or dies fails its own request only."""
 
 import asyncio
 import multiprocessing

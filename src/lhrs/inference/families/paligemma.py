@@ -27,7 +27,7 @@ class PaliGemma(ModelFamily):
     count_prompt = "answer en how many {thing} are there?"
 
     def read_boxes(self, text: str, seen_wh: Size) -> ParsedBoxes:
-        """See `ModelFamily.read_boxes`; bins are read as their centres."""
+        """See `ModelFamily.read_boxes`; bins are read as their centers."""
         runs = [[int(n) for n in re.findall(r"\d{4}", run)] for run in _RUN.findall(text)]
         boxes = [run[n : n + 4] for run in runs for n in range(0, len(run), 4)]
         unit = (np.array([b for b in boxes if len(b) == 4], float).reshape(-1, 4)[:, _ROWS_FIRST] + 0.5) / _BINS
