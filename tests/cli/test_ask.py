@@ -64,7 +64,7 @@ def test_one_broken_image_does_not_lose_the_others(lhrs, pictures):
         (["ask", "examples/river.tif", "x?", "--model", "examples"], "config.json"),
         (["ground", "examples/river.tif", "the buildings", "--out", "x.txt"], ".geojson"),
         (["ground", "examples/river.tif", "the buildings", "--out", "no/such/x.png"], "folder"),
-        (["ground", "examples", "the buildings", "--out", "x.png"], "one picture"),
+        (["ground", "examples", "the buildings", "--out", "x.png"], "one image"),
         (["ground", "examples/river.png", "the buildings", "--out", "examples/river.png"], "one of the images"),
         (["count", "examples/river.tif", "missing.tif"], "missing.tif"),
         (["chat", "nowhere.tif", "--model", "nowhere"], "nowhere"),

@@ -30,7 +30,7 @@ def test_the_overview_names_every_command():
 
 
 def test_every_file_is_a_command():
-    shared = {"__init__", "terminal", "console"}
+    shared = {"__init__", "terminal", "console", "options"}
     assert {path.stem for path in FOLDER.glob("*.py")} - shared == {file for file, _ in lhrs.cli._COMMANDS.values()}
 
 

@@ -101,7 +101,7 @@ def test_what_cannot_be_is_said_in_one_line(assistant, asked_of, tmp_path):
         assert "larger gsd_m" in refusal(start(server, file, **{**CLASSES, "size": 16}))["message"]
         place = tmp_path / "nowhere.png"
         place.write_bytes(RIVER.with_suffix(".png").read_bytes())
-        assert refusal(start(server, upload(server, place), **CLASSES))["code"] == "no_place"
+        assert refusal(start(server, upload(server, place), **CLASSES))["code"] == "not_georeferenced"
         alike = start(server, file, **{**CLASSES, "labels": ["River", "river"]}).json()["id"]
         failed = until(server, alike, "failed", "done")
         assert failed["state"] == "failed" and "river" in failed["error"].lower() and "/tmp" not in failed["error"]
