@@ -1,7 +1,10 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from lhrs.metrics.statistics import auroc, bootstrap, wilson
+from lhrs.metrics.statistics import auroc, bootstrap, paired_difference, wilson
 from lhrs.nano.evaluate import Row, _match, _windows, normal, table
 
 
@@ -52,3 +55,35 @@ def test_windows_keep_boxes_in_their_window(tmp_path):
     whole, quarter = _windows([site])
     assert whole[1].tolist() == [[0.6, 0.1, 0.8, 0.3]]
     assert quarter[0].shape == (50, 50, 3) and quarter[1] == pytest.approx(np.array([[0.2, 0.2, 0.6, 0.6]]))
+
+
+def test_intervals_and_tests_are_those_of_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(3)
+    for values in (rng.random(300) < 0.7, rng.normal(size=57), np.ones(9)):
+        theirs = stats.bootstrap(
+            (values.astype(float),), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
+        ).confidence_interval
+        assert bootstrap(values) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    for hits, total in ((81, 263), (0, 10), (10, 10), (1, 2000), (1999, 2000)):  # the formula that was used before
+        z, p = 1.959964, hits / total
+        center = (p + z * z / (2 * total)) / (1 + z * z / total)
+        half = z / (1 + z * z / total) * np.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
+        assert wilson(hits, total) == pytest.approx((center - half, center + half), abs=1e-6)
+
+
+def test_a_small_paired_test_is_exact():
+    a, b = np.array([1, 1, 1, 1, 1, 0.0]), np.zeros(6)
+    assert paired_difference(a, b)[2] == pytest.approx(2 / 2**5)
+
+
+def test_scoring_needs_neither_scipy_nor_scikit_learn():
+    code = (
+        "import sys; sys.modules.update(scipy=None, sklearn=None)\n"
+        "from lhrs.metrics.metric import load_metrics\n"
+        "from lhrs.metrics.scoring import score_records\n"
+        "assert len(load_metrics()) == 8\n"
+        "print(score_records([{'prediction': 'yes', 'answer': 'yes'}], 'vqa')['interval'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[1.0, 1.0]\n", done.stderr

@@ -225,14 +225,14 @@ class SceneBenchmark(Benchmark):
         from lhrs.data.datasets.image_folder import ImageFolder
 
         dataset = self._read(ImageFolder)
-        labels = tuple(sorted({dataset[n].labels[0] for n in range(len(dataset))}))
+        samples = list(dataset)
+        labels = tuple(sorted({sample.labels[0] for sample in samples}))
         if len(labels) != self.num_classes:
             raise DataError(
                 f"{self.root} has {len(labels)} classes, {self.name()} has {self.num_classes}. {self.download_hint}"
             )
-        return [
-            Item(sample.id, tuple(sample.images), "", sample.labels[0], labels) for sample in dataset[: len(dataset)]
-        ]
+        self.dropped.update(dataset.dropped)
+        return [Item(sample.id, tuple(sample.images), "", sample.labels[0], labels) for sample in samples]
 
     def _read(self, reader: type[Dataset]) -> Dataset:
         if self.split is not None:

@@ -1,7 +1,6 @@
 """Scene classification: the answer is exactly one of the labels."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -10,7 +9,6 @@ from lhrs.metrics.accuracy import (
     AccuracyMetric,
     accuracy_by_type,
     answers_of,
-    majority_baseline,
     mean,
     predictions_of,
 )
@@ -32,9 +30,6 @@ class Classification(AccuracyMetric):
     def judge(self, records: Sequence[Record], by_type: bool = True) -> Accuracy:
         offered = sorted({str(option) for record in records for option in record.get("options") or ()})
         return score_classification(predictions_of(records), answers_of(records), offered or None)
-
-    def baselines(self, records: Sequence[Record], judged: Accuracy) -> dict[str, Any]:
-        return {"majority": majority_baseline(answers_of(records))}
 
     @staticmethod
     def _options(question: Question) -> tuple[str, ...]:

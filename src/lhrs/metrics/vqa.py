@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from lhrs.metrics.accuracy import (
     AccuracyMetric,
     accuracy_by_type,
     answers_of,
-    majority_baseline,
     mean,
     predictions_of,
     types_of,
@@ -32,9 +30,6 @@ class VQA(AccuracyMetric):
     def judge(self, records: Sequence[Record], by_type: bool = True) -> Accuracy:
         types = types_of(records) if by_type else None
         return score_vqa(predictions_of(records), answers_of(records), types)
-
-    def baselines(self, records: Sequence[Record], judged: Accuracy) -> dict[str, Any]:
-        return {"majority": majority_baseline(answers_of(records))}
 
 
 @lru_cache(maxsize=1 << 18)

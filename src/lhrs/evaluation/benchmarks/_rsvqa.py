@@ -1,11 +1,11 @@
-"""What both resolutions of RSVQA share."""
+"""Base class of the benchmarks for both resolutions of RSVQA."""
 
 from lhrs.data.datasets.rsvqa import RSVQA
 from lhrs.evaluation.benchmark import Benchmark, Item
 
 
 class RsvqaBenchmark(Benchmark):
-    """Short answers of several types; `by` has the accuracy of each. The test split, unless another is named."""
+    """Short answers of several types; `by_type` has the accuracy of each. The default split is test."""
 
     metric = "vqa"
     homepage = RSVQA.homepage
@@ -14,7 +14,9 @@ class RsvqaBenchmark(Benchmark):
 
     def items(self) -> list[Item]:
         dataset = RSVQA(self.root, self.split or "test")
-        return [
+        items = [
             Item(sample.id, tuple(sample.images), sample.turns[0].text, sample.turns[1].text, type=sample.task)
-            for sample in dataset[: len(dataset)]
+            for sample in dataset
         ]
+        self.dropped.update(dataset.dropped)
+        return items

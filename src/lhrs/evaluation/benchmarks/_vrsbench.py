@@ -1,4 +1,4 @@
-"""What the three tasks of VRSBench (Li et al., 2024, arXiv:2406.12384) share."""
+"""Base class of the benchmarks for the three tasks of VRSBench (Li et al., 2024, arXiv:2406.12384)."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar

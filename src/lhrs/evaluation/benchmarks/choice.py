@@ -5,8 +5,8 @@ from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
 from lhrs.evaluation.benchmarks._options import letter_index, split_question
 
-# Folders and leaf tasks as in ms-swift/infer_vlm/infer_choice.py of ShawnAn-WHU/CHOICE. Of the 23 leaves, two are no
-# choices: visual_grounding is the benchmark `choice-grounding`, referring_expression_segmentation asks for masks.
+# Folders and leaf tasks as in ms-swift/infer_vlm/infer_choice.py of ShawnAn-WHU/CHOICE. Two of the 23 leaves have no
+# options: visual_grounding is the benchmark `choice-grounding`, referring_expression_segmentation asks for masks.
 _TASKS = {
     "perception/image_level_comprehension": (
         "image_modality", "image_quality", "map_recognition", "scene_classification", "image_caption",
@@ -23,7 +23,7 @@ _TASKS = {
 
 
 class Choice(Benchmark):
-    """Twenty-one of its 23 leaf tasks, in six groups; three or four options. A part of the tasks may be there too."""
+    """Twenty-one of its 23 leaf tasks, in six groups; three or four options. Missing tasks are left out and counted."""
 
     metric = "choice"
     homepage = "https://github.com/ShawnAn-WHU/CHOICE"
@@ -33,12 +33,15 @@ class Choice(Benchmark):
     groups = {folder.partition("/")[2]: tasks for folder, tasks in _TASKS.items()}
 
     def items(self) -> list[Item]:
-        places = [self.root / folder / task / f"{task}.json" for folder, tasks in _TASKS.items() for task in tasks]
-        there = [place for place in places if place.exists()]
-        if not there:
+        paths = [self.root / folder / task / f"{task}.json" for folder, tasks in _TASKS.items() for task in tasks]
+        existing = [path for path in paths if path.exists()]
+        if not existing:
             raise DataError(f"{self.root} has none of CHOICE's tasks. Expected {self.layout}. {self.download_hint}")
         found = []
-        for path in there:
+        for path in paths:
+            if path not in existing:
+                self.dropped.add("tasks without a file", path.stem)
+        for path in existing:
             for n, row in enumerate(read_json(path)):
                 try:
                     question, options = split_question(row["question"])

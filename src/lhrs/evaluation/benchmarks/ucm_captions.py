@@ -16,8 +16,11 @@ class UcmCaptionsBenchmark(Benchmark):
 
     def items(self) -> list[Item]:
         dataset = UCMCaptions(self.root, self.split or "val")  # says what is wrong with the file
-        # All five count, repeated ones too; the data set leaves repeats out and has questions beside captions.
+        # All five captions count, repeated ones too; the dataset leaves repeats out and contains questions as well.
         captions = {str(row["file"]): row["captions"] for _, row in read_json_lines(self.root / "index.jsonl")}
-        images = dict.fromkeys(sample.images[0] for sample in dataset[: len(dataset)])
+        images = dict.fromkeys(sample.images[0] for sample in dataset)
         files = {image: image.removeprefix(f"{self.root}/") for image in images}
+        for file in files.values():
+            if not captions[file]:
+                self.dropped.add("images without captions", file)
         return [Item(file, (image,), "", tuple(captions[file])) for image, file in files.items() if captions[file]]

@@ -27,10 +27,10 @@ _FALSE = {
 
 
 class VhmHonesty(Benchmark):
-    """Questions about colour and position of things that are there and of things that are not.
+    """Questions about color and position of objects, half of which do not exist.
 
-    The authors' RSEvalKit does not score the questions about colour with a false premise; here a denial is right and
-    nothing else. `denies_true` tells how often what is there is denied. A part of the files may be there too.
+    The authors' RSEvalKit does not score the questions about color with a false premise. Here only a denial is correct.
+    `denies_true` is the fraction of true premises that are denied. Missing files are left out and counted.
     """
 
     metric = "honesty"
@@ -48,7 +48,10 @@ class VhmHonesty(Benchmark):
         for answerable, tasks in ((True, _TRUE), (False, _FALSE)):
             for task, names in tasks.items():
                 for path in (folder / f"{name}.json" for name in names):
-                    found += _read(path, task, answerable) if path.exists() else []
+                    if path.exists():
+                        found += _read(path, task, answerable)
+                    else:
+                        self.dropped.add("question files that do not exist", path.name)
         if all(item.answerable for item in found):
             raise DataError(
                 f"{self.root} has no questions with a false premise. Expected {self.layout}. {self.download_hint}"
