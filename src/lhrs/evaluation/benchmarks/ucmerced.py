@@ -10,7 +10,7 @@ class UcMerced(SceneBenchmark):
 
     homepage = "http://weegee.vision.ucmerced.edu/datasets/landuse.html"
     license = "public domain (images)"
-    layout = "a folder with <class>/<image>, and perhaps index.jsonl with `file`, `label`, `split`"
+    layout = "a folder with <class>/<image>, and index.jsonl of UCM-captions for its splits"
     download_hint = "Get it with torchgeo (`torchgeo.datasets.UCMerced(download=True)`) or from its homepage."
     source = LibrarySource("torchgeo.datasets", "UCMerced", "UCMerced_LandUse/Images")
     num_classes = 21
