@@ -54,7 +54,7 @@ def test_bands_of_pictures_are_chosen(pictures):
     [
         ("pictures/c.png", r"c\.png has 3 bands, there is no band 4"),
         ("pictures.tar", r"pictures\.tar: sample/c\.png has 3 bands, there is no band 4"),
-        ("rasters.tar", r"rasters\.tar: sample/a\.tif cannot be read: .*band index 9"),
+        ("rasters.tar", r"rasters\.tar: sample/a\.tif has 5 bands, there is no band 9"),
         ("broken.tar", r"broken\.tar: x\.png is not an image"),
     ],
 )

@@ -87,7 +87,7 @@ def test_sixteen_bit_png_is_stretched_not_cut_to_its_high_byte(tmp_path: Path) -
     image = open_image(tmp_path / "deep.png")
     assert image.pixels.min() == 0 and image.pixels.max() == 255
     assert len(np.unique(image.pixels)) > 150
-    assert image.view.scaling == "2-98 percentile of each band"
+    assert image.view.scaling == "2-98 percentile of all bands"
 
 
 def test_palette_pictures_show_their_colours_and_transparency(tmp_path: Path) -> None:

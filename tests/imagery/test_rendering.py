@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lhrs.imagery.rendering import choose_bands, data_mask, to_uint8
+from lhrs.imagery.rendering import choose_bands, choose_scaling, data_mask
 
 GRAY_AND_UNDEFINED = ["gray", *["undefined"] * 20]
 
@@ -42,62 +42,64 @@ def test_alpha_is_no_band_to_look_at() -> None:
     assert choose_bands(["alpha", "undefined", "undefined", "undefined"], [None] * 4)[0] == [2, 3, 4]
 
 
+def to_uint8(values: np.ndarray, mask: np.ndarray, per_band: bool = False) -> tuple[np.ndarray, str]:
+    scaling = choose_scaling(values, mask, per_band)
+    return scaling.apply(values), scaling.words
+
+
 def everywhere(values: np.ndarray) -> np.ndarray:
     return np.ones(values.shape, bool)
-
-
-@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
-def test_sentinel2_reflectance_has_one_fixed_scale_for_all_images(dtype: type) -> None:
-    values = np.array([[[0, 1500, 3000, 9000]]], dtype)
-    pixels, scaling = to_uint8(values, everywhere(values), 13)
-    assert pixels.ravel().tolist() == [0, 128, 255, 255]
-    assert scaling == "Sentinel-2 reflectance 0-3000"
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int32, np.float32, np.float64])
 def test_other_data_is_stretched_between_its_own_percentiles(dtype: type) -> None:
     values = np.linspace(-100 if np.dtype(dtype).kind != "u" else 0, 100, 1001).astype(dtype).reshape(1, 7, 143)
-    pixels, scaling = to_uint8(values, everywhere(values), 1)
-    assert scaling == "2-98 percentile of each band"
+    pixels, scaling = to_uint8(values, everywhere(values))
+    assert scaling == "2-98 percentile of all bands"
     assert (pixels == 0).mean() == pytest.approx(0.02, abs=0.01)
     assert (pixels == 255).mean() == pytest.approx(0.02, abs=0.01)
     assert (np.diff(pixels.ravel().astype(int)) >= 0).all()
 
 
-def test_bands_are_stretched_one_by_one() -> None:
-    ramp = np.linspace(0, 1, 100).reshape(1, 10, 10)
-    pixels, _ = to_uint8(np.concatenate([ramp, 1e6 * ramp + 7]), np.ones((2, 10, 10), bool), 2)
-    np.testing.assert_array_equal(pixels[0], pixels[1])
+def test_bands_are_stretched_together_and_each_by_itself_when_asked() -> None:
+    ramp = np.linspace(0, 100, 100).reshape(1, 10, 10)
+    values = np.concatenate([ramp, 3 * ramp])
+    together, words = to_uint8(values, everywhere(values))
+    assert words == "2-98 percentile of all bands"
+    assert together[1].mean() > 2 * together[0].mean(), "the color of the whole is kept"
+    alone, words = to_uint8(values, everywhere(values), per_band=True)
+    assert words == "2-98 percentile of each band"
+    np.testing.assert_array_equal(alone[0], alone[1])
 
 
 def test_a_flat_band_is_mid_gray_and_a_rare_value_still_shows() -> None:
     flat = np.full((1, 10, 10), 7.5)
-    assert (to_uint8(flat, everywhere(flat), 1)[0] == 128).all()
+    assert (to_uint8(flat, everywhere(flat))[0] == 128).all()
     flat[0, 0, 0] = 9
-    pixels, _ = to_uint8(flat, everywhere(flat), 1)
+    pixels, _ = to_uint8(flat, everywhere(flat))
     assert pixels[0, 0, 0] == 255 and pixels[0, 5, 5] == 0
 
 
 def test_missing_values_do_not_move_the_stretch() -> None:
     values = np.linspace(0, 1, 100, dtype=np.float32).reshape(1, 10, 10)
-    expected, _ = to_uint8(values, everywhere(values), 1)
+    expected, _ = to_uint8(values, everywhere(values))
     spoiled, mask = values.copy(), everywhere(values)
     spoiled[0, 4], mask[0, 4] = [np.nan, np.inf, -np.inf, 3e38, -3e38] * 2, False
     reference = np.delete(values, 4, 1)
-    pixels, _ = to_uint8(spoiled, mask, 1)
-    np.testing.assert_array_equal(np.delete(pixels, 4, 1), to_uint8(reference, everywhere(reference), 1)[0])
+    pixels, _ = to_uint8(spoiled, mask)
+    np.testing.assert_array_equal(np.delete(pixels, 4, 1), to_uint8(reference, everywhere(reference))[0])
     assert np.abs(pixels.astype(int) - expected)[mask].max() < 10
 
 
 def test_eight_bits_stay_as_they_are_except_class_codes() -> None:
     dark = np.full((1, 4, 4), 20, np.uint8)
-    assert (to_uint8(dark, everywhere(dark), 1)[0] == 20).all()
+    assert (to_uint8(dark, everywhere(dark))[0] == 20).all()
     codes = np.array([[[0, 1, 2]]], np.uint8)
-    pixels, scaling = to_uint8(codes, everywhere(codes), 1)
+    pixels, scaling = to_uint8(codes, everywhere(codes))
     assert pixels.ravel().tolist() == [0, 128, 255]
     assert scaling == "class codes 0-2 spread over black to white"
     night = np.full((3, 4, 4), 2, np.uint8)
-    assert (to_uint8(night, everywhere(night), 3)[0] == 2).all()
+    assert (to_uint8(night, everywhere(night))[0] == 2).all()
 
 
 def test_usual_fill_values_are_missing_in_signed_data_only() -> None:

@@ -60,5 +60,5 @@ def test_a_formula_needs_all_its_bands(write_raster: Write) -> None:
     values[3, :, :20] = 0
     names = ["red", "green", "blue", "nir"]
     path = write_raster(values, nodata=0, descriptions=names, photometric="MINISBLACK", **UTM_33N)
-    assert open_scene([path], view="ndvi").read()[1] == 0.5
-    assert open_scene([path], view="false-colour").read()[1] == 1.0
+    assert open_scene([path], composite="ndvi").read()[1] == 0.5
+    assert open_scene([path], composite="false-color").read()[1] == 1.0

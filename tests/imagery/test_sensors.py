@@ -7,7 +7,7 @@ from rasterio.transform import from_origin
 
 from lhrs.errors import ConfigError
 from lhrs.imagery.scene import open_scene
-from lhrs.imagery.sensors import find_sensor, recognise, sensors
+from lhrs.imagery.sensors import detect_sensors, find_sensor, sensors
 
 S2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 
@@ -22,27 +22,27 @@ def write(path, values, names=None):
     return path
 
 
-def test_every_view_of_every_sensor_is_whole():
+def test_every_composite_of_every_sensor_is_whole():
     for sensor in sensors().values():
-        for name in sensor.views:
-            view = sensor.view(name)
+        for name in sensor.composites:
+            view = sensor.composite(name)
             assert len(view.bands) == (2 if view.formula == "difference" else 3), (sensor.name, name)
             assert view.limits is None or view.limits[0] < view.limits[1]
 
 
 def test_names_tell_the_sensor_and_numbers_of_bands_do_not():
-    def told(names, dtype):
-        return recognise(names, dtype, lambda: pytest.fail("the names tell"))
+    def detected(names, dtype):
+        return [sensor.name for sensor in detect_sensors(names, dtype)]
 
-    assert told(S2, "uint16").name == "sentinel-2-l1c"
-    assert told(["Red", "green", "BLUE", "nir"], "uint8").name == "naip"
-    assert told(["blue", "green", "red", "nir"], "uint16").name == "planetscope-4"
-    assert told(["blue", "green", "red", "nir"], "uint8") is None
-    assert told([None] * 13, "uint16") is None
+    assert detected(S2, "uint16") == ["sentinel-2-l1c"]
+    assert detected(["Red", "green", "BLUE", "nir"], "uint8") == ["naip"]
+    assert detected(["blue", "green", "red", "nir"], "uint16") == ["planetscope-4"]
+    assert detected(["blue", "green", "red", "nir"], "uint8") == []
+    assert detected([None] * 13, "uint16") == []
     with pytest.raises(ConfigError, match="did you mean sentinel-2-l2a"):
         find_sensor("sentinel-2-l2")
     with pytest.raises(ConfigError, match="it has sar"):
-        find_sensor("sentinel-1").view("swir")
+        find_sensor("sentinel-1").composite("swir")
 
 
 def test_views_show_what_they_say(tmp_path):
@@ -50,9 +50,9 @@ def test_views_show_what_they_say(tmp_path):
     path = write(tmp_path / "s2.tif", values, S2)
     pixels, _ = open_scene([path]).read()
     np.testing.assert_array_equal(pixels[0, 0], np.round(np.array([3, 2, 1]) * 250 / 3000 * 255))
-    swir, _ = open_scene([path], view="swir").read()
+    swir, _ = open_scene([path], composite="swir").read()
     np.testing.assert_array_equal(swir[0, 0], np.round(np.array([12, 7, 3]) * 250 / 4500 * 255))
-    ndvi, _ = open_scene([path], view="ndvi").read()
+    ndvi, _ = open_scene([path], composite="ndvi").read()
     assert (ndvi[0, 0] == round(((7 - 3) / (7 + 3) + 0.2) / 1.1 * 255)).all()
 
 
@@ -71,18 +71,19 @@ def test_radar_of_the_same_names_is_power_or_decibels_as_its_numbers_say(tmp_pat
     decibels[:, :50, :50] = 0  # a border that nobody declared, most of the file
     scene = open_scene([write(tmp_path / "db.tif", decibels, ("VV", "VH"))])
     pixels, share = scene.read()
-    assert scene.look.words.startswith("sentinel-1-db") and share == 1
+    assert scene.scaling.words.startswith("sentinel-1-db") and share == 1
     power = 10 ** (decibels / 10)
     power[0, :5] = -1e-4  # noise that was taken away
     scene = open_scene([write(tmp_path / "power.tif", power, ("VV", "VH"))])
-    assert scene.look.words.startswith("sentinel-1 ")
+    assert scene.scaling.words.startswith("sentinel-1 ")
     np.testing.assert_allclose(scene.read()[0][50:].astype(int), pixels[50:], atol=1)
 
 
 def test_what_names_do_not_tell_apart_numbers_do():
     """Sensors of the same bands and type are one of power, one of decibels: there is no third to guess."""
     for one in sensors().values():
-        alike = [o for o in sensors().values() if o.fits([names[0] for names in one.bands], one.dtype or "f")]
+        dtype = {"u": "uint8", "i": "uint16", "f": "float32", None: "float32"}[one.dtype]
+        alike = detect_sensors([names[0] for names in one.bands], dtype)
         assert len(alike) == len({other.is_power for other in alike}), one.name
 
 

@@ -16,7 +16,9 @@ from lhrs.imagery.tiles import tile_address
 
 Write = Callable[..., Path]
 UTM_33N = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 30, 30)}
-STRETCHED, REFLECTANCE = "2-98 percentile of each band", "Sentinel-2 reflectance 0-3000"
+STRETCHED = "2-98 percentile of all bands"
+S2_L1C, S2_L2A = (f"sentinel-2-{level} true-color 0 to 3000" for level in ("l1c", "l2a"))
+SURFACE = "landsat-c2-l2 true-color 7273 to 18182"
 LANDSAT_8 = "LC08_L2SP_190028_20200801_20200915_02_T1_SR_B{}.TIF"
 
 
@@ -29,12 +31,12 @@ def write_bands(write_raster: Write, name: str, *bands: str) -> None:
 @pytest.mark.parametrize(
     ("name", "bands", "scaling"),
     [
-        (LANDSAT_8, "234", STRETCHED),
+        (LANDSAT_8, "234", SURFACE),
         ("B{}.tif", "234", STRETCHED),
-        ("T32TQM_20200801T101031_B0{}.tif", "234", REFLECTANCE),
-        ("S2A_MSIL1C_20200801_T32TQM_B0{}.tif", "234", REFLECTANCE),
-        ("b{}.tif", ("02", "03", "04", "8a"), REFLECTANCE),
-        ("B{}.tif", ("02", "03", "04", "8A"), REFLECTANCE),
+        ("T32TQM_20200801T101031_B0{}.tif", "234", S2_L2A),
+        ("S2A_MSIL1C_20200801_T32TQM_B0{}.tif", "234", S2_L1C),
+        ("b{}.tif", ("02", "03", "04", "8a"), S2_L2A),
+        ("B{}.tif", ("02", "03", "04", "8A"), S2_L2A),
     ],
 )
 def test_only_sentinel2_is_scaled_as_sentinel2(
@@ -47,8 +49,8 @@ def test_only_sentinel2_is_scaled_as_sentinel2(
     if scaling == STRETCHED:
         pixels, _ = scene.read()
         assert pixels.min() == 0 and 120 < np.median(pixels) < 136
-        with pytest.raises(ConfigError, match="nobody knows its bands"):
-            scene_of(source, view="swir")
+        with pytest.raises(ConfigError, match="its bands are unknown"):
+            scene_of(source, composite="swir")
 
 
 def test_a_named_sensor_shows_landsat_stored_band_by_band(write_raster: Write, tmp_path: Path) -> None:
@@ -62,11 +64,15 @@ def test_a_named_sensor_shows_landsat_stored_band_by_band(write_raster: Write, t
 @pytest.mark.parametrize(
     "name", ["LT05_L2SP_190028_20000801_02_T1_SR_B{}.TIF", "LE07_L1TP_B{}.TIF", "LT51900282000214_B{}.tif"]
 )
-def test_bands_4_3_2_of_older_landsats_are_no_true_colours(write_raster: Write, tmp_path: Path, name: str) -> None:
+def test_older_landsats_number_red_green_and_blue_from_3_to_1(write_raster: Write, tmp_path: Path, name: str) -> None:
     write_bands(write_raster, name, *"234")
     (source,) = sources([tmp_path])
-    with pytest.raises(DataError, match="infrared, red and green, no true colours; put bands 3, 2"):
+    with pytest.raises(DataError, match="there is no file of the band blue next to it, for landsat-4-7"):
         scene_of(source)
+    write_bands(write_raster, name, *"1234")
+    (source,) = sources([tmp_path])
+    scene = scene_of(source)
+    assert scene is not None and [Path(file).stem[-2:] for file in scene.files] == ["B3", "B2", "B1"]
 
 
 TILES = {

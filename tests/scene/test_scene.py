@@ -164,7 +164,7 @@ def scene(tmp_path_factory):
 
 
 def test_killed_and_gone_on_with_is_the_same_and_so_are_workers_and_ray(scene, tmp_path):
-    words = [scene, "--task", "classify", "--size", 32, "--out"]
+    words = [scene, "--task", "classify", "--window-size", 32, "--out"]
     finish(start(*words, tmp_path / "whole"))
     wanted = content(tmp_path / "whole", b"now")
     process = start(*words, tmp_path / "killed")
@@ -174,7 +174,7 @@ def test_killed_and_gone_on_with_is_the_same_and_so_are_workers_and_ray(scene, t
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 1 <= len(list(parts.glob("*.parquet"))) < 3 and not (tmp_path / "killed/answers.geojson").exists()
-    other = start(scene, "--task", "caption", "--size", 32, "--out", tmp_path / "killed")
+    other = start(scene, "--task", "caption", "--window-size", 32, "--out", tmp_path / "killed")
     assert other.wait() == 2 and "unfinished work on another question" in other.stderr.read()
     finish(start(*words, tmp_path / "killed"))
     assert content(tmp_path / "killed", b"now") == wanted and not (tmp_path / "killed/.work").exists()
@@ -187,7 +187,7 @@ def test_killed_and_gone_on_with_is_the_same_and_so_are_workers_and_ray(scene, t
 
 @pytest.mark.skipif(shutil.which("ogrinfo") is None, reason="ogrinfo is not installed here")
 def test_ogrinfo_opens_the_answers(scene, tmp_path):
-    finish(start(scene, "--task", "caption", "--size", 512, "--out", tmp_path / "out"))
+    finish(start(scene, "--task", "caption", "--window-size", 512, "--out", tmp_path / "out"))
     told = subprocess.run(["ogrinfo", "-so", "-al", tmp_path / "out/answers.geojson"], capture_output=True, text=True)
     assert "Feature Count: 2" in told.stdout and "answer: String" in told.stdout
 
@@ -196,12 +196,12 @@ def test_ogrinfo_opens_the_answers(scene, tmp_path):
     ("words", "said"),
     [
         (["--task", "vqa"], "--question"),
-        (["--task", "ground"], "--thing"),
+        (["--task", "ground"], "--target"),
         (["--task", "caption", "--labels", "a,b"], "--labels belong"),
         (["--task", "classify", "--labels", "a"], "two options"),
         (["--task", "classify", "--sensor", "sentinel2"], "did you mean"),
-        (["--task", "classify", "--sensor", "naip", "--view", "swir"], "3 bands, naip has 4"),
-        (["--task", "classify", "--view", "swir"], "nobody knows its bands"),
+        (["--task", "classify", "--sensor", "naip", "--composite", "swir"], "3 bands, naip has 4"),
+        (["--task", "classify", "--composite", "swir"], "its bands are unknown"),
         (["--task", "sing"], "--task is one of"),
     ],
 )

@@ -8,14 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from rasterio.errors import RasterioError
-from rasterio.windows import Window
 
 from lhrs.align.footprints import Footprint
-from lhrs.errors import DataError
 from lhrs.files import written_whole
 from lhrs.imagery.open import open_image
-from lhrs.imagery.raster import opened, reason
+from lhrs.imagery.reader import open_source
 from lhrs.imagery.scene import Scene
 from lhrs.imagery.sources import Source, scene_of
 
@@ -74,10 +71,7 @@ def _scene(source: Source) -> Scene:
 
 def _cloud_share(scl: str, footprint: Footprint, scene: Scene) -> float:
     left, top, width, height = footprint.window or (0, 0, scene.width, scene.height)
-    with opened(scl) as dataset:
-        x, y = dataset.width / scene.width, dataset.height / scene.height
-        try:
-            classes = dataset.read(1, window=Window(left * x, top * y, width * x, height * y))
-        except RasterioError as error:
-            raise DataError(f"{scl}: the file is damaged, its pixels cannot be read ({reason(error)}).") from error
+    reader = open_source(scl, raw=True)
+    x, y = reader.width / scene.width, reader.height / scene.height
+    (classes,), _ = reader.read((left * x, top * y, width * x, height * y), bands=[1])
     return round(float(np.isin(classes, _CLOUDS).mean()), 4) if classes.size else 0.0

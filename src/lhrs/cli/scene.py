@@ -13,8 +13,8 @@ def _print_sensors(value: bool) -> None:
     if value:
         from lhrs.imagery.sensors import sensors
 
-        for one in sensors().values():
-            typer.echo(f"{one.name:16} {', '.join(one.views)}: {one.about}")
+        for sensor in sensors().values():
+            typer.echo(f"{sensor.name:18} {', '.join(sensor.composites)}: {sensor.about}")
         raise typer.Exit
 
 
@@ -27,31 +27,32 @@ def scene(
     task: str = typer.Option(..., help="classify, caption, ground, count, vqa or change."),
     labels: str | None = typer.Option(None, help="Classes or answers to choose from: a,b,c.", show_default=False),
     question: str | None = typer.Option(None, help="Of vqa, or of change.", show_default=False),
-    thing: str | None = typer.Option(None, help="What is found or counted.", show_default=False),
+    target: str | None = typer.Option(None, help="What is found or counted.", show_default=False),
     model: str | None = typer.Option(
         None, "--model", "-m", help="Folder, hub id or URL of a server.", show_default=False
     ),
     device: str | None = typer.Option(None, help="cpu, cuda, ...", show_default=False),
-    size: int = typer.Option(256, min=16, help="Side in pixels of a window, as the model sees it."),
+    window_size: int = typer.Option(256, min=16, help="Side in pixels of a window, as the model sees it."),
     gsd: float | None = typer.Option(
         None, min=0.01, help="Metres per pixel at which the model looks; the scene's own.", show_default=False
     ),
     overlap: float | None = typer.Option(
         None, min=0, max=0.9, help="Of neighbouring windows; ground 0.25, else 0.", show_default=False
     ),
-    sensor: str | None = typer.Option(None, help="Which took it, see --sensors.", show_default=False),
-    view: list[str] = typer.Option([], help="Of the sensor, such as swir; several are shown together."),
-    least_data: float = typer.Option(0.2, min=0, max=1, help="Windows with less data than this share are skipped."),
+    sensor: str | None = typer.Option(None, help="Which took it, see --list-sensors.", show_default=False),
+    composite: list[str] = typer.Option([], help="Of the sensor, such as swir; several are shown together."),
+    min_valid: float = typer.Option(0.2, min=0, max=1, help="Minimum fraction of a window with data."),
     workers: int = typer.Option(1, min=1, help="Processes, each with the model."),
     engine: str = typer.Option("local", help="local or ray (a cluster named by RAY_ADDRESS, or this machine)."),
-    show_sensors: bool = typer.Option(
-        False, "--sensors", callback=_print_sensors, is_eager=True, help="Name the known sensors and their views."
+    list_sensors: bool = typer.Option(
+        False, callback=_print_sensors, is_eager=True, help="List the known sensors and their composites."
     ),
 ) -> None:
     """Ask about every window of a scene; answers on the map, and one for the whole."""
     from contextlib import ExitStack
 
     from lhrs.errors import ConfigError
+    from lhrs.imagery.locations import gdal_name
     from lhrs.scene.run import SceneJob, run
     from lhrs.scene.work import KINDS, Asking
 
@@ -63,14 +64,16 @@ def scene(
         raise ConfigError(f"--gsd {gsd} is no number of metres.")
     if question is not None and task not in ("vqa", "change"):
         raise ConfigError(f"--question belongs to vqa and change, not to {task}.")
-    if thing is not None and task not in ("ground", "count"):
-        raise ConfigError(f"--thing belongs to ground and count, not to {task}.")
+    if target is not None and task not in ("ground", "count"):
+        raise ConfigError(f"--target belongs to ground and count, not to {task}.")
     listed = None if labels is None else tuple(part.strip() for part in labels.split(","))
     if listed is not None and not all(listed):
         raise ConfigError(f"--labels {labels!r} has an empty entry.")
-    given = tuple(s if "://" in s or s.startswith("/vsi") else os.path.abspath(s) for s in scenes)
-    asking = Asking(task, listed, question or thing or "", model, device)
-    job = SceneJob(given, Path(os.path.abspath(out)), asking, size, gsd, overlap, sensor, tuple(view), least_data)
+    given = tuple(gdal_name(s) or os.path.abspath(s) for s in scenes)
+    asking = Asking(task, listed, question or target or "", model, device)
+    job = SceneJob(
+        given, Path(os.path.abspath(out)), asking, window_size, gsd, overlap, sensor, tuple(composite), min_valid
+    )
     with ExitStack() as stack:
         manifest = run(
             job, "ray" if engine == "ray" else "local", workers,

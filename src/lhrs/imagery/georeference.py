@@ -3,18 +3,21 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lhrs.errors import DataError
 from lhrs.files import write_file
 
 if TYPE_CHECKING:
     from affine import Affine
     from rasterio.control import GroundControlPoint
     from rasterio.crs import CRS
+    from rasterio.io import DatasetReader
+    from rasterio.rpc import RPC
 
 _WGS84_A = 6378137.0
 _WGS84_E2 = 0.00669437999014
@@ -22,29 +25,28 @@ _WGS84_E2 = 0.00669437999014
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where the pixels of a raster lie: an affine transform, or ground control points, in some CRS."""
+    """Where the pixels of a raster are located: an affine transform, ground control points or an RPC model."""
 
     crs: "CRS"
     transform: "Affine | None" = None
     gcps: "tuple[GroundControlPoint, ...]" = ()
     """Used when there is no transform; a polynomial is fitted through them."""
+    rpcs: "RPC | None" = None
+    """Used when there are neither; heights are the model's own mean."""
+    to_stored: "Affine | None" = None
+    """Pixels of the image to those that control points and RPC refer to, where they differ; None is the same."""
+    middle: tuple[float, float] | None = None
+    """Pixel at the center of the raster: longitudes are counted so that they are nearest to its own."""
 
     def to_lonlat(self, points: np.ndarray) -> np.ndarray:
         """Return float64 `(N, 2)` longitude and latitude (WGS 84 degrees) of `(N, 2)` xy pixels; NaN off the Earth."""
         import rasterio
-        from rasterio.transform import GCPTransformer
 
-        x, y = np.asarray(points, np.float64).reshape(-1, 2).T
-        if not len(x):
+        points = np.asarray(points, np.float64).reshape(-1, 2)
+        if not len(points):
             return np.empty((0, 2))
         with rasterio.Env():
-            if self.transform is not None:
-                a, b, c, d, e, f = self.transform[:6]
-                east, north = a * x + b * y + c, d * x + e * y + f
-            else:
-                with GCPTransformer(self.gcps) as transformer:
-                    east, north = transformer.xy(y, x, offset="ul")
-            lonlat = _to_wgs84(self.crs, np.stack([east, north], 1))
+            lonlat = _to_wgs84(self.crs, self._to_crs(points))
         beyond = np.abs(lonlat[:, 0]) > 180  # grids that count longitude from 0 to 360
         lonlat[beyond, 0] = (lonlat[beyond, 0] + 180) % 360 - 180
         return lonlat
@@ -52,27 +54,85 @@ class Georeference:
     def to_pixels(self, points: np.ndarray, crs: "str | CRS") -> np.ndarray:
         """Return float64 `(N, 2)` xy pixels of `(N, 2)` points in a CRS, longitude or easting first; NaN if nowhere."""
         import rasterio
-        from rasterio.transform import GCPTransformer
 
         with rasterio.Env():
-            east, north = _between(crs, self.crs, np.asarray(points, np.float64)).T
+            placed = _between(crs, self.crs, np.asarray(points, np.float64))
+            if self.middle is not None and self.crs.is_geographic:
+                center = self._to_crs(np.array([self.middle]))[0, 0]
+                placed[:, 0] += 360 * np.round((center - placed[:, 0]) / 360)
+            east, north = placed.T
             if self.transform is not None:
-                a, b, c, d, e, f = (~self.transform)[:6]
-                return np.stack([a * east + b * north + c, d * east + e * north + f], 1)
-            with GCPTransformer(self.gcps) as transformer:
+                return _apply(~self.transform, east, north)
+            with self._transformer() as transformer:
                 rows, columns = transformer.rowcol(east, north, op=lambda value: value)
-                return np.stack([columns, rows], 1)
+            found = np.stack([columns, rows], 1)
+            return found if self.to_stored is None else _apply(~self.to_stored, *found.T)
+
+    def _to_crs(self, points: np.ndarray) -> np.ndarray:
+        x, y = points.T
+        if self.transform is not None:
+            return _apply(self.transform, x, y)
+        if self.to_stored is not None:
+            x, y = _apply(self.to_stored, x, y).T
+        with self._transformer() as transformer:
+            return np.stack(transformer.xy(y, x, offset="ul"), 1)
+
+    def _transformer(self) -> "Any":
+        from rasterio.transform import GCPTransformer, RPCTransformer
+
+        if self.gcps:
+            return GCPTransformer(self.gcps)
+        assert self.rpcs is not None
+        return RPCTransformer(self.rpcs, RPC_HEIGHT=self.rpcs.height_off)
+
+    def before(self, matrix: "Affine") -> "Georeference":
+        """Return the georeference of an image whose pixel coordinates `matrix` turns into those of this one."""
+        middle = None if self.middle is None else (~matrix) @ self.middle
+        if self.transform is not None:
+            return replace(self, transform=self.transform @ matrix, middle=middle)
+        inner = matrix if self.to_stored is None else self.to_stored @ matrix
+        return replace(self, to_stored=inner, middle=middle)
 
     def moved(self, left: int, top: int) -> "Georeference":
         """Return the georeference of the part of the raster that begins at a column and row."""
-        from rasterio.control import GroundControlPoint
+        from affine import Affine
 
+        return self.before(Affine.translation(left, top))
+
+    def around(self, width: int, height: int) -> "Georeference":
+        """Return the same, that counts longitudes around the center of a `width` x `height` raster."""
+        return replace(self, middle=(width / 2, height / 2))
+
+    def as_affine(self, width: int, height: int, max_error_px: float = 0.5) -> "Georeference | None":
+        """Return the same as an affine transform, or None if none fits within `max_error_px` everywhere.
+
+        Control points are fitted in their own CRS, then like an RPC model in the UTM zone of the center.
+        """
         if self.transform is not None:
-            a, b, c, d, e, f = self.transform[:6]
-            there = type(self.transform)(a, b, c + a * left + b * top, d, e, f + d * left + e * top)
-            return Georeference(self.crs, there)
-        points = (GroundControlPoint(p.row - top, p.col - left, p.x, p.y, p.z) for p in self.gcps)
-        return Georeference(self.crs, gcps=tuple(points))
+            return self
+        import rasterio
+        from affine import Affine
+        from rasterio.crs import CRS
+
+        x, y = (axis.ravel() for axis in np.meshgrid(np.linspace(0, width, 9), np.linspace(0, height, 9)))
+        pixels = np.stack([x, y], 1)
+        candidates = [self.crs] if self.gcps else []
+        lonlat = self.to_lonlat(pixels)
+        if np.isfinite(lonlat).all():
+            longitude, latitude = lonlat[len(lonlat) // 2]
+            zone = min(int((longitude + 180) // 6) + 1, 60)
+            candidates.append(CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone))
+        for crs in candidates:
+            if crs == self.crs:
+                with rasterio.Env():
+                    placed = self._to_crs(pixels)
+            else:
+                placed = reproject(lonlat, crs.to_string())
+            (a, d), (b, e), (c, f) = np.linalg.lstsq(np.stack([x, y, np.ones(len(x))], 1), placed, rcond=None)[0]
+            transform = Affine(a, b, c, d, e, f)
+            if transform.determinant and np.abs(_apply(~transform, *placed.T) - pixels).max() <= max_error_px:
+                return Georeference(crs, transform).around(width, height)
+        return None
 
     def gsd_m(self, width: int, height: int) -> float | None:
         """Return metres on the ground per pixel at the centre of a `width` x `height` image; None if off the Earth.
@@ -98,6 +158,48 @@ class Georeference:
             if abs(nominal_m / gsd_m - 1) < 0.002:
                 return nominal_m
         return gsd_m
+
+
+def _apply(matrix: "Affine", x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    a, b, c, d, e, f = matrix[:6]
+    return np.stack([a * x + b * y + c, d * x + e * y + f], 1)
+
+
+def read_georeference(dataset: "DatasetReader", projection_file: Path | None) -> Georeference | None:
+    """Return where a raster is located, or None if it has no georeference.
+
+    Args:
+        dataset: an open file.
+        projection_file: a `.prj` next to it, which names the CRS of a world file.
+    """
+    from rasterio.crs import CRS
+
+    gcps, gcps_crs = dataset.gcps
+    if not dataset.transform.is_identity:
+        crs = dataset.crs or (None if projection_file is None else _read_crs(projection_file))
+        if crs:
+            return Georeference(crs, dataset.transform)
+    if gcps and gcps_crs:
+        return Georeference(gcps_crs, gcps=tuple(gcps))
+    if dataset.rpcs is not None:
+        return Georeference(CRS.from_epsg(4326), rpcs=dataset.rpcs)
+    return None
+
+
+def _read_crs(file: Path) -> "CRS":
+    """Return the CRS of a `.prj` file, in ESRI's or OGC's WKT.
+
+    Raises:
+        DataError: it names none.
+    """
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        wkt = file.read_text(encoding="utf-8-sig", errors="replace").strip()
+        return CRS.from_wkt(wkt, morph_from_esri_dialect=True)
+    except (OSError, CRSError) as error:
+        raise DataError(f"{file} names no known coordinate reference system ({error}).") from None
 
 
 def reproject(points: np.ndarray, crs: str) -> np.ndarray:

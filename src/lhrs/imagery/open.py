@@ -1,19 +1,18 @@
-"""Open any picture or raster as an eight-bit RGB view of bounded size."""
+"""Open any image or raster as 8-bit RGB of bounded size."""
 
+import math
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lhrs.errors import DataError
+from lhrs.imagery import locations
+from lhrs.imagery.composites import check_valid, fit_composite, plan_composite
 from lhrs.imagery.image import Area, OpenedImage, View, reduced_size
-from lhrs.imagery.quiet import ignored
-
-if TYPE_CHECKING:
-    from PIL import Image
+from lhrs.imagery.reader import PixelWindow, RasterReader, open_source
 
 DEFAULT_MAX_SIDE = 1024
 IMAGE_SUFFIXES = frozenset(
@@ -23,9 +22,9 @@ IMAGE_SUFFIXES = frozenset(
     ]
 )
 """What a folder is searched for; a file that is named itself is opened whatever it is called."""
-
-_ORIENTATION = 0x0112
-_ON_ITS_SIDE = {5, 6, 7, 8}
+_MAX_DECODED = 2_000_000_000
+"""Pixels of one band that may be decoded to render an image: some 15 seconds a band of compressed data."""
+_MAX_RETURNED = 2**28
 
 
 def open_image(
@@ -33,44 +32,102 @@ def open_image(
     max_side: int | None = DEFAULT_MAX_SIDE,
     area: Area | None = None,
     driver: str | None = None,
+    *,
+    sensor: str | None = None,
+    composite: str | None = None,
+    gsd_m: float | None = None,
 ) -> OpenedImage:
-    """Open a picture or a raster of any type, size, band count and georeference.
+    """Open an image or raster of any type, size, band count and georeference, and render it as 8-bit RGB.
 
-    PNG, JPEG, WebP, GIF, BMP and AVIF are read with Pillow, turned upright as their EXIF says; everything else, PNG of
-    16 bits, and pictures with georeferencing in a `.aux.xml` beside them, with GDAL. The content tells, not the name.
+    8-bit images are read with Pillow and turned upright as their EXIF says; all else is read with GDAL. Everything that
+    `lhrs.imagery.reader.open_source` reads can be opened.
 
     Args:
-        path: The file.
-        max_side: Upper bound for the longer side of the returned pixels; None keeps every pixel. Rasters are read at
-            the reduced size from their overviews, so that a file far bigger than memory opens in a moment.
-        area: Look at this part of a georeferenced raster only.
+        path: of the file, or what `open_source` takes.
+        max_side: maximum for the longer side of the returned pixels; None keeps every pixel. Rasters are read at the
+            reduced size from their overviews, so that a file far bigger than memory opens in a moment.
+        area: render only this part of a georeferenced raster.
         driver: GDAL's short name of the only format it may try; None is all. Some formats refer to other files, which
-            nobody should open for a stranger.
+            must not be opened for an untrusted client.
+        sensor: that took the image, see `lhrs.imagery.sensors`; None recognizes it by band names and values.
+        composite: of the sensor, such as `swir`; None is true color. Of an unknown sensor `per-band` stretches each
+            band by itself.
+        gsd_m: meters per pixel at which a georeferenced image is rendered, as far as `max_side` allows. For an image
+            without a georeference it states what a pixel of the file measures, and nothing is resampled.
 
     Raises:
-        DataError: The file is missing, damaged, no image, holds no valid pixel, does not touch `area`, or would take
+        DataError: the file is missing, damaged, no image, holds no valid pixel, does not touch `area`, or would take
             absurdly long to read.
+        ConfigError: there is no such sensor or composite, or the image is not of that sensor.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            head = file.read(32)
-    except OSError as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise DataError(f"{path} {reason}.") from error
-    if not head:
-        raise DataError(f"{path} is empty.")
-    if _is_picture(head) and not path.with_name(path.name + ".aux.xml").exists():
-        if area is not None:
-            raise DataError(f"{path} is not georeferenced: nobody knows which part of it lies in the area.")
-        return _open_picture(path, max_side)
-    from lhrs.imagery.raster import read_raster  # GDAL takes a while to load, most pictures do without
+    reader = open_source(path, driver=driver)
+    window = (0, 0, reader.width, reader.height) if area is None else _window(reader, area)
+    left, top, width, height = window
+    scale = 1.0
+    if gsd_m is not None:
+        if not (math.isfinite(gsd_m) and gsd_m > 0):
+            raise DataError(f"{path}: a ground sampling distance of {gsd_m} m is not a positive number.")
+        scale = 1.0 if reader.gsd_m is None else reader.gsd_m / gsd_m
+    size = reduced_size(max(1, round(width * scale)), max(1, round(height * scale)), max_side)
+    _check_effort(reader, window, size)
+    plan = plan_composite(reader, sensor, composite)
+    distinct = sorted(set(plan.bands))
+    values, valid = reader.read(window, size, distinct)
+    at = [distinct.index(band) for band in plan.bands]
+    if at != list(range(len(distinct))):
+        values, valid = values[at], valid[at]
+    fitted = fit_composite(plan, reader, values, valid)
+    pixels, has_data = fitted.render(values, valid, reader.has_zero_nodata[[band - 1 for band in plan.bands]])
+    check_valid(reader, has_data)
+    view = reader.native or View(list(plan.bands), fitted.scaling.words, plan.chosen_by)
+    georeference, own_gsd_m = reader.georeference, reader.gsd_m if reader.gsd_m is not None else gsd_m
+    if georeference is not None and area is not None:
+        georeference = georeference.moved(left, top)
+        own_gsd_m = georeference.gsd_m(width, height)
+    return OpenedImage(pixels, float(has_data.mean()), width, height, view, own_gsd_m, georeference, (left, top))
 
-    return read_raster(path, max_side, area, driver)
+
+def _window(reader: RasterReader, area: Area) -> tuple[int, int, int, int]:
+    """Return the pixels that touch an area."""
+    georeference = reader.georeference
+    if georeference is None:
+        raise DataError(f"{reader.name} is not georeferenced, so the area has no place in it.")
+    west, south, east, north = area.bbox
+    if not (west < east and south < north):
+        raise DataError(f"the area {list(area.bbox)} is empty: give west, south, east, north.")
+    along = np.linspace(0, 1, 21)  # edges may be curves in the image
+    x, y = west + along * (east - west), south + along * (north - south)
+    edges = [(x, 0 * x + south), (x, 0 * x + north), (0 * y + west, y), (0 * y + east, y)]
+    points = georeference.to_pixels(np.concatenate([np.stack(edge, 1) for edge in edges]), area.crs)
+    points = points[np.isfinite(points).all(1)]
+    if not len(points):
+        raise DataError(f"the area {list(area.bbox)} in {area.crs} has no place in the image's own CRS.")
+    limits = np.array([reader.width, reader.height])
+    # A bound that is meant to be a pixel's edge comes back a hair beside it.
+    first = np.clip(np.floor(points.min(0) + 1e-3), 0, limits)
+    last = np.clip(np.ceil(points.max(0) - 1e-3), 0, limits)
+    if not (last > first).all():
+        raise DataError(f"the area {list(area.bbox)} in {area.crs} does not touch the image.")
+    (left, top), (width, height) = first.astype(int).tolist(), (last - first).astype(int).tolist()
+    return left, top, width, height
+
+
+def _check_effort(reader: RasterReader, window: PixelWindow, size: tuple[int, int]) -> None:
+    """Raise DataError if the pixels asked for, or those to be decoded for them, are absurdly many."""
+    width, height = window[2:]
+    if size[0] * size[1] > _MAX_RETURNED:
+        raise DataError(f"{reader.name}: {width} x {height} pixels do not fit in memory; set max_side.")
+    if reader.decoded_pixels(window, size) > _MAX_DECODED:
+        raise DataError(
+            f"{reader.name}: {width} x {height} pixels without overviews take too long to read; "
+            f"add overviews: gdaladdo -r average '{reader.name}'"
+        )
 
 
 def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Return the files to open: files as given, folders replaced by the images below them in natural order of names.
+
+    Subdatasets, members of archives and URLs are taken as they are.
 
     Raises:
         DataError: A path does not exist, or a folder holds no image.
@@ -87,7 +144,7 @@ def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
             if not inside:
                 raise DataError(f"{path} holds no image (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).")
             found += sorted(inside, key=_natural)
-        elif path.exists():
+        elif path.exists() or locations.gdal_name(path) is not None:
             found.append(path)
         else:
             raise DataError(f"{path} does not exist.")
@@ -100,62 +157,3 @@ def _natural(path: Path) -> list[list[tuple[bool, int, str]]]:
         [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.findall(r"\d+|\D+", name)]
         for name in path.parts
     ]
-
-
-def _is_picture(head: bytes) -> bool:
-    """Tell from a file's first bytes whether Pillow reads it without losing anything."""
-    if head.startswith(b"\x89PNG"):
-        return head[24:25] != b"\x10"  # bit depth; Pillow cuts colour of 16 bits down to 8
-    if head.startswith(b"RIFF"):
-        return head[8:12] == b"WEBP"
-    return head.startswith((b"\xff\xd8\xff", b"GIF8", b"BM")) or head[4:12] == b"ftypavif"
-
-
-def _open_picture(path: Path, max_side: int | None) -> OpenedImage:
-    from PIL import Image
-
-    try:
-        with ignored(Image.DecompressionBombWarning):  # half the size of what is refused, and honest as a rule
-            image = Image.open(path)
-        with image:
-            return _read_picture(path, image, max_side)
-    except Image.DecompressionBombError as error:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
-        raise DataError(
-            f"{path} has more than {limit} million pixels; convert it to a raster with overviews: "
-            f"gdal_translate -of COG '{path}' image.tif"
-        ) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for damaged files
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: the picture is damaged or of an unknown kind ({reason}).") from error
-
-
-def _read_picture(path: Path, image: "Image.Image", max_side: int | None) -> OpenedImage:
-    from PIL import Image, ImageOps
-
-    view = _picture_view(image.mode)
-    stored_size = image.size
-    width, height = stored_size[::-1] if image.getexif().get(_ORIENTATION) in _ON_ITS_SIDE else stored_size
-    image.draft(None, reduced_size(*stored_size, max_side))  # JPEG decodes to a half, quarter or eighth by itself
-    image = ImageOps.exif_transpose(image)
-    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    size = reduced_size(width, height, max_side)
-    if image.size != size:
-        image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    pixels = np.array(image)
-    valid = 1.0
-    if pixels.shape[2] == 4:
-        mask = pixels[..., 3] > 0
-        valid = float(mask.mean())
-        if not valid:
-            raise DataError(f"{path} holds no valid pixel: everything is transparent.")
-        pixels = pixels[..., :3] * mask[..., None]
-    return OpenedImage(pixels, valid, width, height, view)
-
-
-def _picture_view(mode: str) -> View:
-    if mode in {"P", "PA"}:
-        return View([1, 1, 1], "colour table", "single band")
-    if mode in {"1", "L", "LA"}:
-        return View([1, 1, 1], "uint8 as is" if mode != "1" else "black and white", "single band")
-    return View([1, 2, 3], "CMYK converted to RGB" if mode == "CMYK" else "uint8 as is", "declared colours")

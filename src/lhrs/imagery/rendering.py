@@ -8,12 +8,12 @@ import numpy as np
 
 SENTINEL2_WHITE = 3000
 """Reflectance x 10,000 shown as white in Sentinel-2 views, as in the EuroSAT RGB pictures."""
-_SENTINEL2_MIN_BANDS = 10
 _CLASS_CODES = 16
 """A gray eight-bit band with only values below this holds class codes or a mask: as is, it would be black."""
 FILL_VALUES = (-9999, -32767, -32768, -99999)
 """Written for "no data" by so many tools that signed data is taken to mean it, even when a file does not declare it."""
 _FILL_MAGNITUDE = 1e30
+STRETCHED = "2-98 percentile of all bands"
 
 _BY_COUNT = {
     1: ((1, 1, 1), "single band"),
@@ -29,12 +29,12 @@ _BY_COUNT = {
     12: ((4, 3, 2), "Sentinel-2 band order"),
     13: ((4, 3, 2), "Sentinel-2 band order"),
 }
-_COLOURS = ("red", "green", "blue")
+_COLORS = ("red", "green", "blue")
 # Sentinel-2 and Landsat 8/9 number red, green and blue alike: B4, B3, B2.
 _NAME_PATTERNS = (
-    [rf"^{colour}$" for colour in _COLOURS],
+    [rf"^{colour}$" for colour in _COLORS],
     [rf"(?:^|[^a-z0-9])b0?{number}$" for number in (4, 3, 2)],
-    [rf"^(?!.*(?:edge|coast)).*(?<![a-z]){colour}(?![a-z])" for colour in _COLOURS],
+    [rf"^(?!.*(?:edge|coast)).*(?<![a-z]){colour}(?![a-z])" for colour in _COLORS],
 )
 
 
@@ -45,8 +45,8 @@ def choose_bands(colours: Sequence[str], names: Sequence[str | None]) -> tuple[l
         colours: Declared meaning of each band: "red", "green", "blue", "gray", "alpha", "undefined", ...
         names: Free text name of each band, or None.
     """
-    if all(colour in colours for colour in _COLOURS):
-        return [colours.index(colour) + 1 for colour in _COLOURS], "declared colours"
+    if all(colour in colours for colour in _COLORS):
+        return [colours.index(colour) + 1 for colour in _COLORS], "declared colours"
     lower = [(name or "").strip().lower() for name in names]
     for patterns in _NAME_PATTERNS:
         found = [next((i for i, name in enumerate(lower, 1) if re.search(p, name)), 0) for p in patterns]
@@ -98,30 +98,25 @@ def _stretch(values: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def choose_scaling(values: np.ndarray, mask: np.ndarray, num_bands: int) -> Scaling:
-    """Return the scaling for an image.
+def choose_scaling(values: np.ndarray, mask: np.ndarray, per_band: bool = False) -> Scaling:
+    """Return the scaling for an image of an unknown sensor.
 
     Args:
         values: `(B, H, W)` of any real type, the bands to be shown.
         mask: bool `(B, H, W)`, True where a band has data.
-        num_bands: Bands in the file; ten or more of 16-bit integers are taken for Sentinel-2 reflectance.
+        per_band: stretch each band by itself, which loses the color of the whole.
     """
     if values.dtype == np.uint8:
         top = int(values.max(where=mask, initial=0))
         if len(values) == 1 and 0 < top < _CLASS_CODES:
             return Scaling(((0, top),), f"class codes 0-{top} spread over black to white")
         return Scaling(None, "uint8 as is")
-    if values.dtype.kind in "iu" and values.dtype.itemsize == 2 and num_bands >= _SENTINEL2_MIN_BANDS:
-        return Scaling(((0, SENTINEL2_WHITE),) * len(values), f"Sentinel-2 reflectance 0-{SENTINEL2_WHITE}")
-    return stretched(values, mask, "2-98 percentile of each band")
+    if per_band:
+        limits = tuple(_stretch(band, known) for band, known in zip(values, mask, strict=True))
+        return Scaling(limits, "2-98 percentile of each band")
+    return stretched(values, mask, STRETCHED)
 
 
 def stretched(values: np.ndarray, mask: np.ndarray, words: str) -> Scaling:
-    """Return the scaling that shows the 2nd to 98th percentile of each band `(B, H, W)`, where its mask is True."""
-    return Scaling(tuple(_stretch(band, known) for band, known in zip(values, mask, strict=True)), words)
-
-
-def to_uint8(values: np.ndarray, mask: np.ndarray, num_bands: int) -> tuple[np.ndarray, str]:
-    """Return the bands as uint8 of the same shape, and the scaling in words; see `choose_scaling`."""
-    scaling = choose_scaling(values, mask, num_bands)
-    return scaling.apply(values), scaling.words
+    """Return the scaling to the 2nd and 98th percentile of all bands `(B, H, W)` together, where they have data."""
+    return Scaling((_stretch(values, mask),) * len(values), words)

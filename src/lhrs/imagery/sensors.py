@@ -1,6 +1,7 @@
-"""The band contract: which band of a file is what, and the views in which people and models look at it."""
+"""Which band of a file is what: the known sensors, their band composites, and what their values mean."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -10,71 +11,95 @@ from typing import Any, Literal
 from lhrs.errors import ConfigError
 
 Formula = Literal["plain", "difference", "decibel"]
-TRUE_COLOUR = "true-colour"
+TRUE_COLOR = "true-color"
+_GDAL_NAME = re.compile(r"^(B\d+A?), central wavelength", re.IGNORECASE)
+"""GDAL's name of a Sentinel-2 band in a SAFE product."""
 
 
 @dataclass(frozen=True)
-class SensorView:
-    """How some bands of a file are shown."""
+class BandComposite:
+    """How some bands of a sensor are rendered."""
 
     name: str
-    bands: tuple[int, ...]
-    """1-based: three, or two of a difference."""
+    bands: tuple[tuple[str, ...], ...]
+    """Names of each band: three, or two of a difference."""
     formula: Formula
     limits: tuple[float, float] | None
-    """What becomes 0 and 255, in the file's units or the formula's; None stretches the scene."""
+    """What becomes 0 and 255, in the sensor's units or the formula's; None stretches the scene."""
     words: str
     """For people."""
 
 
 @dataclass(frozen=True)
 class Sensor:
-    """What a kind of file holds."""
+    """The bands and values of one kind of file."""
 
     name: str
     about: str
     dtype: str | None
-    """numpy kind of its numbers with `u` for eight bits and `i` for more; None is any."""
+    """`u` for 8-bit, `i` for 16-bit integers, `f` for floats; None is any."""
     bands: tuple[tuple[str, ...], ...]
     """Names of each band, the common one first."""
-    views: dict[str, dict[str, Any]]
+    composites: dict[str, dict[str, Any]]
+    scale: float | None
+    """Reflectance of one unit of the values as stored; None if they are no reflectance."""
+    offset: float
+    """Reflectance of a value of 0."""
+    values: tuple[float, float] | None
+    """Between these lie the 2nd and the 98th percentile of the values as stored; None is not checked."""
 
     @property
     def is_power(self) -> bool:
-        """Its numbers are shown in decibels, and none of them is below 0 but by noise."""
-        return any(row.get("formula") == "decibel" for row in self.views.values())
+        """Whether values are radar power: rendered in decibels, and negative only by noise."""
+        return any(row.get("formula") == "decibel" for row in self.composites.values())
 
-    def view(self, name: str) -> SensorView:
-        """Return a view by name.
+    def composite(self, name: str | None = None) -> BandComposite:
+        """Return a composite by name; None is the first.
 
         Raises:
             ConfigError: the sensor has none of that name.
         """
-        if name not in self.views:
-            raise ConfigError(f"{self.name} has no view {name!r}; it has {', '.join(self.views)}.")
-        row = self.views[name]
-        common = [names[0] for names in self.bands]
+        name = name or next(iter(self.composites))
+        if name not in self.composites:
+            raise ConfigError(f"{self.name} has no composite {name!r}; it has {', '.join(self.composites)}.")
+        row = self.composites[name]
+        common = {names[0]: names for names in self.bands}
         limits = row.get("limits")
-        formula: Formula = row.get("formula", "plain")
         words = f"{self.name} {name}" + ("" if limits is None else f" {limits[0]:g} to {limits[1]:g}")
-        return SensorView(
-            name, tuple(common.index(band) + 1 for band in row["bands"]), formula,
+        return BandComposite(
+            name, tuple(common[band] for band in row["bands"]), row.get("formula", "plain"),
             None if limits is None else (float(limits[0]), float(limits[1])), words,
         )  # fmt: skip
 
-    def fits(self, names: Sequence[str | None], kind: str) -> bool:
-        """Tell whether a file's band names say that it is of this sensor.
+    def matches(self, names: Sequence[str | None], kind: str) -> bool:
+        """Return whether a file's band names are exactly those of this sensor.
 
         Args:
-            names: of its bands; None where the file does not say.
-            kind: of its numbers, see `dtype`.
+            names: of the file's bands.
+            kind: of its values, see `dtype`.
         """
-        if len(names) != len(self.bands) or self.dtype not in (None, kind):
+        if len(names) != len(self.bands) or not self.accepts(kind):
             return False
         return all(
-            name is not None and name.strip().lower() in {other.lower() for other in known}
+            name is not None and normalize_name(name) in {other.lower() for other in known}
             for name, known in zip(names, self.bands, strict=True)
         )
+
+    def accepts(self, kind: str) -> bool:
+        """Return whether values of a kind can be of this sensor; reflectances are stored as floats too."""
+        return self.dtype in (None, kind) or (kind == "f" and self.dtype == "i")
+
+
+def normalize_name(name: str | None) -> str:
+    """Return a band's name in lower case, without what GDAL adds."""
+    text = (name or "").strip()
+    found = _GDAL_NAME.match(text)
+    return (found[1] if found else text).lower()
+
+
+def kind_of(dtype: str) -> str:
+    """Return `u`, `i` or `f`, see `Sensor.dtype`, of numpy's name of a type."""
+    return "f" if dtype.startswith("float") else "u" if dtype in ("uint8", "int8") else "i"
 
 
 @cache
@@ -83,11 +108,14 @@ def sensors() -> dict[str, Sensor]:
     import yaml
 
     table = yaml.safe_load((files("lhrs.resources") / "sensors.yaml").read_text(encoding="utf-8"))
-    found = {}
-    for name, row in table.items():
-        bands = tuple(tuple(names.split("/")) for names in row["bands"])
-        found[name] = Sensor(name, row["about"], row.get("dtype"), bands, row["views"])
-    return found
+    return {
+        name: Sensor(
+            name, row["about"], row.get("dtype"), tuple(tuple(names.split("/")) for names in row["bands"]),
+            row["composites"], row.get("scale"), row.get("offset", 0.0),
+            tuple(row["values"]) if "values" in row else None,
+        )
+        for name, row in table.items()
+    }  # fmt: skip
 
 
 def find_sensor(name: str) -> Sensor:
@@ -104,17 +132,23 @@ def find_sensor(name: str) -> Sensor:
     return sensors()[name]
 
 
-def recognise(names: Sequence[str | None], dtype: str, is_power: Callable[[], bool]) -> Sensor | None:
-    """Return the sensor that a file's band names name, or None: nothing is guessed from their number.
+def detect_sensors(names: Sequence[str | None], dtype: str) -> list[Sensor]:
+    """Return the sensors that a file's band names name exactly; several are told apart by their values.
 
     Args:
         names: of the bands.
-        dtype: numpy's name of their numbers.
-        is_power: tells of radar whether its numbers are power or decibels; asked only where names do not.
+        dtype: numpy's name of their values' type.
     """
-    kind = "f" if dtype.startswith("float") else "u" if dtype in ("uint8", "int8") else "i"
-    found = [sensor for sensor in sensors().values() if sensor.fits(names, kind)]
-    if len(found) > 1:
-        power = is_power()
-        found = [sensor for sensor in found if sensor.is_power == power]
-    return found[0] if found else None
+    return [sensor for sensor in sensors().values() if sensor.matches(names, kind_of(dtype))]
+
+
+def locate_bands(composite: BandComposite, names: Sequence[str | None]) -> tuple[int, ...] | None:
+    """Return the 1-based bands of a file that a composite needs, by their names; None if one is not there."""
+    lower = [normalize_name(name) for name in names]
+    found = []
+    for known in composite.bands:
+        at = next((lower.index(name.lower()) + 1 for name in known if name.lower() in lower), None)
+        if at is None:
+            return None
+        found.append(at)
+    return tuple(found)

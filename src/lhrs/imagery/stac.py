@@ -1,18 +1,19 @@
-"""STAC items as sources of pictures: the true-colour asset where there is one, else red, green and blue."""
+"""STAC items as sources of images: the true-color asset where there is one, else the assets of its bands."""
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from lhrs.errors import DataError
-from lhrs.imagery.sources import Source
+from lhrs.imagery.source import Source
 
-_TRUE_COLOUR = ("visual", "image", "true-color", "TCI")
-_COLOURS = ("red", "green", "blue")
+_TRUE_COLOR_ASSETS = ("visual", "image", "true-color", "TCI")
+_RGB = ("red", "green", "blue")
+_S2_SCALE, _S2_OFFSET = 0.0001, -0.1
 
 
 def stac_sources(path: str, licence: str | None = None, attribution: str | None = None) -> Iterator[Source]:
-    """Yield a source for each item of a STAC item, collection or catalogue on disk.
+    """Yield a source for each item of a STAC item, collection or catalog.
 
     Args:
         path: its JSON, or its URL.
@@ -20,51 +21,92 @@ def stac_sources(path: str, licence: str | None = None, attribution: str | None 
         attribution: where items name no provider.
 
     Raises:
-        DataError: it is no STAC, or an item holds no picture.
+        DataError: it is no STAC, or an item holds no image.
     """
     import pystac
 
     try:
-        found: Any = pystac.read_file(path)
-        items = [found] if isinstance(found, pystac.Item) else list(found.get_items(recursive=True))
+        catalog: Any = pystac.read_file(path)
+        items = [catalog] if isinstance(catalog, pystac.Item) else list(catalog.get_items(recursive=True))
     except Exception as error:  # pystac raises its own, json's and the file system's
         raise DataError(f"{path} cannot be read as STAC ({' '.join(str(error).split())}).") from None
     for item in items:
-        said = item.properties
-        providers = ", ".join(p["name"] for p in said.get("providers", []) if p.get("name"))
-        cloud = said.get("eo:cloud_cover")
+        properties = item.properties
+        providers = ", ".join(p["name"] for p in properties.get("providers", []) if p.get("name"))
+        cloud = properties.get("eo:cloud_cover")
         scl = item.assets.get("scl") or item.assets.get("SCL")
+        files, bands, band_assets = _files(item, path)
+        scale, offset = _radiometry(item, [key for _, key in band_assets])
         yield Source(
-            # The id becomes the name of a folder, and whoever made the catalogue chose it.
-            re.sub(r"[^\w.@,-]+", "_", item.id).strip(".") or "item",
-            _files(item, path),
-            str(item.datetime.date()) if item.datetime else (said.get("start_datetime") or "")[:10] or None,
-            said.get("license") or licence,
-            providers or attribution,
-            None if cloud is None else float(cloud) / 100,
-            scl.get_absolute_href() if scl else None,
-            13 if str(said.get("constellation", said.get("platform", ""))).lower().startswith("sentinel-2") else None,
-        )
+            # The id becomes the name of a folder, and whoever made the catalog chose it.
+            re.sub(r"[^\w.@,-]+", "_", item.id).strip(".") or "item", files,
+            str(item.datetime.date()) if item.datetime else (properties.get("start_datetime") or "")[:10] or None,
+            properties.get("license") or licence, providers or attribution,
+            None if cloud is None else float(cloud) / 100, scl.get_absolute_href() if scl else None, bands,
+            _sensor(item), None if not bands and not band_assets else scale, offset,
+            tuple((name, str(item.assets[key].get_absolute_href())) for name, key in band_assets),
+        )  # fmt: skip
 
 
-def _files(item: Any, path: str) -> tuple[str, ...]:
+def _sensor(item: Any) -> str | None:
+    """Return the sensor that an item's properties name."""
+    platform = str(item.properties.get("constellation") or item.properties.get("platform") or "").lower()
+    kind = f"{item.collection_id or ''} {item.id} {item.properties.get('s2:product_type', '')}".lower()
+    if platform.startswith("sentinel-2"):
+        return "sentinel-2-l1c" if "l1c" in kind else "sentinel-2-l2a"
+    mission = str(item.properties.get("platform") or "").lower()
+    if mission.startswith("landsat") and "l2" in kind:
+        return "landsat-c2-l2" if mission.endswith(("8", "9")) else "landsat-4-7-c2-l2"
+    return None
+
+
+def _files(item: Any, path: str) -> tuple[tuple[str, ...], tuple[str, ...], list[tuple[str, str]]]:
+    """Return the files of an item, the names of their bands, and by names of bands the keys of all their assets."""
     assets = item.assets
+    named = [(name, key) for key, asset in assets.items() if (name := _band_name(key, asset)) is not None]
+    band_assets = list(dict(reversed(named)).items())[::-1]  # the first asset of each band
     by_role = [key for key, asset in assets.items() if "visual" in (asset.roles or [])]
-    for name in (*by_role, *_TRUE_COLOUR):
+    for name in (*by_role, *_TRUE_COLOR_ASSETS):
         if name in assets:
-            return (assets[name].get_absolute_href(),)
-    by_colour: dict[str, str] = {}
-    for key, asset in assets.items():
-        bands = asset.extra_fields.get("bands") or asset.extra_fields.get("eo:bands") or []
-        names = (
-            {str(band.get("eo:common_name") or band.get("common_name")) for band in bands} if len(bands) == 1 else set()
-        )
-        for colour in _COLOURS:
-            if colour in names or key == colour:
-                by_colour.setdefault(colour, asset.get_absolute_href())
-    if len(by_colour) == 3:
-        return tuple(by_colour[colour] for colour in _COLOURS)
+            return (assets[name].get_absolute_href(),), (), band_assets
+    keys = dict(band_assets)
+    if all(color in keys for color in _RGB):
+        ordered = [*_RGB, *(name for name, _ in band_assets if name not in _RGB)]
+        return tuple(assets[keys[name]].get_absolute_href() for name in ordered), tuple(ordered), band_assets
     data = [asset for asset in assets.values() if "data" in (asset.roles or []) and "tiff" in (asset.media_type or "")]
     if len(data) == 1:
-        return (data[0].get_absolute_href(),)
-    raise DataError(f"{path}: item {item.id!r} has neither a true-colour asset nor red, green and blue.")
+        return (data[0].get_absolute_href(),), (), []
+    raise DataError(f"{path}: item {item.id!r} has neither a true-color asset nor red, green and blue.")
+
+
+def _bands(asset: Any) -> list[dict[str, Any]]:
+    return list(asset.extra_fields.get("bands") or asset.extra_fields.get("eo:bands") or [])
+
+
+def _band_name(key: str, asset: Any) -> str | None:
+    """Return the common name of the one band of an asset, or its own name; None if it holds no band."""
+    bands = _bands(asset)
+    if len(bands) == 1:
+        band = bands[0]
+        name = band.get("eo:common_name") or band.get("common_name") or band.get("name")
+        return None if name is None else str(name)
+    return key if key in _RGB else None
+
+
+def _radiometry(item: Any, keys: list[str]) -> tuple[float | None, float | None]:
+    """Return scale and offset of an item's bands; None leaves them to the files.
+
+    The offset of Sentinel-2's processing baseline 04.00 is not taken off again where a catalog states that its values
+    hold it no more (`earthsearch:boa_offset_applied`).
+    """
+    scale, offset = None, None
+    for asset in (item.assets[key] for key in keys):
+        for band in [*(asset.extra_fields.get("raster:bands") or []), *_bands(asset), asset.extra_fields]:
+            scale = band.get("scale", band.get("raster:scale")) if scale is None else scale
+            offset = band.get("offset", band.get("raster:offset")) if offset is None else offset
+    if item.properties.get("earthsearch:boa_offset_applied") is True:
+        return (_S2_SCALE if scale is None else float(scale)), 0.0
+    baseline = re.match(r"(\d+)", str(item.properties.get("s2:processing_baseline", "")))
+    if scale is None and offset is None and baseline and int(baseline[1]) >= 4:
+        return _S2_SCALE, _S2_OFFSET
+    return (None if scale is None else float(scale)), (None if offset is None else float(offset))

@@ -46,8 +46,8 @@ class SceneJob:
     overlap: float | None = None
     """Share of a window's side that the next one shows too; None is a quarter for `ground`, else nothing."""
     sensor: str | None = None
-    views: tuple[str, ...] = ()
-    least_data: float = 0.2
+    composites: tuple[str, ...] = ()
+    min_valid: float = 0.2
     """Share of data below which a window is skipped."""
     driver: str | None = None
     """GDAL's short name of the only format that scenes may have; None is all. See `open_image`."""
@@ -82,7 +82,7 @@ def run(
     job.asking.task(assistant)  # labels that do not go together are said before anything is read
     plans = [(views, later, *_windows(job, views[0])) for _, views, later in given]
     blocks = [
-        Block(views, later, tuple(windows[n : n + _BLOCK]), seen, job.least_data, job.asking)
+        Block(views, later, tuple(windows[n : n + _BLOCK]), seen, job.min_valid, job.asking)
         for views, later, windows, seen in plans
         for n in range(0, len(windows), _BLOCK)
     ]
@@ -117,7 +117,7 @@ def _scenes(job: SceneJob) -> list[tuple[Source, tuple[Scene, ...], tuple[Scene,
     """
     found = []
     for source in sources(job.scenes):
-        opened = [scene_of(source, job.sensor, view, job.driver) for view in job.views or (None,)]
+        opened = [scene_of(source, job.sensor, composite, job.driver) for composite in job.composites or (None,)]
         if opened[0] is None:
             if len(job.scenes) == 1 and not Path(job.scenes[0]).is_dir():
                 raise DataError(f"{source.files[0]} does not say where it lies; ask about it with `lhrs ask`.")
@@ -192,9 +192,9 @@ def _claim(job: SceneJob, given: Sequence[tuple[Source, tuple[Scene, ...], tuple
     work = claim_folder(job.out)
     told = {
         "scenes": [[stamp for scene in (*views, *later) for stamp in _stamps(scene)] for _, views, later in given],
-        "views": [[scene.look.words if scene.look else None for scene in views] for _, views, _ in given],
+        "composites": [[scene.scaling.words for scene in views] for _, views, _ in given],
         **{key: value for key, value in asdict(job.asking).items() if key != "device"},
-        "size": job.size, "gsd_m": job.gsd_m, "overlap": job.overlap, "least_data": job.least_data,
+        "size": job.size, "gsd_m": job.gsd_m, "overlap": job.overlap, "min_valid": job.min_valid,
     }  # fmt: skip
     told = json.loads(json.dumps(told))
     begun = work / "job.json"

@@ -64,14 +64,14 @@ class Asking:
 class Block:
     """Windows that are worked on together."""
 
-    views: tuple[Scene, ...]
-    """Of one scene; the first is what boxes are drawn on."""
+    composites: tuple[Scene, ...]
+    """Renderings of one scene; the first is what boxes are drawn on."""
     later: tuple[Scene, ...]
-    """The same views of the same ground at another time, for `change`; else none."""
+    """The same renderings of the same ground at another time, for `change`; else none."""
     windows: tuple[SceneWindow, ...]
     size: tuple[int, int]
     """Width and height at most of a window as the model sees it, in pixels."""
-    least_data: float
+    min_valid: float
     """Share of data that a window needs to be asked about."""
     asking: Asking
 
@@ -89,7 +89,7 @@ def answer_block(block: Block) -> "pa.Table":
     task = block.asking.task(assistant)
     rows = []
     for batch in _batches(block):
-        known = [(w, images, share) for w, images, share in batch if share >= block.least_data]
+        known = [(w, images, share) for w, images, share in batch if share >= block.min_valid]
         times = 2 if block.later else 1
         groups = [images[n * len(images) // times : (n + 1) * len(images) // times] for _, images, _ in known
                   for n in range(times)]  # fmt: skip
@@ -144,8 +144,8 @@ def _read(block: Block, window: SceneWindow) -> tuple[SceneWindow, list[np.ndarr
     left, top, width, height = window.window
     scale = min(block.size[0] / width, block.size[1] / height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    read = [view.read((left, top, width, height), size) for view in block.views]
-    first = block.views[0]
+    read = [composite.read((left, top, width, height), size) for composite in block.composites]
+    first = block.composites[0]
     for view in block.later:
         read.append(view.read(_same_ground(first, view, window.window), size))
     return window, [pixels for pixels, _ in read], min(share for _, share in read)
@@ -198,6 +198,6 @@ def check_asking(asking: Asking) -> None:
     if asking.kind == "vqa" and not asking.words.strip():
         raise ConfigError("--task vqa needs --question: what do you want to know?")
     if asking.kind == "ground" and not asking.words.strip():
-        raise ConfigError("--task ground needs --thing: what is looked for, such as 'the ships'?")
+        raise ConfigError("--task ground needs --target: what is looked for, such as 'the ships'?")
     if asking.labels is not None and asking.kind not in ("classify", "vqa", "change"):
         raise ConfigError(f"--labels belong to classify, vqa and change, not to {asking.kind}.")

@@ -1,0 +1,302 @@
+"""From raw values to 8-bit RGB: which sensor took a file, which bands are shown, and what becomes black and white."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lhrs.errors import ConfigError, DataError
+from lhrs.imagery.radiometry import Conversion, convert, has_scale_tags, percentiles
+from lhrs.imagery.reader import RasterReader, dark_is_valid
+from lhrs.imagery.rendering import SENTINEL2_WHITE, Scaling, choose_bands, choose_scaling, stretched
+from lhrs.imagery.sensors import (
+    TRUE_COLOR,
+    BandComposite,
+    Formula,
+    Sensor,
+    detect_sensors,
+    find_sensor,
+    kind_of,
+    locate_bands,
+    normalize_name,
+    sensors,
+)
+
+PER_BAND = "per-band"
+"""The composite of an unknown sensor that stretches each band by itself."""
+_PARTIAL = {
+    "sentinel-2-l1c": "sentinel-2",
+    "landsat-c2-l2": "landsat-c2-l2",
+    "landsat-4-7-c2-l2": "landsat-4-7-c2-l2",
+}
+"""Sensors that are recognized from the names of some of their bands, and what they are called then."""
+_S2_NAME = re.compile(r"^b(0\d|8a)$")
+"""A name that only Sentinel-2 gives to a band; Landsat writes B4, and so do some exports of Sentinel-2."""
+_COLORS = {"red", "green", "blue"}
+_DARK_LAND = 5000
+"""Value that the median of Sentinel-2 reflectances stays below, and that Landsat's stored values pass."""
+_SENTINEL2_MIN_BANDS = 10
+_PLANETSCOPE = re.compile(r"_3B_AnalyticMS_SR", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A sensor that a file may be of."""
+
+    sensor: Sensor
+    composite: BandComposite
+    bands: tuple[int, ...]
+    """Of the composite in the file, 1-based."""
+    is_certain: bool
+    """The names of all bands, or of the product, say so; else the values have to agree."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to be read, before any value is known."""
+
+    bands: tuple[int, ...]
+    """1-based: three, or two of a difference."""
+    chosen_by: str
+    candidates: tuple[Candidate, ...] = ()
+    """The first whose values these can be is taken."""
+    is_named: bool = False
+    """The sensor was named: if values cannot be its own, that is an error."""
+    per_band: bool = False
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How a file's values become 8-bit RGB, the same in all of its windows."""
+
+    scaling: Scaling
+    formula: Formula = "plain"
+    conversion: Conversion | None = None
+    """Of the values a formula is computed from."""
+    known: BandComposite | None = None
+
+    def render(self, values: np.ndarray, valid: np.ndarray, zero_nodata: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return uint8 pixels `(H, W, 3)`, black without data, and bool `(H, W)` where there is data.
+
+        Args:
+            values: `(B, H, W)` of the plan's bands.
+            valid: bool of the same shape.
+            zero_nodata: bool `(B,)`, see `dark_is_valid`.
+        """
+        values, valid = self.combine(values, dark_is_valid(valid, zero_nodata) if self.formula == "plain" else valid)
+        has_data = np.asarray(valid.any(0))
+        pixels = self.scaling.apply(values).transpose(1, 2, 0) * has_data[..., None]
+        return np.ascontiguousarray(pixels), has_data
+
+    def combine(self, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return three channels made of the bands; a formula needs all its bands."""
+        if self.formula == "plain":
+            return values, valid
+        assert self.conversion is not None
+        scale, offset = (
+            np.array(x, np.float32)[:, None, None] for x in (self.conversion.scale, self.conversion.offset)
+        )
+        numbers = values.astype(np.float32) * scale + offset
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if self.formula == "decibel":
+                result = 10 * np.log10(numbers)
+                valid = np.stack([(valid & (numbers > 0)).all(0)] * len(numbers))
+            else:
+                ratio = (numbers[0] - numbers[1]) / (numbers[0] + numbers[1])
+                result = np.stack([ratio] * 3)
+                valid = np.stack([valid[0] & valid[1] & np.isfinite(ratio)] * 3)
+        return np.where(valid, result, 0.0), valid
+
+
+def plan_composite(reader: RasterReader, sensor: str | None = None, composite: str | None = None) -> Plan:
+    """Return which bands of a file to read.
+
+    Args:
+        reader: of the file.
+        sensor: its name; None recognizes it by band names, product name and values.
+        composite: of the sensor; None is its first, in true colors where it has them. Of an unknown sensor:
+            `true-color`, or `per-band`, which stretches each band by itself.
+
+    Raises:
+        ConfigError: there is no such sensor or composite, or the file does not have its bands.
+    """
+    if sensor is not None:
+        return _named(reader, find_sensor(sensor), composite)
+    candidates = _candidates(reader, composite)
+    if candidates:
+        bands = candidates[0].bands
+        return Plan(bands, "band names", tuple(one for one in candidates if one.bands == bands))
+    if composite not in (None, TRUE_COLOR, PER_BAND):
+        raise ConfigError(
+            f"{reader.name}: its bands are unknown, so there is no composite {composite!r}: name its sensor."
+        )
+    chosen, chosen_by = choose_bands(reader.colors, reader.band_names)
+    return Plan(tuple(chosen), chosen_by, per_band=composite == PER_BAND)
+
+
+def _named(reader: RasterReader, sensor: Sensor, composite: str | None) -> Plan:
+    look = sensor.composite(composite)
+    kind = kind_of(reader.dtype)
+    if not sensor.accepts(kind) and not (reader.native is None and has_scale_tags(reader, range(1, reader.count + 1))):
+        wanted = {"u": "8-bit", "i": "16-bit integers", "f": "floats"}[sensor.dtype or kind]
+        raise ConfigError(
+            f"{reader.name} has values of {reader.dtype}, {sensor.name} has {wanted}: leave the sensor out, or name "
+            "the one that took it."
+        )
+    bands = locate_bands(look, reader.band_names)
+    if bands is None:
+        if len(sensor.bands) > reader.count:
+            raise ConfigError(f"{reader.name} has {reader.count} bands, {sensor.name} has {len(sensor.bands)}.")
+        bands = tuple(sensor.bands.index(names) + 1 for names in look.bands)
+    return Plan(bands, "named sensor", (Candidate(sensor, look, bands, True),), is_named=True)
+
+
+def _candidates(reader: RasterReader, composite: str | None) -> list[Candidate]:
+    """Return the sensors that names of bands or of the file allow.
+
+    Raises:
+        ConfigError: there is one such sensor, and it has no such composite.
+    """
+    if reader.native is not None:
+        return []
+    exact = detect_sensors(reader.band_names, reader.dtype)
+    if reader.sensor is not None and (product := sensors()[reader.sensor]).accepts(kind_of(reader.dtype)):
+        exact = [product]
+    if reader.dtype.startswith(("uint16", "int16")) and _PLANETSCOPE.search(Path(reader.name).name):
+        exact += [sensor for name, sensor in sensors().items() if name == f"planetscope-{reader.count}"]
+    partial = [] if kind_of(reader.dtype) == "u" else [(sensors()[name], short) for name, short in _PARTIAL.items()]
+    found = []
+    for sensor, is_certain in [*((one, True) for one in exact), *((replace(s, name=n), False) for s, n in partial)]:
+        if composite is not None and composite not in sensor.composites and not (is_certain and len(exact) == 1):
+            continue
+        look = sensor.composite(composite)
+        bands = locate_bands(look, reader.band_names)
+        if bands is None and is_certain and len(sensor.bands) == reader.count:
+            bands = tuple(sensor.bands.index(names) + 1 for names in look.bands)
+        if bands is not None:
+            found.append(Candidate(sensor, look, bands, is_certain))
+    return found
+
+
+def fit_composite(plan: Plan, reader: RasterReader, values: np.ndarray, valid: np.ndarray) -> Fitted:
+    """Return how values become 8-bit RGB.
+
+    Args:
+        plan: of the file.
+        reader: of the file.
+        values: `(B, H, W)` of the plan's bands: all of the image at some size, or a sample of it.
+        valid: bool of the same shape.
+
+    Raises:
+        ConfigError: the sensor was named, and the values cannot be its own.
+    """
+    for one in plan.candidates:
+        conversion = convert(reader, plan.bands, one.sensor, values, valid)
+        problem = _implausible(reader, plan, one, conversion, values, valid)
+        if problem is None:
+            return _known(one, conversion, values, valid)
+        if plan.is_named:
+            raise ConfigError(f"{reader.name}: {problem}.")
+    return _unknown(plan, reader, values, valid)
+
+
+def _implausible(
+    reader: RasterReader, plan: Plan, one: Candidate, conversion: Conversion, values: np.ndarray, valid: np.ndarray
+) -> str | None:
+    """Return why values cannot be of a sensor, or None."""
+    sensor = one.sensor
+    if not valid.any():
+        return None
+    if sensor.bands[0][0] == "vv":
+        # Few power values are below 0, where noise was taken away; decibels are so nearly everywhere.
+        is_power = bool((values[valid] < 0).sum() <= (values[valid] > 0).sum())
+        if is_power == sensor.is_power:
+            return None
+        own, other = ("power", "decibels") if is_power else ("decibels", "power")
+        return f"its values are {own}, {sensor.name} has {other}: name the other sensor"
+    if sensor.values is None:
+        return None
+    scale, offset = (np.array(x)[:, None, None] for x in (conversion.scale, conversion.offset))
+    limits = percentiles(values * scale + offset, valid)
+    assert limits is not None
+    low, high = sensor.values
+    if limits[1] < low or limits[0] > high or limits[1] > 2 * high:
+        return (
+            f"values are {limits[0]:g} to {limits[1]:g} (2nd and 98th percentile), {sensor.name} has {low:g} to "
+            f"{high:g}: leave the sensor out, or name the one that took it"
+        )
+    if one.is_certain or conversion.note or has_scale_tags(reader, plan.bands):
+        return None
+    return _ambiguous(reader, plan, sensor, limits)
+
+
+def _ambiguous(reader: RasterReader, plan: Plan, sensor: Sensor, limits: tuple[float, float]) -> str | None:
+    """Return why names of some bands, which other sensors have too, do not suffice; None if they do."""
+    names = {normalize_name(reader.band_names[band - 1]) for band in plan.bands}
+    if sensor.name.startswith("landsat"):
+        return None if all(name.startswith("sr_") for name in names) else "these are no names of Landsat alone"
+    if any(_S2_NAME.match(normalize_name(name)) for name in reader.band_names):
+        return None
+    if limits[0] >= _DARK_LAND:
+        return "no Sentinel-2 image is bright everywhere"
+    if names & _COLORS and not 255 < limits[1] <= 2 * _DARK_LAND:
+        return "such values need not be reflectance"
+    return None
+
+
+def _known(one: Candidate, conversion: Conversion, values: np.ndarray, valid: np.ndarray) -> Fitted:
+    sensor, look = one.sensor, one.composite
+    words = look.words + (f", {conversion.note}" if conversion.note else "")
+    if look.formula != "plain":
+        zero = 0.0 if sensor.scale is None else sensor.offset / sensor.scale
+        physical = Conversion(conversion.scale, tuple(o + zero for o in conversion.offset))
+        made = Fitted(Scaling(None, words), look.formula, physical, look)
+        if look.limits is None:
+            combined, is_valid = made.combine(values, valid)
+            return Fitted(stretched(combined, is_valid, words), look.formula, physical, look)
+        return Fitted(Scaling((look.limits,) * 3, words), look.formula, physical, look)
+    if look.limits is None:
+        return Fitted(stretched(values, valid, f"{look.words}, 2-98 percentile of all bands"), known=look)
+    low, high = look.limits
+    limits = tuple(((low - o) / s, (high - o) / s) for s, o in zip(conversion.scale, conversion.offset, strict=True))
+    if len(limits) == 3 and limits == ((0.0, 255.0),) * 3 and values.dtype == np.uint8:
+        return Fitted(Scaling(None, words), known=look)
+    return Fitted(Scaling(limits, words), known=look)
+
+
+def _unknown(plan: Plan, reader: RasterReader, values: np.ndarray, valid: np.ndarray) -> Fitted:
+    """Return the rendering of a file whose sensor is not known."""
+    if reader.native is not None:
+        return Fitted(Scaling(None, reader.native.scaling))
+    if kind_of(reader.dtype) == "i" and np.dtype(reader.dtype).itemsize == 2 and (
+        reader.count >= _SENTINEL2_MIN_BANDS or _is_reflectance(reader, plan.bands)
+    ):  # fmt: skip
+        known = sensors()["sentinel-2-l2a"]
+        conversion = convert(reader, plan.bands, known, values, valid)
+        limits = tuple((-o / s, (SENTINEL2_WHITE - o) / s)
+                       for s, o in zip(conversion.scale, conversion.offset, strict=True))  # fmt: skip
+        note = f", {conversion.note}" if conversion.note else ""
+        return Fitted(Scaling(limits, f"Sentinel-2 reflectance 0-{SENTINEL2_WHITE}{note}"))
+    distinct = sorted(set(plan.bands), key=plan.bands.index)
+    at = [plan.bands.index(band) for band in distinct]
+    scaling = choose_scaling(values[at], valid[at], plan.per_band)
+    if scaling.limits is not None:
+        by_band = dict(zip(distinct, scaling.limits, strict=True))
+        scaling = Scaling(tuple(by_band[band] for band in plan.bands), scaling.words)
+    return Fitted(Scaling(scaling.limits, f"amplitude, {scaling.words}") if reader.is_complex else scaling)
+
+
+def _is_reflectance(reader: RasterReader, bands: Sequence[int]) -> bool:
+    """Return whether a file's scale is one in which reflectances are published."""
+    return all(
+        any(np.isclose(reader.scales[band - 1], known, rtol=1e-3) for known in (0.0001, 0.0000275)) for band in bands
+    )
+
+
+def check_valid(reader: RasterReader, has_data: np.ndarray) -> None:
+    """Raise DataError if nothing in an image has data."""
+    if not has_data.any():
+        kind = "transparent" if reader.native is not None and reader.dtype == "uint8" else "nodata, masked or NaN"
+        raise DataError(f"{reader.name} holds no valid pixel: everything is {kind}.")

@@ -1,0 +1,231 @@
+"""Any raster that GDAL reads, window by window and at reduced size from its overviews."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import rasterio
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import Resampling as Method
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
+
+from lhrs.errors import DataError
+from lhrs.imagery import locations
+from lhrs.imagery.georeference import read_georeference
+from lhrs.imagery.image import View
+from lhrs.imagery.orientation import UPRIGHT, tiff_orientation, to_stored, turn_upright, upright_size
+from lhrs.imagery.quiet import ignored
+from lhrs.imagery.reader import PixelWindow, RasterReader, Resampling
+from lhrs.imagery.rendering import data_mask
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+COLOUR_TABLE = "colour table"
+_CACHE_MIB = 128
+"""Of decoded blocks that GDAL keeps: windows next to each other share them. GDAL's default is 5 % of the memory."""
+
+
+@dataclass(frozen=True)
+class GdalReader(RasterReader):
+    """Opens the file for each read."""
+
+    orientation: int = UPRIGHT
+    palette: bool = False
+    """Values are colors of the file's color table."""
+    overviews: tuple[int, ...] = ()
+    raw: bool = False
+
+    def _read(
+        self, window: PixelWindow, size: tuple[int, int], bands: list[int], resampling: Resampling
+    ) -> tuple[np.ndarray, np.ndarray]:
+        stored_window, stored_size = self._stored(window, size)
+        # The environment routes GDAL's messages to the `rasterio` loggers for as long as the file is in use, and turns
+        # them into errors; those of its own decoding threads would escape to stderr, and a cut JPEG 2000 would pass
+        # for whole.
+        with rasterio.Env(GDAL_NUM_THREADS="1", GDAL_CACHEMAX=_CACHE_MIB), opened(self.name, self.driver) as dataset:
+            try:
+                if self.palette:
+                    values, valid = _read_palette(dataset, stored_window, stored_size)
+                    values, valid = values[[n - 1 for n in bands]], valid[[n - 1 for n in bands]]
+                else:
+                    method = Method.nearest if self.is_complex or self.raw else Method[resampling]
+                    values, valid = _read_bands(dataset, bands, stored_window, stored_size, method, self.raw)
+            except RasterioError as error:
+                raise DataError(
+                    f"{self.name}: the file is damaged, its pixels cannot be read ({reason(error)})."
+                ) from error
+        return turn_upright(values, self.orientation), turn_upright(valid, self.orientation)
+
+    def _stored(self, window: PixelWindow, size: tuple[int, int]) -> tuple[Window, tuple[int, int]]:
+        if self.orientation == UPRIGHT:
+            return Window(*window), size
+        width, height = upright_size(self.orientation, self.width, self.height)
+        matrix = to_stored(self.orientation, width, height)
+        left, top, across, down = window
+        (x1, y1), (x2, y2) = matrix @ (left, top), matrix @ (left + across, top + down)
+        stored = Window(min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1))
+        return stored, upright_size(self.orientation, *size)
+
+    def decoded_pixels(self, window: PixelWindow, size: tuple[int, int]) -> float:
+        """Return how many pixels of one band have to be decoded for a read, at the overview that GDAL will read."""
+        ratio = max(window[2] / size[0], window[3] / size[1])
+        factor = max((f for f in self.overviews if f <= ratio), default=1)
+        return window[2] * window[3] / factor**2
+
+
+def open_gdal(name: str, driver: str | None, raw: bool) -> RasterReader:
+    """Return the reader of a raster, from its header.
+
+    Raises:
+        DataError: GDAL does not read it, or it has no bands of its own.
+    """
+    with rasterio.Env(GDAL_NUM_THREADS="1"), opened(name, driver) as dataset:
+        tags = dataset.tags()
+        orientation = _orientation(name, tags)
+        width, height = upright_size(orientation, dataset.width, dataset.height)
+        georeference = read_georeference(dataset, None if driver is not None else locations.projection_file(name))
+        if georeference is not None and orientation != UPRIGHT:
+            georeference = georeference.before(to_stored(orientation, dataset.width, dataset.height))
+        gsd_m = None if georeference is None else georeference.gsd_m(width, height)
+        # Another planet or a local grid: an image all the same, only without longitude and latitude.
+        georeference = None if gsd_m is None or georeference is None else georeference.around(width, height)
+        palette = not raw and dataset.colorinterp[0] == ColorInterp.palette
+        is_complex = any("complex" in dtype for dtype in dataset.dtypes)
+        count = 3 if palette else dataset.count
+        many = [None] * 3 if palette else None
+        dtype = "uint8" if palette else "float32" if is_complex else str(np.result_type(*dataset.dtypes))
+        return GdalReader(
+            files=(name,), width=width, height=height, count=count, dtype=dtype,
+            band_names=tuple(many or dataset.descriptions),
+            colors=("red", "green", "blue") if palette else tuple(color.name for color in dataset.colorinterp),
+            nodata=tuple(many or dataset.nodatavals),
+            scales=(1.0,) * 3 if palette else tuple(dataset.scales),
+            offsets=(0.0,) * 3 if palette else tuple(dataset.offsets),
+            georeference=georeference, gsd_m=gsd_m, tags=tags,
+            native=View([1, 1, 1], COLOUR_TABLE, "single band") if palette else None, is_complex=is_complex,
+            driver=driver, orientation=orientation, palette=palette, overviews=tuple(dataset.overviews(1)), raw=raw,
+        )  # fmt: skip
+
+
+def adds_to_image(name: str) -> bool:
+    """Return whether files next to an 8-bit image give it a place, validity or overviews."""
+    if any(os.path.exists(name + end) for end in (".msk", ".ovr")):
+        return True
+    try:
+        with rasterio.Env(), opened(name) as dataset:
+            if any(value is not None for value in dataset.nodatavals) and os.path.exists(f"{name}.aux.xml"):
+                return True
+            return read_georeference(dataset, locations.projection_file(name)) is not None
+    except DataError:  # a format that only Pillow reads
+        return False
+
+
+def _orientation(name: str, tags: dict[str, str]) -> int:
+    """Return the orientation that EXIF or a TIFF tag declares."""
+    declared = tags.get("EXIF_Orientation", "").strip()
+    if declared.isdigit() and 1 <= int(declared) <= 8:
+        return int(declared)
+    if locations.gdal_name(name) is not None or not os.path.isfile(name):
+        return UPRIGHT
+    head = locations.read_head(name) or b""
+    if head.startswith((b"\x89PNG", b"RIFF")) or head[4:12] == b"ftypavif":
+        from PIL import Image
+
+        with ignored(Image.DecompressionBombWarning):
+            try:
+                with Image.open(name) as image:
+                    found = image.getexif().get(0x0112, UPRIGHT)
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+                return UPRIGHT
+        return found if found in range(1, 9) else UPRIGHT
+    return tiff_orientation(name, head)
+
+
+@contextmanager
+def opened(name: str | Path, driver: str | None = None) -> "Iterator[DatasetReader]":
+    """Open a raster.
+
+    Args:
+        name: the file, or GDAL's name of it.
+        driver: GDAL's short name of the only format to try, for files that must not refer to others; None is all.
+
+    Raises:
+        DataError: it cannot be, has no bands of its own, or refers to another file while `driver` is given.
+    """
+    try:
+        with ignored(NotGeoreferencedWarning):
+            dataset = rasterio.open(locations.gdal_path(str(name)), driver=driver)
+    except RasterioError as error:
+        raise DataError(f"{name} is not an image or raster that can be read ({reason(error)}{_hint(name)}).") from error
+    with dataset:
+        if not dataset.count:
+            first = f": name one of its parts, for example {dataset.subdatasets[0]}" if dataset.subdatasets else ""
+            raise DataError(f"{name} has no bands of its own{first}.")
+        if driver is not None and dataset.tags(ns="OVERVIEWS"):  # a GeoTIFF may name another file as its overviews
+            raise DataError(f"{name} refers to another file.")
+        yield dataset
+
+
+def _hint(name: str | Path) -> str:
+    """Return what to do with an archive."""
+    lower = str(name).lower()
+    for ends, prefix in (((".zip",), "/vsizip/"), ((".tar", ".tgz", ".tar.gz"), "/vsitar/")):
+        if lower.endswith(ends) and not lower.startswith("/vsi") and os.path.isfile(name):
+            return f"; to read a file inside the archive, name {prefix}{name}/FILE"
+    return ""
+
+
+def reason(error: BaseException) -> str:
+    """Return the first message of GDAL's chain of errors that has content, on one line."""
+    while "previous exception" in str(error) and error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _read_bands(
+    dataset: "DatasetReader", bands: list[int], window: Window, size: tuple[int, int], method: Method, raw: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    unique = sorted(set(bands))
+    shape = (len(unique), size[1], size[0])
+    # GDAL averages over valid pixels only; it cannot average complex numbers, whose amplitude is what is shown.
+    values = dataset.read(unique, out_shape=shape, window=window, resampling=method)
+    if raw:
+        valid = np.ones(shape, bool)
+    else:
+        values = np.abs(values) if values.dtype.kind == "c" else values
+        valid = _read_mask(dataset, unique, shape, window) & data_mask(values)
+    at = [unique.index(band) for band in bands]
+    return (values, valid) if at == list(range(len(unique))) else (values[at], valid[at])
+
+
+def _read_palette(dataset: "DatasetReader", window: Window, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return uint8 colors `(3, H, W)` and bool of the same shape."""
+    codes = dataset.read(1, out_shape=size[::-1], window=window)  # nearest: codes have no mean
+    table = np.zeros((np.iinfo(codes.dtype).max + 1, 4), np.uint8)
+    for code, rgba in dataset.colormap(1).items():
+        table[code] = rgba
+    colors = table[codes]
+    valid = _read_mask(dataset, [1], (1, *codes.shape), window)[0] & (colors[..., 3] > 0)
+    return colors[..., :3].transpose(2, 0, 1), np.stack([valid] * 3)
+
+
+def _read_mask(dataset: "DatasetReader", bands: list[int], shape: tuple[int, ...], window: Window) -> np.ndarray:
+    """Return bool `(B, H, W)`, False at nodata, transparent and masked pixels."""
+    flags = [dataset.mask_flag_enums[band - 1] for band in bands]
+    alpha = dataset.colorinterp.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in dataset.colorinterp else None
+    reads_alpha = alpha in bands
+    if all(MaskFlags.all_valid in flag for flag in flags):
+        mask = np.ones(shape, bool)  # GDAL would fill a mask of the full image to answer this
+    elif reads_alpha and not any(MaskFlags.nodata in flag for flag in flags):
+        mask = np.ones(shape, bool)  # read as a band, it is not taken for transparency
+    else:
+        mask = dataset.read_masks(bands, out_shape=shape, window=window) > 0
+    if alpha is not None and not reads_alpha:  # GDAL by itself heeds alpha only in images of two or four bands
+        mask &= dataset.read(alpha, out_shape=shape[1:], window=window) > 0
+    return mask

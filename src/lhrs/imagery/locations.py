@@ -1,0 +1,135 @@
+"""What a path names: a file on disk, a subdataset, an archive member, a URL; and what its first bytes say it is."""
+
+import io
+import os
+import re
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from lhrs.errors import DataError
+
+_URL = re.compile(r"^(https?|s3|gs|az|ftp):/+", re.IGNORECASE)
+_SUBDATASET = re.compile(r"^[A-Za-z][A-Za-z0-9_+]+:.")
+"""Two letters at least: one is a drive of Windows."""
+_SUBFILE = re.compile(r"^/vsisubfile/(\d+)_(\d+),(.*)$", re.DOTALL)
+_WORLD_FILE_SUFFIXES = (".wld", ".WLD")
+
+
+def gdal_name(path: str | os.PathLike[str]) -> str | None:
+    """Return GDAL's name of what is no ordinary file: a URL, an archive member, a subdataset; else None.
+
+    A `Path` made of such a name has lost double slashes, which are put back.
+    """
+    name = os.fspath(path)
+    if name.startswith("/vsi"):
+        return _URL_INSIDE.sub(r"\1://", name)
+    if _URL.match(name):
+        return _URL.sub(lambda found: f"{found[1]}://", name)
+    if _SUBDATASET.match(name) and not os.path.exists(name):
+        return re.sub(r'^(HDF5:.*?["\w]):/+(?=[^/])', r"\1://", name) if name.upper().startswith("HDF5:") else name
+    return None
+
+
+_URL_INSIDE = re.compile(r"(?<=/)(https?|s3|gs):/+", re.IGNORECASE)
+
+
+def gdal_path(name: str) -> str:
+    """Return a name that GDAL opens: URLs of object stores and the web in GDAL's own spelling."""
+    if name.startswith(("http://", "https://", "ftp://")):
+        return f"/vsicurl/{name}"
+    for scheme, prefix in (("s3://", "/vsis3/"), ("gs://", "/vsigs/"), ("az://", "/vsiaz/")):
+        if name.startswith(scheme):
+            return prefix + name.removeprefix(scheme)
+    return name
+
+
+def read_head(name: str) -> bytes | None:
+    """Return the first bytes of a file on disk, or None if only GDAL can look.
+
+    Raises:
+        DataError: the file is missing, unreadable or empty.
+    """
+    if gdal_name(name) is not None and not _SUBFILE.match(name):
+        return None
+    try:
+        with open_binary(name) as file:
+            head = file.read(32)
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise DataError(f"{name} {reason}.") from error
+    if not head:
+        raise DataError(f"{name} is empty.")
+    return head
+
+
+def open_binary(name: str) -> BinaryIO:
+    """Return a file on disk, or the part of one that `/vsisubfile/OFFSET_LENGTH,FILE` names, for reading."""
+    if found := _SUBFILE.match(name):
+        return cast(BinaryIO, _Slice(found[3], int(found[1]), int(found[2])))
+    return open(name, "rb")
+
+
+class _Slice(io.RawIOBase):
+    """A part of a file as a file of its own."""
+
+    def __init__(self, path: str, offset: int, length: int) -> None:
+        self._file = open(path, "rb")  # noqa: SIM115
+        self._offset, self._length, self._at = offset, length, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        self._file.seek(self._offset + self._at)
+        data = self._file.read(max(0, min(len(buffer), self._length - self._at)))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def is_8bit_image(head: bytes) -> bool:
+    """Return whether the first bytes are of an image that Pillow decodes without loss of bits."""
+    if head.startswith(b"\x89PNG"):
+        return head[24:25] != b"\x10"  # bit depth; Pillow cuts 16-bit colors down to 8
+    if head.startswith(b"RIFF"):
+        return head[8:12] == b"WEBP"
+    return head.startswith((b"\xff\xd8\xff", b"GIF8", b"BM")) or head[4:12] == b"ftypavif"
+
+
+def world_files(name: str) -> list[str]:
+    """Return where the world file of an image may lie: `a.jgw`, `a.jpgw`, `a.jpg.wld`, `a.wld`."""
+    stem, suffix = os.path.splitext(name)
+    letters = suffix[1:]
+    if not letters:
+        return [stem + end for end in _WORLD_FILE_SUFFIXES]
+    w = "W" if letters.isupper() else "w"
+    return [
+        f"{stem}.{letters[0]}{letters[-1]}{w}", f"{stem}.{letters}{w}", f"{name}{w}",
+        *(stem + end for end in _WORLD_FILE_SUFFIXES), *(name + end for end in _WORLD_FILE_SUFFIXES),
+    ]  # fmt: skip
+
+
+def has_sidecar(name: str) -> bool:
+    """Return whether a file next to an image may georeference or mask it, or hold its overviews."""
+    beside = [name + end for end in (".aux.xml", ".msk", ".ovr")]
+    return any(os.path.exists(path) for path in (*beside, *world_files(name)))
+
+
+def projection_file(name: str) -> Path | None:
+    """Return the `.prj` file of an image, which names the CRS of its world file."""
+    stem, _ = os.path.splitext(name)
+    return next((Path(path) for path in (stem + ".prj", stem + ".PRJ", name + ".prj") if os.path.exists(path)), None)

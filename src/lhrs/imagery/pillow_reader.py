@@ -1,0 +1,132 @@
+"""8-bit images (PNG, JPEG, WebP, GIF, BMP, AVIF) through Pillow: upright, in colors, with their transparency."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from lhrs.errors import DataError
+from lhrs.imagery.image import View
+from lhrs.imagery.locations import open_binary
+from lhrs.imagery.quiet import ignored
+from lhrs.imagery.reader import PixelWindow, RasterReader, Resampling
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+_ORIENTATION = 0x0112
+_SWAPPED = {5, 6, 7, 8}
+"""EXIF orientations whose width and height change when the image is turned upright."""
+
+
+@dataclass(frozen=True)
+class PillowReader(RasterReader):
+    """Values are red, green and blue, or with `raw` what is stored."""
+
+    raw: bool = False
+
+    def _read(
+        self, window: PixelWindow, size: tuple[int, int], bands: list[int], resampling: Resampling
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if window == (0, 0, self.width, self.height) and "_decoded" not in self.__dict__ and not self.raw:
+            pixels = _decode(self.name, size)
+        else:
+            left, top, width, height = window
+            x1, y1, x2, y2 = round(left), round(top), round(left + width), round(top + height)
+            pixels = self._decoded[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
+            if pixels.shape[1::-1] != size:
+                pixels = self._resized(pixels, size)
+        if self.raw:
+            values = pixels.transpose(2, 0, 1)[[band - 1 for band in bands]]
+            return values, np.ones(values.shape, bool)
+        valid = pixels[..., 3] > 0 if pixels.shape[2] == 4 else np.ones(pixels.shape[:2], bool)
+        values = pixels.transpose(2, 0, 1)[[band - 1 for band in bands]]
+        return values, np.broadcast_to(valid, values.shape)
+
+    def _resized(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        if self.raw:
+            rows = ((np.arange(size[1]) + 0.5) * pixels.shape[0] / size[1]).astype(int)
+            columns = ((np.arange(size[0]) + 0.5) * pixels.shape[1] / size[0]).astype(int)
+            return np.asarray(pixels[rows][:, columns])
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        return np.array(image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0))
+
+    @cached_property
+    def _decoded(self) -> np.ndarray:
+        """All pixels `(H, W, C)`: such images can only be decoded whole."""
+        return _decode_raw(self.name) if self.raw else _decode(self.name, (self.width, self.height))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_decoded"}
+
+
+def open_pillow(name: str, raw: bool) -> RasterReader:
+    """Return the reader of an 8-bit image, from its header.
+
+    Raises:
+        DataError: it is damaged, or too large to be decoded whole.
+    """
+    with _opened(name) as image:
+        width, height = image.size
+        if image.getexif().get(_ORIENTATION) in _SWAPPED:
+            width, height = height, width
+        if raw:
+            count, dtype = len(image.getbands()), "uint8"
+            colors = ("palette",) if image.mode in {"P", "1"} else ("undefined",) * count
+        else:
+            count, dtype, colors = 3, "uint8", ("red", "green", "blue")
+        return PillowReader(
+            (name,), width, height, count, dtype, (None,) * count, colors, (None,) * count, (1.0,) * count,
+            (0.0,) * count, native=_native(image.mode), raw=raw,
+        )  # fmt: skip
+
+
+def _native(mode: str) -> View:
+    if mode in {"P", "PA"}:
+        return View([1, 1, 1], "colour table", "single band")
+    if mode in {"1", "L", "LA"}:
+        return View([1, 1, 1], "uint8 as is" if mode != "1" else "black and white", "single band")
+    return View([1, 2, 3], "CMYK converted to RGB" if mode == "CMYK" else "uint8 as is", "declared colours")
+
+
+def _decode(name: str, size: tuple[int, int]) -> np.ndarray:
+    """Return uint8 `(H, W, 3)`, or 4 with alpha, of the whole upright image at `size` (width, height)."""
+    with _opened(name) as image:
+        turned = image.getexif().get(_ORIENTATION) in _SWAPPED
+        image.draft(None, size[::-1] if turned else size)  # JPEG decodes to a half, quarter or eighth by itself
+        upright = ImageOps.exif_transpose(image)
+        upright = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+        if upright.size != size:
+            upright = upright.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+        return np.array(upright)
+
+
+def _decode_raw(name: str) -> np.ndarray:
+    """Return `(H, W, C)` of the upright image as stored: codes of a color table, alpha as a band."""
+    with _opened(name) as image:
+        upright = ImageOps.exif_transpose(image)
+        values = np.array(upright.convert("L") if upright.mode == "1" else upright)
+        return values[..., None] if values.ndim == 2 else values
+
+
+@contextmanager
+def _opened(name: str) -> "Iterator[PillowImage]":
+    """Open an image; say in one line why Pillow cannot decode it."""
+    try:
+        with ignored(Image.DecompressionBombWarning):  # half the size of what is refused, and honest as a rule
+            image = Image.open(open_binary(name) if name.startswith("/vsi") else name)
+        with image:
+            yield image
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise DataError(
+            f"{name} has more than {limit} million pixels; convert it to a raster with overviews: "
+            f"gdal_translate -of COG '{name}' image.tif"
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for damaged files
+        reason = " ".join(str(error).split())
+        raise DataError(f"{name}: the image is damaged or of an unknown kind ({reason}).") from error

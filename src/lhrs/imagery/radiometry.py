@@ -1,0 +1,124 @@
+"""What raw values mean: scale and offset tags, Sentinel-2's processing baseline, reflectances stored as floats.
+
+Nothing is guessed where a file or its product says it: tags go first, then the product's metadata and name.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from lhrs.imagery import locations
+from lhrs.imagery.reader import RasterReader
+from lhrs.imagery.sensors import Sensor, kind_of
+
+_S2_PRODUCT = re.compile(r"(?:S2[A-D]_)?MSIL[12][AC]_.*?_N(\d{2})(\d{2})_", re.IGNORECASE)
+_S2_OFFSET = -1000.0
+_OFFSET_SINCE = (4, 0)
+"""Processing baseline from which Sentinel-2 values are stored plus 1,000."""
+_HARMONIZED = re.compile(r"harmoni[sz]ed", re.IGNORECASE)
+_BASELINE_TAGS = ("PROCESSING_BASELINE", "S2:PROCESSING_BASELINE")
+_APPLIED_TAGS = ("BOA_OFFSET_APPLIED", "EARTHSEARCH:BOA_OFFSET_APPLIED")
+_METADATA_LEVELS = 6
+"""Folders above a band file in which the product's MTD_MSIL*.xml is looked for."""
+_FRACTION_MAX = 2.0
+"""98th percentile up to which floats are taken for reflectance as a fraction; snow and clouds pass 1."""
+_PERCENTILES = (2, 98)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Raw values to a sensor's values as usually stored: `raw * scale + offset`, per band."""
+
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    note: str = ""
+    """For people, what was done; empty where values are as usually stored."""
+
+
+def convert(
+    reader: RasterReader, bands: Sequence[int], sensor: Sensor, values: np.ndarray, valid: np.ndarray
+) -> Conversion:
+    """Return how values of some bands become those that a sensor's limits are given in.
+
+    Args:
+        reader: of the file.
+        bands: 1-based.
+        sensor: of the file.
+        values: `(B, H, W)` of these bands, a sample.
+        valid: bool of the same shape.
+    """
+    scales = [reader.scales[band - 1] for band in bands]
+    offsets = [reader.offsets[band - 1] for band in bands]
+    unit, zero = sensor.scale or 1.0, sensor.offset
+    if has_scale_tags(reader, bands):
+        scale = tuple(s / unit for s in scales)
+        offset = tuple((o - zero) / unit for o in offsets)
+        same = np.allclose(scale, 1, rtol=1e-3) and np.allclose(offset, 0, atol=abs(unit) * 10)
+        if same:
+            return Conversion((1.0,) * len(bands), (0.0,) * len(bands))
+        shown = f"scale {scales[0]:g}, offset {offsets[0]:g}"
+        return Conversion(_rounded(scale), _rounded(offset), f"{shown} applied")
+    ones, zeros = (1.0,) * len(bands), (0.0,) * len(bands)
+    if sensor.scale is None:
+        return Conversion(ones, zeros)
+    if kind_of(reader.dtype) == "f":
+        high = percentiles(values, valid)
+        if high is not None and high[1] <= _FRACTION_MAX:
+            return Conversion((1 / unit,) * len(bands), (-zero / unit,) * len(bands), "reflectance 0-1")
+    if sensor.name.startswith("sentinel-2") and has_sentinel2_offset(reader):
+        return Conversion(ones, (_S2_OFFSET,) * len(bands), "offset -1000 of baseline 04.00 applied")
+    return Conversion(ones, zeros)
+
+
+def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Return values without the noise of decimal fractions: 0.0001 / 0.0001 and -0.1 / 0.0001 are whole numbers."""
+    return tuple(round(value) if abs(value - round(value)) < 1e-6 * max(1, abs(value)) else value for value in values)
+
+
+def has_scale_tags(reader: RasterReader, bands: Sequence[int]) -> bool:
+    """Return whether a file states scale or offset of some of these bands."""
+    return any(reader.scales[band - 1] != 1 or reader.offsets[band - 1] != 0 for band in bands)
+
+
+def percentiles(values: np.ndarray, valid: np.ndarray) -> tuple[float, float] | None:
+    """Return the 2nd and 98th percentile of all valid values together; None where nothing is valid."""
+    known = values[valid]
+    if not known.size:
+        return None
+    low, high = np.percentile(known, _PERCENTILES)
+    return float(low), float(high)
+
+
+def has_sentinel2_offset(reader: RasterReader) -> bool:
+    """Return whether Sentinel-2 values are stored plus 1,000, by metadata, product metadata or product name."""
+    tags = {key.upper(): value for key, value in reader.tags.items()}
+    if any(tags.get(key, "").lower() in ("true", "1", "yes") for key in _APPLIED_TAGS):
+        return False
+    if any(_HARMONIZED.search(text) for text in (reader.name, *reader.tags.values())):
+        return False
+    for key in _BASELINE_TAGS:
+        if found := re.match(r"\s*(\d+)\.(\d+)", tags.get(key, "")):
+            return (int(found[1]), int(found[2])) >= _OFFSET_SINCE
+    texts = [*reversed(Path(reader.name).parts), *(tags.get(key, "") for key in ("PRODUCT_URI", "PRODUCT_ID"))]
+    for text in texts:
+        if found := _S2_PRODUCT.search(text):
+            return (int(found[1]), int(found[2])) >= _OFFSET_SINCE
+    if locations.gdal_name(reader.name) is None and reader.driver is None:
+        baseline = _metadata_baseline(Path(reader.name).absolute().parent)
+        return baseline is not None and baseline >= _OFFSET_SINCE
+    return False
+
+
+@lru_cache(maxsize=256)
+def _metadata_baseline(folder: Path) -> tuple[int, int] | None:
+    """Return the processing baseline that a MTD_MSIL*.xml in a folder, or above it, states."""
+    for place in (folder, *list(folder.parents)[:_METADATA_LEVELS]):
+        for file in sorted(place.glob("MTD_MSIL*.xml")):
+            found = re.search(r"<PROCESSING_BASELINE>\s*(\d+)\.(\d+)", file.read_text(errors="replace"))
+            if found:
+                return int(found[1]), int(found[2])
+    return None
