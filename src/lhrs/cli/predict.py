@@ -199,14 +199,10 @@ def _masks(
 
 
 def _made_of(model: str, images: tuple[Path, ...], side: int | None) -> str:
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-
-    from lhrs.imagery.quiet import ignored
+    from lhrs.imagery.reader import open_source
 
     files = []
     for image in images:
-        with ignored(NotGeoreferencedWarning), rasterio.open(image) as dataset:
-            for path in map(Path, dataset.files):  # with what a .vrt is made of
-                files.append((str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns))
+        for path in open_source(image).list_files():  # with what a .vrt is made of
+            files.append((str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns))
     return hashlib.sha256(repr((model, side, files)).encode()).hexdigest()[:16]

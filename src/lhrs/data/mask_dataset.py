@@ -16,8 +16,7 @@ import numpy as np
 from lhrs.data.dataset import Dataset, ObjectPolygon, PixelWindow, bounding_box, box_corners, filter_split
 from lhrs.data.image_files import is_image
 from lhrs.errors import DataError
-from lhrs.imagery.quiet import ignored
-from lhrs.imagery.stack import Stack
+from lhrs.imagery.reader import open_source
 from lhrs.schema import Box, Sample
 
 IGNORE = 255
@@ -150,20 +149,7 @@ def read_mask_values(file: Path, window: PixelWindow | None = None) -> np.ndarra
     Raises:
         DataError: The file cannot be read.
     """
-    from PIL import Image
-
-    if file.suffix.lower() in {".tif", ".tiff"}:
-        return Stack((file,)).read(window)
-    try:
-        with ignored(Image.DecompressionBombWarning), Image.open(file) as opened:
-            corners = None if window is None else (*window[:2], window[0] + window[2], window[1] + window[3])
-            image = opened.crop(corners)
-            values = np.array(image.convert("L") if image.mode == "1" else image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
-    except Image.DecompressionBombError:
-        raise DataError(f"{file} is too large to be decoded whole: convert it to GeoTIFF.") from None
-    return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+    return open_source(file, raw=True).read(window)[0]
 
 
 def colors_to_classes(values: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> np.ndarray:

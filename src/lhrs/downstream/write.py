@@ -17,6 +17,7 @@ from lhrs.errors import DataError
 from lhrs.files import write_file, written_whole
 from lhrs.imagery.georeference import Georeference, feature, outline_feature, write_geojson
 from lhrs.imagery.quiet import ignored
+from lhrs.imagery.reader import open_source
 from lhrs.imagery.stack import Box, Stack
 from lhrs.metrics.detection import Detected
 
@@ -79,13 +80,9 @@ def write_mask(
 
 def mask_is_of(out: Path, made_of: str) -> bool:
     """Tell whether `write_mask` has written this very mask already."""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-
     try:
-        with ignored(NotGeoreferencedWarning), rasterio.open(out) as dataset:
-            return bool(dataset.tags().get("made_of") == made_of)
-    except RasterioIOError:
+        return open_source(out).tags.get("made_of") == made_of
+    except DataError:
         return False
 
 
@@ -107,8 +104,10 @@ def write_outlines(mask: Path, where: Georeference, names: Sequence[str], out: P
     import rasterio
     from rasterio.features import shapes
 
+    from lhrs.imagery.gdal_reader import opened
+
     count = 0
-    with written_whole(out) as part, rasterio.open(mask) as dataset, part.open("w", encoding="utf-8") as file:
+    with written_whole(out) as part, opened(mask) as dataset, part.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         to_pixels = ~dataset.transform
         for outline, number in shapes(rasterio.band(dataset, 1), connectivity=4):

@@ -72,6 +72,11 @@ class GdalReader(RasterReader):
         stored = Window(min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1))
         return stored, upright_size(self.orientation, *size)
 
+    def list_files(self) -> list[Path]:
+        """Return all files that are read: also those next to a raster, and those that a VRT is made of."""
+        with rasterio.Env(), opened(self.name, self.driver) as dataset:
+            return [Path(file) for file in dataset.files]
+
     def decoded_pixels(self, window: PixelWindow, size: tuple[int, int]) -> float:
         """Return how many pixels of one band have to be decoded for a read, at the overview that GDAL will read."""
         ratio = max(window[2] / size[0], window[3] / size[1])
@@ -135,15 +140,9 @@ def _orientation(name: str, tags: dict[str, str]) -> int:
         return UPRIGHT
     head = locations.read_head(name) or b""
     if head.startswith((b"\x89PNG", b"RIFF")) or head[4:12] == b"ftypavif":
-        from PIL import Image
+        from lhrs.imagery.pillow_reader import exif_orientation
 
-        with ignored(Image.DecompressionBombWarning):
-            try:
-                with Image.open(name) as image:
-                    found = image.getexif().get(0x0112, UPRIGHT)
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-                return UPRIGHT
-        return found if found in range(1, 9) else UPRIGHT
+        return exif_orientation(name)
     return tiff_orientation(name, head)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from lhrs.errors import DataError
+from lhrs.imagery import locations
 from lhrs.imagery.image import View
-from lhrs.imagery.locations import open_binary
+from lhrs.imagery.orientation import UPRIGHT
 from lhrs.imagery.quiet import ignored
 from lhrs.imagery.reader import PixelWindow, RasterReader, Resampling
 
@@ -85,6 +86,24 @@ def open_pillow(name: str, raw: bool) -> RasterReader:
         )  # fmt: skip
 
 
+def exif_orientation(name: str) -> int:
+    """Return the orientation that EXIF declares; 1 where there is none."""
+    try:
+        with _opened(name) as image:
+            found = image.getexif().get(_ORIENTATION, UPRIGHT)
+    except DataError:
+        return UPRIGHT
+    return found if found in range(1, 9) else UPRIGHT
+
+
+def verify_checksums(name: str) -> None:
+    """Raise DataError if the checksums of a PNG, which decoding passes over, are wrong; rasters are not checked."""
+    if not locations.is_8bit_image(locations.read_head(name) or b""):
+        return
+    with _opened(name) as image:
+        image.verify()
+
+
 def _native(mode: str) -> View:
     if mode in {"P", "PA"}:
         return View([1, 1, 1], "colour table", "single band")
@@ -118,7 +137,7 @@ def _opened(name: str) -> "Iterator[PillowImage]":
     """Open an image; say in one line why Pillow cannot decode it."""
     try:
         with ignored(Image.DecompressionBombWarning):  # half the size of what is refused, and honest as a rule
-            image = Image.open(open_binary(name) if name.startswith("/vsi") else name)
+            image = Image.open(locations.open_binary(name) if name.startswith("/vsi") else name)
         with image:
             yield image
     except Image.DecompressionBombError as error:

@@ -139,6 +139,10 @@ class RasterReader(ABC):
         """Return how many pixels of one band have to be decoded for a read."""
         return window[2] * window[3]
 
+    def list_files(self) -> list[Path]:
+        """Return all files that are read: also those next to a raster, and those that a VRT is made of."""
+        return [Path(file) for file in self.files]
+
     def of_sensor(self, sensor: str | None) -> Self:
         """Return the same with the sensor that a product's name states."""
         return self if sensor is None else replace(self, sensor=sensor)
@@ -174,6 +178,10 @@ class BandFilesReader(RasterReader):
             parts[n] = reader.read(scaled, size, of_file, resampling)
         values = np.stack([parts[n][0][own[n].index(band)] for n, band in wanted])
         return values, np.stack([parts[n][1][own[n].index(band)] for n, band in wanted])
+
+    def list_files(self) -> list[Path]:
+        """Return all files that are read."""
+        return [file for reader in self.readers for file in reader.list_files()]
 
     def decoded_pixels(self, window: PixelWindow, size: tuple[int, int]) -> float:
         """Return how many pixels of one band have to be decoded for a read."""

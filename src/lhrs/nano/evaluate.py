@@ -290,12 +290,11 @@ class Scorer:
 
 def _windows(sites: list[Site]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (pixels, unit boxes) of each tile, whole and in quarters; windows without buildings are left out."""
-    from PIL import Image
+    from lhrs.imagery.reader import open_source
 
     out = []
     for site in sites:
-        with Image.open(site.image) as image:
-            pixels = np.array(image.convert("RGB"))
+        pixels = open_source(site.image).read(bands=(1, 2, 3))[0].transpose(1, 2, 0)
         side, boxes = len(pixels), np.array(site.boxes, float).reshape(-1, 4)
         half = side // 2
         for x, y, s in ((0, 0, side), (0, 0, half), (half, 0, half), (0, half, half), (half, half, half)):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lhrs.errors import DataError
+from lhrs.imagery.reader import open_source
 from lhrs.imagery.tiles import tile_address
 
 
@@ -36,7 +37,6 @@ def read_sites(folder: Path, labels: str, hold_out: list[int], held_out: bool) -
     hold_out: tile columns (x) kept apart; `held_out` chooses whether those or the others are returned.
     Raises DataError if a file is missing or no tile is found.
     """
-    from PIL import Image
 
     labels_path = (folder / labels).resolve()
     if not labels_path.exists():
@@ -51,8 +51,7 @@ def read_sites(folder: Path, labels: str, hold_out: list[int], held_out: bool) -
         x, y, z = tile_address(path)
         if (x in hold_out) != held_out:
             continue
-        with Image.open(path) as image:
-            side = image.size[0]
+        side = open_source(path).width
         boxes = []
         for ring in rings:
             p = (_mercator(ring, z) - [x, y]) * side

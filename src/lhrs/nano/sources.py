@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from lhrs.data.keyed import Key, sample_rng
 from lhrs.errors import DataError
+from lhrs.imagery.reader import open_source
 from lhrs.nano.osm_tiles import Site, read_sites
 
 STRIDE = 8
@@ -68,11 +69,10 @@ class Canvas:
 
 
 def _load(path: Path, size: int | None = None) -> Tensor:
-    with Image.open(path) as file:
-        image = file.convert("RGB")
-        if size and image.size != (size, size):
-            image = image.resize((size, size), Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    image = Image.fromarray(np.ascontiguousarray(open_source(path).read(bands=(1, 2, 3))[0].transpose(1, 2, 0)))
+    if size and image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def folder_source(name: str, root: Path, **settings: Any) -> Source:
@@ -99,8 +99,8 @@ def mask_source(name: str, root: Path, tiles: list[str], **settings: Any) -> Sou
     images, masks = [], []
     for path in sorted(p for tile in tiles for p in (root / tile).glob("*.jpg")):
         images.append(_load(path))
-        with Image.open(path.with_name(path.stem + "_mask.png")) as mask:
-            masks.append(torch.from_numpy(np.array(mask)))
+        (codes,), _ = open_source(path.with_name(path.stem + "_mask.png"), raw=True).read()
+        masks.append(torch.from_numpy(np.ascontiguousarray(codes)))
     return Source(name, images, masks=masks, classes=classes, **settings)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from lhrs.data.dataset import UNKNOWN_LICENSE, Dataset, read_json
 from lhrs.data.image_files import list_files, list_folder_images
 from lhrs.errors import DataError
-from lhrs.imagery.raster import locate, opened
+from lhrs.imagery.reader import open_source
 from lhrs.schema import Box, Sample
 
 _NAMES = ("label", "class", "class_name", "category", "type", "name")
@@ -59,8 +59,8 @@ class GeojsonBoxes(Dataset):
         content = read_json(labels)
         if not isinstance(content, dict) or not isinstance(content.get("features"), list):
             raise DataError(f"{labels} is not a GeoJSON collection of features.")
-        with opened(image) as dataset:
-            georeference, size = locate(dataset)[0], (dataset.width, dataset.height)
+        reader = open_source(image)
+        georeference, size = reader.georeference, (reader.width, reader.height)
         if georeference is None:
             raise DataError(f"{image} is not georeferenced, so the shapes of {labels.name} have no place on it.")
         crs, boxes = _crs(content, labels), []
