@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lhrs.errors import DataError
-from lhrs.imagery.reader import RasterReader, open_source, stack_bands, with_radiometry
-from lhrs.imagery.sensors import BandComposite, find_sensor, kind_of
+from lhrs.imagery.sensors import find_sensor
 
 _BAND = re.compile(r"(.*?)(?:^|[_.-])(SR_B\d|B\d{1,2}|B8A)(?:_([126]0)m)?(?:_\(Raw\))?$", re.IGNORECASE)
 _COMPANION = re.compile(
@@ -26,9 +24,6 @@ _SENTINEL2 = re.compile(r"(?:^|[_.-])T\d\d[A-Z]{3}_|S2[A-D]_MSI|Sentinel-2", re.
 _LANDSAT = re.compile(r"(?:^|[_.-])L([COTEM])(?:0?([1-9])_|([1-9])\d{6})", re.IGNORECASE)
 _PADDED = re.compile(r"B0[1-9]|B8A", re.IGNORECASE)
 _UDM = re.compile(r"(.*_3B)_(?:udm2?|DN_udm)", re.IGNORECASE)
-_RAW = re.compile(r"_\(Raw\)$")
-_RAW_FACTORS = {"uint8": 255, "uint16": 65535}
-"""EO Browser stores reflectance times the largest value of the type."""
 _RGB_BY_NUMBER = ("B4", "B3", "B2")
 
 
@@ -117,59 +112,3 @@ def _ordered(bands: dict[str, Path], sensor: str | None) -> BandGroup | None:
         return None
     names = [*(name for name in first if name), *(name for name in bands if name not in first)]
     return BandGroup({name: bands[name] for name in names}, sensor)
-
-
-def open_bands(
-    names: Sequence[str], files: Sequence[str | Path], sensor: str | None = None, look: BandComposite | None = None
-) -> RasterReader:
-    """Return one reader of bands that are files of their own.
-
-    Args:
-        names: of the bands.
-        files: one per band.
-        sensor: by the product's name.
-        look: open only the bands of this composite; None is all.
-
-    Raises:
-        DataError: a file cannot be read, a band is not there, or the files do not cover the same ground.
-    """
-    chosen = list(range(len(names)))
-    if look is not None:
-        chosen = []
-        for known in look.bands:
-            at = next((n for n, name in enumerate(names) if name.lower() in {other.lower() for other in known}), None)
-            if at is None:
-                raise DataError(f"{files[0]}: there is no file of the band {known[0]} next to it, for {look.words}.")
-            chosen.append(at)
-    readers = [_open_band(str(files[n])) for n in dict.fromkeys(chosen)]
-    reader = stack_bands(readers, None if look is not None else 0, [names[n] for n in dict.fromkeys(chosen)])
-    return reader.of_sensor(sensor)
-
-
-def _open_band(file: str) -> RasterReader:
-    reader = open_source(file)
-    if reader.count != 1:
-        raise DataError(f"{file} has {reader.count} bands; a file of one band was expected.")
-    factor = _RAW_FACTORS.get(reader.dtype)
-    if _RAW.search(Path(file).stem) and factor and kind_of(reader.dtype) in "iu" and reader.scales == (1.0,):
-        return with_radiometry(reader, 1 / factor, 0.0)
-    return reader
-
-
-def open_band_folder(folder: Path, raw: bool = False) -> RasterReader:
-    """Return one reader of the bands of the scene in a folder.
-
-    Raises:
-        DataError: the folder holds no scene, or several.
-    """
-    from lhrs.imagery.open import list_images
-
-    groups, rest, _ = group_band_files(list_images([folder]))
-    if len(groups) == 1 and not rest:
-        (group,) = groups
-        return open_bands(list(group.bands), list(group.bands.values()), group.sensor)
-    if not groups and len(rest) == 1:
-        return open_source(rest[0], raw=raw)
-    raise DataError(
-        f"{folder} holds {len(groups)} scenes stored band by band and {len(rest)} other images: name one of them."
-    )

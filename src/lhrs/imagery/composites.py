@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from lhrs.errors import ConfigError, DataError
+from lhrs.imagery.base_reader import RasterReader, dark_is_valid
 from lhrs.imagery.radiometry import Conversion, convert, has_scale_tags, percentiles
-from lhrs.imagery.reader import RasterReader, dark_is_valid
 from lhrs.imagery.rendering import SENTINEL2_WHITE, Scaling, choose_bands, choose_scaling, stretched
 from lhrs.imagery.sensors import (
     TRUE_COLOR,

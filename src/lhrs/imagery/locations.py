@@ -3,11 +3,19 @@
 import io
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from lhrs.errors import DataError
 
+IMAGE_SUFFIXES = frozenset(
+    [
+        *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".avif", ".ppm", ".pgm"),
+        *(".tif", ".tiff", ".gtiff", ".jp2", ".j2k", ".img", ".vrt", ".ntf", ".nitf"),
+    ]
+)
+"""What a folder is searched for; a file that is named itself is opened whatever it is called."""
 _URL = re.compile(r"^(https?|s3|gs|az|ftp):/+", re.IGNORECASE)
 _SUBDATASET = re.compile(r"^[A-Za-z][A-Za-z0-9_+]+:.")
 """Two letters at least: one is a drive of Windows."""
@@ -133,3 +141,38 @@ def projection_file(name: str) -> Path | None:
     """Return the `.prj` file of an image, which names the CRS of its world file."""
     stem, _ = os.path.splitext(name)
     return next((Path(path) for path in (stem + ".prj", stem + ".PRJ", name + ".prj") if os.path.exists(path)), None)
+
+
+def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Return the files to open: files as given, folders replaced by the images below them in natural order of names.
+
+    Subdatasets, members of archives and URLs are taken as they are.
+
+    Raises:
+        DataError: A path does not exist, or a folder holds no image.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = [
+                Path(folder, name)
+                for folder, _, names in os.walk(path)
+                for name in names
+                if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+            ]
+            if not inside:
+                raise DataError(f"{path} holds no image (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).")
+            found += sorted(inside, key=_natural)
+        elif path.exists() or gdal_name(path) is not None:
+            found.append(path)
+        else:
+            raise DataError(f"{path} does not exist.")
+    return found
+
+
+def _natural(path: Path) -> list[list[tuple[bool, int, str]]]:
+    """Return a sort key in which tile_2 comes before tile_10."""
+    return [
+        [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.findall(r"\d+|\D+", name)]
+        for name in path.parts
+    ]

@@ -2,26 +2,18 @@
 
 import math
 import os
-import re
-from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
 from lhrs.errors import DataError
-from lhrs.imagery import locations
 from lhrs.imagery.composites import check_valid, fit_composite, plan_composite
 from lhrs.imagery.image import Area, OpenedImage, View, reduced_size
+from lhrs.imagery.locations import IMAGE_SUFFIXES, list_images
 from lhrs.imagery.reader import PixelWindow, RasterReader, open_source
 
+__all__ = ["DEFAULT_MAX_SIDE", "IMAGE_SUFFIXES", "list_images", "open_image"]
+
 DEFAULT_MAX_SIDE = 1024
-IMAGE_SUFFIXES = frozenset(
-    [
-        *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".avif", ".ppm", ".pgm"),
-        *(".tif", ".tiff", ".gtiff", ".jp2", ".j2k", ".img", ".vrt", ".ntf", ".nitf"),
-    ]
-)
-"""What a folder is searched for; a file that is named itself is opened whatever it is called."""
 _MAX_DECODED = 2_000_000_000
 """Pixels of one band that may be decoded to render an image: some 15 seconds a band of compressed data."""
 _MAX_RETURNED = 2**28
@@ -122,38 +114,3 @@ def _check_effort(reader: RasterReader, window: PixelWindow, size: tuple[int, in
             f"{reader.name}: {width} x {height} pixels without overviews take too long to read; "
             f"add overviews: gdaladdo -r average '{reader.name}'"
         )
-
-
-def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Return the files to open: files as given, folders replaced by the images below them in natural order of names.
-
-    Subdatasets, members of archives and URLs are taken as they are.
-
-    Raises:
-        DataError: A path does not exist, or a folder holds no image.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = [
-                Path(folder, name)
-                for folder, _, names in os.walk(path)
-                for name in names
-                if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-            ]
-            if not inside:
-                raise DataError(f"{path} holds no image (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).")
-            found += sorted(inside, key=_natural)
-        elif path.exists() or locations.gdal_name(path) is not None:
-            found.append(path)
-        else:
-            raise DataError(f"{path} does not exist.")
-    return found
-
-
-def _natural(path: Path) -> list[list[tuple[bool, int, str]]]:
-    """Return a sort key in which tile_2 comes before tile_10."""
-    return [
-        [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.findall(r"\d+|\D+", name)]
-        for name in path.parts
-    ]

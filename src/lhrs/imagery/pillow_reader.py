@@ -11,10 +11,10 @@ from PIL import Image, ImageOps
 
 from lhrs.errors import DataError
 from lhrs.imagery import locations
+from lhrs.imagery.base_reader import PixelWindow, RasterReader, Resampling
 from lhrs.imagery.image import View
 from lhrs.imagery.orientation import UPRIGHT
 from lhrs.imagery.quiet import ignored
-from lhrs.imagery.reader import PixelWindow, RasterReader, Resampling
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage

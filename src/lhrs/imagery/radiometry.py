@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lhrs.imagery import locations
-from lhrs.imagery.reader import RasterReader
+from lhrs.imagery.base_reader import RasterReader
 from lhrs.imagery.sensors import Sensor, kind_of
 
 _S2_PRODUCT = re.compile(r"(?:S2[A-D]_)?MSIL[12][AC]_.*?_N(\d{2})(\d{2})_", re.IGNORECASE)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from lhrs.errors import DataError
+from lhrs.imagery.base_reader import RasterReader, dark_is_valid, stack_bands
 from lhrs.imagery.georeference import Georeference
-from lhrs.imagery.reader import RasterReader, dark_is_valid, open_source, stack_bands
+from lhrs.imagery.reader import open_source
 
 Box = tuple[int, int, int, int]
 """Left, top, width, height in pixels."""
