@@ -200,7 +200,7 @@ def test_ogrinfo_opens_the_answers(scene, tmp_path):
         (["--task", "caption", "--labels", "a,b"], "--labels belong"),
         (["--task", "classify", "--labels", "a"], "two options"),
         (["--task", "classify", "--sensor", "sentinel2"], "did you mean"),
-        (["--task", "classify", "--sensor", "naip", "--composite", "swir"], "3 bands, naip has 4"),
+        (["--task", "classify", "--sensor", "naip", "--composite", "ndvi"], "3 bands, naip has 4"),
         (["--task", "classify", "--composite", "swir"], "its bands are unknown"),
         (["--task", "sing"], "--task is one of"),
     ],

@@ -1,7 +1,7 @@
-"""Finds what is wrong with conversation data before a model learns it.
+"""Checks of data before training.
 
-Mistakes of a whole source, such as boxes in another convention, are told once; they are judged statistically, by which
-reading of the numbers fits the images. Everything else is told per sample.
+Mistakes of a whole source, such as boxes in another convention, are reported once. They are judged statistically: which
+convention makes the boxes fit their images. Everything else is reported per sample.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ CODES = {
     "duplicate": "two samples have the same images and the same turns",
     "split-leak": "the same image is in two splits",
     "role-order": "turns do not alternate from user to assistant",
-    "empty-answer": "an assistant turn says nothing",
+    "empty-answer": "an assistant turn is empty",
     "placeholders": "the texts have another number of <image> than the sample has images",
     "missing-image": "an image file does not exist",
     "broken-image": "an image cannot be decoded to its end",
@@ -39,11 +39,11 @@ CODES = {
     "box-empty": "a box has an area of less than one pixel",
     "box-outside": "a box leaves the image; a warning up to 5 % of the side, an error beyond",
 }
-"""What is looked for."""
+"""Every finding has one of these codes."""
 
 
 class Finding(BaseModel):
-    """Something wrong with a sample, or with a whole source."""
+    """A mistake in a sample, or in a whole source."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,12 +58,12 @@ class Finding(BaseModel):
 def lint(
     samples: Sequence[Sample], check_images: bool = True, advance: Callable[[], object] | None = None
 ) -> list[Finding]:
-    """Return what is wrong with the samples: sample by sample, then what concerns boxes.
+    """Return the findings: sample by sample, then those about boxes.
 
     Args:
         samples: Read once, in order; one that raises DataError is a finding.
-        check_images: Decode every image. Without, no file is touched: images are told apart by path, and boxes cannot
-            be compared with the size of their image.
+        check_images: Decode every image. If False, no file is read: images are identified by path, and boxes are not
+            compared with the size of their image.
         advance: Called after each sample.
     """
     findings: list[Finding] = []
@@ -99,20 +99,20 @@ def _check_turns(sample: Sample) -> Iterator[Finding]:
     asked = sum(turn.text.count(IMAGE_PLACEHOLDER) for turn in sample.turns if turn.role == "user")
     elsewhere = sum(turn.text.count(IMAGE_PLACEHOLDER) for turn in sample.turns if turn.role != "user")
     if elsewhere:
-        yield _error("placeholders", sample, f"{elsewhere} {IMAGE_PLACEHOLDER} in what the user does not say.")
+        yield _error("placeholders", sample, f"{elsewhere} {IMAGE_PLACEHOLDER} outside the user's turns.")
     elif asked and asked != len(sample.images):
         yield _error("placeholders", sample, f"{asked} {IMAGE_PLACEHOLDER} for {len(sample.images)} images.")
 
 
 class _Images:
-    """Opens every file once; knows its content hash and its size."""
+    """Opens every file once; keeps its content hash and its size."""
 
     def __init__(self, check: bool) -> None:
         self._check = check
         self._seen: dict[str, tuple[bytes | None, Size | None]] = {}
 
     def check(self, sample: Sample) -> Iterator[Finding]:
-        """Look at the sample's images; a bad file is told for the first sample that uses it."""
+        """Check the sample's images; a bad file is reported for the first sample that uses it."""
         for path in dict.fromkeys(sample.images):
             if not self._check or path in self._seen:
                 continue
@@ -129,7 +129,7 @@ class _Images:
                 yield _error("broken-image", sample, str(error))
 
     def digest(self, path: str) -> bytes:
-        """Return what tells the image's content from others: its hash, or its path if it was not read."""
+        """Return the hash of the image's content, or its path if it was not read."""
         return self._seen.get(path, (None, None))[0] or path.encode()
 
     def size(self, path: str) -> Size | None:
@@ -148,7 +148,7 @@ def _decode(path: str) -> Size:
 
 
 class _Repeats:
-    """Remembers ids, images and conversations."""
+    """Finds ids, images and conversations that repeat."""
 
     def __init__(self) -> None:
         self._ids: set[tuple[str, str]] = set()
@@ -159,8 +159,8 @@ class _Repeats:
         if (sample.source, sample.id) in self._ids:
             yield _error("duplicate-id", sample, f"{sample.source} has another sample with this id.")
         self._ids.add((sample.source, sample.id))
-        said = [(turn.role, turn.text) for turn in sample.turns]
-        key = hashlib.sha256(repr((digests, said)).encode()).digest()
+        turns = [(turn.role, turn.text) for turn in sample.turns]
+        key = hashlib.sha256(repr((digests, turns)).encode()).digest()
         first = self._conversations.setdefault(key, sample.id)
         if first != sample.id:
             message = f"same images and turns as {first}."
@@ -174,23 +174,23 @@ class _Repeats:
                     yield _error("split-leak", sample, f"{path} is in {sample.split}, and in {other} as {of}.")
 
 
-_SLOP = 0.05
-"""Share of the image's side up to which an overshoot is no more than careless."""
-_FEW = 3
-"""Boxes that it takes to accuse a whole source."""
-_FITTING = 0.98
-"""Share of boxes that a right reading makes fit."""
-_MANY = 0.1
-"""Share of boxes outside their images that is no matter of single samples any more."""
-_IMPROBABLE = 1e-6
-"""Chance of boxes as they are, if they were pixels, below which they are not."""
+_MAX_CARELESS = 0.05
+"""Fraction of the image's side up to which an overshoot is a warning."""
+_MIN_BOXES = 3
+"""Minimum number of boxes for a finding about a whole source."""
+_MIN_FITTING = 0.98
+"""Minimum fraction of boxes that fit under the right convention."""
+_MAX_LEAVING = 0.1
+"""Fraction of boxes outside their images from which the whole source is reported."""
+_MIN_PROBABILITY = 1e-6
+"""Probability of the observed boxes, if they were pixels, below which they are not."""
 
 
 def _swap_axes(boxes: np.ndarray) -> np.ndarray:
     return boxes[:, [1, 0, 3, 2]]
 
 
-_READINGS: tuple[tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
+_CONVENTIONS: tuple[tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
     ("boxes-xywh", "x, y, width, height", xywh_to_xyxy),
     ("boxes-swapped", "y1, x1, y2, x2", _swap_axes),
     ("boxes-converted-twice", "xyxy that was converted from x, y, width, height without being so", xyxy_to_xywh),
@@ -220,37 +220,37 @@ class _Boxes:
 
 
 def _judge(boxes: np.ndarray, sizes: np.ndarray, images: np.ndarray) -> tuple[str, str] | None:
-    """Return code and message of the convention in which all boxes of a source were meant, or None for xyxy pixels.
+    """Return code and message of the convention of all boxes of a source, or None for xyxy pixels.
 
     Args:
         boxes: float64 `(N, 4)` as given.
         sizes: float64 `(N, 2)` width, height of each box's image; NaN where unknown.
         images: str `(N,)`, each box's image.
     """
-    if 0 < np.abs(boxes).max() <= 1 + _SLOP:
+    if 0 < np.abs(boxes).max() <= 1 + _MAX_CARELESS:
         return "boxes-scale", f"no coordinate of {len(boxes):,} boxes is above 1: they are 0-1, not pixels."
     known = np.isfinite(sizes[:, 0])
     boxes, sizes, images = boxes[known], sizes[known], images[known]
     if not len(boxes):
         return None
     given = _fits(boxes, sizes)
-    for code, meaning, convert in _READINGS:
+    for code, meaning, convert in _CONVENTIONS:
         read = _fits(convert(boxes), sizes)
-        # Right boxes read in a wrong way leave the image in great numbers, so few of them acquit the source.
+        # Right boxes leave the image in great numbers under a wrong convention, so few of them are evidence.
         won, lost = (read & ~given).sum(), (given & ~read).sum()
-        if won >= max(_FEW, 20 * lost) and read.mean() >= _FITTING:
+        if won >= max(_MIN_BOXES, 20 * lost) and read.mean() >= _MIN_FITTING:
             misfits = f"{(~given).sum():,} of {len(boxes):,} boxes do not fit their image as xyxy"
             return code, f"{misfits}; as {meaning}, {read.mean():.0%} do."
-    leaves = (overshoot_px(boxes, sizes) > _SLOP * sizes).any(1)
+    leaves = (overshoot_px(boxes, sizes) > _MAX_CARELESS * sizes).any(1)
     unfit = f"{leaves.mean():.0%} of {len(boxes):,} boxes leave their image"
     for scale in (100, 1000):
         if boxes.min() >= 0 and scale / 2 <= boxes.max() <= scale * 1.01:
             read = _fits(boxes / scale * np.tile(sizes, 2), sizes)
-            if leaves.mean() >= _MANY and read.mean() >= _FITTING:
+            if leaves.mean() >= _MAX_LEAVING and read.mean() >= _MIN_FITTING:
                 return "boxes-scale", f"{unfit}, none leaves 0-{scale}; or the images are smaller than when annotated."
-            if _chance_below(scale, sizes, images) < _IMPROBABLE:
+            if _probability_below(scale, sizes, images) < _MIN_PROBABILITY:
                 return "boxes-scale", f"all {len(boxes):,} boxes are within 0-{scale}, however large their images are."
-    if leaves.mean() >= _MANY and leaves.sum() >= 3 * _FEW:
+    if leaves.mean() >= _MAX_LEAVING and leaves.sum() >= 3 * _MIN_BOXES:
         reach = (boxes[:, 2:] / sizes).max()
         return "boxes-unfit", f"{unfit}, the worst reaches {reach:.1f} times its side; were the images resized?"
     return None
@@ -262,8 +262,8 @@ def _fits(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return is_inside & np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
 
 
-def _chance_below(limit: float, sizes: np.ndarray, images: np.ndarray) -> float:
-    """Return the chance that one box per image, anywhere on it, ends within the first `limit` pixels of both sides."""
+def _probability_below(limit: float, sizes: np.ndarray, images: np.ndarray) -> float:
+    """Return the probability that one box per image, anywhere on it, ends within the first `limit` pixels."""
     _, first = np.unique(images, return_index=True)
     return float(np.minimum(1, limit / sizes[first]).prod())
 
@@ -274,7 +274,7 @@ def _check_each(
     """Yield one finding per sample and code."""
     faults = check_boxes(boxes, sizes)
     overshoot = overshoot_px(boxes, sizes)  # NaN where the size is unknown: no comparison holds
-    is_careless = ~np.any(overshoot > _SLOP * sizes, axis=1)
+    is_careless = ~np.any(overshoot > _MAX_CARELESS * sizes, axis=1)
     hints = {
         "box-reversed": (_fits(xywh_to_xyxy(boxes), sizes), "fits as x, y, width, height"),
         "box-empty": ((boxes.max(1) > 0) & (boxes.max(1) <= 1), "fits as 0-1"),
