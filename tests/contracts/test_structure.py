@@ -174,6 +174,12 @@ def test_only_the_torch_runtime_knows_the_models():
             assert not [n for n in named(path) if n.startswith("lhrs.models")], path
 
 
+def test_no_test_module_imports_another():
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        modules = {module for module, _ in imports(ast.parse(path.read_text()))}
+        assert not [module for module in modules if re.match(r"tests\..*\btest_\w+$", module)], path
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))
 def test_files_stay_small(path):
     lines = len(path.read_text().splitlines())

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tests.evaluation.test_benchmarks import lhrs_bench
+from tests.evaluation.bench import lhrs_bench
 
 import lhrs
 from lhrs.errors import ConfigError, DataError

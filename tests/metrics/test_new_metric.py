@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.evaluation.test_benchmarks import picture
+from tests.evaluation.bench import picture
 from tests.training.tiny import SRC
 
 METRIC = '''
