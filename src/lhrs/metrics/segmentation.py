@@ -17,7 +17,7 @@ class SegmentationScores(TypedDict):
     miou: float
     mf1: float
     oa: float
-    """Pixels that are right (overall accuracy)."""
+    """Fraction of correct pixels (overall accuracy)."""
     iou: list[float]
     f1: list[float]
 

@@ -1,4 +1,4 @@
-"""Options that are written into the text of a question or beside it."""
+"""Parse options that are written in the text of a question or in a field of their own."""
 
 import re
 
@@ -10,7 +10,7 @@ _LETTER = re.compile(r"\s*\(?([A-J])[.):]+\s*")
 
 
 def split_question(text: str) -> tuple[str, tuple[str, ...]]:
-    """Return a question and its options, one a line: `Which?\\nA.one\\nB.two`; further lines are dropped.
+    """Return a question and its options, one per line: `Which?\\nA.one\\nB.two`; further lines are ignored.
 
     Raises:
         ValueError: there are no options.
@@ -43,7 +43,7 @@ def without_letter(option: str) -> str:
 
 
 def letter_index(text: str, num_options: int) -> int:
-    """Return the index of a right option written as `B`, `b.`, `(B)` or `B. its text`.
+    """Return the index of a correct option written as `B`, `b.`, `(B)` or `B. its text`.
 
     Raises:
         ValueError: it is none of the options.

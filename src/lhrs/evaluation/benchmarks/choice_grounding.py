@@ -12,10 +12,10 @@ _EXPRESSION = re.compile(r"coordinates of (.+?) in the image")
 
 
 class ChoiceGrounding(Benchmark):
-    """One object for one expression. The truth is four corners of a turned box, in shares of the image.
+    """One object for one expression. The ground truth is four corners of an oriented box, relative to the image.
 
-    Scored is the upright box around them, which a model can write. The authors' evaluator.py takes the corners
-    themselves, which no upright box matches: its scores are lower.
+    The upright box around the corners is scored, as models write upright boxes. The authors' evaluator.py scores the
+    corners themselves, which no upright box matches; its scores are lower.
     """
 
     metric = "grounding"

@@ -12,8 +12,8 @@ _FOLDERS = {"single": "Single", "temporal": "Temporal"}
 class GeoBenchVlm(Benchmark):
     """Every wording of every question, as the authors ask them; the interval counts a question once.
 
-    The split `temporal` shows the first and the last image of a series, as theirs does. Captions, boxes and masks of
-    the release are left out: no public file says how their truth is to be scored.
+    The split `temporal` shows the first and the last image of a series, as the authors do. Captions, boxes and masks of
+    the release are not used: no public file specifies how they are scored.
     """
 
     metric = "choice"
@@ -36,12 +36,12 @@ class GeoBenchVlm(Benchmark):
                 images = [str(self._image(folder, file)) for file in ([files[0], files[-1]] if files[1:] else files)]
                 options = tuple(str(option).strip() for option in row["options_list"])
                 answer = letter_index(row["ground_truth_option"], len(options))
-                told = str(row.get("cls_description") or "").strip()
+                context = str(row.get("cls_description") or "").strip()
                 if len(images) > 1:
-                    told = f"The first image was taken before, the second after. {told}".strip()
+                    context = f"The first image was taken before, the second after. {context}".strip()
                 same = str(row.get("question_id", n))
                 for k, prompt in enumerate(row["prompts"]):
-                    question = f"{told}\n{prompt.strip()}".strip()
+                    question = f"{context}\n{prompt.strip()}".strip()
                     found.append(Item(f"{same}/{k}", tuple(images), question, answer, options, row.get("task"),
                                       question_group=same))  # fmt: skip
             except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -49,6 +49,6 @@ class GeoBenchVlm(Benchmark):
         return found
 
     def _image(self, folder: str, file: str) -> object:
-        """Return where an image is: paths are written from the release's root or from the folder."""
-        beside = self.root / folder / file
-        return beside if beside.exists() else self.root / file
+        """Return the path of an image: paths are relative to the folder or to the root of the release."""
+        in_folder = self.root / folder / file
+        return in_folder if in_folder.exists() else self.root / file

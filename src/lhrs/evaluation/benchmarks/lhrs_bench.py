@@ -12,9 +12,9 @@ _FOLDERS = ("imgs_png", "imgs_jpg", "images", "")
 
 
 class LhrsBench(Benchmark):
-    """Eleven kinds of questions; one of several kinds counts in each. `--protocol circular` asks every rotation.
+    """Eleven question types; a question of several types counts in each. `--protocol circular` asks every rotation.
 
-    The paper speaks of five groups, but neither its data nor its code name them: those here are ours, for reading only.
+    The paper has five groups of types, but neither its data nor its code name them. The groups here are ours.
     """
 
     metric = "choice"

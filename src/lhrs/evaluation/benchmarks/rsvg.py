@@ -8,7 +8,7 @@ from lhrs.imagery.stack import image_shape
 
 
 class Rsvg(Benchmark):
-    """Every expression counts. Answers are shares of the image; they are scored in its pixels."""
+    """One box per expression. Boxes are relative to the image in the file, and scored in its pixels."""
 
     metric = "grounding"
     homepage = "https://sunyuxi.github.io/publication/GeoVG"

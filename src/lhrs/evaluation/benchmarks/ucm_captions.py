@@ -12,7 +12,7 @@ class UcmCaptionsBenchmark(Benchmark):
     homepage = "https://github.com/201528014227051/RSICD_optimal"
     license = "none stated"
     layout = UCMCaptions.layout
-    download_hint = "Download UCM_captions from its homepage and put the images of UC Merced beside it."
+    download_hint = "Download UCM_captions from its homepage and put the images of UC Merced into the same folder."
 
     def items(self) -> list[Item]:
         dataset = UCMCaptions(self.root, self.split or "val")  # says what is wrong with the file

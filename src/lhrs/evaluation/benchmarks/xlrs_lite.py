@@ -16,9 +16,9 @@ _IMAGES = "images"
 
 
 class XlrsLite(Benchmark):
-    """Thirteen tasks of four options; of one task several options may be right, then all and only they count.
+    """Thirteen tasks with four options; in one task several options may be correct, then all of them are required.
 
-    Images lie inside the Parquet files; those are written beside them once, each under its hash.
+    Images are stored in the Parquet files. They are written once to the folder `images`, each under its hash.
     """
 
     metric = "choice"
@@ -63,11 +63,11 @@ class XlrsLite(Benchmark):
 
     def _item(self, number: int, row: dict[str, Any]) -> Item:
         options = tuple(without_letter(option) for option in row["multi-choice options"])
-        right = letters_in(row["answer"].upper(), len(options))
-        if right is None:
+        correct = letters_in(row["answer"].upper(), len(options))
+        if correct is None:
             raise ValueError(f"answer {row['answer']!r} of {len(options)} options")
         task = row["category"].split("/")[1]
-        answer = tuple(right) if task == _SEVERAL or len(right) > 1 else right[0]
+        answer = tuple(correct) if task == _SEVERAL or len(correct) > 1 else correct[0]
         images = tuple(str(self._unpacked(image)) for image in row["image"])
         return Item(f"{number:05d}", images, row["question"].strip(), answer, options, task)
 
