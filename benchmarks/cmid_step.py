@@ -13,9 +13,9 @@ import json
 import resource
 import time
 
-from lhrs.training.heap import keep_freed_memory
+from lhrs.training.malloc import tune_malloc
 
-keep_freed_memory()  # as training does, before torch is imported
+tune_malloc()  # as training does, before torch is imported
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from lhrs.cmid.backbone import recompute
 from lhrs.cmid.geometry import draw_crop
 from lhrs.cmid.model import CMID
 from lhrs.cmid.views import collate
-from lhrs.training.schedule import make_groups, make_optimizer_of
+from lhrs.training.optim import make_groups, make_optimizer
+from lhrs.training.run_config import OptimConfig
 
 NAMES = {"swin_base": "swin_base_patch4_window7_224"}
 BLOCKS = {"resnet50": "layer1,layer2,layer3,layer4",
@@ -66,7 +67,7 @@ def main() -> None:
     parts = BLOCKS.get(options.backbone, "") if options.recompute is None else options.recompute
     recompute(module.student.model, parts.split(",") if parts else [])
     groups = make_groups(module, 0.02, ("mask_token",))
-    optimizer = make_optimizer_of(groups, "adan", 1e-4, (0.98, 0.92, 0.99), 1e-8)
+    optimizer = make_optimizer(groups, OptimConfig(optimizer="adan", lr=1e-4, steps=1), 1e-4, (0.98, 0.92, 0.99))
     made = batch(options.batch, options.size, module.student.grid)
 
     def step() -> dict[str, torch.Tensor]:

@@ -45,6 +45,19 @@ def of_files(paths: Iterable[str | os.PathLike[str]], content: bool = False) -> 
     return {path: of_file(path, content) for path in sorted({os.fspath(path) for path in paths})}
 
 
+def of_relative_files(paths: Iterable[str | os.PathLike[str]], root: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the fingerprint of each file's size and time of change by its path from `root`, which may be moved."""
+    names = {os.path.relpath(path, root): path for path in paths}
+    return {name: of_config(_size_and_time(names[name])) for name in sorted(names)}
+
+
+def _size_and_time(path: str | os.PathLike[str]) -> list[int] | None:
+    if not os.path.exists(path):
+        return None
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns]
+
+
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file's bytes as 64 hex digits."""
     with open(path, "rb") as file:

@@ -21,7 +21,7 @@ from lhrs.nano.templates import load_banks  # noqa: E402
 from lhrs.training.dispatch import train  # noqa: E402
 
 SOURCE = {"kind": "folder", "name": "eurosat", "path": "eurosat", "crop": [0.8, 1.0]}
-COMMON = {"cpu": True, "threads": 1, "log_every": 1, "save_every": 2}
+COMMON = {"device": "cpu", "num_threads": 1, "logging_steps": 1, "save_steps": 2}
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +40,17 @@ def root(tmp_path_factory):
 
 
 def vision_run(root, out, **changes) -> VisionRun:
-    fit = {"epochs": 2, "lr": 1e-3, "batch_size": 4, "warmup_steps": 1}
+    optim = {"epochs": 2, "lr": 1e-3, "batch_size": 4, "warmup_steps": 1}
     data = {"root": root, "sources": [SOURCE]}
-    return VisionRun(kind="vision", out=out, data=data, fit=fit, **COMMON, **changes)
+    return VisionRun(kind="vision", output_dir=out, data=data, optim=optim, **COMMON, **changes)
 
 
 def questions_run(root, out, **changes) -> QuestionsRun:
-    fit = {"epochs": 1, "lr": 1e-3, "batch_size": 2, "warmup_steps": 1}
+    optim = {"epochs": 1, "lr": 1e-3, "batch_size": 2, "warmup_steps": 1}
     phases = [{"until_epoch": 9, "tasks": {"scene": 1, "presence": 1}, "sources": {"eurosat": 1}}]
     data = {"root": root, "sources": [SOURCE]}
-    settings = {"phases": phases, "rows_per_epoch": 4, **COMMON, **changes}
-    return QuestionsRun(kind="questions", out=out, data=data, fit=fit, **settings)
+    settings = {"phases": phases, "samples_per_epoch": 4, **COMMON, **changes}
+    return QuestionsRun(kind="questions", output_dir=out, data=data, optim=optim, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -62,32 +62,35 @@ def vision(root, tmp_path_factory):
 
 @pytest.mark.slow
 def test_labels_become_a_model_that_answers_without_torch(root, vision, tmp_path):
-    run = questions_run(root, tmp_path / "run", vision=vision.out)
+    run = questions_run(root, tmp_path / "run", init_vision_from=vision.output_dir)
     train(run)
-    learned, encoder = load_file(run.out / "final.safetensors"), load_file(vision.out / "final.safetensors")
+    learned, encoder = (
+        load_file(run.output_dir / "final.safetensors"),
+        load_file(vision.output_dir / "final.safetensors"),
+    )
     name = "conv1.0.weight"
     assert torch.equal(learned[f"model.vision_tower.timm_model.{name}"], encoder[f"encoder.{name}"])
     picture = root / "eurosat/River/0.png"
-    answer = lhrs.load(run.out / "model").ask(picture, "what is this?")
+    answer = lhrs.load(run.output_dir / "model").ask(picture, "what is this?")
     assert answer.model and isinstance(answer.answer, str) and isinstance(answer.out_of_distribution, bool)
 
 
 def test_a_vision_run_goes_on_from_another_and_learns(root, vision, tmp_path):
-    run = vision_run(root, tmp_path / "run", start=vision.out)
+    run = vision_run(root, tmp_path / "run", init_from=vision.output_dir)
     train(run)
-    before, after = (load_file(r.out / "final.safetensors") for r in (vision, run))
+    before, after = (load_file(r.output_dir / "final.safetensors") for r in (vision, run))
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_run_needs_a_finished_one_of_the_right_kind(root, vision, tmp_path):
-    with pytest.raises(ConfigError, match="holds a 'vision' run, a 'questions' run is needed"):
-        train(questions_run(root, tmp_path / "run", start=vision.out))
-    with pytest.raises(ConfigError, match="is no folder of a run"):
-        train(questions_run(root, tmp_path / "run", vision=tmp_path))
+    with pytest.raises(ConfigError, match="contains a 'vision' run, a 'questions' run is needed"):
+        train(questions_run(root, tmp_path / "run", init_from=vision.output_dir))
+    with pytest.raises(ConfigError, match="is no output folder of a run"):
+        train(questions_run(root, tmp_path / "run", init_vision_from=tmp_path))
     with pytest.raises(DataError, match="names it as source 'eurosat'"):
         train(vision_run(tmp_path, tmp_path / "run"))
-    with pytest.raises(ValueError, match="give `vision`"):
+    with pytest.raises(ValueError, match="give `init_vision_from`"):
         questions_run(root, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

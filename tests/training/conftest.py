@@ -27,7 +27,7 @@ def parts(tmp_path_factory) -> dict:
 def stage1(tmp_path_factory, data, parts) -> Path:
     """The folder of a finished stage 1."""
     folder = tmp_path_factory.mktemp("stage1")
-    settings = stage_settings(1, data, model=parts, out=str(folder / "run"))
+    settings = stage_settings(1, data, model=parts, output_dir=str(folder / "run"))
     train(load_run(write_run(folder / "run.yaml", settings)))
     return folder / "run"
 
@@ -36,7 +36,7 @@ def stage1(tmp_path_factory, data, parts) -> Path:
 def stage2(tmp_path_factory, data, stage1) -> Path:
     """The folder of a finished stage 2, never interrupted."""
     folder = tmp_path_factory.mktemp("stage2")
-    settings = stage_settings(2, data, start=str(stage1), out=str(folder / "run"))
-    settings["fit"] |= {"steps": 12, "micro_batch_size": 2}
+    settings = stage_settings(2, data, init_from=str(stage1), output_dir=str(folder / "run"))
+    settings["optim"] |= {"steps": 12, "micro_batch_size": 2}
     train(load_run(write_run(folder / "run.yaml", settings)))
     return folder / "run"

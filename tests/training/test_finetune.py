@@ -24,9 +24,10 @@ from lhrs.downstream.reader import Item, Labelled, open_labelled
 from lhrs.downstream.task import build_task
 from lhrs.errors import LHRSError
 from lhrs.models.timm_folder import write_timm_folder
-from lhrs.training import finetune
+from lhrs.training import finetune, finetune_data
 from lhrs.training.dispatch import load_run, train
-from lhrs.training.schedule import make_schedule_of
+from lhrs.training.optim import make_schedule
+from lhrs.training.run_config import OptimConfig
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +52,23 @@ def objects(tmp_path_factory):
 
 def settings(kind, data, out, **changes):
     made = {
-        "kind": f"finetune-{kind}", "out": str(out), "cpu": True, "threads": 1, "log_every": 1, "save_every": 3,
-        "backbone": {"name": "test_resnet"}, "size": 32, "validations": 2,
+        "kind": kind, "output_dir": str(out), "device": "cpu", "num_threads": 1, "logging_steps": 1, "save_steps": 3,
+        "backbone": {"name": "test_resnet"}, "image_size": 32, "num_evals": 2,
         "data": {"train": {"path": str(data), "split": "train"}, "test": {"path": str(data), "split": "test"},
-                 "val_share": 0.25},
-        "fit": {"batch_size": 8, "steps": 12, "lr": 3e-3, "warmup": 0.1},
+                 "val_fraction": 0.25},
+        "optim": {"batch_size": 8, "steps": 12, "lr": 3e-3, "warmup_ratio": 0.1},
     }  # fmt: skip
     if kind == "segment":
-        made |= {"width": 16}
+        made |= {"decoder_channels": 16}
     if kind == "detect":
-        made |= {"size": 96, "width": 16, "proposals": 40, "anchor_scale": 4, "tile": 96, "gap": 32}
+        made |= {
+            "image_size": 96,
+            "decoder_channels": 16,
+            "num_proposals": 40,
+            "anchor_scale": 4,
+            "tile_size": 96,
+            "tile_overlap": 32,
+        }
     return {**made, **changes}
 
 
@@ -68,8 +76,11 @@ def carry_out(folder, **made):
     train(load_run(write_run(folder / "run.yaml", made)))
 
 
-MIXED = {"augment": {"mixup": 0.8, "cutmix": 1.0, "randaugment": "rand-m9-mstd0.5-inc1", "erase": 0.25}, "dropout": 0.2}
-FEW = {"fit": {"batch_size": 2, "steps": 12, "lr": 3e-3}}
+MIXED = {
+    "augment": {"mixup": 0.8, "cutmix": 1.0, "randaugment": "rand-m9-mstd0.5-inc1", "random_erasing": 0.25},
+    "dropout": 0.2,
+}
+FEW = {"optim": {"batch_size": 2, "steps": 12, "lr": 3e-3}}
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +130,7 @@ def test_two_processes_learn_what_one_does(tmp_path, scenes):
 @pytest.mark.slow
 def test_two_processes_learn_objects(tmp_path, objects):
     """Not what one does: which anchors a step learns from is drawn by each."""
-    changes = {"fit": {"batch_size": 4, "steps": 4, "lr": 3e-3}}
+    changes = {"optim": {"batch_size": 4, "steps": 4, "lr": 3e-3}}
     file = write_run(tmp_path / "run.yaml", settings("detect", objects, tmp_path / "run", **changes))
     finish(start_lhrs(file, launcher=TWO))
     assert len(losses(tmp_path / "run")) == 4 and np.isfinite(losses(tmp_path / "run")).all()
@@ -130,9 +141,9 @@ def test_two_processes_learn_objects(tmp_path, objects):
 @pytest.mark.parametrize("kind", ["segment", "change", "detect"])
 def test_a_stopped_run_goes_on_and_keeps_the_same_best(tmp_path, masks, pairs, objects, kind, monkeypatch):
     data = {"segment": masks, "change": pairs, "detect": objects}[kind]
-    changes = {"validations": 6, "fit": {"batch_size": 4, "steps": 6, "lr": 3e-3}}
+    changes = {"num_evals": 6, "optim": {"batch_size": 4, "steps": 6, "lr": 3e-3}}
     carry_out(tmp_path, **settings(kind, data, tmp_path / "whole", **changes))
-    real = finetune.KeepBest.on_step_end
+    real = finetune.SaveBest.on_step_end
 
     def stop(self, args, state, control, **kwargs):
         real(self, args, state, control, **kwargs)
@@ -140,7 +151,7 @@ def test_a_stopped_run_goes_on_and_keeps_the_same_best(tmp_path, masks, pairs, o
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(finetune.KeepBest, "on_step_end", stop)
+        patch.setattr(finetune.SaveBest, "on_step_end", stop)
         carry_out(tmp_path, **settings(kind, data, tmp_path / "stopped", **changes))
     carry_out(tmp_path, **settings(kind, data, tmp_path / "stopped", **changes))
     for name in ("model/model.safetensors", "scores.json", "best.json"):
@@ -156,7 +167,7 @@ def test_a_stopped_run_goes_on_and_keeps_the_same_best(tmp_path, masks, pairs, o
 
 
 def test_colours_are_learned_and_the_folder_answers(tmp_path, scenes, capsys):
-    carry_out(tmp_path, **settings("classify", scenes, tmp_path / "run", smoothing=0.0))
+    carry_out(tmp_path, **settings("classify", scenes, tmp_path / "run", label_smoothing=0.0))
     said = capsys.readouterr().err
     assert "test accuracy=1 mf1=1" in said and said.endswith(f"finished: {tmp_path / 'run'}\n")
     found = json.loads((tmp_path / "run/scores.json").read_text())
@@ -170,7 +181,7 @@ def test_colours_are_learned_and_the_folder_answers(tmp_path, scenes, capsys):
     )  # blue and red images, half each
     assert any((tmp_path / "run/tensorboard").iterdir())
     before = (tmp_path / "run/model/model.safetensors").stat().st_mtime_ns
-    carry_out(tmp_path, **settings("classify", scenes, tmp_path / "run", smoothing=0.0))  # nothing to do
+    carry_out(tmp_path, **settings("classify", scenes, tmp_path / "run", label_smoothing=0.0))  # nothing to do
     assert capsys.readouterr().err == f"{tmp_path / 'run'} is finished already\n"
     assert (tmp_path / "run/model/model.safetensors").stat().st_mtime_ns == before
 
@@ -178,9 +189,9 @@ def test_colours_are_learned_and_the_folder_answers(tmp_path, scenes, capsys):
 @pytest.mark.parametrize(("kind", "name", "least"), [("segment", "miou", 0.7), ("change", "f1", 0.6)])
 def test_pixels_and_change_are_learned(tmp_path, masks, pairs, kind, name, least):
     data = masks if kind == "segment" else pairs
-    augment = {"zoom": [0.8, 1.2], "colour": 0.0, "most": 1.0}
+    augment = {"scale_range": [0.8, 1.2], "color_jitter": 0.0, "cat_max_ratio": 1.0}
     fit = {"batch_size": 4, "steps": 40 if kind == "change" else 30, "lr": 5e-3}
-    carry_out(tmp_path, **settings(kind, data, tmp_path / "run", augment=augment, fit=fit, validations=3))
+    carry_out(tmp_path, **settings(kind, data, tmp_path / "run", augment=augment, optim=fit, num_evals=3))
     found = json.loads((tmp_path / "run/scores.json").read_text())["test"]
     assert found[name] > least, found
 
@@ -189,7 +200,7 @@ def test_pixels_and_change_are_learned(tmp_path, masks, pairs, kind, name, least
 @pytest.mark.parametrize("oriented", [True, False])
 def test_objects_are_learned(tmp_path, objects, oriented):
     fit = {"batch_size": 6, "steps": 80, "lr": 5e-3, "max_grad_norm": 10}
-    made = settings("detect", objects, tmp_path / "run", oriented=oriented, width=32, fit=fit, validations=1)
+    made = settings("detect", objects, tmp_path / "run", oriented=oriented, decoder_channels=32, optim=fit, num_evals=1)
     made["data"]["val"] = made["data"].pop("test")
     carry_out(tmp_path, **made)
     found = json.loads((tmp_path / "run/scores.json").read_text())["validation"]
@@ -201,7 +212,7 @@ def test_first_stages_stay_as_they_were(tmp_path, objects):
     model = timm.create_model("test_resnet", num_classes=0)
     write_timm_folder(tmp_path / "b", model.state_dict(), "test_resnet", {}, 32, [0.3] * 3, [0.2] * 3)
     fit = {"batch_size": 2, "steps": 1, "lr": 1e-2}
-    carry_out(tmp_path, **settings("detect", objects, tmp_path / "run", fit=fit, validations=1, frozen_stages=2,
+    carry_out(tmp_path, **settings("detect", objects, tmp_path / "run", optim=fit, num_evals=1, frozen_stages=2,
                                    backbone={"name": str(tmp_path / "b")}))  # fmt: skip
     state = load_file(tmp_path / "run/model/model.safetensors")
     same = {n: torch.equal(state[f"network.pyramid.backbone.encoder.model.{n}"], v)
@@ -210,21 +221,23 @@ def test_first_stages_stay_as_they_were(tmp_path, objects):
     assert learned == {"layer3", "layer4"}  # of a backbone that has learned, no statistics of batch norms either
 
 
-@pytest.mark.parametrize("tune", ["frozen", "linear", "layer-decay"])
+@pytest.mark.parametrize("tune", ["none", "linear_probe", "layerwise"])
 def test_ways_to_tune(tmp_path, scenes, masks, tune):
     torch.manual_seed(5)
     model = timm.create_model("test_resnet", num_classes=0)
     write_timm_folder(tmp_path / "b", model.state_dict(), "test_resnet", {}, 32, [0.3, 0.2, 0.3], [0.2, 0.1, 0.2])
-    kind, data = ("segment", masks) if tune == "linear" else ("classify", scenes)
+    kind, data = ("segment", masks) if tune == "linear_probe" else ("classify", scenes)
     fit = {"batch_size": 4, "steps": 2, "lr": 1e-2}
-    made = settings(kind, data, tmp_path / "run", tune=tune, fit=fit, backbone={"name": str(tmp_path / "b")})
+    made = settings(
+        kind, data, tmp_path / "run", train_backbone=tune, optim=fit, backbone={"name": str(tmp_path / "b")}
+    )
     carry_out(tmp_path, **made)
     card = json.loads((tmp_path / "run/model/config.json").read_text())
     assert card["normalization"]["mean"] == [0.3, 0.2, 0.3] and card["encoder"]["name"] == "test_resnet"
-    assert card["head"] == "linear" if tune != "layer-decay" else True
+    assert card["head"] == "linear" if tune != "layerwise" else True
     state = load_file(tmp_path / "run/model/model.safetensors")
     same = [torch.equal(state[f"backbone.model.{name}"], value) for name, value in model.state_dict().items()]
-    assert all(same) == (tune != "layer-decay")
+    assert all(same) == (tune != "layerwise")
     load_predictor(tmp_path / "run/model")
 
 
@@ -233,11 +246,11 @@ def test_the_head_begins_as_the_probe_of_the_backbone(tmp_path, scenes):
     model = timm.create_model("test_resnet", num_classes=0).eval()
     write_timm_folder(tmp_path / "b", model.state_dict(), "test_resnet", {}, 32, [0.3, 0.2, 0.3], [0.2, 0.1, 0.2])
     fit = {"batch_size": 4, "steps": 1, "lr": 1e-7, "min_lr": 0}
-    made = settings("classify", scenes, tmp_path / "run", fit=fit, probe_first=True, validations=1, seed=3,
+    made = settings("classify", scenes, tmp_path / "run", optim=fit, lp_ft=True, num_evals=1, seed=3,
                     backbone={"name": str(tmp_path / "b")})  # fmt: skip
     carry_out(tmp_path, **made)
     run = load_run(tmp_path / "run.yaml")
-    train_part, _, _ = finetune.open_parts(run, "classify")
+    train_part, _, _ = finetune_data.open_splits(run)
     seen = Scenes(train_part, load_predictor(tmp_path / "run/model").image_input, 32)
     with torch.no_grad():
         features = torch.stack([model.forward_features(seen[0, n]["pixels"][None]).mean((2, 3))[0] for n in range(18)])
@@ -259,7 +272,7 @@ def test_the_last_weights_are_kept_where_nothing_can_be_chosen(tmp_path, masks):
         (target.parent / name).write_bytes((masks / "test" / name).read_bytes())
     (tmp_path / "data/classes.json").write_text((masks / "classes.json").read_text())
     fit = {"batch_size": 4, "steps": 4, "lr": 1e-3}
-    made = settings("segment", masks, tmp_path / "run", fit=fit, validations=4)
+    made = settings("segment", masks, tmp_path / "run", optim=fit, num_evals=4)
     made["data"] = {"train": made["data"]["train"], "val": {"path": str(tmp_path / "data")}}
     carry_out(tmp_path, **made)
     found = json.loads((tmp_path / "run/scores.json").read_text(), parse_constant=pytest.fail)
@@ -268,16 +281,18 @@ def test_the_last_weights_are_kept_where_nothing_can_be_chosen(tmp_path, masks):
 
 def test_tiles_of_a_scene_are_held_out_together():
     items = [Item(f"{n:06d}_P{n}__{left}_0", (), "") for n in range(10) for left in (0, 824, 1648)]
-    train, val = finetune.hold_out(Labelled(items, ["a"]), 0.2, 0)
+    train, val = finetune_data.split_validation(Labelled(items, ["a"]), 0.2, 0)
     assert len(val.items) == 6 and len(train.items) == 24
     scene = lambda item: item.id.split("__")[0]  # noqa: E731
     assert not {scene(i) for i in train.items} & {scene(i) for i in val.items}
     with pytest.raises(LHRSError, match="do not divide"):
-        finetune.hold_out(Labelled(items[:3], ["a"]), 0.2, 0)
+        finetune_data.split_validation(Labelled(items[:3], ["a"]), 0.2, 0)
 
 
 def test_lower_layers_learn_less(tmp_path, scenes):
-    run = load_run(write_run(tmp_path / "r.yaml", settings("classify", scenes, tmp_path / "x", tune="layer-decay")))
+    run = load_run(
+        write_run(tmp_path / "r.yaml", settings("classify", scenes, tmp_path / "x", train_backbone="layerwise"))
+    )
     task = build_task("classify", Encoder("test_resnet"), 2)
     rate = {}
     for group in finetune.make_task_groups(run, task):
@@ -286,14 +301,15 @@ def test_lower_layers_learn_less(tmp_path, scenes):
     assert len(rate) == len(named)
     names = ("backbone.model.conv1.0.weight", "backbone.model.layer4.0.conv1.weight", "head.1.weight")
     stem, deep, head = (rate[id(named[name])] for name in names)
-    assert head[0] == run.fit.lr and deep[0] == pytest.approx(0.75 * head[0])
+    assert head[0] == run.optim.lr and deep[0] == pytest.approx(0.75 * head[0])
     assert stem[0] == pytest.approx(0.75**5 * head[0])  # stem and four stages of one block
-    assert rate[id(named["head.1.bias"])] == (run.fit.lr, 0.0)
+    assert rate[id(named["head.1.bias"])] == (run.optim.lr, 0.0)
 
 
 def test_the_rate_falls_by_steps():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
-    schedule = make_schedule_of(optimizer, 1e-6, 10, 0.01, 120, "steps")
+    settings = OptimConfig(lr=0.5, schedule="step", warmup_steps=10, steps=120)
+    schedule = make_schedule(optimizer, settings, 120)
     rates = [optimizer.param_groups[0]["lr"]]
     for _ in range(119):
         optimizer.step()
@@ -359,25 +375,29 @@ def test_masks_and_dates_turn_with_their_image(pairs, masks):
     [
         (
             "classify",
-            {"augment": {"mixup": 1.0}, "fit": {"batch_size": 3, "steps": 2, "lr": 1}},
+            {"augment": {"mixup": 1.0}, "optim": {"batch_size": 3, "steps": 2, "lr": 1}},
             "takes 3 images at once, which is odd",
         ),
         ("classify", {"backbone": {"name": "resnet81"}}, "neither a folder nor a model of timm"),
         ("classify", {"data": {"train": {"path": "nowhere"}}}, "nowhere does not exist"),
-        ("classify", {"fit": {"batch_size": 8, "lr": 1}}, "either `epochs` or `steps`"),
+        ("classify", {"optim": {"batch_size": 8, "lr": 1}}, "either `epochs` or `steps`"),
         ("classify", {"augment": {"randaugment": "rand-q7"}}, "timm has no policy"),
-        ("classify", {"tune": "linear", "fit": {"batch_size": 1, "steps": 2, "lr": 1}}, "at least two images"),
-        ("classify", {"probe_first": True, "tune": "frozen"}, "`probe_first` is for a backbone that learns"),
-        ("segment", {"fit": {"batch_size": 1, "steps": 2, "lr": 1}}, "at least two images"),
-        ("segment", {"data": {"train": {"path": "DATA"}, "scale": 2}}, r"a band's mean is \d.*set data.scale"),
-        ("segment", {"fit": {"batch_size": 4, "steps": 9, "lr": 1e20}}, "the loss is no number any more at step"),
+        (
+            "classify",
+            {"train_backbone": "linear_probe", "optim": {"batch_size": 1, "steps": 2, "lr": 1}},
+            "at least two images",
+        ),
+        ("classify", {"lp_ft": True, "train_backbone": "none"}, "`lp_ft` is for a trained backbone"),
+        ("segment", {"optim": {"batch_size": 1, "steps": 2, "lr": 1}}, "at least two images"),
+        ("segment", {"data": {"train": {"path": "DATA"}, "max_value": 2}}, r"a band's mean is \d.*set data.max_value"),
+        ("segment", {"optim": {"batch_size": 4, "steps": 9, "lr": 1e20}}, "the loss is not finite at step"),
         ("segment", {"class_weights": [1, 2, 3]}, "class_weights has 3 numbers, there are 2 classes"),
-        ("segment", {"tune": "half"}, "tune"),
+        ("segment", {"train_backbone": "half"}, "train_backbone"),
         ("change", {"head": "upernet"}, "head"),
         ("detect", {"classes": ["bar"]}, "objects of class 'boat', which is not among `classes`"),
-        ("detect", {"tile": 64}, "has 96 x 96 pixels, more than `tile` 64"),
-        ("detect", {"tile": 96, "gap": 96}, "cannot have 96 in common"),
-        ("detect", {"tune": "linear"}, "tune"),
+        ("detect", {"tile_size": 64}, "has 96 x 96 pixels, more than `tile` 64"),
+        ("detect", {"tile_size": 96, "tile_overlap": 96}, "cannot overlap by 96"),
+        ("detect", {"train_backbone": "linear_probe"}, "train_backbone"),
         ("leak", {}, r"is in data\.train and in data\.test"),
         ("bands", {}, "there is no band 4"),
     ],
@@ -385,8 +405,8 @@ def test_masks_and_dates_turn_with_their_image(pairs, masks):
 def test_mistakes_are_one_line(tmp_path, scenes, masks, pairs, objects, kind, change, why):
     data = {"segment": masks, "change": pairs, "detect": objects}.get(kind, scenes)
     made = settings("classify" if kind in ("leak", "bands") else kind, data, tmp_path / "run")
-    if change.get("data", {}).get("scale"):
-        made["data"]["scale"], change = change["data"]["scale"], {}
+    if change.get("data", {}).get("max_value"):
+        made["data"]["max_value"], change = change["data"]["max_value"], {}
     if kind == "leak":
         made["data"]["test"] = {"path": str(scenes), "split": "train"}
     if kind == "bands":
@@ -402,12 +422,14 @@ def test_the_command_wants_its_own_kind(tmp_path, scenes, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["lhrs", "finetune", "segment", str(file)])
     with pytest.raises(SystemExit) as error:
         main()
-    assert error.value.code == 2 and "is a run of kind 'finetune-classify'" in capsys.readouterr().err
+    assert error.value.code == 2 and "is a run of kind 'classify'" in capsys.readouterr().err
 
 
 def test_images_are_resized_as_the_backbone_has_seen_them(tmp_path, scenes):
-    made = settings("classify", scenes, tmp_path / "run", backbone={"name": "lhrs-nano"}, tune="frozen", validations=1,
-                    fit={"batch_size": 4, "steps": 1, "lr": 1e-3})  # fmt: skip
+    made = settings(
+        "classify", scenes, tmp_path / "run", backbone={"name": "lhrs-nano"}, train_backbone="none", num_evals=1,
+        optim={"batch_size": 4, "steps": 1, "lr": 1e-3},
+    )  # fmt: skip
     carry_out(tmp_path, **made)
     predictor = load_predictor(tmp_path / "run/model")
     assert predictor.card.interpolation == predictor.image_input.interpolation == "bilinear"

@@ -15,8 +15,8 @@ from lhrs.downstream.inputs import ImageInput, fit_normalization
 from lhrs.downstream.reader import Item, Labelled
 from lhrs.errors import CheckpointError
 from lhrs.models.timm_folder import write_timm_folder
-from lhrs.training import pretrain
-from lhrs.training.finetune import resolve_normalization
+from lhrs.training import cmid
+from lhrs.training.finetune_data import resolve_normalization
 
 
 @pytest.fixture
@@ -29,13 +29,15 @@ def reflectance(tmp_path):
 
 
 def config(**data):
-    return SimpleNamespace(data=SimpleNamespace(**{"bands": None, "scale": None, "mean": None, "std": None, **data}))
+    return SimpleNamespace(
+        data=SimpleNamespace(**{"bands": None, "max_value": None, "mean": None, "std": None, **data})
+    )
 
 
 def fitted_by_both(file, scale=None):
     windows = Windows([file], 40)
     labelled = Labelled([Item("a", ((file,),), "x")], ["x"])
-    return pretrain.fit_normalization(config(scale=scale), windows), fit_normalization(labelled, None, scale)
+    return cmid.fit_normalization(config(max_value=scale), windows), fit_normalization(labelled, None, scale)
 
 
 def test_pretraining_and_tasks_normalize_alike(reflectance):
@@ -80,7 +82,7 @@ def test_the_maximum_of_a_backbone_is_obeyed_by_tasks_and_probes(reflectance, tm
     np.testing.assert_allclose(seen.numpy(), wanted, atol=1e-4)
     # what the run says comes first, and floats of 0-1 have no use for a maximum of integers
     own = fit_normalization(Labelled([Item("a", ((integers,),), "x")], ["x"]), None, 5000)
-    assert resolve_normalization(config(scale=5000.0), encoder.normalization, own).max_value == 5000
+    assert resolve_normalization(config(max_value=5000.0), encoder.normalization, own).max_value == 5000
     stated = resolve_normalization(config(mean=[0.1] * 4, std=[0.2] * 4), encoder.normalization, fitted)
     assert stated.max_value == 10_000 and stated.mean == (0.1,) * 4
     of_floats = fit_normalization(Labelled([Item("a", ((floats,),), "x")], ["x"]), None, None)

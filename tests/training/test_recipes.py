@@ -11,8 +11,8 @@ from lhrs.errors import ConfigError
 from lhrs.nano.config import QuestionsRun, VisionRun
 from lhrs.nano.tasks import TASKS
 from lhrs.training.dispatch import load_run
-from lhrs.training.finetune_run import FinetuneRun
-from lhrs.training.run import CurriculumRun
+from lhrs.training.finetune_config import FinetuneConfig
+from lhrs.training.vlm_config import VLMConfig
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -20,10 +20,10 @@ DOWNSTREAM = sorted(FOLDER.glob("downstream/*.yaml"))
 
 
 def test_all_systems_and_stages_have_a_recipe():
-    runs = [run for run in map(load_run, RECIPES) if isinstance(run, CurriculumRun)]
-    systems, stages = (get_args(CurriculumRun.model_fields[name].annotation) for name in ("system", "stage"))
+    runs = [run for run in map(load_run, RECIPES) if isinstance(run, VLMConfig)]
+    systems, stages = (get_args(VLMConfig.model_fields[name].annotation) for name in ("recipe", "stage"))
     assert len(systems) > 1 and len(stages) == 3
-    assert sorted((run.system, run.stage) for run in runs) == sorted(product(systems, stages))
+    assert sorted((run.recipe, run.stage) for run in runs) == sorted(product(systems, stages))
 
 
 def test_every_recipe_is_tested():
@@ -33,7 +33,7 @@ def test_every_recipe_is_tested():
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_a_recipe_resolves_and_its_resolved_form_says_the_same(path, tmp_path):
     run = load_run(path)
-    assert run.out == Path("runs") / path.stem
+    assert run.output_dir == Path("runs") / path.stem
     save(run, tmp_path / "run.yaml")
     assert load(type(run), tmp_path / "run.yaml") == run
 
@@ -41,7 +41,11 @@ def test_a_recipe_resolves_and_its_resolved_form_says_the_same(path, tmp_path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_a_recipe_begins_where_the_one_before_it_ends(path):
     run = load_run(path)
-    begins = [folder for folder in (getattr(run, "start", None), getattr(run, "vision", None)) if folder is not None]
+    begins = [
+        folder
+        for folder in (getattr(run, "init_from", None), getattr(run, "init_vision_from", None))
+        if folder is not None
+    ]
     first = path.stem.startswith("cmid-") or path.stem in (
         "lhrs-bot-1-align",
         "lhrs-bot-nova-1-align",
@@ -50,9 +54,9 @@ def test_a_recipe_begins_where_the_one_before_it_ends(path):
     assert first == (not begins)
     for begin in begins:
         before = load_run(FOLDER / f"{begin.name}.yaml")
-        assert before.out == begin
-        if isinstance(run, CurriculumRun) and isinstance(before, CurriculumRun):
-            assert (before.system, before.stage) == (run.system, run.stage - 1)
+        assert before.output_dir == begin
+        if isinstance(run, VLMConfig) and isinstance(before, VLMConfig):
+            assert (before.recipe, before.stage) == (run.recipe, run.stage - 1)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +72,14 @@ def test_a_recipe_begins_where_the_one_before_it_ends(path):
 )
 def test_a_stage_has_the_numbers_of_its_paper(name, lr, min_lr, batch_size, train):
     run = load_run(FOLDER / f"{name}.yaml")
-    assert isinstance(run, CurriculumRun)
-    assert (run.fit.lr, run.fit.min_lr, run.fit.batch_size, run.train) == (lr, min_lr, batch_size, train)
-    assert (run.fit.steps, run.fit.epochs) == ((1200, None) if name == "lhrs-bot-3-multitask" else (None, 1))
+    assert isinstance(run, VLMConfig)
+    assert (run.optim.lr, run.optim.min_lr, run.optim.batch_size, run.trainable) == (lr, min_lr, batch_size, train)
+    assert (run.optim.steps, run.optim.epochs) == ((1200, None) if name == "lhrs-bot-3-multitask" else (None, 1))
     if "lora" in train:
         assert run.lora is not None
         assert (run.lora.rank, run.lora.alpha, run.lora.dropout) == (128, 256, 0.05)
     assert bool(run.system_prompt) == (run.stage > 1)
-    assert (run.experts is not None) == (run.system == "lhrs-bot-nova" and run.stage > 1)
+    assert (run.experts is not None) == (run.recipe == "lhrs-bot-nova" and run.stage > 1)
 
 
 def test_the_embedded_models_recipes_ask_known_tasks_about_the_same_images():
@@ -84,28 +88,28 @@ def test_the_embedded_models_recipes_ask_known_tasks_about_the_same_images():
     for run in runs:
         assert isinstance(run, VisionRun | QuestionsRun)
         for source in run.data.sources:  # what is held out must be so everywhere
-            places.setdefault(source.name, set()).add((source.path, str(getattr(source, "hold_out", None))))
+            places.setdefault(source.name, set()).add((source.path, str(getattr(source, "held_out_columns", None))))
         if isinstance(run, QuestionsRun):
             assert {task for phase in run.phases for task in phase.tasks} <= TASKS.keys()
     assert all(len(found) == 1 for found in places.values()) and places.keys() >= {"eurosat", "banepa"}
 
 
 def test_an_override_reaches_a_recipe_and_a_wrong_one_is_told():
-    assert load_run(FOLDER / "lhrs-bot-2-instruct.yaml", ["fit.lr=1e-5", "data.rsicd.weight=2"]).fit.lr == 1e-5
-    with pytest.raises(ConfigError, match="Did you mean 'fit'"):
-        load_run(FOLDER / "lhrs-bot-2-instruct.yaml", ["fitt=1"])
+    assert load_run(FOLDER / "lhrs-bot-2-instruct.yaml", ["optim.lr=1e-5", "data.rsicd.weight=2"]).optim.lr == 1e-5
+    with pytest.raises(ConfigError, match="Did you mean 'optim'"):
+        load_run(FOLDER / "lhrs-bot-2-instruct.yaml", ["optimm=1"])
 
 
 @pytest.mark.parametrize("path", DOWNSTREAM, ids=lambda p: p.stem)
 def test_a_downstream_recipe_resolves_and_begins_with_a_recipes_backbone(path, tmp_path):
     run = load_run(path)
-    assert isinstance(run, FinetuneRun) and run.out == Path("runs") / path.stem
+    assert isinstance(run, FinetuneConfig) and run.output_dir == Path("runs") / path.stem
     save(run, tmp_path / "run.yaml")
     assert load(type(run), tmp_path / "run.yaml") == run
     begins = Path(run.backbone.name)
     assert (
         run.backbone.name in ("resnet18", "lhrs-nano")
-        or load_run(FOLDER / f"{begins.parent.name}.yaml").out == begins.parent
+        or load_run(FOLDER / f"{begins.parent.name}.yaml").output_dir == begins.parent
     )
 
 
@@ -126,6 +130,11 @@ def test_downstream_recipes_have_the_published_numbers(
     name, optimizer, lr, weight_decay, batch_size, epochs, size, drop_path
 ):
     run = load_run(FOLDER / "downstream" / f"{name}.yaml")
-    fit = run.fit
-    assert (fit.optimizer, fit.lr, fit.weight_decay, fit.batch_size) == (optimizer, lr, weight_decay, batch_size)
-    assert (fit.epochs, run.size, run.backbone.args.get("drop_path_rate")) == (epochs, size, drop_path)
+    optim = run.optim
+    assert (optim.optimizer, optim.lr, optim.weight_decay, optim.batch_size) == (
+        optimizer,
+        lr,
+        weight_decay,
+        batch_size,
+    )
+    assert (optim.epochs, run.image_size, run.backbone.args.get("drop_path_rate")) == (epochs, size, drop_path)

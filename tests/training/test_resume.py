@@ -10,7 +10,7 @@ from tests.training.tiny import finish, losses, stage_settings, start_lhrs, wait
 
 from lhrs.errors import LHRSError
 from lhrs.training.dispatch import load_run, train
-from lhrs.training.engine import newest_checkpoint
+from lhrs.training.run_dir import newest_checkpoint
 
 
 def test_a_checkpoint_that_another_process_was_writing_is_passed_over(tmp_path):
@@ -27,23 +27,23 @@ def test_a_checkpoint_that_another_process_was_writing_is_passed_over(tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path, data, stage1, stage2):
-    settings = stage_settings(2, data, start=str(stage1), out=str(tmp_path / "run"))
-    settings["fit"] |= {"steps": 12, "micro_batch_size": 2}
+    settings = stage_settings(2, data, init_from=str(stage1), output_dir=str(tmp_path / "run"))
+    settings["optim"] |= {"steps": 12, "micro_batch_size": 2}
     file, out = write_run(tmp_path / "run.yaml", settings), tmp_path / "run"
     process = start_lhrs(file)
     wait_for_checkpoint(process, out)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     stopped_at = newest_checkpoint(out)
-    assert 2 <= int(stopped_at.name.split("-")[1]) < 12 and not (out / "learned.safetensors").exists()
+    assert 2 <= int(stopped_at.name.split("-")[1]) < 12 and not (out / "model").exists()
     # The same happens to a checkpoint that was being written when the run was killed: it is passed over.
     broken = out / "checkpoint-11"
     broken.mkdir()
     (broken / "model.safetensors").write_bytes((stopped_at / "model.safetensors").read_bytes()[:100])
 
-    assert f"going on from step {stopped_at.name.split('-')[1]} of 12" in finish(start_lhrs(file))
+    assert f"resuming from step {stopped_at.name.split('-')[1]} of 12" in finish(start_lhrs(file))
     assert losses(out) == losses(stage2)
-    for name in ("learned.safetensors", "model/model.safetensors"):
+    for name in ("model/model.safetensors", "model/adapter/adapter_model.safetensors"):
         assert (out / name).read_bytes() == (stage2 / name).read_bytes(), name
     steps = [json.loads(line)["step"] for line in (out / "samples.jsonl").read_text().splitlines()]
     assert steps == sorted(steps) and steps.count(12) == 2
@@ -51,9 +51,9 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, data, stage1, stage2):
 
 @pytest.mark.slow
 def test_mistakes_are_one_line(tmp_path, data):
-    file = write_run(tmp_path / "run.yaml", stage_settings(2, data, out=str(tmp_path / "run")))
+    file = write_run(tmp_path / "run.yaml", stage_settings(2, data, output_dir=str(tmp_path / "run")))
     said = finish(start_lhrs(file), code=2)
-    assert said.strip().count("\n") == 0 and "goes on from the result of stage 1" in said
+    assert said.strip().count("\n") == 0 and "starts from the result of stage 1" in said
 
 
 def test_a_run_that_cannot_begin_leaves_nothing_behind(tmp_path, data, parts):
@@ -62,7 +62,9 @@ def test_a_run_that_cannot_begin_leaves_nothing_behind(tmp_path, data, parts):
         "no model": {"model": {**parts, "encoder": str(tmp_path / "nothing")}},
     }.items():
         out = tmp_path / name
-        run = load_run(write_run(tmp_path / "run.yaml", stage_settings(1, data, model=parts, out=str(out)) | changes))
+        run = load_run(
+            write_run(tmp_path / "run.yaml", stage_settings(1, data, model=parts, output_dir=str(out)) | changes)
+        )
         with pytest.raises(LHRSError) as error:
             train(run)
         assert "nothing" in str(error.value) and "\n" not in str(error.value)

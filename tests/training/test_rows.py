@@ -12,25 +12,25 @@ from lhrs.data.chat import IGNORE
 from lhrs.data.collate import Collator, fill_lines
 from lhrs.data.keyed import group_by_length
 from lhrs.errors import ConfigError
-from lhrs.training.curriculum import _dataset, _open_sources, build_stage, require_stage_before
 from lhrs.training.dispatch import load_run, train
-from lhrs.training.engine import OrderedKeyedSampler
+from lhrs.training.trainer import WeightedLengthSampler
+from lhrs.training.vlm import build_vlm, load_previous_stage, make_dataset, open_sources
 
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory, data, parts, stage1):
     """A stage-2 model with LoRA, and its encoded samples."""
     folder = tmp_path_factory.mktemp("rows")
-    settings = stage_settings(2, data, start=str(stage1), out=str(folder / "run"))
+    settings = stage_settings(2, data, init_from=str(stage1), output_dir=str(folder / "run"))
     settings["lora"]["dropout"] = 0.0
     run = load_run(write_run(folder / "run.yaml", settings))
-    stage = build_stage(run, require_stage_before(run))
+    stage, processor, _ = build_vlm(run, load_previous_stage(run))
     with torch.no_grad():  # LoRA begins without effect
-        for name, weight in stage.module.named_parameters():
+        for name, weight in stage.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.1)
-    dataset = _dataset(run, _open_sources(run), stage, None)
-    return stage.module.train(), [dataset[0, n] for n in range(NUM_SAMPLES)]
+    dataset = make_dataset(run, open_sources(run), stage.model, processor)
+    return stage.train(), [dataset[0, n] for n in range(NUM_SAMPLES)]
 
 
 def learn(module, batch):
@@ -86,7 +86,7 @@ def test_grouping_is_a_permutation_that_pads_less(batches, batch, seed):
 
 def test_grouped_order_is_a_function_of_seed_and_epoch():
     lengths = np.arange(200)
-    sampler, again, other = (OrderedKeyedSampler(np.ones(200), seed, lengths, 4) for seed in (0, 0, 1))
+    sampler, again, other = (WeightedLengthSampler(np.ones(200), seed, lengths, 4) for seed in (0, 0, 1))
     assert list(sampler) == list(again) != list(other)
     again.set_epoch(1)
     assert [i for _, i in sampler] != [i for _, i in again]
@@ -94,8 +94,8 @@ def test_grouped_order_is_a_function_of_seed_and_epoch():
 
 def test_runs_with_packing_have_the_losses_of_runs_without(tmp_path, data, parts, stage1):
     found = {}
-    for name, changes in {"packed": {"pack": 200}, "grouped": {"group_by_length": True}}.items():
-        settings = stage_settings(1, data, model=parts, out=str(tmp_path / name), **changes)
+    for name, changes in {"packed": {"packing_length": 200}, "grouped": {"group_by_length": True}}.items():
+        settings = stage_settings(1, data, model=parts, output_dir=str(tmp_path / name), **changes)
         run = load_run(write_run(tmp_path / f"{name}.yaml", settings))
         train(run)
         found[name] = losses(tmp_path / name)
@@ -105,32 +105,47 @@ def test_runs_with_packing_have_the_losses_of_runs_without(tmp_path, data, parts
 
 def test_kept_features_teach_what_pixels_teach_and_are_computed_once(tmp_path, data, parts, stage1):
     cache = tmp_path / "cache"
-    settings = stage_settings(1, data, model=parts, out=str(tmp_path / "run"), cache_features=str(cache))
+    settings = stage_settings(1, data, model=parts, output_dir=str(tmp_path / "run"), cache_features=str(cache))
     train(load_run(write_run(tmp_path / "run.yaml", settings)))
     assert losses(tmp_path / "run") == pytest.approx(losses(stage1), abs=1e-5)
     files = {file: file.stat().st_mtime_ns for file in cache.rglob("*.safetensors")}
     images = {path for path in data.parent.glob("*.png") if path.stem.isdecimal() and int(path.stem) % 5}
     assert len(files) == len(images | {data.parent / "0.png"})
-    again = stage_settings(2, data, start=str(stage1), out=str(tmp_path / "again"), cache_features=str(cache), pack=300)
+    again = stage_settings(
+        2,
+        data,
+        init_from=str(stage1),
+        output_dir=str(tmp_path / "again"),
+        cache_features=str(cache),
+        packing_length=300,
+    )
     train(load_run(write_run(tmp_path / "again.yaml", again)))
     assert {file: file.stat().st_mtime_ns for file in cache.rglob("*.safetensors")} == files
 
 
 def test_features_of_an_encoder_that_learns_are_not_kept(tmp_path, data, parts):
-    settings = stage_settings(1, data, model=parts, out=str(tmp_path / "run"), cache_features=str(tmp_path / "c"))
+    settings = stage_settings(
+        1, data, model=parts, output_dir=str(tmp_path / "run"), cache_features=str(tmp_path / "c")
+    )
     with pytest.raises(ConfigError, match="cache_features"):
-        load_run(write_run(tmp_path / "run.yaml", {**settings, "system": "lhrs-bot-nova"}))
+        load_run(
+            write_run(
+                tmp_path / "run.yaml", {**settings, "recipe": "lhrs-bot-nova", "trainable": ["vision_tower", "bridge"]}
+            )
+        )
 
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
 def test_a_language_model_in_few_bits_learns_nearly_the_same_and_is_handed_on_exact(tmp_path, data, bits):
     pytest.importorskip("bitsandbytes")
     parts = write_parts(tmp_path / "parts", hidden_size=64, intermediate_size=128, num_key_value_heads=2)
-    train(load_run(write_run(tmp_path / "1.yaml", stage_settings(1, data, model=parts, out=str(tmp_path / "1")))))
-    settings = stage_settings(2, data, start=str(tmp_path / "1"), out=str(tmp_path / "rough"), quantize=bits)
+    train(
+        load_run(write_run(tmp_path / "1.yaml", stage_settings(1, data, model=parts, output_dir=str(tmp_path / "1"))))
+    )
+    settings = stage_settings(2, data, init_from=str(tmp_path / "1"), output_dir=str(tmp_path / "rough"), quantize=bits)
     settings["lora"]["dropout"] = 0.0
     train(load_run(write_run(tmp_path / "rough.yaml", settings)))
-    exact = {**settings, "out": str(tmp_path / "exact"), "quantize": None}
+    exact = {**settings, "output_dir": str(tmp_path / "exact"), "quantize": None}
     train(load_run(write_run(tmp_path / "exact.yaml", exact)))
     rough, fine = losses(tmp_path / "rough"), losses(tmp_path / "exact")
     assert rough == pytest.approx(fine, rel=0.05) and rough != pytest.approx(fine, abs=1e-6)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,12 +14,14 @@ import numpy as np
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 from tests.models.tiny import SIDE, VIT, byte_tokenizer, llama
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel, LlamaForCausalLM
 
-from lhrs.training.engine import newest_checkpoint
+from lhrs.training.run_dir import newest_checkpoint
 
 SRC = Path(__file__).parents[2] / "src"
+RECIPES = Path(__file__).parents[2] / "recipes"
 NUM_SAMPLES = 24
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lhrs")
 
@@ -34,7 +37,7 @@ def write_parts(folder: Path, **language: Any) -> dict[str, Any]:
     LlamaForCausalLM(llama(len(tokenizer), **language)).save_pretrained(folder / "language")
     bridge = {"queries": [4, 3, 2], "hidden_size": 16, "num_layers": 2, "num_heads": 2}
     parts = {"encoder": str(folder / "encoder"), "language_model": str(folder / "language")}
-    return {**parts, "levels": [1, 2, 4], "bridge": bridge, "dtype": "float32"}
+    return {**parts, "vision_feature_layers": [1, 2, 4], "bridge": bridge, "dtype": "float32"}
 
 
 def write_data(folder: Path) -> Path:
@@ -55,21 +58,25 @@ def write_data(folder: Path) -> Path:
     return folder / "talk.jsonl"
 
 
-def stage_settings(stage: int, data: Path, **changes: Any) -> dict[str, Any]:
-    """Return the run file of a stage, small enough for a test and otherwise with the paper's values."""
-    settings: dict[str, Any] = {
-        "kind": "curriculum",
-        "system": "lhrs-bot",
-        "stage": stage,
+def stage_settings(stage: int, data: Path, recipe: str = "lhrs-bot", **changes: Any) -> dict[str, Any]:
+    """Return the run file of a stage, with the values of its recipe where a test needs no smaller ones."""
+    name = {1: "align", 2: "instruct", 3: "multitask"}[stage]
+    settings: dict[str, Any] = yaml.safe_load((RECIPES / f"{recipe}-{stage}-{name}.yaml").read_text())
+    for key in ("init_from", "output_dir", "save_steps", "seed"):
+        settings.pop(key, None)
+    settings |= {
         "data": [{"path": str(data)}],
-        "cpu": True,
+        "device": "cpu",
         "bf16": False,
-        "threads": 1,
-        "log_every": 1,
-        "save_every": 2,
-        "fit": {"steps": 6, "batch_size": 4, "warmup_steps": 2, "lr": 3e-3, "min_lr": 1e-3},
-        "samples": {"every": 3, "num": 2, "max_new_tokens": 4},
+        "num_threads": 1,
+        "logging_steps": 1,
+        "save_steps": 2,
+        "gradient_checkpointing": False,
+        "sample_generations": {"every": 3, "num": 2, "max_new_tokens": 4},
     }
+    settings["optim"] |= {"steps": 6, "batch_size": 4, "warmup_steps": 2, "lr": 3e-3, "min_lr": 1e-3}
+    for key in ("epochs", "micro_batch_size"):
+        settings["optim"].pop(key, None)
     if stage > 1:
         settings["lora"] = {"rank": 2, "alpha": 4, "dropout": 0.1}
     return {**settings, **changes}
@@ -111,6 +118,15 @@ def finish(process: subprocess.Popen, code: int = 0) -> str:
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == code, stderr
     return stderr
+
+
+def load_model_files(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a model folder and of its adapter, by the names of the model in training."""
+    state = load_file(folder / "model.safetensors")
+    if (folder / "adapter").is_dir():
+        for name, value in load_file(folder / "adapter/adapter_model.safetensors").items():
+            state[re.sub(r"(lora_[AB])", r"\1.default", name.removeprefix("base_model.model."))] = value
+    return state
 
 
 def losses(out: Path) -> list[float]:

@@ -12,6 +12,7 @@ from lhrs.config import problem
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.imagery.normalization import Normalization
 from lhrs.models.presets import NANO, nano_folder
+from lhrs.models.state_dict import load_strict
 from lhrs.models.timm_folder import read_timm_folder
 
 
@@ -40,7 +41,7 @@ def load_probe(source: str, size: int | None = None, device: str = "cpu", random
             if config.get("model_type") == "lhrs":
                 state, config = read_timm_folder(folder)
                 model = timm.create_model(config["architecture"], num_classes=0, **config["model_args"])
-                model.load_state_dict(state)
+                load_strict(model, state, str(folder))
             else:
                 model = timm.create_model(f"local-dir:{folder}", pretrained=True)
             cfg, saved = config.get("pretrained_cfg", {}), config.get("normalization")

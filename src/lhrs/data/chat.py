@@ -199,7 +199,7 @@ class ChatDataset(Dataset):
 
     Args:
         sources: readers of `lhrs.data.datasets`, or any sequences of samples.
-        weights: one per source; see `lhrs.training.engine.KeyedTrainer`.
+        weights: one per source; see `lhrs.training.trainer.WeightedLengthSampler`.
         encoder: makes rows.
         group_by_length: measure all samples, so that the trainer can put those of similar length together.
     """

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from lhrs.config import problem
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.imagery.normalization import Normalization
+from lhrs.models.importers.backbone_checkpoint import load_backbone_checkpoint
 from lhrs.models.presets import NANO, nano_folder
+from lhrs.models.state_dict import load_strict
 from lhrs.models.timm_folder import read_timm_folder
 
 STRIDES = (4, 8, 16, 32)
@@ -58,11 +60,14 @@ class Encoder(nn.Module):
         state, found = read_timm_folder(folder) if folder else (None, {})
         architecture = found.get("architecture", name)
         args = {k: v for k, v in {**found.get("model_args", {}), **(args or {})}.items() if k != "in_chans"}
+        checkpoint = args.pop("checkpoint_path", None)
         self.settings = {"name": architecture, "in_chans": in_chans, "args": args}
         """What builds this encoder again, without the folder."""
         self.model = _create(architecture, in_chans, args, pretrained)
         if state is not None:
             _load(self.model, state, in_chans, name)
+        if checkpoint is not None:
+            load_backbone_checkpoint(self.model, Path(checkpoint))
         cfg = found.get("pretrained_cfg") or (cast(Any, self.model).pretrained_cfg if pretrained else {})
         self.normalization = _normalization(found.get("normalization"), cfg, name)
         """Of its training images; None if its weights are random."""
@@ -226,10 +231,5 @@ def _load(model: nn.Module, state: dict[str, Tensor], in_chans: int, source: str
                     f"{source} has seen {value.shape[1]} bands, the images have {in_chans}; choose with data.bands."
                 )
             state[name] = cast(Tensor, adapt_input_conv(in_chans, value))
-    try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(f"{source} does not fit: {' '.join(str(error).split())[:200]}") from error
-    odd = [name for name in unexpected if not name.startswith(("head.", "fc.", "classifier."))]
-    if missing or odd:
-        raise CheckpointError(f"{source} does not fit its architecture: {(missing + odd)[0]}.")
+    kept = {n: value for n, value in state.items() if n in wanted or not n.startswith(("head.", "fc.", "classifier."))}
+    load_strict(model, kept, source)

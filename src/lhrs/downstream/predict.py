@@ -26,6 +26,7 @@ from lhrs.files import new_folder, write_tensors
 from lhrs.imagery.stack import Box, Stack
 from lhrs.imagery.windows import SceneWindow, cut
 from lhrs.metrics.detection import Detected
+from lhrs.models.state_dict import load_strict
 
 Image = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A file, or the files of its bands."""
@@ -235,11 +236,10 @@ def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor
         why = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder / CONFIG} does not describe a network that can be built: {why}") from error
     try:
-        missing = sorted(task.load_state_dict(load_file(folder / WEIGHTS), strict=False).missing_keys)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS} cannot be used: {' '.join(str(error).split())[:200]}") from error
-    if missing:
-        raise CheckpointError(f"{folder / WEIGHTS} lacks {missing[0]}.")
+        state = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {' '.join(str(error).split())[:200]}") from error
+    load_strict(task, state, str(folder / WEIGHTS))
     return Predictor(card, task, device)
 
 

@@ -147,7 +147,7 @@ class Normalization(BaseModel):
         if outside and np.mean(outside) > _MAX_CLIPPED:
             raise DataError(
                 f"{np.mean(outside):.0%} of the values of {first} and the others lie outside of 0 to {max_value:g}: "
-                "set data.scale to the value that means 1."
+                "set data.max_value to the value that means 1."
             )
         mean = np.nanmean(means, 0)
         std = np.sqrt((np.nanmean(squares, 0) - mean**2).clip(min=_MIN_VARIANCE))

@@ -3,15 +3,16 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
-from safetensors import SafetensorError
+from torch import nn
 
-from lhrs.errors import CheckpointError, ConfigError
+from lhrs.errors import ConfigError
 from lhrs.files import new_folder
+from lhrs.models.load import ADAPTER, load_model, merge_adapter
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import NANO, nano_folder
-from lhrs.models.processing import LHRSProcessor
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -54,30 +55,19 @@ def export(
     if out.exists():
         raise ConfigError(f"{out} exists; choose another folder, or remove it")
     source = str(nano_folder()) if source == NANO else source
-    if adapter is None and (beside := Path(source) / "adapter").is_dir():
+    if adapter is None and (beside := Path(source) / ADAPTER).is_dir():
         adapter = beside
     if export_onnx and dtype not in (None, torch.float32):
         raise ConfigError("ONNX graphs compute in float32: leave --dtype away")
-    broken = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
-    try:
-        wanted = torch.float32 if export_onnx else dtype or "auto"
-        model = LHRSForConditionalGeneration.from_pretrained(source, dtype=wanted).eval()
-        processor = LHRSProcessor.from_pretrained(source)
-    except broken as error:
-        raise CheckpointError(f"{source} does not load as an LHRS model: {_line(error)}") from error
+    model, processor = load_model(source, torch.float32 if export_onnx else dtype or "auto")
     if export_onnx and getattr(model.config, "model_family", None) != "lhrs_nano":
         raise ConfigError(f"{source} is not like {NANO}: the torch-free path would not know how to ask it")
     done = []
     if adapter is not None:
-        from peft import PeftModel
-
-        try:
-            model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-        except broken as error:
-            raise CheckpointError(f"{adapter} cannot be merged into {source}: {_line(error)}") from error
+        model = merge_adapter(model, adapter)
         done.append(f"merged {adapter}")
     if dtype is not None:
-        model = model.to(dtype)
+        cast(nn.Module, model).to(dtype)
     with new_folder(out) as part:
         model.save_pretrained(part)
         processor.save_pretrained(part)
@@ -89,7 +79,3 @@ def export(
             done.append("ONNX graphs")
     count = sum(p.numel() for p in model.parameters())
     return [*done, f"{count:,} parameters in {str(model.dtype).removeprefix('torch.')}"]
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import PartialState
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AddedToken,
     AutoConfig,
@@ -186,13 +186,8 @@ def load_language(
     source: str, preset: Preset, dtype: torch.dtype, quantize: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """Load a causal language model, and its tokenizer if it has one, made ready for images."""
-    model = _load(AutoModelForCausalLM, source, dtype, **_quantization(quantize, dtype))
-    if quantize == "4bit":
-        # On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks frozen 4-bit matrices for a kernel without a gradient, so
-        # nothing in front of them would learn.
-        for module in model.modules():
-            if hasattr(module, "support_avx512bf16_for_cpu"):
-                setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010
+    model = _load(AutoModelForCausalLM, source, dtype, **quantization(quantize, dtype))
+    prepare_quantized(model)
     if Path(source).is_dir() and not any(Path(source).glob("token*")):
         return model, None
     tokenizer = AutoTokenizer.from_pretrained(source)
@@ -207,7 +202,7 @@ def load_language(
     return model, tokenizer
 
 
-def _quantization(bits: str | None, dtype: torch.dtype) -> dict[str, Any]:
+def quantization(bits: str | None, dtype: torch.dtype) -> dict[str, Any]:
     """Return the arguments that load matrices in few bits."""
     if bits is None:
         return {}
@@ -220,6 +215,17 @@ def _quantization(bits: str | None, dtype: torch.dtype) -> dict[str, Any]:
         bnb_4bit_compute_dtype=dtype,
     )
     return {"quantization_config": config, "device_map": {"": PartialState().device}}
+
+
+def prepare_quantized(model: nn.Module) -> None:
+    """Keep gradients of frozen 4-bit matrices.
+
+    On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks these matrices for a kernel without a gradient, so that nothing
+    before them would be trained.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010
 
 
 def _load(auto: Any, source: str, dtype: torch.dtype, **kwargs: Any) -> PreTrainedModel:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from lhrs.config import Config
-from lhrs.training.base import Run, Share
+from lhrs.training.run_config import Fraction, RunConfig
 
 
 class FolderSource(Config):
@@ -16,7 +16,7 @@ class FolderSource(Config):
     name: str
     path: str
     crop: tuple[float, float] = (0.6, 1.0)
-    mosaic: Share = 0.0
+    mosaic: Fraction = 0.0
     repeat: PositiveInt = 1
     jitter: NonNegativeFloat = 1.0
 
@@ -47,7 +47,7 @@ class SiteSource(Config):
     path: str
     labels: str
     """GeoJSON of the buildings, from `path` on."""
-    hold_out: list[int] = []
+    held_out_columns: list[int] = []
     """Tile columns that are kept for evaluation."""
     crop: tuple[float, float] = (0.6, 1.0)
     repeat: PositiveInt = 1
@@ -71,21 +71,21 @@ class VisionFit(Config):
     warmup_steps: NonNegativeInt = 100
     weight_decay: NonNegativeFloat = 0.05
     max_grad_norm: PositiveFloat = 5.0
-    beta2: Share = 0.98
+    beta2: Fraction = 0.98
 
 
-class VisionRun(Run):
+class VisionRun(RunConfig):
     """Teach the encoder of the embedded model on labels."""
 
     kind: Literal["vision"]
     data: Sources
-    fit: VisionFit
-    start: Path | None = None
+    optim: VisionFit
+    init_from: Path | None = None
     """Folder of an earlier vision run, whose encoder and heads to go on with."""
-    canvas: PositiveInt = 128
+    image_size: PositiveInt = 128
     """Side in pixels of a training image."""
-    label_smoothing: Share = 0.1
-    cutmix: Share = 0.3
+    label_smoothing: Fraction = 0.1
+    cutmix: Fraction = 0.3
     """Chance that a batch is mixed."""
 
 
@@ -95,7 +95,7 @@ class PhaseConfig(Config):
     until_epoch: PositiveInt
     tasks: dict[str, NonNegativeFloat]
     sources: dict[str, NonNegativeFloat]
-    mosaic: Share = 0.0
+    mosaic: Fraction = 0.0
     images: bool = True
 
 
@@ -104,38 +104,38 @@ class QuestionsFit(Config):
 
     epochs: PositiveFloat
     lr: PositiveFloat
-    min_lr_rate: Share = 0.02
+    min_lr_ratio: Fraction = 0.02
     """The cosine ends at this share of the peak."""
-    vision_lr_rate: Share = 0.1
+    vision_lr_scale: Fraction = 0.1
     """Learning rate of the encoder as a share of the others', if it is trained."""
     batch_size: PositiveInt = 32
     warmup_steps: NonNegativeInt = 150
     weight_decay: NonNegativeFloat = 0.05
     max_grad_norm: PositiveFloat = 1.0
-    beta2: Share = 0.98
+    beta2: Fraction = 0.98
 
 
-class QuestionsRun(Run):
+class QuestionsRun(RunConfig):
     """Teach the embedded model to answer questions made from labels, and package it."""
 
     kind: Literal["questions"]
     data: Sources
-    fit: QuestionsFit
+    optim: QuestionsFit
     phases: list[PhaseConfig] = Field(min_length=1)
-    vision: Path | None = None
-    """Folder of the vision run whose encoder to begin with, in place of that of `start` if both are given."""
-    start: Path | None = None
+    init_vision_from: Path | None = None
+    """Folder of the vision run whose encoder to begin with, in place of that of `init_from` if both are given."""
+    init_from: Path | None = None
     """Folder of an earlier questions run, whose weights to go on with."""
     train_vision: bool = False
     vocab_size: PositiveInt = 3000
-    text_tokens: PositiveInt = 210
+    max_text_tokens: PositiveInt = 210
     """Tokens of questions and answers in a row."""
-    rows_per_epoch: PositiveInt = 1600
+    samples_per_epoch: PositiveInt = 1600
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "QuestionsRun":
-        if self.vision is None and self.start is None:
-            raise ValueError("give `vision` (a vision run), `start` (an earlier questions run), or both")
+        if self.init_vision_from is None and self.init_from is None:
+            raise ValueError("give `init_vision_from` (a vision run), `init_from` (an earlier questions run), or both")
         known = {source.name for source in self.data.sources}
         for phase in self.phases:
             if unknown := sorted(phase.sources.keys() - known):

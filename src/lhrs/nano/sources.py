@@ -128,7 +128,7 @@ def load_sources(settings: list[dict], root: Path) -> list[Source]:
         elif kind == "masks":
             out.append(mask_source(root=path, **entry))
         elif kind == "sites":
-            sites = read_sites(path, entry.pop("labels"), entry.pop("hold_out", []), held_out=False)
+            sites = read_sites(path, entry.pop("labels"), entry.pop("held_out_columns", []), held_out=False)
             out.append(site_source(sites=sites, **entry))
         else:
             raise DataError(f"unknown source kind {kind!r}; known: folder, ucmerced, masks, sites.")

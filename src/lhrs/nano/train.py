@@ -1,5 +1,6 @@
 """Training of the embedded model, from encoder to package."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -8,180 +9,166 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    PreTrainedTokenizerFast,
+    get_cosine_schedule_with_warmup,
+    get_cosine_with_min_lr_schedule_with_warmup,
+)
+from transformers.trainer_pt_utils import get_parameter_names
 
-from lhrs.errors import CheckpointError
 from lhrs.files import new_folder, write_tensors
 from lhrs.models.modeling import LHRSForConditionalGeneration
-from lhrs.nano.config import QuestionsRun, Sources, VisionRun
+from lhrs.models.state_dict import load_strict
+from lhrs.nano.config import QuestionsFit, QuestionsRun, Sources, VisionFit, VisionRun
 from lhrs.nano.model import ENCODER, IMAGE_SIZE, LEVELS, build_nano, train_tokenizer
 from lhrs.nano.package import QuestionLoss, package, tokenizer_texts
 from lhrs.nano.rows import Phase, QuestionRows, collate_rows
 from lhrs.nano.sources import Source, VisionDataset, load_sources
 from lhrs.nano.templates import load_banks
 from lhrs.nano.vision import VisionPretraining
-from lhrs.training.engine import KeyedTrainer, fit, training_arguments
-from lhrs.training.output import (
-    Record,
-    finished_record,
-    is_main_process,
-    is_to_do,
-    load_tensors,
-    mark_finished,
-    open_run,
-)
-from lhrs.training.trainable import print_trainable
+from lhrs.training.freeze import module_of
+from lhrs.training.recipe import Recipe
+from lhrs.training.run_config import OptimConfig
+from lhrs.training.run_dir import finished_record, load_tensors
 
 WEIGHTS = "final.safetensors"
+_NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+"""transformers' rule."""
 _PARTS = ("class", "map", "cover", "heat", "size")
 
 
-class _VisionTrainer(KeyedTrainer):
-    """Logs every part of the loss and the accuracy of scene classes beside the loss."""
+class VisionRecipe(Recipe[VisionRun]):
+    """Trains the encoder with its throw-away heads; the result is `final.safetensors`."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._sums: dict[str, float] = {}
-        self._batches = 0
+    def __init__(self, config: VisionRun) -> None:
+        super().__init__(config)
+        self.optim = _optim(config.optim)
 
-    def compute_loss(
-        self, model: nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        out = model(**inputs)
-        for name in (*_PARTS, "hits", "seen"):
-            self._sums[name] = self._sums.get(name, 0.0) + float(out[name])
-        self._batches += 1
-        return (out["loss"], out) if return_outputs else out["loss"]
+    def open_data(self) -> dict[str, str]:
+        self.start = None if self.config.init_from is None else _weights(self.config.init_from, "vision")
+        self.sources = _sources(self.config.data)
+        return {}
 
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        if "loss" in logs and self._batches:
-            logs.update({f"loss_{name}": self._sums[name] / self._batches for name in _PARTS})
-            logs["accuracy"] = self._sums["hits"] / max(1.0, self._sums["seen"])
-            self._sums, self._batches = {}, 0
-        super().log(logs, *args, **kwargs)
+    def build(self) -> nn.Module:
+        config = self.config
+        self.rows = VisionDataset(self.sources, config.image_size, config.seed)
+        sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in _encoder_arguments().items()}
+        encoder = timm.create_model(
+            cast(str, ENCODER["architecture"]), features_only=True, out_indices=tuple(LEVELS), **sizes
+        )
+        self.module = VisionPretraining(
+            encoder, self.sources, self.rows.num_covers, config.label_smoothing, config.cutmix
+        )
+        if self.start is not None:
+            load_strict(self.module, self.start, str(config.init_from))
+        return self.module
+
+    def dataset(self) -> tuple[Any, Callable[..., Any]]:
+        return self.rows, default_collate
+
+    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        decays = set(get_parameter_names(module, [nn.LayerNorm], _NO_DECAY))
+        settings = self.config.optim
+        groups = [
+            {"params": [p for n, p in module.named_parameters() if (n in decays) == decay], "weight_decay": value}
+            for decay, value in ((True, settings.weight_decay), (False, 0.0))
+        ]
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2))
+
+    def schedule(self, optimizer: torch.optim.Optimizer, num_steps: int) -> Any:
+        return get_cosine_schedule_with_warmup(optimizer, self.config.optim.warmup_steps, num_steps)
+
+    def metrics(self, trainer: Any, means: dict[str, float]) -> dict[str, float]:
+        if not means:
+            return {}
+        parts = {f"loss_{name}": means[name] for name in _PARTS}
+        return {**parts, "accuracy": means["hits"] / max(1.0, means["seen"])}
+
+    def save(self, trainer: Any, state: Any) -> None:
+        write_tensors(self.config.output_dir / WEIGHTS, self.module.state_dict())
+
+    def module_of(self, name: str) -> str:
+        return "encoder" if name.startswith("encoder.") else "heads"
 
 
-class _QuestionTrainer(KeyedTrainer):
-    """AdamW with decay on matrices only, and a slower group for the encoder."""
+class QuestionsRecipe(Recipe[QuestionsRun]):
+    """Trains the embedded model to answer; the results are `final.safetensors` and the package `model/`."""
 
-    def __init__(self, run: QuestionsRun, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._run = run
+    def __init__(self, config: QuestionsRun) -> None:
+        super().__init__(config)
+        self.optim = _optim(config.optim)
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        named = [(n, p) for n, p in cast(nn.Module, self.model).named_parameters() if p.requires_grad]
+    def open_data(self) -> dict[str, str]:
+        config = self.config
+        self.vision = None if config.init_vision_from is None else _weights(config.init_vision_from, "vision")
+        self.start = None if config.init_from is None else _weights(config.init_from, "questions")
+        self.sources = _sources(config.data)
+        return {}
+
+    def build(self) -> nn.Module:
+        config = self.config
+        self.tokenizer = _tokenizer(config)
+        self.model, self.processor = build_nano(self.tokenizer)
+        if self.start is not None:  # the output layer is tied to the embedding
+            load_strict(self.model, self.start, str(config.init_from), ["lm_head.weight"])
+        if self.vision is not None:
+            _load_encoder(self.model, self.vision, str(config.init_vision_from))
+        return QuestionLoss(self.model, config.train_vision)
+
+    def dataset(self) -> tuple[Any, Callable[..., Any]]:
+        config, tokens = self.config, self.processor.num_image_tokens
+        phases = [Phase(**phase.model_dump()) for phase in config.phases]
+        rows = QuestionRows(
+            self.sources, self.tokenizer, tokens, phases, IMAGE_SIZE, config.max_text_tokens,
+            config.samples_per_epoch, config.seed,
+        )  # fmt: skip
+        return rows, partial(collate_rows, pad_id=cast(int, self.tokenizer.pad_token_id))
+
+    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        """AdamW with decay on matrices only, and a slower group for the encoder."""
+        named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
         vision = [p for n, p in named if "vision_tower" in n]
         rest = [p for n, p in named if "vision_tower" not in n]
-        settings = self._run.fit
+        settings = self.config.optim
         groups: list[dict[str, Any]] = [
             {"params": [p for p in rest if p.ndim >= 2], "weight_decay": settings.weight_decay},
             {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
         ]
         if vision:
-            lr = settings.lr * settings.vision_lr_rate
+            lr = settings.lr * settings.vision_lr_scale
             groups.append({"params": vision, "lr": lr, "weight_decay": settings.weight_decay})
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2))
-        return self.optimizer
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2))
+
+    def schedule(self, optimizer: torch.optim.Optimizer, num_steps: int) -> Any:
+        settings = self.config.optim
+        return get_cosine_with_min_lr_schedule_with_warmup(
+            optimizer, settings.warmup_steps, num_steps, min_lr_rate=settings.min_lr_ratio
+        )
+
+    def metrics(self, trainer: Any, means: dict[str, float]) -> dict[str, float]:
+        return {}
+
+    def save(self, trainer: Any, state: Any) -> None:
+        tensors = {k: v for k, v in self.model.state_dict().items() if k != "lm_head.weight"}
+        write_tensors(self.config.output_dir / WEIGHTS, tensors)
+        with new_folder(self.model_dir) as folder:
+            package(self.model, self.processor, self.sources, folder, self.config.seed)
+
+    def module_of(self, name: str) -> str:
+        return module_of(name)
 
 
-def train_vision(run: VisionRun) -> None:
-    """Train the encoder with its throw-away heads; the result is `final.safetensors`.
-
-    Raises:
-        ConfigError: the run's folder holds another run, or `start` is not finished.
-        DataError: a source is missing.
-        CheckpointError: `start` has other heads.
-    """
-    record = Record(kind=run.kind)
-    start = None if run.start is None else _weights(run.start, "vision")
-    if not is_to_do(run):
-        return
-    sources = _sources(run.data)
-    dataset = VisionDataset(sources, run.canvas, run.seed)
-    torch.manual_seed(run.seed)
-    sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in _encoder_arguments().items()}
-    encoder = timm.create_model(
-        cast(str, ENCODER["architecture"]), features_only=True, out_indices=tuple(LEVELS), **sizes
+def _optim(settings: VisionFit | QuestionsFit) -> OptimConfig:
+    """Return what the trainer reads; optimizer and schedule are the recipe's own."""
+    return OptimConfig(
+        lr=settings.lr, batch_size=settings.batch_size, epochs=settings.epochs, max_grad_norm=settings.max_grad_norm
     )
-    module = VisionPretraining(encoder, sources, dataset.num_covers, run.label_smoothing, run.cutmix)
-    if start is not None:
-        _load(module, start, cast(Path, run.start))
-    open_run(run, record)
-    print_trainable(module, lambda name: "encoder" if name.startswith("encoder.") else "heads")
-    settings = run.fit
-    arguments = training_arguments(
-        run,
-        settings.batch_size,
-        None,
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.lr,
-        weight_decay=settings.weight_decay,
-        warmup_steps=settings.warmup_steps,
-        lr_scheduler_type="cosine",
-        max_grad_norm=settings.max_grad_norm,
-        adam_beta2=settings.beta2,
-    )
-    fit(_VisionTrainer(model=module, args=arguments, train_dataset=dataset, data_collator=default_collate))
-    if is_main_process():
-        write_tensors(run.out / WEIGHTS, module.state_dict())
-        mark_finished(run.out, record)
-
-
-def train_questions(run: QuestionsRun) -> None:
-    """Train the embedded model to answer; the results are `final.safetensors` and the package `model/`.
-
-    Raises:
-        ConfigError: the run's folder holds another run, or the run to begin with is not finished.
-        DataError: a source is missing.
-        CheckpointError: the run to begin with has other shapes.
-    """
-    record = Record(kind=run.kind)
-    vision = None if run.vision is None else _weights(run.vision, "vision")
-    start = None if run.start is None else _weights(run.start, "questions")
-    if not is_to_do(run):
-        return
-    sources = _sources(run.data)
-    torch.manual_seed(run.seed)
-    tokenizer = _tokenizer(run)
-    model, processor = build_nano(tokenizer)
-    if start is not None:
-        _load(model, start, cast(Path, run.start), absent={"lm_head.weight"})  # tied to the embedding
-    if vision is not None:
-        _load_encoder(model, vision, cast(Path, run.vision))
-    phases = [Phase(**phase.model_dump()) for phase in run.phases]
-    tokens = processor.num_image_tokens
-    dataset = QuestionRows(
-        sources, tokenizer, tokens, phases, IMAGE_SIZE, run.text_tokens, run.rows_per_epoch, run.seed
-    )
-    module = QuestionLoss(model, run.train_vision)
-    open_run(run, record)
-    print_trainable(module)
-    settings = run.fit
-    arguments = training_arguments(
-        run,
-        settings.batch_size,
-        None,
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.lr,
-        warmup_steps=settings.warmup_steps,
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": settings.min_lr_rate},
-        max_grad_norm=settings.max_grad_norm,
-    )
-    collator = partial(collate_rows, pad_id=cast(int, tokenizer.pad_token_id))
-    fit(_QuestionTrainer(run, model=module, args=arguments, train_dataset=dataset, data_collator=collator))
-    if is_main_process():
-        state = {k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}
-        write_tensors(run.out / WEIGHTS, state)
-        with new_folder(run.out / "model") as folder:
-            package(model, processor, sources, folder, run.seed)
-        mark_finished(run.out, record)
 
 
 def _tokenizer(run: QuestionsRun) -> PreTrainedTokenizerFast:
     """Return the tokenizer of the run to begin with: one trained anew would number its tokens otherwise."""
-    if run.start is not None:
-        return PreTrainedTokenizerFast.from_pretrained(run.start / "model", padding_side="left")
+    if run.init_from is not None:
+        return PreTrainedTokenizerFast.from_pretrained(run.init_from / "model", padding_side="left")
     return train_tokenizer(tokenizer_texts(load_banks()), run.vocab_size)
 
 
@@ -198,16 +185,7 @@ def _weights(folder: Path, kind: str) -> dict[str, Tensor]:
     return load_tensors(folder / WEIGHTS)
 
 
-def _load(module: nn.Module, state: dict[str, Tensor], source: Path, absent: set[str] | None = None) -> None:
-    try:
-        found = module.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(f"{source} does not fit this run: {' '.join(str(error).split())[:300]}") from error
-    if wrong := [*(set(found.missing_keys) - (absent or set())), *found.unexpected_keys]:
-        raise CheckpointError(f"{source} does not fit this run: {sorted(wrong)[0]} is only on one side.")
-
-
-def _load_encoder(model: LHRSForConditionalGeneration, state: dict[str, Tensor], source: Path) -> None:
+def _load_encoder(model: LHRSForConditionalGeneration, state: dict[str, Tensor], source: str) -> None:
     """Take over the encoder of a vision run; its heads are left behind."""
     encoder = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
-    _load(cast(Any, model.model.vision_tower).timm_model, encoder, source, absent={"fc.weight", "fc.bias"})
+    load_strict(cast(Any, model.model.vision_tower).timm_model, encoder, source, ["fc.weight", "fc.bias"])

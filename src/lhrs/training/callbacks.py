@@ -27,7 +27,7 @@ class ShowProgress(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         if state.global_step:
-            print(f"going on from step {state.global_step} of {state.max_steps}", file=sys.stderr)
+            print(f"resuming from step {state.global_step} of {state.max_steps}", file=sys.stderr)
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, console=Console(stderr=True))
@@ -63,7 +63,7 @@ class ShowProgress(TrainerCallback):
             self._bar.stop()
 
 
-class WriteSamples(TrainerCallback):
+class LogGenerations(TrainerCallback):
     """Ask the model the first samples of the data every few steps.
 
     Answers go to `samples.jsonl` and to TensorBoard. Decoding is greedy, so it draws nothing from torch's generator and

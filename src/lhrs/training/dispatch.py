@@ -1,7 +1,7 @@
-"""From the `kind` of a run file to its schema and to the function that runs it."""
+"""From the `kind` of a run file to its schema and its recipe."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple, cast
@@ -10,30 +10,30 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from lhrs.config import load
 from lhrs.errors import MissingExtraError
-from lhrs.training.base import Run
+from lhrs.training.run_config import RunConfig
 
 
-class _Recipe(NamedTuple):
-    schema: str
+class _Kind(NamedTuple):
+    config: str
     """`module:class` of the run file."""
-    run: str
-    """`module:function` that runs it."""
+    recipe: str
+    """`module:class` of the recipe that runs it."""
 
 
 _KINDS = {
-    "curriculum": _Recipe("lhrs.training.run:CurriculumRun", "lhrs.training.curriculum:train_stage"),
-    "pretrain": _Recipe("lhrs.training.pretrain_run:PretrainRun", "lhrs.training.pretrain:pretrain"),
+    "vlm": _Kind("lhrs.training.vlm_config:VLMConfig", "lhrs.training.vlm:VLMRecipe"),
+    "cmid": _Kind("lhrs.training.cmid_config:CMIDConfig", "lhrs.training.cmid:CMIDRecipe"),
     **{
-        f"finetune-{task}": _Recipe(f"lhrs.training.finetune_run:{task.title()}Run", "lhrs.training.finetune:finetune")
-        for task in ("classify", "segment", "change", "detect")
+        task.lower(): _Kind(f"lhrs.training.finetune_config:{task}Config", f"lhrs.training.finetune_tasks:{task}Recipe")
+        for task in ("Classify", "Segment", "Change", "Detect")
     },
-    "vision": _Recipe("lhrs.nano.config:VisionRun", "lhrs.nano.train:train_vision"),
-    "questions": _Recipe("lhrs.nano.config:QuestionsRun", "lhrs.nano.train:train_questions"),
+    "vision": _Kind("lhrs.nano.config:VisionRun", "lhrs.nano.train:VisionRecipe"),
+    "questions": _Kind("lhrs.nano.config:QuestionsRun", "lhrs.nano.train:QuestionsRecipe"),
 }
 _REQUIRED = ("torch", "transformers", "accelerate", "peft", "timm", "safetensors", "tensorboard")
 
 
-class _Kind(BaseModel):
+class _AnyRun(BaseModel):
     """The one key that decides which other keys exist."""
 
     model_config = ConfigDict(extra="ignore")
@@ -47,22 +47,22 @@ class _Kind(BaseModel):
         return kind
 
 
-def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run:
+def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConfig:
     """Read a run file; `lhrs.config.load` describes overrides.
 
     Raises:
         ConfigError: a key or a value is missing or wrong.
     """
-    return load(get_schema(load(_Kind, path, overrides).kind), path, overrides)
+    return load(get_schema(load(_AnyRun, path, overrides).kind), path, overrides)
 
 
-def get_schema(kind: str) -> type[Run]:
+def get_schema(kind: str) -> type[RunConfig]:
     """Return the model of run files of one kind."""
-    return cast(type[Run], _resolve(_KINDS[kind].schema))
+    return cast(type[RunConfig], _resolve(_KINDS[kind].config))
 
 
-def train(run: Run) -> None:
-    """Run a recipe, from its newest checkpoint if it was stopped.
+def train(run: RunConfig) -> None:
+    """Run a run file, from its newest checkpoint if it was stopped.
 
     Raises:
         ConfigError: the run contradicts itself, an earlier stage, or what its folder contains already.
@@ -72,8 +72,9 @@ def train(run: Run) -> None:
     """
     if missing := [name for name in _REQUIRED if find_spec(name) is None]:
         raise MissingExtraError(f"training needs {', '.join(missing)}: pip install 'lhrs[train]'")
-    function: Callable[[Run], None] = _resolve(_KINDS[run.kind].run)
-    function(run)
+    from lhrs.training.trainer import run as run_recipe
+
+    run_recipe(_resolve(_KINDS[run.kind].recipe)(run))
 
 
 def _resolve(name: str) -> Any:

@@ -9,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from transformers import DynamicCache
 
 from lhrs.errors import CheckpointError, ConfigError
@@ -18,8 +17,8 @@ from lhrs.inference.model_family import get_family
 from lhrs.inference.ood import OODDetector
 from lhrs.inference.runtime import Generation, Request
 from lhrs.inference.runtimes.kv_cache import growing_cache, select
-from lhrs.models.modeling import LHRSForConditionalGeneration
-from lhrs.models.processing import IMAGE_TOKEN, LHRSProcessor
+from lhrs.models.load import ADAPTER, first_words, load_model, merge_adapter
+from lhrs.models.processing import IMAGE_TOKEN
 
 _REQUESTS_PER_BATCH = 16
 _IMAGES_PER_BATCH = 16
@@ -40,12 +39,12 @@ class TorchRuntime:
     def __init__(self, model: str, device: str | None = None) -> None:
         where = pick_device(device)
         try:
-            self._processor = LHRSProcessor.from_pretrained(model)
-            loaded: Any = LHRSForConditionalGeneration.from_pretrained(model, dtype="auto")
-            self._model = loaded.to(where).eval()
-        except (OSError, ValueError, TypeError, AttributeError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise CheckpointError(f"{model} does not load as an LHRS model: {reason}") from error
+            loaded, self._processor = load_model(model)
+            if (adapter := Path(model) / ADAPTER).is_dir():
+                loaded = merge_adapter(loaded, adapter)
+            self._model = cast(Any, loaded).to(where).eval()
+        except RuntimeError as error:  # such as a device without enough memory
+            raise CheckpointError(f"{model} does not load as an LHRS model: {first_words(error)}") from error
         self.name = Path(model).resolve().name if Path(model).is_dir() else model
         self.family = get_family(getattr(self._model.config, "model_family", None) or "lhrs_bot")
         self._tokenizer = self._processor.tokenizer

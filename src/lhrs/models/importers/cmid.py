@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lhrs.errors import CheckpointError
 from lhrs.models.importers.files import read_table
+from lhrs.models.state_dict import load_strict
 from lhrs.models.timm_folder import write_timm_folder
 
 State = dict[str, Tensor]
@@ -58,10 +59,10 @@ class Backbone:
         """
         try:
             model = timm.create_model(self.architecture, num_classes=0, **self.sizes)
-            model.load_state_dict(self.state)
         except (RuntimeError, AssertionError, TypeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(f"the backbone does not fit timm's {self.architecture}: {reason}") from error
+        load_strict(model, self.state, f"the backbone (timm's {self.architecture})")
         return model.eval()
 
 

@@ -18,6 +18,7 @@ from lhrs.models.configuration import LHRSBridgeConfig
 from lhrs.models.encoder import TAIL
 from lhrs.models.importers.files import read_table
 from lhrs.models.modeling import LHRSForConditionalGeneration
+from lhrs.models.state_dict import load_strict
 
 State = dict[str, Tensor]
 
@@ -77,8 +78,8 @@ def fill(model: LHRSForConditionalGeneration, vision: State, bridge: State, path
         CheckpointError: they do not fit.
     """
     tower = model.model.vision_tower
-    _fill(tower, encoder_state(vision, tower.config.num_hidden_layers), f"{path}: encoder")
-    _fill(model.model.bridge, bridge_state(bridge, model.config.bridge_config), f"{path}: bridge")
+    load_strict(tower, encoder_state(vision, tower.config.num_hidden_layers), f"{path}: encoder")
+    load_strict(model.model.bridge, bridge_state(bridge, model.config.bridge_config), f"{path}: bridge")
 
 
 def encoder_state(original: State, num_layers: int) -> State:
@@ -181,15 +182,3 @@ def adapter_weights(folder: Path) -> State:
     """Return the adapter's tensors under the names in the file."""
     path = folder / "adapter_model.safetensors"
     return read_table(path if path.exists() else folder / "adapter_model.bin")
-
-
-def _fill(module: nn.Module, state: State, where: str) -> None:
-    """Load exactly: every tensor of the module, none besides, all shapes equal."""
-    own = module.state_dict()
-    for problem, names in (("lacks", own.keys() - state.keys()), ("has unexpected", state.keys() - own.keys())):
-        if names:
-            raise CheckpointError(f"{where} {problem} {len(names)} tensors, such as {min(names)}")
-    for name, value in state.items():
-        if value.shape != own[name].shape:
-            raise CheckpointError(f"{where}: {name} is {tuple(value.shape)}, the model's is {tuple(own[name].shape)}")
-    module.load_state_dict(state)

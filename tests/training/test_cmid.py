@@ -21,8 +21,8 @@ from lhrs.cmid.model import CMID, ema_momentum, set_clean_statistics
 from lhrs.cmid.views import whole
 from lhrs.errors import CheckpointError, ConfigError, DataError, LHRSError
 from lhrs.models.presets import build_model, get_preset
+from lhrs.training.cmid import WEIGHTS, build_cmid, load_pretraining
 from lhrs.training.dispatch import load_run, train
-from lhrs.training.pretrain import build
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,13 @@ def images(tmp_path_factory):
 
 def settings(images, out, **changes):
     made = {
-        "kind": "pretrain", "out": str(out), "cpu": True, "threads": 1, "log_every": 1, "save_every": 3,
+        "kind": "cmid", "output_dir": str(out), "device": "cpu", "num_threads": 1, "logging_steps": 1, "save_steps": 3,
         "backbone": {"name": "test_convnext", "size": 64},
-        "data": {"paths": [str(images)], "window": 64},
-        "masked_branch": {"grid": 4},
-        "global_branch": {"queue_size": 64, "hidden": 32, "out": 16},
-        "local_branch": {"prototypes": 24, "hidden": 32, "out": 16, "matches": 3, "farthest": 20},
-        "fit": {"batch_size": 8, "steps": 9, "lr": 2e-3},
+        "data": {"paths": [str(images)], "window_size": 64},
+        "masked_branch": {"mask_grid": 4},
+        "global_branch": {"queue_size": 64, "hidden_dim": 32, "out_dim": 16},
+        "local_branch": {"prototypes": 24, "hidden_dim": 32, "out_dim": 16, "num_matches": 3, "max_match_distance": 20},
+        "optim": {"batch_size": 8, "steps": 9, "lr": 2e-3},
     }  # fmt: skip
     return {**made, **changes}
 
@@ -62,18 +62,24 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, images, finished):
     wait_for_checkpoint(process, out)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (out / "cmid.safetensors").exists()
-    assert "going on from step" in finish(start_lhrs(file))
+    assert not (out / "pretraining.safetensors").exists()
+    assert "resuming from step" in finish(start_lhrs(file))
     assert losses(out) == losses(finished)
-    for name in ("cmid.safetensors", "backbone/model.safetensors"):
+    for name in ("pretraining.safetensors", "model/model.safetensors"):
         assert (out / name).read_bytes() == (finished / name).read_bytes(), name
 
 
 def test_a_run_goes_on_with_what_another_learned(tmp_path, images, finished):
     still = {"batch_size": 8, "steps": 1, "lr": 1e-9, "min_lr": 0, "weight_decay": 0}
     out = tmp_path / "more"
-    train(load_run(write_run(tmp_path / "run.yaml", settings(images, out, start=str(finished), momentum=1, fit=still))))
-    before, after = (load_file(folder / "cmid.safetensors") for folder in (finished, out))
+    train(
+        load_run(
+            write_run(
+                tmp_path / "run.yaml", settings(images, out, init_from=str(finished), ema_momentum=1, optim=still)
+            )
+        )
+    )
+    before, after = (load_file(folder / "pretraining.safetensors") for folder in (finished, out))
     same = [name for name in before if not name.endswith(("queue", "place", "centre"))]
     for name in same:
         torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=0, msg=name)
@@ -81,17 +87,17 @@ def test_a_run_goes_on_with_what_another_learned(tmp_path, images, finished):
     timm_s = {
         "name": "test_convnext",
         "size": 64,
-        "args": {"checkpoint_path": str(finished / "backbone/model.safetensors")},
+        "args": {"checkpoint_path": str(finished / "model/model.safetensors")},
     }
-    third = settings(images, tmp_path / "third", backbone=timm_s, momentum=1, fit=still)
+    third = settings(images, tmp_path / "third", backbone=timm_s, ema_momentum=1, optim=still)
     train(load_run(write_run(tmp_path / "third.yaml", third)))
     one, two = (
-        timm.create_model(f"local-dir:{folder / 'backbone'}", pretrained=True).state_dict()
+        timm.create_model(f"local-dir:{folder / 'model'}", pretrained=True).state_dict()
         for folder in (finished, tmp_path / "third")
     )
     torch.testing.assert_close(two, one, atol=1e-6, rtol=0)
-    other = settings(images, tmp_path / "other", start=str(finished), backbone={"name": "resnet18", "size": 64})
-    with pytest.raises(CheckpointError, match=r"cmid\.safetensors does not fit: ") as error:
+    other = settings(images, tmp_path / "other", init_from=str(finished), backbone={"name": "resnet18", "size": 64})
+    with pytest.raises(CheckpointError, match=" does not fit: ") as error:
         train(load_run(write_run(tmp_path / "other.yaml", other)))
     assert "\n" not in str(error.value) and not (tmp_path / "other").exists()
 
@@ -101,23 +107,25 @@ def test_two_processes_learn_what_one_does(tmp_path, images, finished):
     file = write_run(tmp_path / "run.yaml", settings(images, tmp_path / "two"))
     finish(start_lhrs(file, launcher=TWO))
     assert losses(tmp_path / "two") == pytest.approx(losses(finished), abs=1e-4)
-    one, two = (load_file(folder / "cmid.safetensors") for folder in (finished, tmp_path / "two"))
+    one, two = (load_file(folder / "pretraining.safetensors") for folder in (finished, tmp_path / "two"))
     # The optimizer divides by the size of the gradient: where that is rounding, so is the step.
     for name in ("global_.queue", "local.centre"):
         torch.testing.assert_close(two[name], one[name], atol=1e-3, rtol=1e-3, msg=name)
 
 
 def test_the_result_loads_in_timm_and_becomes_an_encoder(tmp_path, images, finished):
-    model = timm.create_model(f"local-dir:{finished / 'backbone'}", pretrained=True).eval()
-    whole = load_file(finished / "cmid.safetensors")
+    model = timm.create_model(f"local-dir:{finished / 'model'}", pretrained=True).eval()
+    made = load_run(finished / "run.yaml")
+    module = build_cmid(made, 3)
+    load_pretraining(module, finished)
     for name, value in model.state_dict().items():
-        torch.testing.assert_close(whole[f"student.model.{name}"], value)
+        torch.testing.assert_close(module.student.model.state_dict()[name], value)
+    apart = load_file(finished / WEIGHTS)  # nothing is stored twice
+    assert not any(name.startswith("student.model.") for name in apart) and "teacher.model.stem.0.weight" in apart
     parts = write_parts(tmp_path / "parts")
     bridge = {"queries": [4, 3], "hidden_size": 16, "num_layers": 1, "num_heads": 2}
     preset = replace(get_preset("lhrs-bot-7b"), levels=(1, 3))
-    built, processor = build_model(
-        preset, encoder=finished / "backbone", language_model=parts["language_model"], **bridge
-    )
+    built, processor = build_model(preset, encoder=finished / "model", language_model=parts["language_model"], **bridge)
     pixels = processor.image_processor(images=[Image.open(images / "0.png")], return_tensors="pt")["pixel_values"]
     assert pixels.shape == (1, 3, 64, 64)
     assert built.get_image_features(pixels).pooler_output.shape == (1, 7, built.config.text_config.hidden_size)
@@ -128,21 +136,21 @@ def test_thirteen_bands_and_any_backbone(tmp_path):
     with rasterio.open(tmp_path / "s2.tif", "w", driver="GTiff", height=96, width=96, count=13, dtype="uint16") as out:
         out.write(values)
     for name, extra in (("test_resnet", {}), ("test_vit", {"patch_size": 16}), ("test_efficientnet", None)):
-        changes = {"backbone": {"name": name, "size": 64, "args": extra or {}}, "fit": {"batch_size": 4, "steps": 2}}
+        changes = {"backbone": {"name": name, "size": 64, "args": extra or {}}, "optim": {"batch_size": 4, "steps": 2}}
         made = settings(tmp_path / "s2.tif", tmp_path / name, **changes)
-        made["data"]["window"] = 32
+        made["data"]["window_size"] = 32
         run = load_run(write_run(tmp_path / "run.yaml", made))
         if extra is None:
             with pytest.raises(ConfigError, match="behind which masks"):
                 train(run)
-            assert not run.out.exists()
+            assert not run.output_dir.exists()
             continue
         train(run)
-        model = timm.create_model(f"local-dir:{run.out / 'backbone'}", pretrained=True)
+        model = timm.create_model(f"local-dir:{run.output_dir / 'model'}", pretrained=True)
         assert model(torch.zeros(1, 13, 64, 64)).ndim == 2
-        config = json.loads((run.out / "backbone/config.json").read_text())
+        config = json.loads((run.output_dir / "model/config.json").read_text())
         assert 0.3 < config["pretrained_cfg"]["mean"][0] < 0.5  # of reflectance
-        probe = load_probe(str(run.out / "backbone"), 64)  # sees reflectance too, not a picture of it
+        probe = load_probe(str(run.output_dir / "model"), 64)  # sees reflectance too, not a picture of it
         scaled = torch.from_numpy(values / np.float32(10_000))[None]
         mean, std = (
             x.view(1, -1, 1, 1) for x in (torch.tensor(probe.normalization.mean), torch.tensor(probe.normalization.std))
@@ -160,9 +168,11 @@ def test_rank_and_neighbours_are_logged_and_change_nothing(tmp_path, images, fin
     for n, path in enumerate(sorted(images.iterdir())):
         (tmp_path / "labelled" / "ab"[n % 2]).mkdir(parents=True, exist_ok=True)
         (tmp_path / "labelled" / "ab"[n % 2] / path.name).symlink_to(path)
-    watch = {"every": 3, "labelled": str(tmp_path / "labelled")}
-    train(load_run(write_run(tmp_path / "run.yaml", settings(images, tmp_path / "run", watch=watch))))
-    assert (tmp_path / "run/cmid.safetensors").read_bytes() == (finished / "cmid.safetensors").read_bytes()
+    watch = {"steps": 3, "labeled_dir": str(tmp_path / "labelled")}
+    train(load_run(write_run(tmp_path / "run.yaml", settings(images, tmp_path / "run", monitor=watch))))
+    assert (tmp_path / "run/pretraining.safetensors").read_bytes() == (
+        finished / "pretraining.safetensors"
+    ).read_bytes()
     state = json.loads(sorted((tmp_path / "run").glob("checkpoint-*/trainer_state.json"))[-1].read_text())
     seen = [entry for entry in state["log_history"] if "rank" in entry]
     assert [entry["step"] for entry in seen] == [3, 6, 9]
@@ -174,8 +184,8 @@ def test_a_folder_with_other_bands_is_not_watched(tmp_path, images):
         out.write(np.full((4, 64, 64), 800, np.uint16))
     (tmp_path / "labelled/a").mkdir(parents=True)
     (tmp_path / "labelled/a/0.png").symlink_to(images / "0.png")
-    made = settings(tmp_path / "s2.tif", tmp_path / "run", watch={"labelled": str(tmp_path / "labelled")})
-    made["fit"] = {"batch_size": 1, "steps": 2}
+    made = settings(tmp_path / "s2.tif", tmp_path / "run", monitor={"labeled_dir": str(tmp_path / "labelled")})
+    made["optim"] = {"batch_size": 1, "steps": 2}
     with pytest.raises(DataError, match="has 3 bands, 4 are needed"):
         train(load_run(write_run(tmp_path / "run.yaml", made)))
     assert not (tmp_path / "run").exists()
@@ -194,18 +204,18 @@ def test_statistics_are_measured_where_the_backbone_is():
 def test_heads_have_batch_norms_where_the_backbone_has(tmp_path, images, name, given, has):
     made = settings(images, tmp_path / "run", backbone={"name": name, "size": 64})
     made["local_branch"] = {**made["local_branch"], "batch_norm": given}
-    module = build(load_run(write_run(tmp_path / "run.yaml", made)), 3)
+    module = build_cmid(load_run(write_run(tmp_path / "run.yaml", made)), 3)
     assert any(isinstance(part, torch.nn.BatchNorm1d) for part in module.local.modules()) is has
 
 
 def test_each_branch_can_be_turned_off(tmp_path, images):
     for off, left in (("masked", {"global", "local"}), ("local", {"masked", "global"}), ("both", {"masked"})):
         names = ["global_branch", "local_branch"] if off == "both" else [f"{off}_branch"]
-        made = settings(images, tmp_path / off, fit={"batch_size": 8, "steps": 1})
+        made = settings(images, tmp_path / off, optim={"batch_size": 8, "steps": 1})
         for name in names:
             made[name] = {**made[name], "weight": 0}
         train(load_run(write_run(tmp_path / "run.yaml", made)))
-        state = load_file(tmp_path / off / "cmid.safetensors")
+        state = load_file(tmp_path / off / "pretraining.safetensors")
         assert {name.split(".")[0].rstrip("_") for name in state} - {"student", "teacher"} == left
         assert any(name.startswith("teacher") for name in state) == (off != "both")
 
@@ -227,8 +237,8 @@ def test_the_teacher_follows_the_student_as_it_is_after_the_step(images, finishe
 def test_batch_norm_is_measured_on_whole_images(tmp_path, images):
     made = settings(images, tmp_path / "run", backbone={"name": "test_resnet", "size": 64})
     train(load_run(write_run(tmp_path / "run.yaml", made)))
-    model = timm.create_model(f"local-dir:{tmp_path / 'run/backbone'}", pretrained=True)
-    config = json.loads((tmp_path / "run/backbone/config.json").read_text())["pretrained_cfg"]
+    model = timm.create_model(f"local-dir:{tmp_path / 'run/model'}", pretrained=True)
+    config = json.loads((tmp_path / "run/model/config.json").read_text())["pretrained_cfg"]
     mean, std = (torch.tensor(config[name]).view(3, 1, 1) for name in ("mean", "std"))
     pixels = torch.stack([whole(np.array(Image.open(images / f"{n}.png")).transpose(2, 0, 1), 64) for n in range(24)])
     pixels = (pixels / 255 - mean) / std
@@ -236,16 +246,16 @@ def test_batch_norm_is_measured_on_whole_images(tmp_path, images):
     model.bn1.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0].mean((0, 2, 3))))
     with torch.no_grad():
         model.train()(pixels)
-    torch.testing.assert_close(load_file(tmp_path / "run/backbone/model.safetensors")["bn1.running_mean"], seen[0],
+    torch.testing.assert_close(load_file(tmp_path / "run/model/model.safetensors")["bn1.running_mean"], seen[0],
                                atol=1e-4, rtol=1e-3)  # fmt: skip
 
 
 def test_pictures_come_every_so_often(tmp_path, images):
-    made = settings(images, tmp_path / "run", pictures_every=2, fit={"batch_size": 8, "steps": 5})
+    made = settings(images, tmp_path / "run", figure_steps=2, optim={"batch_size": 8, "steps": 5})
     train(load_run(write_run(tmp_path / "run.yaml", made)))
-    names = sorted(p.name for p in (tmp_path / "run/pictures").iterdir())
+    names = sorted(p.name for p in (tmp_path / "run/figures").iterdir())
     assert names == ["step-0.png", "step-2.png", "step-4.png"]
-    assert Image.open(tmp_path / "run/pictures/step-4.png").size == (4 * 64, 6 * 64)
+    assert Image.open(tmp_path / "run/figures/step-4.png").size == (4 * 64, 6 * 64)
 
 
 @pytest.mark.parametrize(
@@ -253,15 +263,15 @@ def test_pictures_come_every_so_often(tmp_path, images):
     [
         ({"backbone": {"name": "resnet81", "size": 64}}, "timm has no backbone 'resnet81'"),
         ({"global_branch": {"queue_size": 60}}, "no multiple of the 16 keys"),
-        ({"masked_branch": {"grid": 7}}, "64 pixels do not divide"),
+        ({"masked_branch": {"mask_grid": 7}}, "64 pixels do not divide"),
         (
             {"masked_branch": {"weight": 0}, "global_branch": {"weight": 0}, "local_branch": {"weight": 0}},
-            "nothing would be learned",
+            "there is no loss",
         ),
         ({"data": {"paths": ["nowhere"]}}, "nowhere does not exist"),
         ({"sync_batch_norm": True}, "needs GPUs"),
-        ({"fit": {"batch_size": 8}}, "either `epochs` or `steps`"),
-        ({"fit": {"batch_size": 32, "steps": 2}}, "fewer than one batch"),
+        ({"optim": {"batch_size": 8}}, "either `epochs` or `steps`"),
+        ({"optim": {"batch_size": 32, "steps": 2}}, "fewer than one batch"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, images, change, why):

@@ -1,4 +1,4 @@
-"""What learns and what is frozen, told for every run before it begins."""
+"""Frozen and trainable modules."""
 
 import sys
 from collections import Counter
@@ -9,8 +9,8 @@ from rich.table import Table
 from torch import nn
 
 
-def part_of(name: str) -> str:
-    """Return the part of an LHRS model that a parameter or buffer belongs to, by its name."""
+def module_of(name: str) -> str:
+    """Return the module of an LHRS model that a parameter or buffer belongs to, by its name."""
     if ".lora_" in name:
         return "lora"
     for part in ("vision_tower", "bridge"):
@@ -19,19 +19,19 @@ def part_of(name: str) -> str:
     return "language_model"
 
 
-def freeze_all_but(module: nn.Module, train: Collection[str]) -> None:
-    """Let exactly the parameters of some parts learn, in float32; frozen ones keep their type."""
+def freeze_except(module: nn.Module, train: Collection[str]) -> None:
+    """Make the parameters of some modules trainable, in float32; frozen ones keep their dtype."""
     for name, parameter in module.named_parameters():
-        learns = part_of(name) in train
-        parameter.requires_grad_(learns)
-        if learns:
+        is_trainable = module_of(name) in train
+        parameter.requires_grad_(is_trainable)
+        if is_trainable:
             parameter.data = parameter.data.float()
 
 
-def print_trainable(module: nn.Module, part: Callable[[str], str] = part_of) -> None:
-    """Print on stderr, for every part, how many parameters it has and how many of them learn."""
+def print_trainable(module: nn.Module, part: Callable[[str], str] = module_of) -> None:
+    """Print a table on stderr: parameters and trainable parameters of each module."""
     total, trainable = count_parameters(module, part)
-    table = Table("part", title="what learns")
+    table = Table("module", title="trainable parameters")
     table.add_column("parameters", justify="right")
     table.add_column("trainable", justify="right")
     for name, count in total.items():
@@ -41,7 +41,7 @@ def print_trainable(module: nn.Module, part: Callable[[str], str] = part_of) -> 
     Console(stderr=True, width=None if sys.stderr.isatty() else 100).print(table)
 
 
-def count_parameters(module: nn.Module, part: Callable[[str], str] = part_of) -> tuple[Counter[str], Counter[str]]:
+def count_parameters(module: nn.Module, part: Callable[[str], str] = module_of) -> tuple[Counter[str], Counter[str]]:
     """Return the number of all and of trainable parameters by part; shared ones count once."""
     total: Counter[str] = Counter()
     trainable: Counter[str] = Counter()

@@ -23,7 +23,7 @@ _MAX_SIDE = 1024  # as `lhrs.data.chat` reads them
 
 
 @torch.inference_mode()
-def keep_features(
+def cache_features(
     model: LHRSForConditionalGeneration, processor: LHRSProcessor, images: Sequence[str], root: Path
 ) -> FeatureFolder:
     """Encode the images that have no features yet, each process its share, and wait until all are there.

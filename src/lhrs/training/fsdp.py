@@ -11,7 +11,7 @@ from transformers import Trainer
 from lhrs.models.bridge import Bridge
 
 
-def sharding(model: nn.Module) -> dict[str, Any]:
+def fsdp_args(model: nn.Module) -> dict[str, Any]:
     """Return the training arguments that shard a model, each layer of its parts and the bridge on their own."""
     lists = [m for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and name.endswith("layers")]
     layers = {type(layer).__name__ for layers in lists for layer in layers} | {Bridge.__name__}
@@ -27,12 +27,12 @@ def shard_on_cpu(trainer: Trainer) -> None:
     trainer.is_fsdp_enabled = True
 
 
-def whole_state(model: nn.Module) -> dict[str, Tensor]:
+def gather_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Gather the state of a sharded model on the main process; all processes must take part."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     return cast(dict[str, Tensor], get_model_state_dict(model, options=options))
 
 
-def load_whole(model: nn.Module, state: dict[str, Tensor]) -> Any:
+def load_state_dict_sharded(model: nn.Module, state: dict[str, Tensor]) -> Any:
     """Load a part of the whole state into a sharded model; return the keys that were missing or unexpected."""
     return set_model_state_dict(model, cast(Any, state), options=StateDictOptions(full_state_dict=True, strict=False))

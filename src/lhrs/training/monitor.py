@@ -1,4 +1,4 @@
-"""Watching a backbone while it learns: whether its features collapse, and what their neighbours are good for."""
+"""Monitoring of features during pretraining: their rank, and accuracy of nearest neighbors."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,49 +10,49 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from lhrs.cmid.backbone import to_map
 from lhrs.cmid.probes import Probe, effective_rank, knn_accuracy, labelled_folder
-from lhrs.training.engine import KeyedTrainer
-from lhrs.training.output import is_main_process
-from lhrs.training.pretrain_run import WatchConfig
+from lhrs.training.cmid_config import MonitorConfig
+from lhrs.training.run_dir import is_main_process
+from lhrs.training.trainer import Trainer
 
 
-def check_watched(settings: WatchConfig, probe: Probe) -> None:
-    """Raise DataError now, rather than in the middle of a run, if the labelled folder is not for this backbone."""
-    if settings.labelled is not None:
-        probe.read(labelled_folder(settings.labelled)[0][0])
+def check_monitored(settings: MonitorConfig, probe: Probe) -> None:
+    """Raise DataError before the run if the labeled folder does not fit this backbone."""
+    if settings.labeled_dir is not None:
+        probe.read(labelled_folder(settings.labeled_dir)[0][0])
 
 
-class Watch(TrainerCallback):
-    """Logs `rank`, the effective rank of features (1 is collapse), and `knn`, accuracy on a labelled folder.
+class FeatureMonitor(TrainerCallback):
+    """Logs `rank`, the effective rank of features (1 is collapse), and `knn`, accuracy on a labeled folder.
 
     Features are the teacher's, whose batch norms see whole images; the student's where there is none.
 
     Args:
-        settings: how often, and on which labelled folder.
-        images: makes batches of whole normalised images.
-        probe: the teacher's backbone, or the student's, as files are shown to it.
-        trainer: what logs.
+        settings: steps and labeled folder.
+        images: yields batches of whole normalized images.
+        probe: extracts features with the teacher's backbone, or the student's.
+        trainer: logs.
 
     Raises:
-        DataError: the labelled folder has no classes.
+        DataError: the labeled folder has no classes.
     """
 
-    def __init__(self, settings: WatchConfig, images: Iterator[Tensor], probe: Probe, trainer: KeyedTrainer) -> None:
+    def __init__(self, settings: MonitorConfig, images: Iterator[Tensor], probe: Probe, trainer: Trainer) -> None:
         self.settings, self.probe, self.trainer, self.images = settings, probe, trainer, list(images)
         self.labelled: tuple[list, np.ndarray] | None = None
-        if settings.labelled is not None:
-            files, labels, _ = labelled_folder(settings.labelled)
-            at = np.linspace(0, len(files) - 1, min(settings.images, len(files))).round().astype(int)
+        if settings.labeled_dir is not None:
+            files, labels, _ = labelled_folder(settings.labeled_dir)
+            at = np.linspace(0, len(files) - 1, min(settings.num_images, len(files))).round().astype(int)
             self.labelled = [files[n] for n in at], labels[at]
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        if state.global_step % self.settings.every == 0 and is_main_process():
-            self.trainer.log_beside(self.look(str(args.device)))
+        if state.global_step % self.settings.steps == 0 and is_main_process():
+            self.trainer.log_extra(self.compute(str(args.device)))
 
     @torch.inference_mode()
-    def look(self, device: str) -> dict[str, float]:
-        """Return what is logged."""
+    def compute(self, device: str) -> dict[str, float]:
+        """Return the metrics."""
         model = self.probe.model
         was = model.training
         model.eval()

@@ -8,9 +8,9 @@ import pytest
 
 _STEPS = """
 import resource, sys
-from lhrs.training.heap import keep_freed_memory
+from lhrs.training.malloc import tune_malloc
 if sys.argv[1] == "keep":
-    keep_freed_memory()
+    tune_malloc()
 import torch
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

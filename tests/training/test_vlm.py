@@ -7,15 +7,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.training.tiny import losses, stage_settings, write_run
+from tests.training.tiny import load_model_files, losses, stage_settings, write_run
 
 from lhrs.errors import ConfigError
+from lhrs.inference.runtimes.torch import TorchRuntime
 from lhrs.models import LHRSForConditionalGeneration, LHRSProcessor
-from lhrs.training.curriculum import _dataset, _open_sources, build_stage, require_stage_before
+from lhrs.models.export import export
 from lhrs.training.dispatch import load_run, train
-from lhrs.training.output import read_record
-from lhrs.training.run import CurriculumRun
-from lhrs.training.trainable import count_parameters, part_of
+from lhrs.training.freeze import count_parameters, module_of
+from lhrs.training.run_dir import read_record
+from lhrs.training.vlm import build_vlm, load_previous_stage, make_dataset, open_sources
+from lhrs.training.vlm_config import VLMConfig
 
 DECLARED = {
     ("lhrs-bot", 1): {"bridge"},
@@ -27,10 +29,10 @@ DECLARED = {
 }
 
 
-def settings_of(tmp_path, *args, **changes) -> CurriculumRun:
-    settings = stage_settings(*args, **{"out": str(tmp_path / "run"), **changes})
+def settings_of(tmp_path, *args, **changes) -> VLMConfig:
+    settings = stage_settings(*args, **{"output_dir": str(tmp_path / "run"), **changes})
     run = load_run(write_run(tmp_path / "run.yaml", settings))
-    assert isinstance(run, CurriculumRun)
+    assert isinstance(run, VLMConfig)
     return run
 
 
@@ -40,25 +42,27 @@ def chain(tmp_path, data, parts, system, steps=1):
     for stage in (1, 2, 3):
         folder = tmp_path / str(stage)
         folder.mkdir()
-        begin = {"model": parts} if stage == 1 else {"start": str(start)}
-        run = settings_of(folder, stage, data, system=system, **begin)
-        run = run.model_copy(update={"fit": run.fit.model_copy(update={"steps": steps})})
-        yield run, build_stage(run, require_stage_before(run)).module
+        begin = {"model": parts} if stage == 1 else {"init_from": str(start)}
+        run = settings_of(folder, stage, data, recipe=system, **begin)
+        run = run.model_copy(update={"optim": run.optim.model_copy(update={"steps": steps})})
+        torch.manual_seed(run.seed)  # as training does
+        yield run, build_vlm(run, load_previous_stage(run))[0]
         train(run)
-        start = run.out
+        start = run.output_dir
 
 
 @pytest.mark.parametrize("system", ["lhrs-bot", "lhrs-bot-nova"])
 def test_each_stage_changes_exactly_what_it_declares(tmp_path, data, parts, system, capsys):
     for run, module in chain(tmp_path, data, parts, system):
         declared = DECLARED[system, run.stage]
-        assert set(run.train) == declared
+        assert set(run.trainable) == declared
         learns = {name for name, p in module.named_parameters() if p.requires_grad}
-        assert learns == {name for name, _ in module.named_parameters() if part_of(name) in declared}
+        assert learns == {name for name, _ in module.named_parameters() if module_of(name) in declared}
         before = {name: value.clone() for name, value in module.model.state_dict().items()}
         train(run)
-        after = load_file(run.out / "learned.safetensors")
-        changed = {part_of(n) for n, v in after.items() if not torch.equal(v, before[n.removeprefix("model.")])}
+        after = load_model_files(run.output_dir / "model")
+        before = {name.replace(".base_layer", ""): value for name, value in before.items()}
+        changed = {module_of(n) for n, v in after.items() if not torch.equal(v, before[n])}
         assert changed == declared
         table = re.findall(r"│ (\w+) +│ +([\d,]+) │ +([\w,]+)", capsys.readouterr().err)
         total, trainable = count_parameters(module.model)
@@ -68,7 +72,7 @@ def test_each_stage_changes_exactly_what_it_declares(tmp_path, data, parts, syst
 
 def test_frozen_parts_stay_in_evaluation_mode(tmp_path, data, parts):
     run = settings_of(tmp_path, 1, data, model=parts)
-    module = build_stage(run, None).module.train()
+    module = build_vlm(run, None)[0].train()
     assert module.model.model.bridge.training
     assert not module.model.model.vision_tower.training and not module.model.model.language_model.training
 
@@ -82,19 +86,35 @@ def test_boxes_are_learned_in_the_form_of_the_system(tmp_path, data, parts, syst
     row = {"id": "a", "images": [str(data.parent / "0.png")], "source": "t", "licence": "CC0-1.0",
            "turns": [{"role": "user", "text": "Find the field."}, answer]}  # fmt: skip
     (tmp_path / "boxes.jsonl").write_text(json.dumps(row))
-    run = settings_of(tmp_path, 1, tmp_path / "boxes.jsonl", model=parts, system=system)
-    stage = build_stage(run, None)
-    ids = _dataset(run, _open_sources(run), stage, None)[0, 0]["input_ids"]
-    assert stage.processor.tokenizer.decode(ids).rstrip().endswith(f"a field {written}")
+    run = settings_of(tmp_path, 1, tmp_path / "boxes.jsonl", model=parts, recipe=system)
+    stage, processor, _ = build_vlm(run, None)
+    ids = make_dataset(run, open_sources(run), stage.model, processor)[0, 0]["input_ids"]
+    assert processor.tokenizer.decode(ids).rstrip().endswith(f"a field {written}")
 
 
 def test_a_stage_goes_on_where_the_one_before_ended(tmp_path, data, stage1, stage2):
-    run = settings_of(tmp_path, 3, data, start=str(stage2))
-    state = build_stage(run, require_stage_before(run)).module.state_dict()
-    learned = load_file(stage2 / "learned.safetensors")
-    assert state.keys() == learned.keys()  # LoRA goes on, it is no new one
-    assert all(torch.equal(state[name], learned[name]) for name in learned)
-    assert {part_of(name) for name in learned} == {"bridge", "lora"}
+    run = settings_of(tmp_path, 3, data, init_from=str(stage2))
+    state = build_vlm(run, load_previous_stage(run))[0].model.state_dict()
+    saved = load_model_files(stage2 / "model")
+    for name, value in state.items():  # LoRA is the same, not a new one
+        assert name == "lm_head.weight" or torch.equal(value, saved[name.replace(".base_layer", "")]), name
+    assert {module_of(name) for name in saved} == {"vision_tower", "bridge", "language_model", "lora"}
+
+
+def test_a_trained_module_is_passed_on_in_float32(tmp_path, data, parts):
+    start = tmp_path / "1"
+    first = settings_of(tmp_path, 1, data, model={**parts, "dtype": "bfloat16"}, output_dir=str(start))
+    first = first.model_copy(update={"optim": first.optim.model_copy(update={"steps": 1})})
+    train(first)
+    saved = load_file(start / "model/model.safetensors")
+    assert {module_of(n) for n, value in saved.items() if value.dtype == torch.float32} == {"bridge"}
+    assert {value.dtype for value in saved.values()} == {torch.float32, torch.bfloat16}
+    assert LHRSForConditionalGeneration.from_pretrained(start / "model").dtype == torch.bfloat16
+    run = settings_of(tmp_path, 2, data, init_from=str(start))
+    stage, _, _ = build_vlm(run, load_previous_stage(run))
+    for name, value in stage.model.model.bridge.state_dict().items():
+        assert torch.equal(value, saved[f"model.bridge.{name}"])
+    assert stage.model.model.language_model.dtype == torch.bfloat16
 
 
 def test_experts_begin_as_the_dense_bridge(tmp_path, data, parts):
@@ -102,7 +122,7 @@ def test_experts_begin_as_the_dense_bridge(tmp_path, data, parts):
     next(runs)
     run, module = next(runs)
     assert module.model.config.bridge_config.num_experts == 4
-    dense = LHRSForConditionalGeneration.from_pretrained(run.start / "model").eval()
+    dense = LHRSForConditionalGeneration.from_pretrained(run.init_from / "model").eval()
     pixels = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         expected, got = (m.get_image_features(pixels).pooler_output for m in (dense, module.model.eval()))
@@ -110,15 +130,18 @@ def test_experts_begin_as_the_dense_bridge(tmp_path, data, parts):
 
 
 @torch.no_grad()
-def test_the_finished_model_is_the_trained_one_with_its_lora_merged(stage2, data, tmp_path):
-    run = settings_of(tmp_path, 3, data, start=str(stage2))
-    stage = build_stage(run, require_stage_before(run))
-    merged = LHRSForConditionalGeneration.from_pretrained(stage2 / "model").eval()
+def test_an_export_is_the_trained_model_with_its_lora_merged(stage2, data, tmp_path):
+    run = settings_of(tmp_path, 3, data, init_from=str(stage2))
+    stage, _, _ = build_vlm(run, load_previous_stage(run))
+    export(str(stage2 / "model"), tmp_path / "merged", None, None)
+    merged = LHRSForConditionalGeneration.from_pretrained(tmp_path / "merged").eval()
     assert not [name for name, _ in merged.named_parameters() if "lora" in name]
-    LHRSProcessor.from_pretrained(stage2 / "model")
+    LHRSProcessor.from_pretrained(tmp_path / "merged")
     ids = torch.tensor([[1, 40, 50, 60]])
-    adapted = stage.module.model.eval()(input_ids=ids).logits
+    adapted = stage.model.eval()(input_ids=ids).logits
     torch.testing.assert_close(merged(input_ids=ids).logits, adapted, rtol=1e-4, atol=1e-4)
+    asked = TorchRuntime(str(stage2 / "model"), "cpu")._model  # not exported: merged in memory
+    torch.testing.assert_close(asked(input_ids=ids).logits, adapted, rtol=1e-4, atol=1e-4)
 
 
 def test_later_stages_refuse_to_begin_without_the_one_before(tmp_path, data, parts, stage1, stage2):
@@ -128,17 +151,17 @@ def test_later_stages_refuse_to_begin_without_the_one_before(tmp_path, data, par
         assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
         return str(error.value)
 
-    assert "stage 2 of lhrs-bot goes on from the result of stage 1: give the folder" in refusal(2)
-    assert "run.json is missing" in refusal(2, start=str(tmp_path / "nothing"))
-    assert "holds stage 1 of lhrs-bot" in refusal(3, start=str(stage1))
-    assert "holds stage 1 of lhrs-bot." in refusal(2, start=str(stage1), system="lhrs-bot-nova")
-    assert "lora.rank is 4" in refusal(3, start=str(stage2), lora={"rank": 4, "alpha": 4, "dropout": 0})
+    assert "stage 2 of lhrs-bot starts from the result of stage 1: set `init_from`" in refusal(2)
+    assert "run.json is missing" in refusal(2, init_from=str(tmp_path / "nothing"))
+    assert "contains stage 1 of lhrs-bot" in refusal(3, init_from=str(stage1))
+    assert "contains stage 1 of lhrs-bot." in refusal(2, init_from=str(stage1), recipe="lhrs-bot-nova")
+    assert "lora.rank is 4" in refusal(3, init_from=str(stage2), lora={"rank": 4, "alpha": 4, "dropout": 0})
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     record = read_record(stage1).model_copy(update={"finished": False})
     (unfinished / "run.json").write_text(record.model_dump_json())
-    assert "is not finished" in refusal(2, start=str(unfinished))
-    assert "remove `model`" in refusal(2, start=str(stage1), model=parts)
+    assert "is not finished" in refusal(2, init_from=str(unfinished))
+    assert "remove `model`" in refusal(2, init_from=str(stage1), model=parts)
 
 
 def test_a_finished_run_is_not_run_again_and_its_folder_not_given_to_another(stage1, data, parts, tmp_path):
@@ -164,9 +187,11 @@ def test_answers_and_curves_can_be_watched(stage1):
 
 
 def test_watching_changes_nothing(stage1, data, parts, tmp_path):
-    run = settings_of(tmp_path, 1, data, model=parts, samples={"num": 0}, log_every=5, save_every=6)
+    run = settings_of(tmp_path, 1, data, model=parts, sample_generations={"num": 0}, logging_steps=5, save_steps=6)
     train(run)
-    assert (run.out / "learned.safetensors").read_bytes() == (stage1 / "learned.safetensors").read_bytes()
+    assert (run.output_dir / "model/model.safetensors").read_bytes() == (
+        stage1 / "model/model.safetensors"
+    ).read_bytes()
 
 
 def test_expert_use_is_logged(tmp_path, data, parts):
@@ -174,7 +199,7 @@ def test_expert_use_is_logged(tmp_path, data, parts):
     next(runs)
     run, _ = next(runs)
     train(run)
-    state = json.loads((run.out / "checkpoint-2/trainer_state.json").read_text())
+    state = json.loads((run.output_dir / "checkpoint-2/trainer_state.json").read_text())
     shares = [
         state["log_history"][-2 if "train_runtime" in state["log_history"][-1] else -1][f"expert_{n}"] for n in range(4)
     ]
@@ -183,6 +208,6 @@ def test_expert_use_is_logged(tmp_path, data, parts):
 
 def test_accumulation_does_not_change_the_losses(stage1, data, parts, tmp_path):
     run = settings_of(tmp_path, 1, data, model=parts)
-    run = run.model_copy(update={"fit": run.fit.model_copy(update={"micro_batch_size": 1})})
+    run = run.model_copy(update={"optim": run.optim.model_copy(update={"micro_batch_size": 1})})
     train(run)
-    assert losses(run.out) == pytest.approx(losses(stage1), abs=1e-4)
+    assert losses(run.output_dir) == pytest.approx(losses(stage1), abs=1e-4)

@@ -7,7 +7,7 @@ import sys
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
-def keep_freed_memory() -> None:
+def tune_malloc() -> None:
     """Let this process hold what it frees for its next step; before torch is imported.
 
     glibc gives each large tensor back to Linux, which hands it out anew, zeroed page by page: a tenth of a step. Only

@@ -1,0 +1,64 @@
+"""Fingerprints of training data, by which a run is bound to it.
+
+Files count by size and time of change under their path from the data's root, so a data folder may be moved as a whole,
+with its name. Labels count by their content.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from lhrs import fingerprint
+from lhrs.data.windows import Member, Windows
+from lhrs.downstream.reader import Labelled
+from lhrs.schema import Sample
+
+
+def of_samples(name: str, path: Path, samples: Iterable[Sample]) -> dict[str, str]:
+    """Return fingerprints of the images and texts of conversations.
+
+    Args:
+        name: tells several data sets apart.
+        path: of the data.
+        samples: all of them.
+    """
+    root = _root([path])
+    files: set[str] = set()
+    labels = {}
+    for sample in samples:
+        files.update(sample.images)
+        images = [os.path.relpath(image, root) for image in sample.images]
+        content = [images, sample.labels, [turn.model_dump(mode="json") for turn in sample.turns]]
+        labels[f"{name}: labels of {sample.id}"] = fingerprint.of_config(content)
+    return {**_files(name, files, root), **labels}
+
+
+def of_labeled(name: str, path: Path, labeled: Labelled) -> dict[str, str]:
+    """Return fingerprints of labeled images and of their labels; see `of_samples`."""
+    root = _root([path])
+    files = {os.fspath(file) for item in labeled.items for date in item.images for file in date}
+    files |= {os.fspath(item.label) for item in labeled.items if isinstance(item.label, Path)}
+    labels = {
+        f"{name}: labels of {item.id}": fingerprint.of_config(
+            [item.label, [[o.label, o.points.tolist(), o.difficult] for o in item.objects]]
+        )
+        for item in labeled.items
+        if not isinstance(item.label, Path)
+    }
+    classes = {f"{name}: classes": fingerprint.of_config(list(labeled.classes))}
+    return {**_files(name, files, root), **labels, **classes}
+
+
+def of_windows(paths: Iterable[Path], windows: Windows) -> dict[str, str]:
+    """Return fingerprints of images without labels, or of the tar files that contain them."""
+    files = {os.fspath(p.file.shard if isinstance(p.file, Member) else p.file) for p in windows.places}
+    return _files("data", files, _root(paths))
+
+
+def _root(paths: Iterable[Path]) -> str:
+    root = os.path.commonpath([os.path.abspath(path) for path in paths])
+    return root if os.path.isdir(root) else os.path.dirname(root)
+
+
+def _files(name: str, files: Iterable[str], root: str) -> dict[str, str]:
+    return {f"{name}: {path}": value for path, value in fingerprint.of_relative_files(files, root).items()}

@@ -1,0 +1,111 @@
+"""What differs between the kinds of training: data, module, parameter groups and result."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+from transformers import Trainer, TrainerCallback
+
+from lhrs.training.optim import make_groups, make_optimizer, make_schedule
+from lhrs.training.run_config import OptimConfig, RunConfig
+
+ConfigT = TypeVar("ConfigT", bound=RunConfig)
+
+MODEL = "model"
+"""Folder of the result inside the output folder."""
+
+
+class Recipe(ABC, Generic[ConfigT]):
+    """One kind of training; `lhrs.training.trainer.run` runs it.
+
+    Methods are called in this order: `open_data`, `build`, `dataset`, `details`, `callbacks`, those that the trainer
+    needs, `collect`, `save`.
+
+    Args:
+        config: the run file.
+    """
+
+    optim: OptimConfig
+    betas: Mapping[str, Sequence[float]] = {"adan": (0.98, 0.92, 0.99), "adamw": (0.9, 0.999)}
+    """By optimizer, where the run file names none."""
+    arguments: Mapping[str, Any] = {}
+    """Further `transformers.TrainingArguments`."""
+
+    def __init__(self, config: ConfigT) -> None:
+        self.config = config
+
+    @abstractmethod
+    def open_data(self) -> dict[str, str]:
+        """Open the data and return its fingerprints, see `lhrs.training.data_fingerprint`.
+
+        Raises:
+            ConfigError: a setting contradicts the data.
+            DataError: data is missing or broken.
+        """
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Return the module to train; its `forward` returns `{"loss", ...}`.
+
+        Raises:
+            CheckpointError: weights do not fit.
+            ConfigError: a setting is wrong.
+        """
+
+    @abstractmethod
+    def dataset(self) -> tuple[Any, Callable[..., Any]]:
+        """Return the dataset, which is indexed by `(epoch, index)`, and the function that collates its samples."""
+
+    @abstractmethod
+    def save(self, trainer: Trainer, state: Any) -> None:
+        """Write the result on the main process; `state` is what `collect` returned."""
+
+    def param_groups(self, module: nn.Module) -> list[dict[str, Any]]:
+        """Return the optimizer's parameter groups."""
+        return make_groups(module, self.optim.weight_decay, ())
+
+    @property
+    def peak_lr(self) -> float:
+        """Learning rate after the warm-up."""
+        return self.optim.lr
+
+    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimizer of a module."""
+        betas = self.betas.get(self.optim.optimizer, ())
+        return make_optimizer(self.param_groups(module), self.optim, self.peak_lr, betas)
+
+    def schedule(self, optimizer: torch.optim.Optimizer, num_steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+        """Return the learning rate schedule."""
+        return make_schedule(optimizer, self.optim, num_steps)
+
+    def details(self) -> dict[str, Any]:
+        """Return what a later run has to know, for `run.json`."""
+        return {}
+
+    def callbacks(self, trainer: Trainer) -> list[TrainerCallback]:
+        """Return callbacks; called after the trainer has moved the module to its device."""
+        return []
+
+    def prepare(self, trainer: Trainer, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return the module's inputs of a batch on the device."""
+        return inputs
+
+    def metrics(self, trainer: Trainer, means: dict[str, float]) -> dict[str, float]:
+        """Return what is logged with the loss, from the means of the module's other outputs since the last log."""
+        return {f"loss_{name}": value for name, value in means.items()}
+
+    def collect(self, trainer: Trainer) -> Any:
+        """Return what `save` needs from all processes; each of them calls this."""
+        return None
+
+    def module_of(self, name: str) -> str:
+        """Return the part of the module that a parameter belongs to, for the table of trainable parameters."""
+        return name.split(".")[0].rstrip("_")
+
+    @property
+    def model_dir(self) -> Path:
+        """Folder of the result."""
+        return self.config.output_dir / MODEL
