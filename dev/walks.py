@@ -126,8 +126,8 @@ def lhrs(*words: object) -> None:
 
 
 def prepare_ask(folder: Path) -> Callable[[], object]:
-    """A question about the example image."""
-    return lambda: lhrs("ask", ROOT / "examples/river.tif", "Is there a river in this image?")
+    """A question about the example image, answered by one of the options."""
+    return lambda: lhrs("ask", ROOT / "examples/river.tif", "Which is it?", "--options", "forest,river,city")
 
 
 def prepare_align(folder: Path) -> Callable[[], object]:
