@@ -57,9 +57,9 @@ class Probe:
         if normalization.is_rgb:
             return open_image(file, max_side).pixels
         stack = Stack((file,), normalization.bands)
-        values = stack.read()
+        values, valid = stack.read_valid()
         normalization.check(values, file)
-        usable = ~stack.gaps() & np.isfinite(values)
+        usable = valid & np.isfinite(values)
         return np.where(usable, values, normalization.fill_values[:, None, None]).astype(np.float32).transpose(1, 2, 0)
 
     @torch.inference_mode()

@@ -41,9 +41,9 @@ class ImageInput:
         Raises:
             DataError: it cannot be read, or has another number of bands, or values of another kind.
         """
-        values = stack.read(window)
+        values, valid = stack.read_valid(window)
         self.normalization.check(values, stack.files[0])
-        return torch.from_numpy(self.normalization.scale(values, ~stack.gaps(window)))
+        return torch.from_numpy(self.normalization.scale(values, valid))
 
     def standardize(self, pixels: Tensor) -> Tensor:
         """Return `(..., C, H, W)` of mean 0 and standard deviation 1, of what `read` returns."""
@@ -72,4 +72,4 @@ def _middle(stack: Stack) -> Sample:
     high, wide = stack.shape
     top, left = max(0, (high - _FIT_SIDE) // 2), max(0, (wide - _FIT_SIDE) // 2)
     window = (left, top, min(_FIT_SIDE, wide), min(_FIT_SIDE, high))
-    return stack.read(window), ~stack.gaps(window), str(stack.files[0])
+    return *stack.read_valid(window), str(stack.files[0])

@@ -121,6 +121,10 @@ class RasterReader(ABC):
         values[:, down, across], valid[:, down, across] = read, is_valid
         return values, valid
 
+    def read_mask(self, window: PixelWindow | None = None, bands: Sequence[int] | None = None) -> np.ndarray:
+        """Return bool `(B, H, W)`, the second result of `read`, without decoding values where they do not matter."""
+        return self.read(window, None, bands, "bilinear")[1]
+
     @abstractmethod
     def _read(
         self, window: PixelWindow, size: tuple[int, int], bands: list[int], resampling: Resampling

@@ -1,7 +1,7 @@
 """Any raster that GDAL reads, window by window and at reduced size from its overviews."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +57,23 @@ class GdalReader(RasterReader):
                     method = Method.nearest if self.is_complex or self.raw else Method[resampling]
                     values, valid = _read_bands(dataset, bands, stored_window, stored_size, method, self.raw)
             except RasterioError as error:
-                raise DataError(
-                    f"{self.name}: the file is damaged, its pixels cannot be read ({reason(error)})."
-                ) from error
+                raise _damaged(self.name, error) from error
         return turn_upright(values, self.orientation), turn_upright(valid, self.orientation)
+
+    def read_mask(self, window: PixelWindow | None = None, bands: Sequence[int] | None = None) -> np.ndarray:
+        """Return bool `(B, H, W)`; unsigned values themselves tell nothing about validity and are not decoded."""
+        left, top, width, height = window or (0, 0, self.width, self.height)
+        inside = left >= 0 and top >= 0 and left + width <= self.width and top + height <= self.height
+        if self.palette or self.raw or not inside or not self.dtype.startswith("uint"):
+            return super().read_mask(window, bands)
+        chosen = list(range(1, self.count + 1) if bands is None else bands)
+        stored, (wide, high) = self._stored((left, top, width, height), (round(width), round(height)))
+        with rasterio.Env(GDAL_NUM_THREADS="1", GDAL_CACHEMAX=_CACHE_MIB), opened(self.name, self.driver) as dataset:
+            try:
+                mask = _read_mask(dataset, chosen, (len(chosen), high, wide), stored)
+            except RasterioError as error:
+                raise _damaged(self.name, error) from error
+        return turn_upright(mask, self.orientation)
 
     def _stored(self, window: PixelWindow, size: tuple[int, int]) -> tuple[Window, tuple[int, int]]:
         if self.orientation == UPRIGHT:
@@ -82,6 +95,10 @@ class GdalReader(RasterReader):
         ratio = max(window[2] / size[0], window[3] / size[1])
         factor = max((f for f in self.overviews if f <= ratio), default=1)
         return window[2] * window[3] / factor**2
+
+
+def _damaged(name: str, error: RasterioError) -> DataError:
+    return DataError(f"{name}: the file is damaged, its pixels cannot be read ({reason(error)}).")
 
 
 def open_gdal(name: str, driver: str | None, raw: bool) -> RasterReader:

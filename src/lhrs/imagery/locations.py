@@ -30,7 +30,12 @@ def gdal_name(path: str | os.PathLike[str]) -> str | None:
     """
     name = os.fspath(path)
     if name.startswith("/vsi"):
-        return _URL_INSIDE.sub(r"\1://", name)
+        name = _URL_INSIDE.sub(r"\1://", name)
+        if found := _ARCHIVE.match(name):
+            first = found[2].partition("/")[0]
+            if not os.path.exists(first) and os.path.exists("/" + first):
+                return f"{found[1]}/{found[2]}"
+        return name
     if _URL.match(name):
         return _URL.sub(lambda found: f"{found[1]}://", name)
     if _SUBDATASET.match(name) and not os.path.exists(name):
@@ -38,6 +43,7 @@ def gdal_name(path: str | os.PathLike[str]) -> str | None:
     return None
 
 
+_ARCHIVE = re.compile(r"^(/vsi(?:zip|tar|gzip|7z|rar)/)([^/{].*)$")
 _URL_INSIDE = re.compile(r"(?<=/)(https?|s3|gs):/+", re.IGNORECASE)
 
 

@@ -1,6 +1,6 @@
 """8-bit images (PNG, JPEG, WebP, GIF, BMP, AVIF) through Pillow: upright, in colors, with their transparency."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +29,16 @@ class PillowReader(RasterReader):
     """Values are red, green and blue, or with `raw` what is stored."""
 
     raw: bool = False
+    has_alpha: bool = False
+    """Some pixels may be transparent."""
+
+    def read_mask(self, window: PixelWindow | None = None, bands: Sequence[int] | None = None) -> np.ndarray:
+        """Return bool `(B, H, W)`; the image is decoded only if it may be transparent."""
+        left, top, width, height = window or (0, 0, self.width, self.height)
+        inside = left >= 0 and top >= 0 and left + width <= self.width and top + height <= self.height
+        if self.has_alpha or not inside:
+            return super().read_mask(window, bands)
+        return np.ones((self.count if bands is None else len(bands), round(height), round(width)), bool)
 
     def _read(
         self, window: PixelWindow, size: tuple[int, int], bands: list[int], resampling: Resampling
@@ -83,6 +93,7 @@ def open_pillow(name: str, raw: bool) -> RasterReader:
         return PillowReader(
             (name,), width, height, count, dtype, (None,) * count, colors, (None,) * count, (1.0,) * count,
             (0.0,) * count, native=_native(image.mode), raw=raw,
+            has_alpha=not raw and image.has_transparency_data,
         )  # fmt: skip
 
 

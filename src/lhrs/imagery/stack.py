@@ -63,13 +63,16 @@ class Stack:
         Raises:
             DataError: a file cannot be read, or has no such band.
         """
-        reader = self.reader
-        size = None if box is None else (box[2], box[3])
-        chosen = list(range(1, reader.count + 1) if self.bands is None else self.bands)
-        if max(chosen) > reader.count:
-            raise DataError(f"{self.files[0]} has {reader.count} bands, there is no band {max(chosen)}.")
-        values, valid = reader.read(box, size, chosen, "bilinear")
-        return values, dark_is_valid(valid, reader.has_zero_nodata[[band - 1 for band in chosen]])
+        chosen = self._chosen()
+        values, valid = self.reader.read(box, None, chosen, "bilinear")
+        return values, dark_is_valid(valid, self.reader.has_zero_nodata[[band - 1 for band in chosen]])
+
+    def _chosen(self) -> list[int]:
+        count = self.reader.count
+        chosen = list(range(1, count + 1) if self.bands is None else self.bands)
+        if max(chosen) > count:
+            raise DataError(f"{self.files[0]} has {count} bands, there is no band {max(chosen)}.")
+        return chosen
 
     def read(self, box: Box | None = None) -> np.ndarray:
         """Return raw values, see `read_valid`."""
@@ -77,11 +80,7 @@ class Stack:
 
     def known(self, box: Box | None = None) -> np.ndarray:
         """Return bool `(rows, columns)`, False where no band has data."""
-        return np.asarray(self.read_valid(box)[1].any(0))
-
-    def gaps(self, box: Box | None = None) -> np.ndarray:
-        """Return bool `(bands, rows, columns)`, True where a value is not valid."""
-        return np.asarray(~self.read_valid(box)[1])
+        return np.asarray(self.reader.read_mask(box, self._chosen()).any(0))
 
 
 def image_shape(file: Path) -> tuple[int, int]:
