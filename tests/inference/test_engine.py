@@ -136,14 +136,14 @@ def test_finished_answers_leave_the_batch(runtime, monkeypatch):
     rows = []
     step = runtime.step
     monkeypatch.setattr(runtime, "step", lambda ids, *rest: rows.append(len(ids)) or step(ids, *rest))
-    runtime.generate([Request((POOL[0],), "who?", form="number", max_new_tokens=n) for n in (1, 3, 9)])
+    runtime.generate([Request((POOL[0],), "who?", answer_type="number", max_new_tokens=n) for n in (1, 3, 9)])
     assert rows[0] == 3 and rows == sorted(rows, reverse=True) and rows[-1] < 3
 
 
 def test_forms_are_kept_by_models_that_know_nothing(runtime):
-    numbers = runtime.generate([Request((p,), "how many?", form="number") for p in POOL])
+    numbers = runtime.generate([Request((p,), "how many?", answer_type="number") for p in POOL])
     assert all(r.text.isdigit() or r.text == runtime.family.refusal for r in numbers)
-    for reply in runtime.generate([Request((p,), "where?", form="boxes", max_new_tokens=60) for p in POOL]):
+    for reply in runtime.generate([Request((p,), "where?", answer_type="boxes", max_new_tokens=60) for p in POOL]):
         found = runtime.family.read_boxes(reply.text, (100, 100))
         assert not found.num_malformed and (len(found.boxes) or reply.text in {"", runtime.family.refusal})
 

@@ -52,7 +52,7 @@ def test_batches_say_what_single_requests_say(runtime):
 def test_the_image_matters_and_forms_are_kept(runtime):
     replies = [runtime.generate([Request((p,), "what?", ("river", "forest"))])[0].sequence_probability for p in POOL]
     assert len({round(p, 5) for p in replies}) == 3
-    assert runtime.generate([Request((POOL[0],), "how many?", form="number")])[0].text.isdigit()
+    assert runtime.generate([Request((POOL[0],), "how many?", answer_type="number")])[0].text.isdigit()
 
 
 def test_streamed_pieces_make_the_answer(runtime):

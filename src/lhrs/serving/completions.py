@@ -35,7 +35,7 @@ async def complete(service: Service, request: Request) -> Response:
     try:
         async with asyncio.timeout(service.settings.timeout_s):
             chat = await _read(request)
-            prepared = await _while_connected(request, service.prepare(chat, request.state.owner))
+            prepared = await _while_connected(request, service.prepare_request(chat, request.state.owner))
             if chat.stream:
                 return _stream(service, request, prepared, deadline)
             job = service.submit(prepared, deadline)

@@ -105,7 +105,7 @@ class Service:
         batches = math.ceil(self.under_way / self.settings.batch_size)
         return max(1, round(batches * self.batcher.batch_s))
 
-    async def prepare(self, chat: ChatRequest, owner: str) -> PreparedRequest:
+    async def prepare_request(self, chat: ChatRequest, owner: str) -> PreparedRequest:
         """Open the images of a request and word its question.
 
         Raises:
