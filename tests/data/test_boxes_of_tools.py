@@ -82,6 +82,11 @@ def test_broken_masks_are_one_line(tmp_path, counts):
     assert "\n" not in str(error.value)
 
 
+def test_images_without_any_object_are_coco_too(tmp_path):
+    coco(tmp_path / "coco.json", [])
+    assert detect_format(tmp_path) == "coco_boxes" and open_dataset(tmp_path)[0].boxes == []
+
+
 def test_image_ids_are_numbers_or_text(tmp_path):
     images = [{"id": "1", "file_name": "a.png"}, {"id": 0, "file_name": "b.png"}]
     rows = [{"bbox": [1, 2, 3, 4], "category_id": "1"}, {"image_id": "0", "bbox": [5, 5, 5, 5], "category_id": 0}]

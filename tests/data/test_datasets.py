@@ -388,6 +388,7 @@ def test_every_file_of_the_folder_is_a_reader():
 def test_every_reader_says_what_it_reads_and_refuses_a_missing_path(tmp_path, name):
     reader = get_reader(name)
     assert reader.__doc__ and reader.layout and reader.licence and reader.homepage.startswith("http")
+    assert "\n\n    Format: " in reader.__doc__, "the docstring is the data sheet"
     with pytest.raises(DataError, match=r"nowhere does not exist. Expected a"):
         reader(tmp_path / "nowhere")
 

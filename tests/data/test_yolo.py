@@ -107,6 +107,21 @@ def test_roboflows_export_for_yolo(tmp_path):
     assert [s.split for s in open_dataset(tmp_path, split="val")] == ["valid"]
 
 
+def test_cvats_export_for_darknet(tmp_path):
+    for n in (1, 2):
+        picture(tmp_path / f"obj_{'train' if n == 1 else 'valid'}_data/{n}.jpg")
+        write(tmp_path / f"obj_{'train' if n == 1 else 'valid'}_data/{n}.txt")
+    write(tmp_path / "obj.names", "ship\r\nharbor\r\n")
+    write(
+        tmp_path / "obj.data", "classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\nnames = data/obj.names\n"
+    )
+    write(tmp_path / "train.txt", "data/obj_train_data/1.jpg\n")
+    write(tmp_path / "valid.txt", "data/obj_valid_data/2.jpg\n")
+    data = open_dataset(tmp_path)
+    assert [(s.split, boxes(s)) for s in data] == [(n, [("ship", 25, 30, 75, 50)]) for n in ("train", "valid")]
+    assert data.classes == ["ship", "harbor"] and not len(data.dropped)
+
+
 def test_images_in_folders_of_folders(tmp_path):
     for split, city in (("train", "rome"), ("train", "oslo"), ("val", "rome")):
         picture(tmp_path / f"images/{split}/{city}/1.png")

@@ -100,7 +100,7 @@ class Captions(Dataset):
                 content = read_json(root)
                 row = content[0] if isinstance(content, list) and content else {}
             elif root.suffix.lower() in _DELIMITERS:
-                return bool(next(iter(_csv(root)), None))
+                return _has_columns(root)
             else:
                 row = first_row(root) if root.suffix.lower() == ".jsonl" else {}
         except DataError:
@@ -135,6 +135,12 @@ def _rows(record: Any, where: str) -> Iterator[_Row]:
     if not isinstance(record["image"], str) or not all(isinstance(caption, str) for caption in captions):
         raise DataError(f"{where}: image and caption must be texts.")
     yield from (_Row(record["image"], caption, record.get("split") or None) for caption in captions)
+
+
+def _has_columns(path: Path) -> bool:
+    """Return whether the header of a table has both columns, whatever the encoding of the rest."""
+    header = next(iter(read_text(path, "replace").splitlines()), "")
+    return {"image", "caption"} <= set(next(csv.reader([header], delimiter=_DELIMITERS[path.suffix.lower()]), []))
 
 
 def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

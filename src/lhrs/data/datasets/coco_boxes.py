@@ -187,8 +187,8 @@ def _has_boxes(path: Path) -> bool:
     if not path.stat().st_size:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        has_objects = any(text.find(word) >= 0 for word in (b'"bbox"', b'"segmentation"'))
-        return has_objects and all(text.find(word) >= 0 for word in (b'"annotations"', b'"images"'))
+        has_classes = any(text.find(word) >= 0 for word in (b'"bbox"', b'"segmentation"', b'"categories"'))
+        return has_classes and all(text.find(word) >= 0 for word in (b'"annotations"', b'"images"'))
 
 
 def _find_annotations(root: Path, split: str | None) -> list[Path]:

@@ -183,20 +183,27 @@ def _box(item: ElementTree.Element) -> tuple[float, float, float, float] | None:
     corners = item.find("bndbox")
     if corners is None:
         return None
-    x1, y1, x2, y2 = (float(str(corners.findtext(name))) for name in ("xmin", "ymin", "xmax", "ymax"))
+    x1, y1, x2, y2 = (_number(corners, name) for name in ("xmin", "ymin", "xmax", "ymax"))
     return x1 - 1, y1 - 1, x2, y2
+
+
+def _number(element: ElementTree.Element, name: str) -> float:
+    try:
+        return float(str(element.findtext(name)))
+    except ValueError:
+        raise ValueError(f"{name} of {element.tag} is missing or no number") from None
 
 
 def _outline(item: ElementTree.Element) -> np.ndarray | None:
     """Return the points `(P, 2)` of an oriented box or a polygon; None if there is neither."""
     rotated, polygon = item.find("robndbox"), item.find("polygon")
     if rotated is not None and rotated.find("cx") is not None:
-        cx, cy, w, h, angle = (float(str(rotated.findtext(name))) for name in ("cx", "cy", "w", "h", "angle"))
+        cx, cy, w, h, angle = (_number(rotated, name) for name in ("cx", "cy", "w", "h", "angle"))
         along = np.array([math.cos(angle), math.sin(angle)]) * w / 2  # radians, clockwise as seen on the image
         across = np.array([-math.sin(angle), math.cos(angle)]) * h / 2
         return np.array([cx, cy]) + np.stack([-along - across, along - across, along + across, across - along])
     if rotated is not None:
-        return np.array([[float(str(rotated.findtext(n))) for n in pair] for pair in _CORNERS])
+        return np.array([[_number(rotated, name) for name in pair] for pair in _CORNERS])
     if polygon is None:
         return None
     points = [(p.findtext("x"), p.findtext("y")) for p in polygon.iter("pt")]

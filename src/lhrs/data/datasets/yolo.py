@@ -18,6 +18,8 @@ from lhrs.schema import Box, Sample
 _NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt")
 _MAX_SNIFFED = 100
 _YAML = (".yaml", ".yml")
+_DARKNET = ".data"
+"""Suffix of Darknet's file of lines `key = value`, which CVAT writes too."""
 _SIDE_FILES = frozenset([*_NAME_FILES, "readme.txt", "readme.dataset.txt", "readme.roboflow.txt"])
 
 
@@ -77,7 +79,11 @@ class Yolo(Dataset):
     @classmethod
     def sniff(cls, root: Path) -> bool:
         if root.is_file():
-            return root.suffix.lower() in _YAML and "names" in _try_yaml(root) and _has_splits(_try_yaml(root))
+            return (
+                root.suffix.lower() in (*_YAML, _DARKNET)
+                and "names" in _try_yaml(root)
+                and _has_splits(_try_yaml(root))
+            )
         path = _find_yaml(root)
         if path is not None and _has_splits(_try_yaml(path)):
             return True
@@ -180,14 +186,21 @@ def _images_below(folder: Path) -> list[Path]:
 
 
 def _find_yaml(root: Path) -> Path | None:
-    """Return the YAML file that names the classes; the only one of a folder that does."""
+    """Return the YAML file (Darknet's `.data` file) that names the classes; the only one of a folder that does."""
     if root.is_file():
         return root
+    if darknet := [path for path in list_files(root, _DARKNET) if _has_splits(_try_yaml(path))]:
+        return darknet[0]
     named = [path for path in list_files(root, *_YAML) if "names" in _try_yaml(path)]
     return named[0] if len(named) == 1 else next((p for p in named if p.stem == "data"), None)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    if path.suffix.lower() == _DARKNET:
+        pairs = (line.partition("=") for line in read_text(path).splitlines())
+        config: dict[str, Any] = {key.strip(): value.strip() for key, equals, value in pairs if equals}
+        names = _resolve(config.pop("names", ""), path.parent, "")
+        return config | ({"names": read_text(names).split("\n")} if names is not None and names.is_file() else {})
     try:
         content = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
@@ -215,7 +228,7 @@ def _names(config: dict[str, Any], path: Path | None) -> dict[int, str] | None:
     if isinstance(names, list):
         names = dict(enumerate(names))
     try:
-        return {int(number): str(name) for number, name in names.items()}
+        return {int(number): str(name).strip() for number, name in names.items() if str(name).strip()}
     except (AttributeError, ValueError):
         raise DataError(f"{path}: `names` is neither a list nor a mapping of numbers to names.") from None
 
