@@ -147,3 +147,83 @@ def test_masks_become_boxes_of_their_parts(tmp_path):
     (tmp_path / "classes.json").write_text('["building"]')
     with pytest.raises(DataError, match=r"not one number of classes\.json per pixel: it has the number 1, not 0-0"):
         open_dataset(tmp_path)[0]
+
+
+def write_placed(path, size=(100, 50), **profile):
+    import rasterio
+
+    with rasterio.open(
+        path, "w", driver="GTiff", width=size[0], height=size[1], count=1, dtype="uint8", **profile
+    ) as dataset:
+        dataset.write(np.ones((1, size[1], size[0]), np.uint8))
+
+
+def write_features(path, *rings, **properties):
+    features = [
+        {"type": "Feature", "properties": properties, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+        for ring in rings
+    ]
+    path.write_bytes(json.dumps({"type": "FeatureCollection", "features": features}).encode("utf-8-sig"))
+
+
+RING = [[15.01, 46.99], [15.03, 46.99], [15.03, 46.98], [15.01, 46.99]]
+
+
+@pytest.mark.parametrize("turn", [0, 360, -360])
+def test_longitudes_are_counted_in_any_way(tmp_path, turn):
+    import rasterio
+
+    transform = rasterio.transform.from_origin(-75 % 360, -12, 0.001, 0.001)
+    write_placed(tmp_path / "a.tif", crs="EPSG:4326", transform=transform)
+    west = -75 + turn if abs(-75 + turn) <= 360 else -75
+    ring = [[west + 0.01, -12.01], [west + 0.03, -12.01], [west + 0.03, -12.02], [west + 0.01, -12.01]]
+    write_features(tmp_path / "a.GEOJSON", ring, label="roof")
+    data = open_dataset(tmp_path)
+    (box,) = data[0].boxes
+    assert box.label == "roof" and box.xyxy == pytest.approx((10, 10, 30, 20), abs=1e-6)
+    np.testing.assert_allclose(data.polygons(0)[0].points[:3], [[10, 10], [30, 10], [30, 20]], atol=1e-6)
+
+
+def test_images_may_be_placed_by_control_points(tmp_path):
+    from rasterio.control import GroundControlPoint
+
+    gcps = [GroundControlPoint(row, column, 15 + column * 0.001, 47 - row * 0.001)
+            for row in (0, 50) for column in (0, 100)]  # fmt: skip
+    write_placed(tmp_path / "a.tif", crs="EPSG:4326", gcps=gcps)
+    write_features(tmp_path / "a.geojson", RING)
+    (box,) = open_dataset(tmp_path)[0].boxes
+    assert box.xyxy == pytest.approx((10, 10, 30, 20), abs=0.01)
+
+
+def test_what_geojson_cannot_place_is_counted(tmp_path):
+    import rasterio
+
+    write_placed(tmp_path / "a.tif", crs="EPSG:4326", transform=rasterio.transform.from_origin(15, 47, 0.001, 0.001))
+    picture(tmp_path / "b.png")
+    point = [[15.02, 46.98]] * 4
+    far = [[x + 20, y] for x, y in RING]
+    edge = [[14.99, 46.99], [15.03, 46.99], [15.03, 46.98], [14.99, 46.99]]
+    write_features(tmp_path / "a.geojson", RING, point, far, edge)
+    write_features(tmp_path / "osm.geojson", RING)
+    data = open_dataset(tmp_path)
+    assert [tuple(round(v, 3) for v in box.xyxy) for box in data[0].boxes] == [(10, 10, 30, 20), (0, 10, 30, 20)]
+    assert data.polygons(0)[1].points.tolist()[0] == pytest.approx([0, 10], abs=1e-6)
+    assert data.dropped.to_dict() == {
+        "GeoJSON files without an image": 1, "features outside their image": 1, "features without area": 1,
+        "images without a GeoJSON file": 1,
+    }  # fmt: skip
+
+
+def test_an_image_without_a_place_is_one_line(tmp_path):
+    picture(tmp_path / "a.png")
+    write_features(tmp_path / "a.geojson", RING)
+    with pytest.raises(DataError, match=r"a\.png is not georeferenced, so the shapes of a\.geojson have no place"):
+        open_dataset(tmp_path)[0]
+
+
+def test_yolo_is_relative_to_the_upright_image(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (100, 80)).save(tmp_path / "a.jpg", exif=exif)
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.5 0.25\n")
+    assert open_dataset(tmp_path)[0].boxes[0].xyxy == (20, 37.5, 60, 62.5)

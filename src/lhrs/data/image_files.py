@@ -4,17 +4,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from lhrs.imagery.open import IMAGE_SUFFIXES
-from lhrs.imagery.stack import image_shape
+from lhrs.imagery.reader import open_source
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) of an image without reading its pixels.
+    """Return (width, height) of an image, turned upright as its metadata say, without reading its pixels.
 
     Raises:
         DataError: It is missing, or no image.
     """
-    height, width = image_shape(path)
-    return width, height
+    reader = open_source(path)
+    return reader.width, reader.height
 
 
 def is_image(path: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lhrs.data.dataset import UNKNOWN_LICENSE, Dataset, read_json
+from lhrs.data.dataset import UNKNOWN_LICENSE, Dataset, ObjectPolygon, box_corners, read_json
 from lhrs.data.image_files import list_files, list_folder_images
 from lhrs.errors import DataError
 from lhrs.imagery.reader import open_source
@@ -50,12 +50,17 @@ class GeojsonBoxes(Dataset):
         return Sample(
             id=image.stem,
             images=[str(image)],
-            boxes=self._boxes(image, labels),
+            boxes=[box for box, _ in self._objects(image, labels)],
             source=self.root.name,
             licence=self.licence,
         )
 
-    def _boxes(self, image: Path, labels: Path) -> list[Box]:
+    def polygons(self, index: int) -> list[ObjectPolygon]:
+        """Return the points of each feature in pixels; the corners of the box of one that leaves the image."""
+        return [ObjectPolygon(box.label, points) for box, points in self._objects(*self._pairs[index])]
+
+    def _objects(self, image: Path, labels: Path) -> list[tuple[Box, np.ndarray]]:
+        """Return the box and the points of each feature that is on the image."""
         content = read_json(labels)
         if not isinstance(content, dict) or not isinstance(content.get("features"), list):
             raise DataError(f"{labels} is not a GeoJSON collection of features.")
@@ -63,7 +68,7 @@ class GeojsonBoxes(Dataset):
         georeference, size = reader.georeference, (reader.width, reader.height)
         if georeference is None:
             raise DataError(f"{image} is not georeferenced, so the shapes of {labels.name} have no place on it.")
-        crs, boxes = _crs(content, labels), []
+        crs, objects = _crs(content, labels), []
         for number, feature in enumerate(content["features"]):
             name = f"{labels.name}#{number}"
             geometry = (feature.get("geometry") if isinstance(feature, dict) else None) or {}
@@ -81,11 +86,13 @@ class GeojsonBoxes(Dataset):
                 continue
             low, high = pixels.min(0).clip(0, size).tolist(), pixels.max(0).clip(0, size).tolist()
             if high[0] > low[0] and high[1] > low[1]:
-                boxes.append(Box(label=_label(feature), xyxy=(low[0], low[1], high[0], high[1])))
+                box = Box(label=_label(feature), xyxy=(low[0], low[1], high[0], high[1]))
+                is_inside = ((pixels >= 0) & (pixels <= size)).all()
+                objects.append((box, pixels if is_inside else box_corners(box.xyxy)))
             else:
                 is_point = (np.ptp(pixels, 0) == 0).any()
                 self.drop("features without area" if is_point else "features outside their image", name)
-        return boxes
+        return objects
 
     @classmethod
     def sniff(cls, root: Path) -> bool:
