@@ -24,6 +24,7 @@ def predict(
     out: Annotated[
         Path,
         typer.Option(
+            "-o",
             "--out",
             help="Classes of scenes: .csv or .geojson; with --window also .tif. Pixels: a .tif, or a folder for "
             "several. Objects: .geojson on the map, .jsonl in pixels, or a folder for DOTA's files.",

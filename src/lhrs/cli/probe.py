@@ -22,7 +22,7 @@ Train = Annotated[Path, typer.Option("--train", help="Folder with a folder of im
 Test = Annotated[Path, typer.Option("--test", help="The same, to be scored on.")]
 Size = Annotated[int | None, typer.Option("--size", help="Side in pixels to which images are scaled.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, ...")]
-Out = Annotated[Path, typer.Option("--out", help="PNG to write.")]
+Out = Annotated[Path, typer.Option("-o", "--out", help="PNG to write.")]
 Pretrained = Annotated[bool, typer.Option("--random", help="With a name of timm: random weights, for comparison.")]
 
 
