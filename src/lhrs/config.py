@@ -1,23 +1,25 @@
-"""Run files: YAML into strict pydantic models, with dotted overrides.
+"""Run files: YAML, read by OmegaConf, validated by strict pydantic models, with dotted overrides.
 
-A run is one YAML file; what it omits is the model's default. An unknown key, a wrong type or a missing key is one line
-that says where it is and what would be right. Overrides are `fit.lr=1e-5`; an item of a list is meant by its position
-or by its `name`: `stages.1.lr=1e-5`, `stages.tune.lr=1e-5`.
+A run is one YAML file; omitted keys have the model's default. An unknown key, a wrong type or a missing key is one line
+that states where it is and what is expected. Overrides are `optim.lr=1e-5`; an item of a list is addressed by its
+position or by its `name`: `data.1.weight=2`, `data.rsicd.weight=2`.
 """
 
 import os
-import re
 import reprlib
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, to_jsonable_python
 
-from lhrs.errors import ConfigError
+from lhrs.errors import ConfigError, MissingExtraError
+
+_TWICE = "found duplicate key "
+"""OmegaConf's message."""
 
 Location = tuple[str | int, ...]
 """Keys and positions from the top of a file down to one value."""
@@ -134,11 +136,13 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def _override(values: dict[str, Any], schema: type[BaseModel], override: str) -> Location:
     """Set one override in `values`; return the location of the first key that it brought in or changed."""
+    from omegaconf import OmegaConf
+
     name, equals, text = override.partition("=")
     if not equals or not all(name.split(".")):
-        raise ConfigError(f"override {override!r} is not of the form key=value, such as fit.lr=1e-5.")
+        raise ConfigError(f"override {override!r} is not of the form key=value, such as optim.lr=1e-5.")
     try:
-        value = yaml.load(text, _Loader)
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index, call-overload]
     except yaml.YAMLError as error:
         raise ConfigError(f"override {override!r}: the value is not valid YAML ({_reason(error)}).") from None
     node: Any = values
@@ -186,41 +190,24 @@ def _default(schema: type[BaseModel], location: Location, key: str) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        from omegaconf import OmegaConf
+    except ImportError:
+        raise MissingExtraError("run files need OmegaConf: pip install 'lhrs[train]'") from None
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML ({_reason(error)}).") from None
-    if values is None:
-        return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a run file is a mapping of keys to values, not a {type(values).__name__}.")
-    return values
+    return cast(dict[str, Any], values)
 
 
 def _reason(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     place = f"line {mark.line + 1}: " if mark is not None else ""
-    return place + " ".join(str(getattr(error, "problem", None) or error).split())
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain YAML, less two traps: a key given twice is an error, and 1e-5 is a number."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        problem=f"key {key.value!r} is given twice", problem_mark=key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+    reason = " ".join(str(getattr(error, "problem", None) or error).split())
+    return place + (f"key {reason.removeprefix(_TWICE)!r} is given twice" if reason.startswith(_TWICE) else reason)
