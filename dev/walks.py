@@ -5,11 +5,11 @@
     python dev/walks.py --trace ask    # also every entry, in order
 
 How entries are counted. A file is entered when a call reaches it while none of its own functions is running: its own
-helpers, and callbacks into it, stay inside. Each function counts once, at its first call, because a loop over windows
-or layers says nothing about the path. Consecutive entries into one file are one entry; files that the walk does not
-list are below its level and do not interrupt it. Calls made while a module is being imported do not count, nor do
-`__init__.py` files and the base modules, which everybody uses (`BASE`). So a file that is entered more than twice is
-one that the work leaves and comes back to.
+helpers, and callbacks into it, stay inside. All calls from one function into one file are one entry, because a loop
+over windows, or a function that calls the hooks of an object in turn, is one stretch of the path. Consecutive entries
+into one file are one entry; files that the walk does not list are below its level and do not interrupt it. Calls made
+while a module is being imported do not count, nor do `__init__.py` files and the base modules, which everybody uses
+(`BASE`). So a file that is entered more than twice is one that the work leaves and comes back to.
 
 A listed file without any function, such as a benchmark that is a class with attributes only, counts as entered when it
 is loaded; so does a base module. Beside each file stands the rank of its first entry: the list should follow it.
@@ -55,11 +55,12 @@ IS_FUNCTION = 0x1
 
 
 class Tracer:
-    """Records the first call of every function of lhrs that enters a file."""
+    """Records the first call of every function of lhrs that enters a file, and of each caller the first into a file."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, str]] = []  # file, function
         self._seen: set[CodeType] = set()
+        self._arrows: set[tuple[CodeType | None, str]] = set()
         self._files: dict[str, str | None] = {}
 
     def _file(self, frame: FrameType) -> str | None:
@@ -77,15 +78,17 @@ class Tracer:
             return
         if not code.co_flags & IS_FUNCTION or code.co_name in ("<genexpr>", "<listcomp>", "<dictcomp>", "<setcomp>"):
             return
-        is_inside, outer = False, frame.f_back
+        is_inside, caller, outer = False, None, frame.f_back
         while outer is not None:
             if other := self._file(outer):
+                caller = caller or outer.f_code
                 if not outer.f_code.co_flags & IS_FUNCTION:
                     return  # while a module is imported
                 is_inside = is_inside or other == file
             outer = outer.f_back
         self._seen.add(code)
-        if not is_inside and not is_base(file):
+        if not is_inside and not is_base(file) and (caller, file) not in self._arrows:
+            self._arrows.add((caller, file))
             self.entries.append((file, code.co_qualname))
 
     def run(self, work: Callable[[], object]) -> None:
