@@ -15,7 +15,8 @@ app = typer.Typer(
 Backbone = Annotated[
     str,
     typer.Argument(
-        metavar="BACKBONE", help="Folder (OUT/backbone of `lhrs pretrain`, or a model), lhrs-nano, or a name of timm."
+        metavar="BACKBONE",
+        help="Folder (model/ of a run of `lhrs pretrain`, or a model), lhrs-nano, or a name of timm.",
     ),
 ]
 Train = Annotated[Path, typer.Option("--train", help="Folder with a folder of images for each class, to learn from.")]

@@ -1,4 +1,4 @@
-"""Fill a folder with what the frozen encoder makes of every training image."""
+"""Cache the features of a frozen encoder for every training image."""
 
 import hashlib
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _MAX_SIDE = 1024  # as `lhrs.data.chat` reads them
 def cache_features(
     model: LHRSForConditionalGeneration, processor: LHRSProcessor, images: Sequence[str], root: Path
 ) -> FeatureFolder:
-    """Encode the images that have no features yet, each process its share, and wait until all are there.
+    """Encode the images that have no cached features, each process its part, and wait until all are there.
 
     A run that is stopped goes on where it was. The folder inside `root` is named after encoder, weights and
     preprocessing, so that runs with others do not mix.
@@ -57,7 +57,7 @@ def cache_features(
 
 
 def _fingerprint(model: LHRSForConditionalGeneration, processor: LHRSProcessor) -> str:
-    """Name what the features depend on."""
+    """Return the fingerprint of encoder, layers and preprocessing."""
     about = [str(model.config.levels), str(cast(Any, processor).image_processor.to_dict())]
     digest = hashlib.sha256("|".join(about).encode())
     tower = model.model.vision_tower

@@ -1,4 +1,4 @@
-"""Weights, gradients and optimizer in pieces over the processes: FSDP2 through accelerate."""
+"""Weights, gradients and optimizer sharded over the processes: FSDP2 through accelerate."""
 
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from lhrs.models.bridge import Bridge
 
 
 def fsdp_args(model: nn.Module) -> dict[str, Any]:
-    """Return the training arguments that shard a model, each layer of its parts and the bridge on their own."""
+    """Return the training arguments that shard a model; each layer of its modules and the bridge is wrapped."""
     lists = [m for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and name.endswith("layers")]
     layers = {type(layer).__name__ for layers in lists for layer in layers} | {Bridge.__name__}
     inside = {type(layer).__name__ for m in model.modules() if isinstance(m, Bridge) for layer in cast(Any, m.layers)}
@@ -20,7 +20,7 @@ def fsdp_args(model: nn.Module) -> dict[str, Any]:
 
 
 def shard_on_cpu(trainer: Trainer) -> None:
-    """Make a trainer shard on CPUs, where accelerate passes FSDP over though torch can: what is tested runs there."""
+    """Enable FSDP on CPUs, for tests: torch supports it, accelerate does not."""
     state: Any = trainer.accelerator.state
     state.fsdp_plugin = FullyShardedDataParallelPlugin(**cast(dict[str, Any], trainer.args.fsdp_plugin_args))
     state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
@@ -34,5 +34,5 @@ def gather_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_state_dict_sharded(model: nn.Module, state: dict[str, Tensor]) -> Any:
-    """Load a part of the whole state into a sharded model; return the keys that were missing or unexpected."""
+    """Load a part of the full state into a sharded model; return missing and unexpected keys."""
     return set_model_state_dict(model, cast(Any, state), options=StateDictOptions(full_state_dict=True, strict=False))

@@ -1,4 +1,4 @@
-"""Memory of a training on a CPU."""
+"""Tuning of glibc's malloc for training on a CPU."""
 
 import ctypes
 import os
@@ -8,7 +8,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def tune_malloc() -> None:
-    """Let this process hold what it frees for its next step; before torch is imported.
+    """Keep freed memory in this process for the next step; call before torch is imported.
 
     glibc gives each large tensor back to Linux, which hands it out anew, zeroed page by page: a tenth of a step. Only
     where every step needs the same sizes; a process with changing ones would end with a heap full of holes. Does
