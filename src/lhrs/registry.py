@@ -22,8 +22,7 @@ def names(package: str) -> list[str]:
 
     A module whose name begins with an underscore is no component.
     """
-    local = (module.name for module in iter_modules(import_module(package).__path__) if not module.name.startswith("_"))
-    return sorted({*local, *(point.name for point in entry_points(group=package))})
+    return sorted({*_modules(package), *_points(package)})
 
 
 def find(package: str, name: str, base: type[T]) -> type[T]:
@@ -54,8 +53,14 @@ def components(package: str, base: type[T]) -> dict[str, type[T]]:
         TypeError: A module defines several.
     """
     points = _points(package)
-    loaded = {name: _load(package, name, base, points) for name in names(package)}
+    loaded = {name: _load(package, name, base, points) for name in sorted({*_modules(package), *points})}
     return {name: component for name, component in loaded.items() if component is not None}
+
+
+def _modules(package: str) -> list[str]:
+    """Return the names of the modules in a package, without private ones."""
+    modules = iter_modules(import_module(package).__path__)
+    return [module.name for module in modules if not module.name.startswith("_")]
 
 
 def _points(package: str) -> dict[str, EntryPoint]:
