@@ -108,7 +108,7 @@ STORE = """
 import sys
 from pathlib import Path
 from lhrs.align.osm import read_features
-from lhrs.align.store import write_store
+from lhrs.align.feature_store import write_store
 write_store(Path(sys.argv[2]), read_features(Path(sys.argv[1])))
 """
 
@@ -125,7 +125,7 @@ def store(osm: Path) -> float:
 
 PEER = """
 import sys, time, geopandas, pandas
-from lhrs.align.footprints import grid, corners_of
+from lhrs.align.footprints import footprint_grid, lonlat_corners
 import shapely
 osm, size, gsd, count = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 west, south, east, north = map(float, sys.argv[5:])
@@ -133,8 +133,8 @@ start = time.perf_counter()
 areas = geopandas.read_file(osm, layer="multipolygons")
 lines = geopandas.read_file(osm, layer="lines")
 read = time.perf_counter() - start
-footprints = list(grid((west, south, east, north), size, gsd))
-tiles = [shapely.Polygon(c) for c in corners_of(footprints[:: max(1, len(footprints) // count)])]
+footprints = list(footprint_grid((west, south, east, north), size, gsd))
+tiles = [shapely.Polygon(c) for c in lonlat_corners(footprints[:: max(1, len(footprints) // count)])]
 crs = footprints[0].crs
 areas, lines = areas.to_crs(crs), lines.to_crs(crs)
 tiles = geopandas.GeoSeries(tiles, crs=4326).to_crs(crs)

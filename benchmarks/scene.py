@@ -68,11 +68,11 @@ def measured(function) -> dict:
 
 
 def ours(path: Path, size: int) -> int:
-    from lhrs.scene.run import SceneJob, run
+    from lhrs.scene.run import SceneConfig, run
     from lhrs.scene.work import Asking
 
     with tempfile.TemporaryDirectory() as out:
-        manifest = run(SceneJob((str(path),), Path(out) / "out", Asking("classify"), size))
+        manifest = run(SceneConfig(scenes=(str(path),), out=Path(out) / "out", asking=Asking("classify"), size=size))
     return manifest["scenes"][0]["asked"]
 
 

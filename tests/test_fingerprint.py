@@ -29,3 +29,27 @@ def test_changes_names_what_differs():
     words = fingerprint.changes(before, after)
     assert words == "2 files were removed (a.png, ...), 1 file was added (d.png), 1 file was changed (c.png)"
     assert fingerprint.changes(before, dict(before)) == ""
+
+
+def test_the_sha256_of_a_file_is_that_of_its_content(tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
+    wanted = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    assert fingerprint.sha256_of_file(tmp_path / "a") == wanted
+
+
+def test_a_folder_changes_with_its_files(tmp_path):
+    (tmp_path / "scene").mkdir()
+    (tmp_path / "scene/B04.tif").write_bytes(b"x")
+    before = fingerprint.of_file(tmp_path / "scene")
+    assert fingerprint.of_file(tmp_path / "scene") == before
+    (tmp_path / "scene/B03.tif").write_bytes(b"x")
+    assert fingerprint.of_file(tmp_path / "scene") != before
+
+
+def test_a_model_changes_with_its_name_and_the_ends_of_large_files(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(bytes(5 << 20))
+    before = fingerprint.of_model(tmp_path, "m")
+    assert fingerprint.of_model(tmp_path, "m") == before != fingerprint.of_model(tmp_path, "n")
+    path.write_bytes(bytes((5 << 20) - 1) + b"\1")
+    assert fingerprint.of_model(tmp_path, "m") != before

@@ -11,11 +11,11 @@ _SAMPLE_BYTES = 1 << 20
 """Read from each end of a large file of weights by `of_model`."""
 
 
-def of_bytes(*parts: bytes) -> str:
+def of_bytes(*parts: bytes | memoryview) -> str:
     """Return 16 hex digits of SHA-256 over byte strings."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(memoryview(part).nbytes.to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()[:16]
 
@@ -26,7 +26,7 @@ def of_config(config: Any) -> str:
 
 
 def of_file(path: str | os.PathLike[str], content: bool = False) -> str:
-    """Return the fingerprint of a file.
+    """Return the fingerprint of a file, or of all files in a folder.
 
     Args:
         path: of the file; a URL or a virtual path of GDAL counts by its text.
@@ -34,6 +34,8 @@ def of_file(path: str | os.PathLike[str], content: bool = False) -> str:
     """
     if not os.path.exists(path):
         return of_config(os.fspath(path))
+    if os.path.isdir(path):
+        return of_config(of_files((file for file in Path(path).rglob("*") if file.is_file()), content))
     if content:
         return sha256_of_file(path)[:16]
     status = os.stat(path)
@@ -56,6 +58,23 @@ def _size_and_time(path: str | os.PathLike[str]) -> list[int] | None:
         return None
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns]
+
+
+def of_model(folder: Path, name: str) -> str:
+    """Return the fingerprint of a model: its name, and all files of its folder if there is one.
+
+    Of a file above 2 MiB the size, the first and the last MiB count.
+    """
+    digest = hashlib.sha256(name.encode())
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+        if path.is_file():
+            digest.update(f"{path.relative_to(folder)}:{path.stat().st_size}".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(_SAMPLE_BYTES))
+                if path.stat().st_size > 2 * _SAMPLE_BYTES:
+                    file.seek(-_SAMPLE_BYTES, 2)
+                    digest.update(file.read())
+    return digest.hexdigest()[:16]
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:

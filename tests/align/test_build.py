@@ -15,9 +15,9 @@ from PIL import Image
 from tests.align.world import CENTRE, World, write_scene
 from tests.training.tiny import SRC, finish
 
-from lhrs.align.build import Build, build
-from lhrs.align.claims import check
-from lhrs.align.records import facts_of, read_index
+from lhrs.align.build import CaptionDatasetConfig, build_caption_dataset
+from lhrs.align.claim_check import verify_claims
+from lhrs.align.table import read_table, rows_to_facts
 from lhrs.data.dataset import open_dataset
 from lhrs.errors import ConfigError, DataError
 
@@ -38,8 +38,8 @@ def town(tmp_path_factory):
 
 def job(town, out, **changes):
     osm, scene = town
-    return Build(osm, out, (scene,), **{"size": 64, "date": "2024-05-31", "licence": "CC-BY-4.0",
-                                        "attribution": "Somebody", **changes})  # fmt: skip
+    return CaptionDatasetConfig(**{"osm": osm, "out": out, "imagery": (scene,), "size": 64, "date": "2024-05-31",
+                                   "license": "CC-BY-4.0", "attribution": "Somebody", **changes})  # fmt: skip
 
 
 def start(*arguments):
@@ -55,24 +55,25 @@ def content(folder):
 @pytest.fixture(scope="module")
 def built(town, tmp_path_factory):
     out = tmp_path_factory.mktemp("built") / "ds"
-    return out, build(job(town, out))
+    return out, build_caption_dataset(job(town, out))
 
 
 def test_what_comes_out(built):
     out, manifest = built
     frame = geopandas.read_parquet(out / "index.parquet")
-    assert manifest["images with captions"] == len(frame) == 165 and manifest["footprints"] == 169
+    assert manifest["num_images"] == len(frame) == 165 and manifest["num_footprints"] == 169
+    assert manifest["dropped"] == {"footprints without a visible object": 4}
     assert frame.crs.equals("EPSG:4326")
     assert all(frame.geometry.is_valid) and frame.geometry.union_all().centroid.distance(frame.geometry[0]) < 0.1
     row = frame.iloc[5]
     assert row.gsd_m == pytest.approx(2, rel=1e-3) and (row.width, row.height) == (64, 64)
     assert (row.date, row.osm_date, row.date_gap_days) == ("2024-05-31", "2024-05-01", 30)
-    assert row.licence == "CC-BY-4.0" and row.text_licence == "ODbL-1.0"
+    assert row.license == "CC-BY-4.0" and row.text_license == "ODbL-1.0"
     assert row.attribution == "Imagery: Somebody; Map: © OpenStreetMap contributors"
     assert manifest["attribution"] == [row.attribution] == (out / "ATTRIBUTION.txt").read_text().splitlines()
-    assert manifest["osm"]["date"] == "2024-05-01" and "ODbL" in manifest["licence"]["captions and facts"]
+    assert manifest["osm"]["date"] == "2024-05-01" and "ODbL" in manifest["text_license"]
     fact = row.facts[0]
-    assert {"kind", "count", "area_share", "osm_ids", "visible", "boxes"} <= set(fact)
+    assert {"kind", "count", "area_fraction", "osm_ids", "visible", "boxes"} <= set(fact)
     assert not (out / ".work").exists()
 
 
@@ -80,7 +81,7 @@ def test_pictures_are_the_ground_that_the_index_names(built, town):
     out, _ = built
     with rasterio.open(town[1]) as scene:
         whole = scene.read().transpose(1, 2, 0)
-    for row in read_index(out).to_pylist()[::17]:
+    for row in read_table(out).to_pylist()[::17]:
         left, top, width, height = map(round, row["window"])
         pixels = np.array(Image.open(out / row["image"]))
         np.testing.assert_array_equal(pixels, whole[top : top + height, left : left + width])
@@ -93,8 +94,8 @@ def test_pictures_are_the_ground_that_the_index_names(built, town):
 
 def test_captions_hold_and_the_data_set_is_read_for_training(built):
     out, _ = built
-    for row in read_index(out).to_pylist():
-        assert not [c for c in check(row["caption"], facts_of(row["facts"])) if c.verdict != "supported"]
+    for row in read_table(out).to_pylist():
+        assert not [c for c in verify_claims(row["caption"], rows_to_facts(row["facts"])) if c.verdict != "supported"]
     dataset = open_dataset(out)
     assert len(dataset) == 165
     sample = dataset[3]
@@ -106,10 +107,10 @@ def test_captions_hold_and_the_data_set_is_read_for_training(built):
 def test_workers_and_ray_give_the_same_bytes(built, town, tmp_path):
     out, _ = built
     wanted = content(out)
-    build(job(town, tmp_path / "pool"), workers=2)
+    build_caption_dataset(job(town, tmp_path / "pool"), num_workers=2)
     assert content(tmp_path / "pool") == wanted
     pytest.importorskip("ray")
-    build(job(town, tmp_path / "ray"), engine="ray", workers=2)
+    build_caption_dataset(job(town, tmp_path / "ray"), engine="ray", num_workers=2)
     assert content(tmp_path / "ray") == wanted
 
 
@@ -140,33 +141,35 @@ def test_finished_parts_are_not_made_again(town, tmp_path, monkeypatch):
     calls = []
     real = module._describe
     monkeypatch.setattr(module, "_describe", lambda block, **more: calls.append(block.numbers) or real(block, **more))
-    monkeypatch.setattr(module, "_BLOCK", 40)
-    real_write = module.write_index
-    monkeypatch.setattr(module, "write_index", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(module, "_BLOCK_SIZE", 40)
+    real_write = module.write_table
+    monkeypatch.setattr(module, "write_table", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        build(job(town, tmp_path / "ds"))
+        build_caption_dataset(job(town, tmp_path / "ds"))
     assert len(calls) == 5
-    monkeypatch.setattr(module, "write_index", real_write)
-    build(job(town, tmp_path / "ds"))
+    monkeypatch.setattr(module, "write_table", real_write)
+    build_caption_dataset(job(town, tmp_path / "ds"))
     assert len(calls) == 5
 
 
 def test_settings_change_parts(town, tmp_path):
     texts = []
     for seed in (0, 1):
-        build(job(town, tmp_path / str(seed), seed=seed))
-        texts.append(read_index(tmp_path / str(seed))["caption"].to_pylist())
+        build_caption_dataset(job(town, tmp_path / str(seed), seed=seed))
+        texts.append(read_table(tmp_path / str(seed))["caption"].to_pylist())
     assert texts[0] != texts[1]
 
 
 def test_without_imagery_and_balanced(town, tmp_path):
-    manifest = build(Build(town[0], tmp_path / "grid", size=128, gsd_m=1.0))
-    table = read_index(tmp_path / "grid")
-    assert manifest["footprints"] >= len(table) > 100 and set(table["image"].to_pylist()) == {None}
-    balanced = build(Build(town[0], tmp_path / "balanced", size=128, gsd_m=1.0, per_category=5))
+    manifest = build_caption_dataset(CaptionDatasetConfig(osm=town[0], out=tmp_path / "grid", size=128, gsd_m=1.0))
+    table = read_table(tmp_path / "grid")
+    assert manifest["num_footprints"] >= len(table) > 100 and set(table["image"].to_pylist()) == {None}
+    balanced = build_caption_dataset(
+        CaptionDatasetConfig(osm=town[0], out=tmp_path / "balanced", size=128, gsd_m=1.0, max_per_category=5)
+    )
     assert max(balanced["categories"].values()) == 5
-    assert balanced["left out"]["balance"] == len(table) - balanced["images with captions"]
-    kept = set(read_index(tmp_path / "balanced")["id"].to_pylist())
+    assert balanced["dropped"]["images beyond the limit of their category"] == len(table) - balanced["num_images"]
+    kept = set(read_table(tmp_path / "balanced")["id"].to_pylist())
     assert kept < set(table["id"].to_pylist())
 
 
@@ -177,9 +180,11 @@ def test_images_without_data_are_left_out(town, tmp_path):
     values[:, :, :400] = 0
     with rasterio.open(tmp_path / "half.tif", "w", **{**profile, "nodata": 0}) as out:
         out.write(values)
-    manifest = build(Build(osm, tmp_path / "ds", (tmp_path / "half.tif",), size=100))
-    shares = read_index(tmp_path / "ds")["nodata_share"].to_pylist()
-    assert manifest["left out"]["nodata"] == 32 and max(shares) < 0.05
+    manifest = build_caption_dataset(
+        CaptionDatasetConfig(osm=osm, out=tmp_path / "ds", imagery=(tmp_path / "half.tif",), size=100)
+    )
+    shares = read_table(tmp_path / "ds")["nodata_fraction"].to_pylist()
+    assert manifest["dropped"]["images without enough data"] == 32 and max(shares) < 0.05
     names = {p.name for p in (tmp_path / "ds/images").rglob("*.png")}
     assert len(names) == len(shares)
 
@@ -205,8 +210,8 @@ def test_images_all_over_the_earth_keep_their_things(tmp_path, crs):
             features.append({"type": "Feature", "properties": {"building": "yes", "id": f"{name}{n}"},
                              "geometry": {"type": "Polygon", "coordinates": [ring]}})  # fmt: skip
     (tmp_path / "map.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    build(Build(tmp_path / "map.geojson", tmp_path / "ds", (tmp_path,)))
-    rows = read_index(tmp_path / "ds").to_pylist()
+    build_caption_dataset(CaptionDatasetConfig(osm=tmp_path / "map.geojson", out=tmp_path / "ds", imagery=(tmp_path,)))
+    rows = read_table(tmp_path / "ds").to_pylist()
     assert {row["id"].removesuffix(".tif"): row["facts"][0]["count"] for row in rows} == dict.fromkeys(places, 3)
 
 
@@ -220,20 +225,20 @@ def test_broken_images_are_left_out_and_named(town, tmp_path):
             profile = {**source.profile, "width": 200, "height": 200, "transform": source.window_transform(at)}
             with rasterio.open(folder / f"t{n}.tif", "w", **profile) as out:
                 out.write(source.read(window=at))
-    whole = build(Build(osm, tmp_path / "whole", (folder,), size=100))
+    whole = build_caption_dataset(CaptionDatasetConfig(osm=osm, out=tmp_path / "whole", imagery=(folder,), size=100))
     (folder / "t3.tif").write_bytes((folder / "t0.tif").read_bytes()[:60])  # its header is broken
     bytes_ = (folder / "t1.tif").read_bytes()
     (folder / "t1.tif").write_bytes(bytes_[: len(bytes_) // 2])  # its header is not
-    told = build(Build(osm, tmp_path / "ds", (folder,), size=100))
-    rows, ids = (read_index(tmp_path / name)["id"].to_pylist() for name in ("whole", "ds"))
+    told = build_caption_dataset(CaptionDatasetConfig(osm=osm, out=tmp_path / "ds", imagery=(folder,), size=100))
+    rows, ids = (read_table(tmp_path / name)["id"].to_pylist() for name in ("whole", "ds"))
     assert set(ids) < set(rows) and all(name in ids for name in rows if not name.startswith("t1"))
-    assert told["images with captions"] + told["left out"]["unreadable"] == whole["images with captions"] + 1
-    assert told["left out"]["unreadable"] >= 2 and len(told["unreadable"]) >= 2
+    assert told["num_images"] + told["dropped"]["unreadable images"] == whole["num_images"] + 1
+    assert told["dropped"]["unreadable images"] >= 2 and len(told["unreadable"]) >= 2
     assert all(any(name in reason for name in ("t1.tif", "t3.tif")) for reason in told["unreadable"])
     for path in folder.glob("t[012].tif"):
         path.unlink()
     with pytest.raises(DataError, match=r"t3\.tif"):
-        build(Build(osm, tmp_path / "none", (folder,), size=100))
+        build_caption_dataset(CaptionDatasetConfig(osm=osm, out=tmp_path / "none", imagery=(folder,), size=100))
     assert not (tmp_path / "none").exists()
 
 
@@ -247,9 +252,11 @@ def test_stac_items(town, tmp_path):
         "assets": {"visual": {"href": str(scene), "type": "image/tiff", "roles": ["visual"]}},
     }  # fmt: skip
     (tmp_path / "item.json").write_text(json.dumps(item))
-    build(Build(osm, tmp_path / "ds", (tmp_path / "item.json",), size=200))
-    row = read_index(tmp_path / "ds").to_pylist()[0]
-    assert (row["date"], row["date_gap_days"], row["cloud_share"], row["licence"]) == (
+    build_caption_dataset(
+        CaptionDatasetConfig(osm=osm, out=tmp_path / "ds", imagery=(tmp_path / "item.json",), size=200)
+    )
+    row = read_table(tmp_path / "ds").to_pylist()[0]
+    assert (row["date"], row["date_gap_days"], row["cloud_fraction"], row["license"]) == (
         "2024-04-21",
         10,
         0.125,
@@ -267,9 +274,11 @@ def test_stac_items(town, tmp_path):
         out.write(np.where(np.arange(800) < 200, 9, 4).astype(np.uint8)[None].repeat(800, 0), 1)
     item["assets"] = {**names, "scl": {"href": "./scl.tif"}}
     (tmp_path / "item.json").write_text(json.dumps(item))
-    manifest = build(Build(osm, tmp_path / "bands", (tmp_path / "item.json",), size=200))
-    rows = read_index(tmp_path / "bands").to_pylist()
-    assert manifest["left out"] == {"cloud": 4} and {r["cloud_share"] for r in rows} == {0.0}
+    manifest = build_caption_dataset(
+        CaptionDatasetConfig(osm=osm, out=tmp_path / "bands", imagery=(tmp_path / "item.json",), size=200)
+    )
+    rows = read_table(tmp_path / "bands").to_pylist()
+    assert manifest["dropped"] == {"cloudy images": 4} and {r["cloud_fraction"] for r in rows} == {0.0}
     pixels = np.array(Image.open(tmp_path / "bands" / rows[0]["image"]))
     np.testing.assert_array_equal(pixels, values[:, 0:200, 200:400].transpose(1, 2, 0))
 
@@ -293,9 +302,11 @@ def test_windows_whose_clouds_cannot_be_read_are_left_out_and_named(town, tmp_pa
     }  # fmt: skip
     (tmp_path / "item.json").write_text(json.dumps(item))
     other = write_scene(tmp_path / "other.tif", World(), 400, 2.0)
-    manifest = build(Build(osm, tmp_path / "ds", (tmp_path / "item.json", other), size=200))
-    ids = read_index(tmp_path / "ds")["id"].to_pylist()
-    assert manifest["left out"]["unreadable"] == 20 - len(ids) >= (16 if damage == "missing" else 1)
+    manifest = build_caption_dataset(
+        CaptionDatasetConfig(osm=osm, out=tmp_path / "ds", imagery=(tmp_path / "item.json", other), size=200)
+    )
+    ids = read_table(tmp_path / "ds")["id"].to_pylist()
+    assert manifest["dropped"]["unreadable images"] == 20 - len(ids) >= (16 if damage == "missing" else 1)
     assert sum(name.startswith("other.tif") for name in ids) == 4
     assert all("scl.tif" in why and "\n" not in why for why in manifest["unreadable"])
     kept = {path.stem for path in (tmp_path / "ds/images").rglob("*.png")}
@@ -303,10 +314,13 @@ def test_windows_whose_clouds_cannot_be_read_are_left_out_and_named(town, tmp_pa
 
 
 def test_scenes_stored_band_by_band_run_at_ten_metres(shared_data, tmp_path):
-    manifest = build(Build(shared_data / "osm/paris_bss.osm.pbf", tmp_path / "ds", (shared_data / "oscd/bercy",),
-                           size=64, gsd_m=10.0))  # fmt: skip
-    rows = read_index(tmp_path / "ds").to_pylist()
-    assert manifest["footprints"] == 84 and len(rows) >= 8
+    osm = shared_data / "osm/paris_bss.osm.pbf"
+    config = CaptionDatasetConfig(
+        osm=osm, out=tmp_path / "ds", imagery=(shared_data / "oscd/bercy",), size=64, gsd_m=10.0
+    )
+    manifest = build_caption_dataset(config)
+    rows = read_table(tmp_path / "ds").to_pylist()
+    assert manifest["num_footprints"] == 84 and len(rows) >= 8
     assert all(r["gsd_m"] == pytest.approx(10, rel=1e-3) for r in rows)
     assert not any("footpath" in r["caption"] or "local road" in r["caption"] for r in rows)
 
@@ -321,13 +335,12 @@ def test_scenes_stored_band_by_band_run_at_ten_metres(shared_data, tmp_path):
     ],
 )
 def test_wrong_inputs_are_one_line_and_leave_nothing(town, tmp_path, changes, error, line):
-    from dataclasses import replace
     from pathlib import Path
 
     made = {k: Path(v) if k == "osm" else tuple(map(Path, v)) if k == "imagery" else v for k, v in changes.items()}
-    wrong = replace(job(town, tmp_path / "ds"), **made)
+    wrong = job(town, tmp_path / "ds", **made)
     with pytest.raises(error, match=line):
-        build(wrong)
+        build_caption_dataset(wrong)
     assert not (tmp_path / "ds/index.parquet").exists() and not (tmp_path / "ds/manifest.json").exists()
 
 
@@ -335,7 +348,7 @@ def test_a_folder_with_other_things_is_not_touched(town, tmp_path):
     (tmp_path / "ds").mkdir()
     (tmp_path / "ds/thesis.txt").write_text("x")
     with pytest.raises(ConfigError, match="exists already"):
-        build(job(town, tmp_path / "ds"))
+        build_caption_dataset(job(town, tmp_path / "ds"))
     assert [p.name for p in (tmp_path / "ds").iterdir()] == ["thesis.txt"]
 
 
@@ -349,8 +362,8 @@ def test_ids_cannot_leave_the_folder_or_take_another_images_place(town, tmp_path
         shutil.copy(scene, folder / name)
         with rasterio.open(folder / name, "r+") as out:
             out.write(np.full((1, 800, 800), 10 + n, np.uint8)[0], 1)
-    build(Build(osm, tmp_path / "ds", (folder,), size=400))
-    rows = read_index(tmp_path / "ds").to_pylist()
+    build_caption_dataset(CaptionDatasetConfig(osm=osm, out=tmp_path / "ds", imagery=(folder,), size=400))
+    rows = read_table(tmp_path / "ds").to_pylist()
     assert len({row["image"] for row in rows}) == len(rows) == 16
     for row in rows:
         value = 10 + ("北京.tif", "上海.tif", "a b.tif", "a_b.tif").index(row["id"].split("@")[0])
@@ -361,7 +374,9 @@ def test_ids_cannot_leave_the_folder_or_take_another_images_place(town, tmp_path
         "assets": {"visual": {"href": str(scene), "type": "image/tiff", "roles": ["visual"]}},
     }  # fmt: skip
     (tmp_path / "item.json").write_text(json.dumps(item))
-    build(Build(osm, tmp_path / "deep/er/ds", (tmp_path / "item.json",), size=400))
+    build_caption_dataset(
+        CaptionDatasetConfig(osm=osm, out=tmp_path / "deep/er/ds", imagery=(tmp_path / "item.json",), size=400)
+    )
     assert not [p for p in tmp_path.rglob("*escaped*") if "images" not in p.parts]
 
 
@@ -373,34 +388,49 @@ def test_windows_past_the_edge_are_not_stretched(town, tmp_path):
         profile = {**source.profile, "height": 300, "width": 300}
     with rasterio.open(tmp_path / "small.tif", "w", **profile) as out:
         out.write(values)
-    build(Build(osm, tmp_path / "ds", (tmp_path / "small.tif",), size=200, gsd_m=4.0, max_nodata=1.0))
-    (row,) = read_index(tmp_path / "ds").to_pylist()
+    build_caption_dataset(
+        CaptionDatasetConfig(
+            osm=osm, out=tmp_path / "ds", imagery=(tmp_path / "small.tif",), size=200, gsd_m=4.0, max_nodata=1.0
+        )
+    )
+    (row,) = read_table(tmp_path / "ds").to_pylist()
     pixels = np.array(Image.open(tmp_path / "ds" / row["image"]))
-    assert row["nodata_share"] == pytest.approx(1 - 0.75**2, abs=0.01)
+    assert row["nodata_fraction"] == pytest.approx(1 - 0.75**2, abs=0.01)
     assert np.flatnonzero(pixels[20, :, 0] > 100).tolist() == list(range(100, 105)) and not pixels[150:].any()
 
 
-def test_a_stopped_build_of_something_else_is_forgotten(town, tmp_path, monkeypatch):
+def test_a_stopped_build_is_only_resumed_with_its_settings_and_inputs(town, tmp_path, monkeypatch):
     import lhrs.align.build as module
 
-    real = module.write_index
-    monkeypatch.setattr(module, "write_index", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    real = module.write_table
+    monkeypatch.setattr(module, "write_table", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        build(job(town, tmp_path / "ds", size=100))
-    monkeypatch.setattr(module, "write_index", real)
-    build(job(town, tmp_path / "ds", size=100, gsd_m=4.0))
-    build(job(town, tmp_path / "fresh", size=100, gsd_m=4.0))
-    assert content(tmp_path / "ds") == content(tmp_path / "fresh")
+        build_caption_dataset(job(town, tmp_path / "ds", size=100))
+    monkeypatch.setattr(module, "write_table", real)
+    before = content(tmp_path / "ds")
+    with pytest.raises(ConfigError, match=r"with other settings \(gsd_m: None before, 4.0 now\); name another"):
+        build_caption_dataset(job(town, tmp_path / "ds", size=100, gsd_m=4.0))
+    scene = tmp_path / "scene.tif"
+    scene.write_bytes(town[1].read_bytes())
+    with pytest.raises(ConfigError, match="with other settings"):
+        build_caption_dataset(job((town[0], scene), tmp_path / "ds", size=100))
+    os.utime(town[1])
+    with pytest.raises(ConfigError, match=r"on other inputs: 1 file was changed \(scene.tif\); name another"):
+        build_caption_dataset(job(town, tmp_path / "ds", size=100))
+    assert content(tmp_path / "ds") == before
 
 
 def test_curating_told_data_leaves_its_source_alone(built, tmp_path):
-    from lhrs.align.retell import Retell, retell
-    from lhrs.curate.run import Curation, curate
+    from lhrs.align.recaption import RecaptionConfig, recaption
+    from lhrs.curate.pipeline import CurationConfig, curate
 
     out, _ = built
     before = content(out)
-    retell(Retell(out, tmp_path / "told", "rewrite", "m"), lambda prompts: ["Some buildings."] * len(prompts))
-    curate(Curation(tmp_path / "told", tmp_path / "chosen"))
+    recaption(
+        RecaptionConfig(source=out, out=tmp_path / "told", mode="rewrite", model="m"),
+        lambda prompts: ["Some buildings."] * len(prompts),
+    )
+    curate(CurationConfig(data=tmp_path / "told", out=tmp_path / "chosen"))
     assert content(out) == before
     sample = open_dataset(tmp_path / "chosen")[0]
     assert Image.open(sample.images[0]).size == (64, 64)

@@ -7,14 +7,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lhrs.align.captions import caption
-from lhrs.align.claims import check, hallucination
-from lhrs.align.facts import Fact, find_facts
-from lhrs.align.footprints import corners_of, grid, region_of
-from lhrs.align.measure import measure
+from lhrs.align.caption_templates import caption
+from lhrs.align.claim_check import unsupported_fraction, verify_claims
+from lhrs.align.clip import clip_features
+from lhrs.align.facts import Fact, extract_facts
+from lhrs.align.feature_store import FeatureStore, write_store
+from lhrs.align.footprints import footprint_grid, lonlat_bounds, lonlat_corners
 from lhrs.align.osm import read_features
-from lhrs.align.store import Store, write_store
-from lhrs.align.words import article, listed, number
+from lhrs.align.phrases import join_words, spell_number, with_article
 
 
 def fact(kind, group="building", count=1, share=0.05, length_m=0.0, position=None, orientation=None, **more):
@@ -33,11 +33,11 @@ def described(shared_data, tmp_path_factory):
         store = tmp_path_factory.mktemp("store") / "s.parquet"
         write_store(store, read_features(shared_data / "osm" / name))
         for size, gsd_m in ((256, 0.3), (512, 1.0), (128, 10.0)):
-            footprints = list(grid(region, size, gsd_m))[:1500]
+            footprints = list(footprint_grid(region, size, gsd_m))[:1500]
             for start in range(0, len(footprints), 500):
                 block = footprints[start : start + 500]
-                features = Store(store).read(region_of(corners_of(block).reshape(-1, 2)))
-                facts = find_facts(block, measure(block, features), features.ids)
+                features = FeatureStore(store).read(lonlat_bounds(lonlat_corners(block).reshape(-1, 2)))
+                facts = extract_facts(block, clip_features(block, features), features.ids)
                 for f, known in zip(block, facts, strict=True):
                     text = caption(known, f.id, 0, gsd_m, True)
                     if text is not None:
@@ -49,7 +49,7 @@ def test_no_caption_claims_what_its_facts_do_not_hold(described):
     assert len(described) > 1000
     num_claims = 0
     for facts, text in described:
-        claims = check(text, facts)
+        claims = verify_claims(text, facts)
         assert claims, text
         assert not [c for c in claims if c.verdict != "supported"], text
         num_claims += len(claims)
@@ -59,7 +59,7 @@ def test_no_caption_claims_what_its_facts_do_not_hold(described):
 def test_the_checker_sees_captions_of_other_places(described):
     """The same captions against the facts of another footprint: nearly all say something that is not so there."""
     order = np.random.default_rng(0).permutation(len(described))
-    wrong = [hallucination(check(described[i][1], described[j][0])) > 0
+    wrong = [unsupported_fraction(verify_claims(described[i][1], described[j][0])) > 0
              for i, j in pairwise(order[:1001]) if len(described[i][1]) > 60]  # fmt: skip
     assert np.mean(wrong) > 0.9
 
@@ -70,7 +70,7 @@ def test_the_checker_sees_changed_numbers(described):
         changed = re.sub(r"\b(\d\d)\b(?! \w+ road)", lambda m: str(int(m[1]) * 2 + 7), text)
         if changed != text and "more than" not in text:
             total += 1
-            seen += any(c.about == "count" and c.verdict == "contradicted" for c in check(changed, facts))
+            seen += any(c.kind == "count" and c.verdict == "contradicted" for c in verify_claims(changed, facts))
     assert total > 50 and seen > 0.95 * total
 
 
@@ -104,14 +104,14 @@ def test_claims(text, about, verdict):
         fact("main road", "transport", 4, 0.0, 300.0, orientation="horizontal"),
         replace(fact("small building"), visible=False),
     ]  # fmt: skip
-    found = {(c.about, c.verdict) for c in check(text, facts)}
-    assert (about, verdict) in found, check(text, facts)
+    found = {(c.kind, c.verdict) for c in verify_claims(text, facts)}
+    assert (about, verdict) in found, verify_claims(text, facts)
 
 
 def test_loose_counts_are_for_people():
     facts = [fact("building", count=20)]
-    assert check("There are 23 buildings.", facts)[1].verdict == "contradicted"
-    assert check("There are 23 buildings.", facts, exact=False)[1].verdict == "supported"
+    assert verify_claims("There are 23 buildings.", facts)[1].verdict == "contradicted"
+    assert verify_claims("There are 23 buildings.", facts, exact=False)[1].verdict == "supported"
 
 
 def test_captions_vary_with_the_seed_and_only_with_it():
@@ -129,9 +129,14 @@ def test_grammar(described):
         ), text
         assert not re.search(r"\ba [aeio]\w+|\ban [bcdfgjklmnpqrstvwxyz]", text), text
         assert not re.search(r"\bthere is (several|two|three|\d)|\bthere are an? (?!number)", text, re.I), text
-    assert [article(w) for w in ("airport", "university", "house", "hour", "ice rink")] == [
+    assert [with_article(w) for w in ("airport", "university", "house", "hour", "ice rink")] == [
         "an airport", "a university", "a house", "an hour", "an ice rink"]  # fmt: skip
-    assert (number(12), number(13), listed(["a"]), listed(["a", "b", "c"])) == ("twelve", "13", "a", "a, b and c")
+    assert (spell_number(12), spell_number(13), join_words(["a"]), join_words(["a", "b", "c"])) == (
+        "twelve",
+        "13",
+        "a",
+        "a, b and c",
+    )
 
 
 def test_nothing_visible_is_no_caption():
@@ -152,7 +157,7 @@ def test_nothing_visible_is_no_caption():
 )  # fmt: skip
 def test_the_checker_is_not_talked_round(text):
     facts = [fact("building", count=4, share=0.06, position="top right")]
-    assert hallucination(check(text, facts, exact=False)) > 0, check(text, facts)
+    assert unsupported_fraction(verify_claims(text, facts, exact=False)) > 0, verify_claims(text, facts)
 
 
 @pytest.mark.parametrize(
@@ -162,4 +167,4 @@ def test_the_checker_is_not_talked_round(text):
 )  # fmt: skip
 def test_the_checker_lets_the_truth_pass(text):
     facts = [fact("building", count=4, share=0.06, position="top right")]
-    assert hallucination(check(text, facts)) == 0, check(text, facts)
+    assert unsupported_fraction(verify_claims(text, facts)) == 0, verify_claims(text, facts)

@@ -10,14 +10,14 @@ import pytest
 import shapely
 from tests.align.world import World
 
-from lhrs.align.osm import digest, read_features, snapshot_date
-from lhrs.align.store import Store, write_store
+from lhrs.align.feature_store import FeatureStore, write_store
+from lhrs.align.osm import read_features, snapshot_date
 from lhrs.errors import DataError
 
 
-def features(path, untagged=None):
+def features(path, default_tag=None):
     found = {}
-    for batch in read_features(path, untagged):
+    for batch in read_features(path, default_tag):
         for n in range(len(batch)):
             found[batch.ids[n], batch.kinds[n]] = batch.geometries[n]
     return found
@@ -35,12 +35,12 @@ def world():
 
 def test_all_packings_of_a_file_say_the_same(tmp_path, world):
     plain = world.write(tmp_path / "a.osm")
-    packed = {"a.osm.gz": gzip.compress, "a.osm.bz2": bz2.compress}
-    for name, pack in packed.items():
+    sort_tile_recursive_order = {"a.osm.gz": gzip.compress, "a.osm.bz2": bz2.compress}
+    for name, pack in sort_tile_recursive_order.items():
         (tmp_path / name).write_bytes(pack(plain.read_bytes()))
     world.write(tmp_path / "a.osm.pbf")
     wanted = {("w1", "building"), ("w2", "main road"), ("n7", "tree")}
-    for name in ("a.osm", "a.osm.pbf", *packed):
+    for name in ("a.osm", "a.osm.pbf", *sort_tile_recursive_order):
         assert set(features(tmp_path / name)) == wanted, name
 
 
@@ -145,7 +145,7 @@ def test_the_store_gives_what_is_near_and_nothing_is_lost(tmp_path):
         world.box(x, y, 10, 10, building="yes")
     path = world.write(tmp_path / "a.osm.pbf")
     assert write_store(tmp_path / "s.parquet", read_features(path)) == 6000
-    store = Store(tmp_path / "s.parquet")
+    store = FeatureStore(tmp_path / "s.parquet")
     assert len(store._limits) > 1
     everything = store.read((-180, -90, 180, 90))
     assert len(everything) == len(set(everything.ids)) == 6000
@@ -153,14 +153,14 @@ def test_the_store_gives_what_is_near_and_nothing_is_lost(tmp_path):
     near = {i for i, g in zip(everything.ids, everything.geometries, strict=True) if g.intersects(shapely.box(*region))}
     assert set(store.read(region).ids) == near and 50 < len(near) < 1000
     write_store(tmp_path / "part.parquet", read_features(path), [region])
-    assert set(Store(tmp_path / "part.parquet").read((-180, -90, 180, 90)).ids) == near
+    assert set(FeatureStore(tmp_path / "part.parquet").read((-180, -90, 180, 90)).ids) == near
 
 
 def test_the_store_reads_across_the_antimeridian(tmp_path):
     world = World()
     ids = [world.node_at(lon, 10, natural="tree") for lon in (179.9, -179.9, 170.0)]
     write_store(tmp_path / "s.parquet", read_features(world.write(tmp_path / "a.osm.pbf")))
-    assert set(Store(tmp_path / "s.parquet").read((179.5, 9, -179.5, 11)).ids) == {f"n{i}" for i in ids[:2]}
+    assert set(FeatureStore(tmp_path / "s.parquet").read((179.5, 9, -179.5, 11)).ids) == {f"n{i}" for i in ids[:2]}
 
 
 def test_real_extracts_are_read(shared_data):
@@ -175,11 +175,6 @@ def test_a_pbf_and_its_geojson_hold_the_same_buildings(shared_data):
     one, two = features(folder / "banepa_buildings.osm.pbf"), features(folder / "osm.geojson")
     assert one.keys() == two.keys()
     assert all(abs(one[key].area / two[key].area - 1) < 1e-6 for key in one)
-
-
-def test_a_digest_is_of_the_content(tmp_path):
-    (tmp_path / "a").write_bytes(b"x")
-    assert digest(tmp_path / "a") == "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
 
 
 def test_old_multipolygons_are_what_their_outlines_say_with_their_holes(tmp_path):

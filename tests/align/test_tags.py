@@ -2,7 +2,7 @@
 
 import pytest
 
-from lhrs.align.claims import check
+from lhrs.align.claim_check import verify_claims
 from lhrs.align.tags import TagTable, tag_table
 
 
@@ -57,4 +57,4 @@ def test_rows_come_in_the_order_of_the_file():
 def test_no_word_is_both_mapped_and_unmapped():
     for kind in tag_table().kinds.values():
         for word in (kind.name, *kind.others):
-            assert check(f"There is a {word}.", [])[0].verdict == "unsupported", word
+            assert verify_claims(f"There is a {word}.", [])[0].verdict == "unsupported", word

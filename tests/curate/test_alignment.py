@@ -6,7 +6,7 @@ import torch
 from tests.curate.models import write_model
 from tests.curate.scenes import scene
 
-from lhrs.curate.alignment import Encoder
+from lhrs.curate.alignment import EmbeddingModel
 from lhrs.errors import ConfigError, DataError
 
 
@@ -26,7 +26,7 @@ def pictures(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_a_batch_gives_what_its_members_give_alone(models, pictures, kind):
-    model = Encoder(models[kind], needs_text=True)
+    model = EmbeddingModel(models[kind], needs_text=True)
     texts = ["a field", "", "a river between two rows of very many houses and a road"]
     for together, alone in (
         (model.images(pictures), [model.images([p]) for p in pictures]),
@@ -42,7 +42,7 @@ def test_vectors_are_those_of_the_model(models, pictures):
     from PIL import Image
     from transformers import AutoModel, AutoProcessor
 
-    encoder, model = Encoder(models["clip"], needs_text=True), AutoModel.from_pretrained(models["clip"])
+    encoder, model = EmbeddingModel(models["clip"], needs_text=True), AutoModel.from_pretrained(models["clip"])
     texts = ["a b c", "d e f"]
     shown = [Image.open(path) for path in pictures]
     inputs = AutoProcessor.from_pretrained(models["clip"])(
@@ -54,9 +54,9 @@ def test_vectors_are_those_of_the_model(models, pictures):
 
 
 def test_models_without_texts_embed_images_only(models, pictures):
-    assert Encoder(models["dinov2"]).images(pictures).shape == (5, 16)
+    assert EmbeddingModel(models["dinov2"]).images(pictures).shape == (5, 16)
     with pytest.raises(ConfigError, match="reads no texts"):
-        Encoder(models["dinov2"], needs_text=True)
+        EmbeddingModel(models["dinov2"], needs_text=True)
 
 
 def test_timm_folders_embed_images(tmp_path, pictures):
@@ -66,13 +66,13 @@ def test_timm_folders_embed_images(tmp_path, pictures):
     arguments = {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32]}
     made = timm.create_model("resnet18", pretrained=False, num_classes=0, **arguments)
     write_timm_folder(tmp_path / "timm", made.state_dict(), "resnet18", arguments, 32, [0.5] * 3, [0.5] * 3)
-    vectors = Encoder(str(tmp_path / "timm")).images(pictures)
+    vectors = EmbeddingModel(str(tmp_path / "timm")).images(pictures)
     assert vectors.shape == (5, 32) and np.isfinite(vectors).all()
 
 
 def test_wrong_models_are_one_line(tmp_path, models):
     with pytest.raises(ConfigError, match="cannot be loaded") as caught:
-        Encoder(str(tmp_path / "nothing"))
+        EmbeddingModel(str(tmp_path / "nothing"))
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="does not exist"):
-        Encoder(models["clip"]).images([str(tmp_path / "none.png")])
+        EmbeddingModel(models["clip"]).images([str(tmp_path / "none.png")])

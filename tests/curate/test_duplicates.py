@@ -7,15 +7,23 @@ import pytest
 from PIL import Image
 from tests.curate.scenes import scene
 
-from lhrs.curate.duplicates import HashIndex, Likeness, correlation, find_equal, find_near, hamming, most_similar
+from lhrs.curate.duplicates import (
+    DuplicateCriteria,
+    HashIndex,
+    correlation,
+    find_exact_duplicates,
+    find_near_duplicates,
+    hamming,
+    most_similar,
+)
+from lhrs.curate.image_stats import perceptual_hash, thumbnail
 from lhrs.curate.leakage import find_leaks, find_overlaps
-from lhrs.curate.pictures import perceptual_hash, thumbnail
 
 
 def likeness(pictures, bits=6, **more):
     pixels = [np.array(picture.convert("RGB")) for picture in pictures]
     hashes = np.array([perceptual_hash(p) for p in pixels], np.uint64)
-    return Likeness(hashes, np.stack([thumbnail(p) for p in pixels]), bits, **more)
+    return DuplicateCriteria(hashes, np.stack([thumbnail(p) for p in pixels]), bits, **more)
 
 
 def rows(n):
@@ -60,20 +68,20 @@ def test_changed_copies_are_near_and_other_places_are_not():
         lambda p: p.point(lambda v: min(255, int(v * 1.15))),
     ]  # fmt: skip
     copies = [change(p) for p in originals[:10] for change in changes]
-    found = find_near(likeness([*originals, *copies]), rows(70))
+    found = find_near_duplicates(likeness([*originals, *copies]), rows(70))
     assert found[:30] == [None] * 30
     assert [match and match.index for match in found[30:]] == [n // 4 for n in range(40)]
     mirrored = [p.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for p in originals[:10]]
-    assert find_near(likeness([*originals, *mirrored]), rows(40)) == [None] * 40
+    assert find_near_duplicates(likeness([*originals, *mirrored]), rows(40)) == [None] * 40
 
 
 def test_a_hash_alone_makes_no_duplicate():
     red, green = (Image.new("RGB", (64, 64), colour) for colour in ("red", "green"))
     same_hash = likeness([red, green])
     assert same_hash.hashes[0] == same_hash.hashes[1]
-    assert find_near(same_hash, rows(2)) == [None, None]
+    assert find_near_duplicates(same_hash, rows(2)) == [None, None]
     thumbnails = np.random.default_rng(0).integers(60, 63, (60, 8, 8, 3), np.uint8)
-    assert find_near(Likeness(np.zeros(60, np.uint64), thumbnails, 6), rows(60)) == [None] * 60
+    assert find_near_duplicates(DuplicateCriteria(np.zeros(60, np.uint64), thumbnails, 6), rows(60)) == [None] * 60
 
 
 def test_thumbnails_agree_whatever_the_brightness_contrast_and_tint():
@@ -84,7 +92,7 @@ def test_thumbnails_agree_whatever_the_brightness_contrast_and_tint():
 
 
 def test_equal_ones_name_the_first():
-    assert [m and m.index for m in find_equal(["a", "b", "a", "c", "b", "a"])] == [None, None, 0, None, 1, 0]
+    assert [m and m.index for m in find_exact_duplicates(["a", "b", "a", "c", "b", "a"])] == [None, None, 0, None, 1, 0]
 
 
 def test_chains_do_not_pull_unlike_images_together(monkeypatch):
@@ -93,30 +101,34 @@ def test_chains_do_not_pull_unlike_images_together(monkeypatch):
 
     angles = np.radians(np.arange(0, 90, 10))
     embeddings = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-    about = Likeness(np.zeros(9, np.uint64), np.zeros((9, 8, 8, 3), np.uint8), -1, embeddings, float(np.cos(0.26)))
-    whole = find_near(about, rows(9))
+    about = DuplicateCriteria(
+        np.zeros(9, np.uint64), np.zeros((9, 8, 8, 3), np.uint8), -1, embeddings, float(np.cos(0.26))
+    )
+    whole = find_near_duplicates(about, rows(9))
     assert [match and match.index for match in whole] == [None, 0, None, 2, None, 4, None, 6, None]
     assert whole[1].similarity == pytest.approx(np.cos(angles[1]), abs=1e-4)
     for block in (1, 2, 4):
         monkeypatch.setattr(module, "_BLOCK", block)
         monkeypatch.setattr(module, "_BASE", 2)
-        assert [match and match.index for match in find_near(about, rows(9))] == [m and m.index for m in whole]
+        assert [match and match.index for match in find_near_duplicates(about, rows(9))] == [
+            m and m.index for m in whole
+        ]
 
 
 def test_chains_of_hashes_do_not_either():
     hashes = np.array([(1 << 6 * n) - 1 for n in range(5)], np.uint64)
     thumbnails = np.random.default_rng(0).integers(0, 255, (1, 8, 8, 3), np.uint8).repeat(5, 0)
-    found = find_near(Likeness(hashes, thumbnails, 6), rows(5))
+    found = find_near_duplicates(DuplicateCriteria(hashes, thumbnails, 6), rows(5))
     assert [match and (match.index, match.bits) for match in found] == [None, (0, 6), None, (2, 6), None]
-    sets = find_near(Likeness(hashes, thumbnails, 6), np.array([[0, 0], [0, 1], [0, 2], [1, 3]]))
+    sets = find_near_duplicates(DuplicateCriteria(hashes, thumbnails, 6), np.array([[0, 0], [0, 1], [0, 2], [1, 3]]))
     assert [match and (match.index, match.bits) for match in sets] == [None, (0, 6), None, (2, 6)]
 
 
 def test_embeddings_find_exactly_what_comparing_all_finds():
     rng = np.random.default_rng(0)
     embeddings = unit(rng.normal(size=(300, 8)))
-    found = find_near(
-        Likeness(np.zeros(300, np.uint64), np.zeros((300, 8, 8, 3), np.uint8), -1, embeddings, 0.8), rows(300)
+    found = find_near_duplicates(
+        DuplicateCriteria(np.zeros(300, np.uint64), np.zeros((300, 8, 8, 3), np.uint8), -1, embeddings, 0.8), rows(300)
     )
     stays = []
     for n in range(300):
@@ -132,7 +144,7 @@ def test_embeddings_find_exactly_what_comparing_all_finds():
 def test_sets_are_near_if_all_their_images_are():
     before, after, other = scene(0), scene(1), scene(2)
     pictures = [before, after, reencoded(before, 50), reencoded(after, 50), other]
-    found = find_near(likeness(pictures), np.array([[0, 1], [2, 3], [2, 4], [1, 0]]))
+    found = find_near_duplicates(likeness(pictures), np.array([[0, 1], [2, 3], [2, 4], [1, 0]]))
     assert [match and match.index for match in found] == [None, 0, None, None]
 
 

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 from tests.curate.scenes import blurred, scene
 
-from lhrs.align.claims import fact_scores
+from lhrs.align.claim_check import claim_coverage_precision
 from lhrs.align.facts import Fact
-from lhrs.curate.pictures import measure, sharpness
-from lhrs.curate.quality import overall, readability, specificity
+from lhrs.curate.image_stats import compute_image_stats, sharpness
+from lhrs.curate.quality import mean_rank_score, readability, specificity
 
 
 def fact(kind, visible=True, parent=None, count=1):
@@ -17,16 +17,16 @@ def fact(kind, visible=True, parent=None, count=1):
 
 def test_coverage_is_of_what_can_be_seen():
     facts = [fact("forest"), fact("quarry"), fact("meadow"), fact("school building", visible=False)]
-    assert fact_scores("A forest beside a quarry.", facts) == (pytest.approx(2 / 3, abs=1e-4), 1.0)
-    assert fact_scores("There is a road, and an airplane.", facts) == (0.0, 0.0)
-    coverage, precision = fact_scores("A forest, a quarry, a meadow and two ships.", facts)
+    assert claim_coverage_precision("A forest beside a quarry.", facts) == (pytest.approx(2 / 3, abs=1e-4), 1.0)
+    assert claim_coverage_precision("There is a road, and an airplane.", facts) == (0.0, 0.0)
+    coverage, precision = claim_coverage_precision("A forest, a quarry, a meadow and two ships.", facts)
     assert coverage == 1.0 and precision == pytest.approx(3 / 4)
 
 
 def test_a_kind_is_told_by_one_of_its_own():
     facts = [fact("building", count=3), fact("church", parent="building")]
-    assert fact_scores("A church.", facts)[0] == 1.0
-    assert fact_scores("Some buildings.", facts)[0] == 0.5
+    assert claim_coverage_precision("A church.", facts)[0] == 1.0
+    assert claim_coverage_precision("Some buildings.", facts)[0] == 0.5
 
 
 def test_readability():
@@ -49,10 +49,10 @@ def test_specificity_counts_the_bits_that_words_tell():
 def test_the_score_is_the_mean_rank_over_what_is_known():
     one = np.array([0.1, 0.5, 0.9, np.nan])
     other = np.array([np.nan, 100.0, 200.0, np.nan])
-    score = overall([one, other])
+    score = mean_rank_score([one, other])
     assert score[:3].tolist() == pytest.approx([1 / 6, (0.5 + 0.25) / 2, (5 / 6 + 0.75) / 2], abs=1e-6)
     assert np.isnan(score[3])
-    assert overall([np.array([1.0, 1.0])]).tolist() == [0.5, 0.5]
+    assert mean_rank_score([np.array([1.0, 1.0])]).tolist() == [0.5, 0.5]
 
 
 def test_blurred_images_are_less_sharp_than_any_sharp_one():
@@ -73,7 +73,7 @@ def test_what_is_measured_of_a_file(tmp_path):
     Image.fromarray(half).save(tmp_path / "half.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:500])
     files = [str(tmp_path / name) for name in ("a.png", "b.bmp", "half.png", "broken.png", "none.png")]
-    one, same, empty, broken, missing = measure(files).to_pylist()
+    one, same, empty, broken, missing = compute_image_stats(files).to_pylist()
     assert one["digest"] == same["digest"] != empty["digest"] and one["num_pixels"] == 96 * 96
-    assert one["nodata_share"] < 0.1 and empty["nodata_share"] == pytest.approx(0.5, abs=0.1)
+    assert one["nodata_fraction"] < 0.1 and empty["nodata_fraction"] == pytest.approx(0.5, abs=0.1)
     assert "damaged" in broken["error"] and "does not exist" in missing["error"] and one["error"] is None

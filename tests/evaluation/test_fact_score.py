@@ -6,7 +6,7 @@ from lhrs.align.tags import tag_table
 from lhrs.evaluation.metrics.fact_score import score_facts
 
 FACTS = [{"kind": "river", "count": 1}, {"kind": "house", "count": 3}, {"kind": "tennis court", "count": 2},
-         {"kind": "forest", "count": 1, "area_share": 0.3}]  # fmt: skip
+         {"kind": "forest", "count": 1, "area_fraction": 0.3}]  # fmt: skip
 HONEST = "A river beside a forest, with three houses and two tennis courts."
 ATTACKS = {
     "nothing": "",

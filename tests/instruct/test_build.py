@@ -236,10 +236,12 @@ def test_questions_that_came_with_an_image_stay_what_they_were(tmp_path):
 
 
 def test_real_data_of_every_kind(shared_data, tmp_path):
-    from lhrs.align.build import Build, build
+    from lhrs.align.build import CaptionDatasetConfig, build_caption_dataset
 
     train = shared_data / "banepa/train"
-    build(Build(train / "banepa_buildings.osm.pbf", tmp_path / "ds", (train / "oam",)))
+    build_caption_dataset(
+        CaptionDatasetConfig(osm=train / "banepa_buildings.osm.pbf", out=tmp_path / "ds", imagery=(train / "oam",))
+    )
     wanted = {
         tmp_path / "ds": {"reasoning", "detection", "referring expression"},
         shared_data / "vhr10": {"false premise", "presence", "count", "region"},
@@ -281,12 +283,14 @@ def test_the_command(tmp_path, shared_data):
 
 def test_maps_are_asked_about_as_their_facts_say(shared_data, tmp_path):
     """Churches are buildings when buildings are counted, and nobody is asked to tell a plain building from a house."""
-    from lhrs.align.build import Build, build
-    from lhrs.align.records import facts_of, read_index
+    from lhrs.align.build import CaptionDatasetConfig, build_caption_dataset
+    from lhrs.align.table import read_table, rows_to_facts
     from lhrs.align.tags import tag_table
 
-    build(Build(shared_data / "osm/monaco.osm.gz", tmp_path / "ds", size=256, gsd_m=0.5))
-    facts = {row["id"]: facts_of(row["facts"]) for row in read_index(tmp_path / "ds").to_pylist()}
+    build_caption_dataset(
+        CaptionDatasetConfig(osm=shared_data / "osm/monaco.osm.gz", out=tmp_path / "ds", size=256, gsd_m=0.5)
+    )
+    facts = {row["id"]: rows_to_facts(row["facts"]) for row in read_table(tmp_path / "ds").to_pylist()}
     found = collect_annotations(tmp_path / "ds")
     words = Vocabulary(tuple(sorted({t.label for k in found for t in k.objects})))
     made = list(make_samples(found, words, ["count", "region"], conversation_fraction=0, multiple_choice_fraction=1))

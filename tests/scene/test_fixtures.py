@@ -7,7 +7,7 @@ import pytest
 
 from lhrs.errors import LHRSError
 from lhrs.imagery.open import IMAGE_SUFFIXES
-from lhrs.scene.run import SceneJob, run
+from lhrs.scene.run import SceneConfig, run
 from lhrs.scene.work import Asking
 
 
@@ -22,7 +22,9 @@ def rasters(shared_data):
 def classify(path, out):
     """Return the answer and None, or None and the error's line."""
     try:
-        manifest = run(SceneJob((str(path),), out, Asking("classify", labels=("a", "b")), 4096))
+        manifest = run(
+            SceneConfig(scenes=(str(path),), out=out, asking=Asking("classify", labels=("a", "b")), size=4096)
+        )
         assert (out / "manifest.json").exists()
         return manifest["scenes"][0]["answer"], None
     except LHRSError as error:

@@ -19,7 +19,7 @@ from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.sources import Source
 from lhrs.imagery.windows import cut
 from lhrs.scene import run as running
-from lhrs.scene.run import SceneJob, run
+from lhrs.scene.run import SceneConfig, run
 from lhrs.scene.work import Asking
 
 
@@ -58,7 +58,7 @@ def test_objects_on_seams_are_found_once_and_whole(sees, tmp_path, largest):
             pixels[:, top : top + height, left : left + width] = np.array([200, code // 256, code % 256])[:, None, None]
             planted.append([left, top, left + width, top + height])
     path = write(tmp_path / "planted.tif", pixels)
-    run(SceneJob((str(path),), tmp_path / "out", Asking("ground", words="the squares"), 128))
+    run(SceneConfig(scenes=(str(path),), out=tmp_path / "out", asking=Asking("ground", words="the squares"), size=128))
     answers = geopandas.read_file(tmp_path / "out/answers.geojson")
     found = np.array([json.loads(row) if isinstance(row, str) else row for row in answers["xyxy"]])
     wanted = np.array(planted, float)
@@ -71,7 +71,7 @@ def test_places_are_exact_in_both_files(sees, tmp_path):
     pixels = np.zeros((3, 300, 500), np.uint8)
     pixels[:, 100:180, 200:290] = 90
     path = write(tmp_path / "one.tif", pixels, gsd=0.3, crs="EPSG:32733")
-    run(SceneJob((str(path),), tmp_path / "out", Asking("ground", words="it"), 512))
+    run(SceneConfig(scenes=(str(path),), out=tmp_path / "out", asking=Asking("ground", words="it"), size=512))
     for name in ("answers.geojson", "answers.parquet"):
         read = geopandas.read_parquet if name.endswith("parquet") else geopandas.read_file
         frame = read(tmp_path / "out" / name).to_crs("EPSG:32733")
@@ -90,7 +90,7 @@ def test_classes_have_areas_a_raster_and_nothing_where_there_is_no_data(sees, tm
     pixels[:, 512:, :] = 255
     path = write(tmp_path / "s.tif", pixels, nodata=255)
     asking = Asking("classify", labels=("Bare land", "built_up"))
-    manifest = run(SceneJob((str(path),), tmp_path / "out", asking, 128))
+    manifest = run(SceneConfig(scenes=(str(path),), out=tmp_path / "out", asking=asking, size=128))
     (summary,) = manifest["scenes"]
     assert summary["windows"] == 40 and summary["asked"] == 32
     assert summary["by_answer_km2"]["Bare land"] == pytest.approx(128 * 256 * 0.25 / 1e6, rel=2e-3)
@@ -110,7 +110,15 @@ def test_what_two_windows_see_is_counted_once(sees, tmp_path, overlap):
     pixels = np.zeros((3, 104, 200), np.uint8)
     pixels[:, 4::8, 4::8] = 200  # 13 x 25 dots; the last windows of rows and columns lie over those before
     path = write(tmp_path / "dots.tif", pixels)
-    manifest = run(SceneJob((str(path),), tmp_path / "out", Asking("count", words="the dots"), 64, overlap=overlap))
+    manifest = run(
+        SceneConfig(
+            scenes=(str(path),),
+            out=tmp_path / "out",
+            asking=Asking("count", words="the dots"),
+            size=64,
+            overlap=overlap,
+        )
+    )
     assert manifest["scenes"][0]["count"] == 13 * 25
     frame = geopandas.read_file(tmp_path / "out/answers.geojson")
     assert set(frame["answer"]) == {"64"}
@@ -119,7 +127,7 @@ def test_what_two_windows_see_is_counted_once(sees, tmp_path, overlap):
 def test_a_coarser_look_reads_what_gdal_averages(sees, tmp_path):
     values = np.random.default_rng(0).integers(0, 255, (1, 512, 512), np.uint8).repeat(3, 0)
     path = write(tmp_path / "s.tif", values)
-    run(SceneJob((str(path),), tmp_path / "out", Asking("vqa", words="mean?"), 64, gsd_m=2.0))
+    run(SceneConfig(scenes=(str(path),), out=tmp_path / "out", asking=Asking("vqa", words="mean?"), size=64, gsd_m=2.0))
     frame = geopandas.read_file(tmp_path / "out/answers.geojson")
     assert len(frame) == 4
     means = values[0].reshape(2, 256, 2, 256).mean((1, 3)).ravel()
@@ -131,7 +139,7 @@ def test_change_compares_the_same_ground(sees, tmp_path):
     after[:, 64:100, 10:20] = 9  # two metres a pixel: windows of the first scene 64 x 64 at 1 m
     one, two = write(tmp_path / "a.tif", before, 1.0), write(tmp_path / "b.tif", after, 2.0)
     asking = Asking("change", labels=("empty", "built"))
-    manifest = run(SceneJob((str(one), str(two)), tmp_path / "out", asking, 64))
+    manifest = run(SceneConfig(scenes=(str(one), str(two)), out=tmp_path / "out", asking=asking, size=64))
     frame = geopandas.read_file(tmp_path / "out/answers.geojson")
     changed = [window for window, yes in zip(frame["window"], frame["changed"], strict=True) if yes]
     assert [list(map(int, json.loads(w) if isinstance(w, str) else w)) for w in changed] == [
@@ -140,9 +148,9 @@ def test_change_compares_the_same_ground(sees, tmp_path):
     ]
     assert manifest["scenes"][0]["by_answer_km2"]["empty to built"] == pytest.approx(2 * 64 * 64 / 1e6, rel=2e-3)
     with pytest.raises(DataError, match="does not cover"):
-        run(SceneJob((str(two), str(one)), tmp_path / "no", asking, 64))
+        run(SceneConfig(scenes=(str(two), str(one)), out=tmp_path / "no", asking=asking, size=64))
     with pytest.raises(ConfigError, match="two scenes"):
-        run(SceneJob((str(one),), tmp_path / "no", asking, 64))
+        run(SceneConfig(scenes=(str(one),), out=tmp_path / "no", asking=asking, size=64))
 
 
 def start(*words):
@@ -175,7 +183,10 @@ def test_killed_and_gone_on_with_is_the_same_and_so_are_workers_and_ray(scene, t
     process.wait()
     assert 1 <= len(list(parts.glob("*.parquet"))) < 3 and not (tmp_path / "killed/answers.geojson").exists()
     other = start(scene, "--task", "caption", "--window-size", 32, "--out", tmp_path / "killed")
-    assert other.wait() == 2 and "unfinished work on another question" in other.stderr.read()
+    assert (
+        other.wait() == 2
+        and "holds work with other settings (kind: classify before, caption now" in other.stderr.read()
+    )
     finish(start(*words, tmp_path / "killed"))
     assert content(tmp_path / "killed", b"now") == wanted and not (tmp_path / "killed/.work").exists()
     finish(start(*words, tmp_path / "two", "--workers", 2))
@@ -236,7 +247,7 @@ def test_results_stay_in_their_folder_whatever_a_catalogue_calls_its_items(sees,
     catalogue = {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "description": "three", "links": links}
     (tmp_path / "catalogue.json").write_text(json.dumps(catalogue))
     before, out = set(tmp_path.rglob("*")), tmp_path / "a/b/c/out"
-    job = SceneJob((str(tmp_path / "catalogue.json"),), out, Asking("caption"), 64)
+    job = SceneConfig(scenes=(str(tmp_path / "catalogue.json"),), out=out, asking=Asking("caption"), size=64)
     assert len(run(job)["scenes"]) == 3
     written = [p for p in set(tmp_path.rglob("*")) - before if p.is_file()]
     assert len(written) > 9 and all(p.is_relative_to(out) for p in written)
@@ -245,7 +256,7 @@ def test_results_stay_in_their_folder_whatever_a_catalogue_calls_its_items(sees,
         found = [Source(name, (str(path),)), Source("y", (str(path),))]
         monkeypatch.setattr(running, "sources", lambda scenes, found=found: found)
         with pytest.raises(DataError, match="its results would not lie in"):
-            run(SceneJob(("given",), tmp_path / "other", Asking("caption"), 64))
+            run(SceneConfig(scenes=("given",), out=tmp_path / "other", asking=Asking("caption"), size=64))
         assert not (tmp_path / "other").exists()
 
 

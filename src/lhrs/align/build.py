@@ -1,19 +1,16 @@
 """`lhrs align build`: footprints and map data in, images with facts and captions out.
 
-The plan: list the footprints, sort the map's features into a store, describe the footprints block by block, put the
-rows together. The same inputs and settings give the same bytes, on any number of workers, stopped or not.
+Steps: list the footprints, sort the features of the map into a store, describe the footprints block by block, write
+one table. The same inputs and settings give the same bytes on any number of workers, resumed or not.
 """
 
-import hashlib
-import json
-import os
-import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache, partial
 from importlib.metadata import version
+from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,257 +19,268 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
+from pydantic import BaseModel, ConfigDict
 
-from lhrs.align.captions import caption
-from lhrs.align.choose import choose
-from lhrs.align.facts import Fact, find_facts
-from lhrs.align.footprints import Footprint, corners_of, from_imagery, grid, is_north_up, region_of
-from lhrs.align.measure import measure, plane_key
-from lhrs.align.osm import OSM_ATTRIBUTION, OSM_LICENCE, digest, read_features, snapshot_date
-from lhrs.align.pixels import look
-from lhrs.align.records import INDEX, KIND, MANIFEST, SCHEMA, UNREADABLE, fact_rows, ring, write_index
-from lhrs.align.store import Region, Store, packed, write_store
-from lhrs.blocks import Engine, run_blocks
-from lhrs.errors import ConfigError, DataError, LHRSError
+from lhrs import fingerprint
+from lhrs.align.caption_templates import caption
+from lhrs.align.chips import extract_chip, remove_unlisted_chips
+from lhrs.align.clip import clip_features, group_key
+from lhrs.align.facts import Fact, extract_facts
+from lhrs.align.feature_store import FeatureStore, Region, sort_tile_recursive_order, write_store
+from lhrs.align.filter import filter_rows
+from lhrs.align.footprints import (
+    Footprint,
+    footprint_grid,
+    footprints_from_imagery,
+    is_north_up,
+    lonlat_bounds,
+    lonlat_corners,
+)
+from lhrs.align.osm import OSM_ATTRIBUTION, OSM_LICENSE, read_features, snapshot_date
+from lhrs.align.table import INDEX, KIND, SCHEMA, UNREADABLE, facts_to_rows, footprint_wkb, write_table
+from lhrs.block_executor import Engine
+from lhrs.dropped import Dropped
+from lhrs.errors import ConfigError, DataError
 from lhrs.files import claim_folder, write_file
 from lhrs.imagery.sources import Source
+from lhrs.jobs import Job
+from lhrs.progress import Progress, no_progress
 
-_BLOCK = 512
-_MOST_FOOTPRINTS = 2_000_000
-_ROWS = SCHEMA.append(UNREADABLE)
-_MOST_TOLD = 20
-"""Reasons for unreadable pictures that the manifest has."""
-_VERSION = 3
-"""Of what rows hold and how blocks are made; raised when that changes."""
+_BLOCK_SIZE = 512
+_MAX_FOOTPRINTS = 2_000_000
+_BLOCK_SCHEMA = SCHEMA.append(UNREADABLE)
+_MAX_REASONS = 20
+"""Reasons for unreadable images in the manifest."""
+_VERSION = 4
+"""Of the rows and the blocks; raised when they change."""
 
 
-@dataclass(frozen=True)
-class Build:
-    """What to build."""
+class CaptionDatasetConfig(BaseModel):
+    """Settings of `build_caption_dataset`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     osm: Path
+    """Map: OpenStreetMap, GeoJSON, GeoPackage, GeoParquet, Overture; see `lhrs.align.osm.read_features`."""
     out: Path
+    """New directory."""
     imagery: tuple[Path, ...] = ()
-    """Empty: a grid over the map, without pictures."""
+    """Images, directories of them, STAC items; empty: a grid over the map, without images."""
     bbox: Region | None = None
-    """Of the grid, in degrees; None is where the map has features."""
+    """Bounds of the grid in degrees; None is where the map has features."""
     size: int = 512
-    """Side in pixels of windows and of the grid's footprints."""
+    """Side in pixels of windows and of the footprints of the grid."""
     gsd_m: float | None = None
-    """Of windows and of the grid; None is the image's own, 1 for a grid."""
-    untagged: str | None = None
-    """What features without tags are: `building` in extracts of buildings."""
-    licence: str | None = None
+    """Meters per pixel of windows and of the grid; None is that of the image, 1 for a grid."""
+    default_tag: str | None = None
+    """Kind of features without tags, such as `building` in extracts of buildings."""
+    license: str | None = None
+    """License of images whose metadata have none."""
     attribution: str | None = None
+    """Attribution of images whose metadata have none."""
     date: str | None = None
-    """ISO day of acquisition, where images do not say."""
+    """Day of acquisition of images whose metadata have none, in ISO format."""
     max_nodata: float = 0.5
-    """Images with a larger share of nothing are left out; so the next."""
+    """Largest fraction of an image without data."""
     max_cloud: float = 0.5
-    per_category: int | None = None
-    """At most so many of each category."""
+    """Largest fraction of an image under clouds."""
+    max_per_category: int | None = None
+    """Largest number of images of a category; None keeps all."""
     seed: int = 0
+    """Of the wording and of the sample of each category."""
 
 
 @dataclass(frozen=True)
-class Block:
-    """Footprints that share a plane and lie near each other, with their numbers."""
+class FootprintBlock:
+    """Footprints of one group that are near each other, with their numbers."""
 
     numbers: tuple[int, ...]
     footprints: tuple[Footprint, ...]
 
 
-def build(
-    job: Build,
+def build_caption_dataset(
+    config: CaptionDatasetConfig,
+    *,
     engine: Engine = "local",
-    workers: int = 1,
-    progress: Callable[[int], Callable[[], None]] = lambda total: lambda: None,
+    num_workers: int = 1,
+    progress: Progress = no_progress,
+    dropped: Dropped | None = None,
 ) -> dict[str, Any]:
-    """Build a data set; returns its manifest.
+    """Build a dataset of images with facts and captions; return its manifest.
 
     Args:
-        job: what.
-        engine: see `lhrs.blocks.run_blocks`.
-        workers: processes.
-        progress: given the number of blocks, returns what to call after each.
+        config: the settings.
+        engine: see `lhrs.block_executor.map_blocks`.
+        num_workers: processes.
+        progress: counts blocks.
+        dropped: is given the counts of what was left out, which the manifest has too.
 
     Raises:
-        DataError: an input is missing or broken.
-        ConfigError: nothing would be built, or the folder holds something else.
+        DataError: an input is missing or broken, or nothing of the map is visible.
+        ConfigError: the directory holds something else, or unfinished work of other settings or inputs.
     """
-    if not job.osm.is_file():
-        raise DataError(f"{job.osm} {'is a folder' if job.osm.is_dir() else 'does not exist'}; --osm takes a file.")
-    work = claim_folder(job.out)
-    fresh = not job.out.exists()
-    try:
-        return _build(job, work, engine, workers, progress)
-    except LHRSError:
-        if fresh:
-            shutil.rmtree(job.out, ignore_errors=True)
-        raise
-
-
-def _build(
-    job: Build, work: Path, engine: Engine, workers: int, progress: Callable[[int], Callable[[], None]]
-) -> dict[str, Any]:
-    key = _key(job)
+    if not config.osm.is_file():
+        what = "is a folder" if config.osm.is_dir() else "does not exist"
+        raise DataError(f"{config.osm} {what}; --osm takes a file.")
+    claim_folder(config.out)
+    dropped = Dropped() if dropped is None else dropped
     unreadable: list[str] = []
-    footprints = _listed(job, work, key, unreadable.append)
-    key = hashlib.sha256(f"{key}{_stamps(footprints)}".encode()).hexdigest()
-    _forget_others(job.out, work, key)
-    blocks = _blocks(footprints)
-    store = _stored(job, work, key, _regions(blocks))
-    osm_date = snapshot_date(job.osm)
-    describe = partial(_describe, store=store, job=job, osm_date=None if osm_date is None else osm_date.isoformat())
-    parts = run_blocks(blocks, describe, work / "parts", key, engine, workers, progress(len(blocks)))
-    table = pa.concat_tables([pq.read_table(part, schema=_ROWS) for part in parts])
-    table = table.take(pa.array(np.argsort(table["number"].to_numpy(), kind="stable")))
-    table, broken = _readable(table)
-    unreadable += broken
-    table, dropped = choose(table, job.max_nodata, job.max_cloud, job.per_category, job.seed)
-    if not len(table):
-        why = f" {unreadable[0]}" if unreadable else ""
-        raise DataError(f"nothing of {job.osm} can be seen in any of {len(footprints):,} footprints.{why}")
-    if unreadable:
-        dropped = {"unreadable": len(unreadable), **dropped}
-    _keep_images(job.out, table)
-    write_index(table, job.out / INDEX)
-    manifest = _manifest(job, len(footprints), table, dropped, osm_date)
-    if unreadable:
-        manifest["unreadable"] = list(dict.fromkeys(unreadable))[:_MOST_TOLD]
-    write_file(job.out / "ATTRIBUTION.txt", "\n".join(manifest["attribution"]) + "\n")
-    write_file(job.out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    shutil.rmtree(work)
+    footprints = _list_footprints(config, unreadable) if config.imagery else []
+    with Job(config.out, _settings(config), _inputs(config, footprints)) as job:
+        osm_date = snapshot_date(config.osm)
+        blocks = _blocks(footprints)
+        store = _write_features(job, config, _regions(blocks) if config.imagery else None, dropped)
+        if not config.imagery:
+            footprints = _grid(config, store)
+            blocks = _blocks(footprints)
+        describe = partial(_describe, store=store, config=config, osm_date=osm_date and osm_date.isoformat())
+        parts = job.map_blocks(blocks, describe, engine=engine, num_workers=num_workers, progress=progress)
+        table = _read_parts(parts, len(footprints), unreadable, dropped)
+        table = filter_rows(table, config.max_nodata, config.max_cloud, config.max_per_category, config.seed, dropped)
+        if not len(table):
+            job.discard()
+            reason = f" {unreadable[0]}" if unreadable else ""
+            raise DataError(f"nothing of {config.osm} can be seen in any of {len(footprints):,} footprints.{reason}")
+        remove_unlisted_chips(config.out, set(table["image"].to_pylist()))
+        write_table(table, config.out / INDEX)
+        manifest = _manifest(config, len(footprints), table, osm_date)
+        if unreadable:
+            manifest["unreadable"] = list(dict.fromkeys(unreadable))[:_MAX_REASONS]
+        write_file(config.out / "ATTRIBUTION.txt", "\n".join(manifest["attribution"]) + "\n")
+        manifest = job.write_manifest(manifest, dropped)
+        job.finish()
     return manifest
 
 
-def _key(job: Build) -> str:
-    from importlib.resources import files
-
-    table = (files("lhrs.resources") / "tags.csv").read_bytes()
-    settings = {name: str(value) for name, value in job.__dict__.items() if name not in ("out", "per_category")}
-    text = json.dumps([_VERSION, digest(job.osm), hashlib.sha256(table).hexdigest(), settings])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _stamps(footprints: Sequence[Footprint]) -> str:
-    """Return what tells whether the footprints, or the files that they are cut from, have changed."""
-    files = sorted({file for f in footprints if f.source for file in f.source.files})
-    told = [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files if os.path.exists(file)]
-    return hashlib.sha256(
-        repr([told, [(f.id, f.transform, f.width, f.height) for f in footprints]]).encode()
-    ).hexdigest()
+def _settings(config: CaptionDatasetConfig) -> dict[str, Any]:
+    tags = (files("lhrs.resources") / "tags.csv").read_bytes()
+    return {
+        **config.model_dump(mode="json", exclude={"out"}),
+        "tags": fingerprint.of_bytes(tags),
+        "rows_version": _VERSION,
+    }
 
 
-def _forget_others(out: Path, work: Path, key: str) -> None:
-    """Remove the cut images of a stopped build of something else."""
-    mark = work / "key"
-    if not mark.exists() or mark.read_text() != key:
-        shutil.rmtree(out / "images", ignore_errors=True)
-        work.mkdir(parents=True, exist_ok=True)
-        write_file(mark, key)
+def _inputs(config: CaptionDatasetConfig, footprints: Sequence[Footprint]) -> dict[str, str]:
+    """Return the fingerprints of the map, of the image files, and of where the footprints are."""
+    inputs = {str(config.osm): fingerprint.of_file(config.osm, content=True)}
+    inputs |= fingerprint.of_files(file for f in footprints if f.source for file in f.source.files)
+    if footprints:
+        inputs["footprints"] = fingerprint.of_config([(f.id, f.transform, f.width, f.height) for f in footprints])
+    return inputs
 
 
-def _listed(job: Build, work: Path, key: str, unreadable: Callable[[str], None]) -> list[Footprint]:
-    if job.imagery:
-        terms = job.licence, job.attribution, job.date
-        return list(from_imagery(job.imagery, job.size, job.gsd_m, *terms, unreadable))
-    region = job.bbox or _extent(_stored(job, work, key, None))
-    gsd_m = job.gsd_m or 1.0
-    west, south, east, north = region
+def _list_footprints(config: CaptionDatasetConfig, unreadable: list[str]) -> list[Footprint]:
+    defaults = config.license, config.attribution, config.date
+    return list(footprints_from_imagery(config.imagery, config.size, config.gsd_m, *defaults, unreadable.append))
+
+
+def _grid(config: CaptionDatasetConfig, store: Path) -> list[Footprint]:
+    west, south, east, north = config.bbox or FeatureStore(store).bounds
+    gsd_m = config.gsd_m or 1.0
     width_km = (east - west) % 360 * 111.3 * np.cos(np.radians((south + north) / 2))
-    expected = width_km * (north - south) * 111.3 / (job.size * gsd_m / 1000) ** 2
-    if expected > _MOST_FOOTPRINTS:
+    expected = width_km * (north - south) * 111.3 / (config.size * gsd_m / 1000) ** 2
+    if expected > _MAX_FOOTPRINTS:
         raise ConfigError(f"the grid would have {expected:,.0f} footprints; choose a smaller --bbox, a larger --gsd.")
-    return list(grid(region, job.size, gsd_m))
+    return list(footprint_grid((west, south, east, north), config.size, gsd_m))
 
 
-def _extent(store: Path) -> Region:
-    columns = pq.read_table(store, columns=["west", "south", "east", "north"])
-    west, south, east, north = (columns[name].to_numpy() for name in ("west", "south", "east", "north"))
-    return float(west.min()), float(south.min()), float(east.max()), float(north.max())
-
-
-def _blocks(footprints: Sequence[Footprint]) -> list[Block]:
-    keys = [plane_key(footprint) for footprint in footprints]
-    places = np.array([(f.transform[2], f.transform[5]) for f in footprints])
+def _blocks(footprints: Sequence[Footprint]) -> list[FootprintBlock]:
+    keys = [group_key(footprint) for footprint in footprints]
+    origins = np.array([(f.transform[2], f.transform[5]) for f in footprints])
     blocks = []
     for _, members in groupby(sorted(range(len(footprints)), key=lambda n: (keys[n], n)), key=lambda n: keys[n]):
-        alike = np.array(list(members))
-        numbers = alike[packed(places[alike, 0], places[alike, 1], _BLOCK)].tolist()
-        for start in range(0, len(numbers), _BLOCK):
-            here = tuple(numbers[start : start + _BLOCK])
-            blocks.append(Block(here, tuple(footprints[n] for n in here)))
+        group = np.array(list(members))
+        order = sort_tile_recursive_order(origins[group, 0], origins[group, 1], _BLOCK_SIZE)
+        numbers = group[order].tolist()
+        for start in range(0, len(numbers), _BLOCK_SIZE):
+            block = tuple(numbers[start : start + _BLOCK_SIZE])
+            blocks.append(FootprintBlock(block, tuple(footprints[n] for n in block)))
     return blocks
 
 
-def _regions(blocks: Sequence[Block]) -> list[Region]:
-    """Return what the blocks cover; a few wide regions where there are many blocks."""
-    regions = [region_of(corners_of(block.footprints).reshape(-1, 2)) for block in blocks]
+def _regions(blocks: Sequence[FootprintBlock]) -> list[Region]:
+    """Return what the blocks cover; one wide region where there are many blocks."""
+    regions = [lonlat_bounds(lonlat_corners(block.footprints).reshape(-1, 2)) for block in blocks]
     if len(regions) > 64 and all(region[0] <= region[2] for region in regions):
         low, high = np.array(regions)[:, :2].min(0), np.array(regions)[:, 2:].max(0)
         return [(float(low[0]), float(low[1]), float(high[0]), float(high[1]))]
     return regions
 
 
-def _stored(job: Build, work: Path, key: str, regions: Sequence[Region] | None) -> Path:
-    grid_ = not job.imagery
-    path = work / f"features-{key[:12]}.parquet"
-    if not path.exists() and not write_store(path, read_features(job.osm, job.untagged), None if grid_ else regions):
-        raise DataError(
-            f"{job.osm} has nothing that an image could show"
-            + (" where the images lie." if job.imagery else ".")
-            + ("" if job.untagged else " If its features have no tags: --untagged building.")
-        )
+def _write_features(job: Job, config: CaptionDatasetConfig, regions: Sequence[Region] | None, dropped: Dropped) -> Path:
+    """Write the store of features once, with the counts of what the map file has and the store has not.
+
+    Raises:
+        DataError: no feature is left; the message has the reasons.
+    """
+    path = job.work_dir / "features.parquet"
+    left_out = Dropped()
+    if not path.exists():
+        write_store(path, read_features(config.osm, config.default_tag, left_out), regions, left_out)
+    if not path.exists():
+        where = " where the images are" if config.imagery else ""
+        hint = "" if config.default_tag or len(left_out) else " If its features have no tags: --default-tag building."
+        reasons = f": {left_out.summary()}" if len(left_out) else ""
+        raise DataError(f"{config.osm} has nothing that an image could show{where}{reasons}.{hint}")
+    dropped.update(FeatureStore(path).dropped)
     return path
 
 
 @lru_cache(maxsize=2)
-def _opened(store: Path) -> Store:
-    return Store(store)
+def _open_store(path: Path) -> FeatureStore:
+    return FeatureStore(path)
 
 
-def _describe(block: Block, store: Path, job: Build, osm_date: str | None) -> pa.Table:
-    """Return the rows of a block: the pure function that every engine runs."""
-    corners = corners_of(block.footprints)
-    features = _opened(store).read(region_of(corners.reshape(-1, 2)))
-    facts = find_facts(block.footprints, measure(block.footprints, features), features.ids)
+def _describe(block: FootprintBlock, store: Path, config: CaptionDatasetConfig, osm_date: str | None) -> pa.Table:
+    """Return the rows of a block: the pure function that every executor runs."""
+    corners = lonlat_corners(block.footprints)
+    features = _open_store(store).read(lonlat_bounds(corners.reshape(-1, 2)))
+    facts = extract_facts(block.footprints, clip_features(block.footprints, features), features.ids)
     rows = [
-        _row(number, footprint, corner, found, job, osm_date)
-        for number, footprint, corner, found in zip(block.numbers, block.footprints, corners, facts, strict=True)
+        _row(number, footprint, corner, visible, config, osm_date)
+        for number, footprint, corner, visible in zip(block.numbers, block.footprints, corners, facts, strict=True)
     ]
-    return pa.Table.from_pylist([row for row in rows if row is not None], _ROWS)
+    return pa.Table.from_pylist([row for row in rows if row is not None], _BLOCK_SCHEMA)
 
 
-def _readable(table: pa.Table) -> tuple[pa.Table, list[str]]:
-    """Return the rows whose picture can be read, and why the others cannot."""
+def _read_parts(parts: Sequence[Path], num_footprints: int, unreadable: list[str], dropped: Dropped) -> pa.Table:
+    """Return the rows whose image can be read, by number of their footprint; count the others."""
+    table = pa.concat_tables(
+        [_BLOCK_SCHEMA.empty_table(), *(pq.read_table(part, schema=_BLOCK_SCHEMA) for part in parts)]
+    )
+    dropped.add("footprints without a visible object", count=num_footprints - len(table))
+    table = table.take(pa.array(np.argsort(table["number"].to_numpy(), kind="stable")))
     reasons = table[UNREADABLE.name]
-    return table.filter(reasons.is_null()).drop_columns(UNREADABLE.name), reasons.drop_null().to_pylist()
+    unreadable += reasons.drop_null().to_pylist()
+    dropped.add("unreadable images", count=len(unreadable))
+    return table.filter(reasons.is_null()).drop_columns(UNREADABLE.name)
 
 
 def _row(
-    number: int, footprint: Footprint, corners: np.ndarray, facts: Sequence[Fact], job: Build, osm_date: str | None
-) -> dict[str, Any] | None:
+    number: int, footprint: Footprint, corners: np.ndarray, facts: Sequence[Fact], config: CaptionDatasetConfig,
+    osm_date: str | None,
+) -> dict[str, Any] | None:  # fmt: skip
     if not facts:
         return None
-    text = caption(facts, footprint.id, job.seed, footprint.gsd_m, is_north_up(corners))
+    text = caption(facts, footprint.id, config.seed, footprint.gsd_m, is_north_up(corners))
     if text is None:
         return None
     source = footprint.source or Source(footprint.id, ())
-    seen, unreadable = None, None
+    chip, unreadable = None, None
     try:
-        seen = look(footprint, job.out) if footprint.source else None
+        chip = extract_chip(footprint, config.out) if footprint.source else None
     except DataError as error:
         unreadable = str(error)
     days = [date.fromisoformat(day) for day in (source.date, osm_date) if day]
-    credit = [f"Imagery: {source.attribution}"] if source.attribution else []
+    attribution = [f"Imagery: {source.attribution}"] if source.attribution else []
     return {
         "number": number,
         "id": footprint.id,
-        "image": seen.image if seen else None,
+        "image": chip.image if chip else None,
         "window": list(footprint.window) if footprint.window else None,
         "source": source.files[0] if source.files else None,
-        "geometry": ring(corners),
+        "geometry": footprint_wkb(corners),
         "width": footprint.width,
         "height": footprint.height,
         "gsd_m": round(footprint.gsd_m, 6),
@@ -283,50 +291,37 @@ def _row(
         "date_gap_days": abs((days[0] - days[1]).days) if len(days) == 2 else None,
         "caption": text,
         "category": next(fact.group for fact in facts if fact.visible),
-        "facts": fact_rows(facts),
-        "nodata_share": seen.nodata_share if seen else None,
-        "cloud_share": seen.cloud_share if seen else None,
-        "licence": (source.licence or "unstated") if footprint.source else None,
-        "text_licence": OSM_LICENCE,
-        "attribution": "; ".join([*credit, f"Map: {OSM_ATTRIBUTION}"]),
+        "facts": facts_to_rows(facts),
+        "nodata_fraction": chip.nodata_fraction if chip else None,
+        "cloud_fraction": chip.cloud_fraction if chip else None,
+        "license": (source.licence or "unstated") if footprint.source else None,
+        "text_license": OSM_LICENSE,
+        "attribution": "; ".join([*attribution, f"Map: {OSM_ATTRIBUTION}"]),
         UNREADABLE.name: unreadable,
     }
 
 
-def _keep_images(out: Path, table: pa.Table) -> None:
-    """Remove cut images whose rows were not chosen, and what a killed run had begun."""
-    kept = set(table["image"].to_pylist())
-    folder = out / "images"
-    for path in sorted(folder.rglob("*")) if folder.exists() else []:
-        if path.is_file() and path.relative_to(out).as_posix() not in kept:
-            path.unlink()
-
-
 def _manifest(
-    job: Build, num_footprints: int, table: pa.Table, dropped: dict[str, int], osm_date: date | None
+    config: CaptionDatasetConfig, num_footprints: int, table: pa.Table, osm_date: date | None
 ) -> dict[str, Any]:
-    facts = table["facts"].combine_chunks().flatten()
-    groups = Counter(table["category"].to_pylist())
-    settings = {
-        name: [str(p) for p in value] if name == "imagery" else str(value) if isinstance(value, Path) else value
-        for name, value in job.__dict__.items()
-        if name != "out" and value not in (None, ())
-    }
+    categories = Counter(table["category"].to_pylist())
+    settings = config.model_dump(mode="json", exclude={"out"})
     return {
         "kind": KIND,
         "lhrs": version("lhrs"),
-        "settings": settings,
-        "osm": {"file": job.osm.name, "sha256": digest(job.osm), "date": osm_date and osm_date.isoformat()},
-        "licence": {
-            "captions and facts": f"{OSM_LICENCE} ({OSM_ATTRIBUTION}, https://www.openstreetmap.org/copyright): "
-            "whoever passes on a database made of them names the source and uses the same licence",
-            "images": sorted(set(filter(None, table["licence"].to_pylist()))),
+        "settings": {name: value for name, value in settings.items() if value not in (None, [])},
+        "osm": {
+            "file": config.osm.name,
+            "sha256": fingerprint.sha256_of_file(config.osm),
+            "date": osm_date and osm_date.isoformat(),
         },
+        "text_license": f"{OSM_LICENSE} ({OSM_ATTRIBUTION}, https://www.openstreetmap.org/copyright): whoever "
+        "publishes a database made of the captions or facts names the source and uses the same license",
+        "image_licenses": sorted(set(filter(None, table["license"].to_pylist()))),
         "attribution": sorted(set(table["attribution"].to_pylist())),
-        "footprints": num_footprints,
-        "images with captions": len(table),
-        "left out": dropped,
-        "facts": len(facts),
-        "categories": dict(sorted(groups.items())),
+        "num_footprints": num_footprints,
+        "num_images": len(table),
+        "num_facts": len(table["facts"].combine_chunks().flatten()),
+        "categories": dict(sorted(categories.items())),
         "bounds": shapely.total_bounds(shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))).tolist(),
     }

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import shapely
 
+from lhrs.align.clip import ClippedFeatures, parent_kinds
 from lhrs.align.footprints import Footprint
-from lhrs.align.measure import Pieces, parents_of
 from lhrs.align.tags import tag_table
 
 MIN_SIDE_PX = 3.0
@@ -62,12 +62,12 @@ class Fact:
     """Objects in OpenStreetMap that reach into the footprint. Roads and rivers are cut into many of them."""
     num_visible: int
     """Of these, those that are large enough to be seen."""
-    area_share: float
+    area_fraction: float
     """Of the picture, of areas; where they overlap they count once."""
     area_m2: float
     length_m: float
     """Of lines."""
-    largest_share: float
+    largest_area_fraction: float
     """Area share of the largest."""
     position: str | None
     """`top left`, `top`, ..., `centre`, where all that is visible lies within about half the picture."""
@@ -79,13 +79,13 @@ class Fact:
     osm_ids: list[str] = field(default_factory=list)
     boxes: list[list[float]] = field(default_factory=list)
     """xyxy in pixels of the picture, cut to it; in the order of `osm_ids`."""
-    inside: list[float] = field(default_factory=list)
+    object_visible_fraction: list[float] = field(default_factory=list)
     """Share of each object that lies in the footprint."""
-    seen: list[bool] = field(default_factory=list)
+    object_visible: list[bool] = field(default_factory=list)
     """Whether each is large enough to be seen."""
 
 
-def find_facts(footprints: Sequence[Footprint], pieces: Pieces, ids: Sequence[str]) -> list[list[Fact]]:
+def extract_facts(footprints: Sequence[Footprint], pieces: ClippedFeatures, ids: Sequence[str]) -> list[list[Fact]]:
     """Return the facts of each footprint, the most telling first.
 
     Args:
@@ -102,7 +102,7 @@ def find_facts(footprints: Sequence[Footprint], pieces: Pieces, ids: Sequence[st
     widths = np.array([table[name].width_m for name in pieces.kinds])[pieces.kind]
     seen = _seen(pieces, widths / gsd_m[pieces.footprint])
     names = list(pieces.kinds)
-    parents = parents_of(pieces.kinds)
+    parents = parent_kinds(pieces.kinds)
     names += sorted({p for p in parents if p is not None} - set(names))
     parent = np.array([-1 if p is None else names.index(p) for p in parents])[pieces.kind]
     # A church is a row of churches and a row of buildings.
@@ -132,7 +132,7 @@ def find_facts(footprints: Sequence[Footprint], pieces: Pieces, ids: Sequence[st
     boxes = pieces.box[rows] / np.tile(size[owners], 2)
     positions = _positions(pieces.centre[rows] / size[owners], boxes, weight, looked, starts)
     quadrants = _quadrants(boxes, weight, starts)
-    orientations = _orientations(pieces.turn[rows] * looked[:, None], pieces.length_px[rows] * looked, starts)
+    orientations = _orientations(pieces.orientation[rows] * looked[:, None], pieces.length_px[rows] * looked, starts)
     all_ids = [ids[n] for n in pieces.feature[rows].tolist()]
     all_boxes, all_inside, all_shown = (
         v.tolist() for v in (pieces.box[rows].round(2), pieces.inside[rows].round(4), shown)
@@ -157,20 +157,20 @@ def find_facts(footprints: Sequence[Footprint], pieces: Pieces, ids: Sequence[st
     return found
 
 
-def _seen(pieces: Pieces, width_px: np.ndarray) -> np.ndarray:
+def _seen(pieces: ClippedFeatures, width_px: np.ndarray) -> np.ndarray:
     side = (pieces.box[:, 2:] - pieces.box[:, :2]).min(1)
     as_area = (np.sqrt(pieces.area_px) >= MIN_SIDE_PX) & (side >= MIN_SIDE_PX / 2)
     as_line = (width_px >= MIN_WIDTH_PX) & (pieces.length_px >= MIN_LENGTH_PX)
     return np.select([pieces.dimension == 2, pieces.dimension == 1], [as_area, as_line], width_px >= MIN_POINT_PX)
 
 
-def _overlapping(pieces: Pieces) -> np.ndarray:
+def _overlapping(pieces: ClippedFeatures) -> np.ndarray:
     """Tell of each piece whether another area of its kind, or of its parent, overlaps it in its footprint."""
     found = np.zeros(len(pieces.shape), bool)
     areas = np.flatnonzero(pieces.dimension == 2)
     if len(areas) < 2:
         return found
-    parents = parents_of(pieces.kinds)
+    parents = parent_kinds(pieces.kinds)
     root = np.array([pieces.kinds.index(p) if p in pieces.kinds else n for n, p in enumerate(parents)])
     one, two = areas[shapely.STRtree(pieces.shape[areas]).query(pieces.shape[areas])]
     # Footprints may overlap each other: a copy in another footprint is no overlap.
@@ -187,7 +187,7 @@ def _overlapping(pieces: Pieces) -> np.ndarray:
 def _weight(fact: Fact, gsd_m: float, pixels: float) -> float:
     """Return how much of a picture is about a fact: what is seen first, then by area."""
     line = fact.length_m * tag_table().kinds[fact.kind].width_m / gsd_m**2 / pixels
-    return fact.visible * 10 + fact.area_share + 3 * line + 0.02 * (fact.num_visible > 0)
+    return fact.visible * 10 + fact.area_fraction + 3 * line + 0.02 * (fact.num_visible > 0)
 
 
 def _positions(
@@ -211,9 +211,9 @@ def _quadrants(box: np.ndarray, weight: np.ndarray, starts: np.ndarray) -> list[
     return [[name for name, has in zip(QUADRANTS, row, strict=True) if has] for row in held.tolist()]
 
 
-def _orientations(turn: np.ndarray, length: np.ndarray, starts: np.ndarray) -> list[str | None]:
+def _orientations(orientation: np.ndarray, length: np.ndarray, starts: np.ndarray) -> list[str | None]:
     total = np.add.reduceat(length, starts)
-    cos, sin = np.add.reduceat(turn, starts).T
+    cos, sin = np.add.reduceat(orientation, starts).T
     straight: np.ndarray = (total > 0) & (np.hypot(cos, sin) >= _STRAIGHT * total)
     octant = ((np.degrees(np.arctan2(sin, cos)) / 2 % 180 + 22.5) // 45).astype(int) % 4
     return [
@@ -222,10 +222,12 @@ def _orientations(turn: np.ndarray, length: np.ndarray, starts: np.ndarray) -> l
     ]
 
 
-def _relate(found: list[list[Fact]], pieces: Pieces, seen: np.ndarray, names: list[str], gsd_m: np.ndarray) -> None:
+def _relate(
+    found: list[list[Fact]], pieces: ClippedFeatures, seen: np.ndarray, names: list[str], gsd_m: np.ndarray
+) -> None:
     """Add relations between the largest objects of each footprint's foremost kinds."""
     index = {name: n for n, name in enumerate(names)}
-    parents = set(filter(None, parents_of(pieces.kinds)))
+    parents = set(filter(None, parent_kinds(pieces.kinds)))
     size = np.where(pieces.dimension == 2, pieces.area_px, pieces.length_px) * seen
     order = np.lexsort((-size, pieces.kind, pieces.footprint))
     first: dict[tuple[int, int], int] = {}

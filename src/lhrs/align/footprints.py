@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lhrs.align.store import Region
+from lhrs.align.feature_store import Region
 from lhrs.errors import DataError
 from lhrs.imagery.sources import Affine6, Source, scene_of, sources
 
@@ -39,17 +39,17 @@ class Footprint:
     """Left, top, width, height in pixels of the source; None is all of it."""
 
 
-def corners_of(footprints: Sequence[Footprint]) -> np.ndarray:
+def lonlat_corners(footprints: Sequence[Footprint]) -> np.ndarray:
     """Return `(N, 4, 2)` longitude and latitude of footprints of one CRS: top left, top right, and so on clockwise."""
     a, b, c, d, e, f = np.array([footprint.transform for footprint in footprints]).T[:, :, None]
     x, y = np.array([[footprint.width, footprint.height] for footprint in footprints]).T[:, :, None]
     x, y = x * [0, 1, 1, 0], y * [0, 0, 1, 1]
-    lon, lat = from_crs(footprints[0].crs).transform(a * x + b * y + c, d * x + e * y + f)
+    lon, lat = crs_transformer(footprints[0].crs).transform(a * x + b * y + c, d * x + e * y + f)
     return np.stack([(lon + 180) % 360 - 180 if np.abs(lon).max() > 180 else lon, lat], -1)
 
 
 @lru_cache(maxsize=16)
-def from_crs(crs: str) -> Any:
+def crs_transformer(crs: str) -> Any:
     """Return what makes longitude and latitude of a CRS."""
     from pyproj import Transformer
 
@@ -62,7 +62,7 @@ def is_north_up(corners: np.ndarray) -> bool:
     return bool(north > 0 and abs(east) * math.cos(math.radians(corners[0, 1])) < 0.1 * north)
 
 
-def region_of(ring: np.ndarray) -> Region:
+def lonlat_bounds(ring: np.ndarray) -> Region:
     """Return the bounds of `(N, 2)` longitudes and latitudes; west > east where they span the antimeridian."""
     lon, lat = ring[:, 0], ring[:, 1]
     south, north = float(lat.min()), float(lat.max())
@@ -71,7 +71,7 @@ def region_of(ring: np.ndarray) -> Region:
     return float(lon.min()), south, float(lon.max()), north
 
 
-def from_imagery(
+def footprints_from_imagery(
     paths: Sequence[Path],
     size: int = 512,
     gsd_m: float | None = None,
@@ -146,7 +146,7 @@ def _starts(length: int, step: float) -> list[float]:
     return [min(n * step, length - step) for n in range(count)]
 
 
-def grid(region: Region, size: int, gsd_m: float) -> Iterator[Footprint]:
+def footprint_grid(region: Region, size: int, gsd_m: float) -> Iterator[Footprint]:
     """Yield footprints side by side over a region, in its UTM zone (near the poles: polar stereographic).
 
     Args:

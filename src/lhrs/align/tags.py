@@ -21,7 +21,7 @@ _HIDDEN = {
 
 
 @dataclass(frozen=True)
-class Kind:
+class FeatureKind:
     """Something that can be seen, and its words."""
 
     name: str
@@ -48,7 +48,7 @@ class _Row:
     need_key: str
     need_values: frozenset[str]
     shapes: frozenset[str]
-    kind: Kind | None
+    kind: FeatureKind | None
 
     def fits(self, tags: Mapping[str, str], shape: str) -> bool:
         if self.kind is not None and shape not in self.shapes:
@@ -72,7 +72,7 @@ class TagTable:
     def __init__(self, text: str) -> None:
         lines = [line for line in text.splitlines() if line and not line.startswith("#")]
         self._rows: dict[str, list[_Row]] = {}
-        self.kinds: dict[str, Kind] = {}
+        self.kinds: dict[str, FeatureKind] = {}
         """By name, in the order of the table: what is more telling comes first."""
         for order, row in enumerate(csv.DictReader(lines)):
             need, _, need_values = row["with"].partition("=")
@@ -83,19 +83,19 @@ class TagTable:
             self._rows.setdefault(row["key"], []).append(made)
         for kind in list(self.kinds.values()):
             if kind.parent and kind.parent not in self.kinds:
-                self.kinds[kind.parent] = Kind(kind.parent, f"{kind.parent}s", kind.group, None, None, (), 0.0)
+                self.kinds[kind.parent] = FeatureKind(kind.parent, f"{kind.parent}s", kind.group, None, None, (), 0.0)
         self.keys = tuple(self._rows)
         self._memo: dict[tuple, str | None] = {}
         self._used = frozenset(self.keys) | _HIDDEN.keys() | {"water", "sport", "leisure"}
 
-    def _kind(self, row: dict[str, str]) -> Kind | None:
+    def _kind(self, row: dict[str, str]) -> FeatureKind | None:
         name = row["kind"]
         if not name:
             return None
         if name not in self.kinds:
             plural = None if row["plural"] == "-" else row["plural"] or f"{name}s"
             others = tuple(word for word in row["others"].split("|") if word)
-            self.kinds[name] = Kind(
+            self.kinds[name] = FeatureKind(
                 name, plural, row["group"], row["parent"] or None, row["setting"] or None, others,
                 float(row["width_m"] or 0),
             )  # fmt: skip

@@ -86,7 +86,7 @@ def _root(
 
 def main() -> None:
     """Run the command line; mistakes of the user end in one line and exit code 2."""
-    from lhrs.cli.terminal import FAILED, complain
+    from lhrs.cli.console import FAILED, complain
     from lhrs.errors import LHRSError
 
     try:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lhrs.cli.console import FAILED, complain, note, progress_bar
 from lhrs.cli.options import GSD, AsJson, Composite, Device, Model, Seed, Sensor, Temperature
-from lhrs.cli.terminal import FAILED, complain, note, progress
 from lhrs.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -168,14 +168,14 @@ def list_paths(images: list[Path]) -> list[Path]:
 def _print_answers(answers: Iterator["Answer"], total: int, as_json: bool) -> list["Answer"]:
     """Print answers as they come; return them."""
     printed = []
-    with progress("asking", total) as advance:
+    with progress_bar("asking", total) as bar:
         for answer in answers:
             print(json.dumps(answer.model_dump(), ensure_ascii=False) if as_json else to_text(answer, total > 1),
                   flush=True)  # fmt: skip
             if not as_json:
                 note(_remark(answer))
             printed.append(answer)
-            advance()
+            bar.update()
     return printed
 
 

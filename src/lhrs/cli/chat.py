@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lhrs.cli.ask import load_assistant, to_text
+from lhrs.cli.console import complain, note
 from lhrs.cli.options import GSD, Composite, Device, Model, Seed, Sensor, Temperature
-from lhrs.cli.terminal import complain, note
 from lhrs.errors import ConfigError, LHRSError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`lhrs curate`: the part of a data set that is worth learning from."""
+"""`lhrs curate`: keeps the part of a dataset that is worth training on."""
 
 import os
 from pathlib import Path
@@ -8,59 +8,65 @@ import typer
 
 
 def curate(
-    path: Annotated[Path, typer.Argument(help="Data: an alignment data set, or anything `lhrs data` reads.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for what is kept, scores and report.")],
-    reader: Annotated[str | None, typer.Option(help="Format of the data, where it cannot be told.")] = None,
+    path: Annotated[Path, typer.Argument(help="Dataset: of `lhrs align build`, or any that `lhrs data` reads.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New directory for the dataset, scores and report.")],
+    reader: Annotated[str | None, typer.Option(help="Format of the data, where it cannot be detected.")] = None,
     split: Annotated[str | None, typer.Option(help="Only samples of this split.")] = None,
-    against: Annotated[
-        list[Path] | None, typer.Option(help="Test set that must not be given away; may be repeated.")
+    test_set: Annotated[
+        list[Path] | None, typer.Option(help="Dataset whose images must not be in the result; may be repeated.")
     ] = None,
-    phash: Annotated[
+    phash_bits: Annotated[
         int,
-        typer.Option(min=-1, max=15, help="Bits of 64 up to which images are near-duplicates; -1: equal ones only."),
+        typer.Option(min=-1, max=15, help="Bits of 64 by which perceptual hashes of near-duplicates differ; -1: none."),
     ] = 6,
     embedding: Annotated[
-        str | None, typer.Option(help="Model whose embeddings tell near-duplicates too: CLIP, SigLIP, DINOv2, timm.")
+        str | None, typer.Option(help="Model whose embeddings find near-duplicates: CLIP, SigLIP, DINOv2, timm.")
     ] = None,
-    near_duplicates: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Cosine of embeddings from which on images are near (0.95).")
+    embedding_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Smallest cosine of embeddings of near-duplicates (0.95).")
     ] = None,
-    alignment: Annotated[
-        str | None, typer.Option(help="CLIP-class model that scores how well image and text go together.")
+    clip_model: Annotated[
+        str | None, typer.Option(help="CLIP-class model that scores the agreement of image and text.")
     ] = None,
-    max_nodata: Annotated[float, typer.Option(min=0, max=1, help="Most of an image that may be nothing.")] = 0.5,
-    max_cloud: Annotated[float, typer.Option(min=0, max=1, help="Most that may be cloud, where the data say.")] = 0.5,
+    max_nodata: Annotated[float, typer.Option(min=0, max=1, help="Largest fraction of an image without data.")] = 0.5,
+    max_cloud: Annotated[float, typer.Option(min=0, max=1, help="Largest fraction under clouds, where known.")] = 0.5,
     min_sharpness: Annotated[
-        float, typer.Option(min=0, help="Least variance of the Laplacian; the report shows how it is spread.")
+        float, typer.Option(min=0, help="Smallest variance of the Laplacian; the report has its histogram.")
     ] = 0.0,
-    top_p: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of what is left that stays, best scores first.")
+    keep_fraction: Annotated[
+        float, typer.Option(min=0, max=1, help="Fraction of what passes the filters that is kept, best scores first.")
     ] = 1.0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that measure images.")] = 1,
 ) -> None:
-    """Keep the part of a data set that is worth learning from, and report what was left out.
+    """Keep the part of a dataset that is worth training on, and report what was dropped.
 
-    Left out are images that cannot be opened, empty, cloudy and blurred ones, what a test set shows, duplicates and
-    near-duplicates, and with --top-p the lowest scores. OUT has the kept samples, scores.parquet and report.html.
+    Dropped are images that cannot be opened, empty, cloudy and blurred ones, images of a test set, duplicates and
+    near-duplicates, and with --keep-fraction the lowest scores. OUT has the samples, scores.parquet and report.html.
     """
-    from contextlib import ExitStack
-
-    from lhrs.cli.terminal import note, progress
-    from lhrs.curate.run import Curation
-    from lhrs.curate.run import curate as run
+    from lhrs.cli.console import note, progress_bar
+    from lhrs.curate.pipeline import CurationConfig
+    from lhrs.curate.pipeline import curate as run_curation
     from lhrs.errors import ConfigError
 
-    if not top_p:
-        raise ConfigError("--top-p 0 would keep nothing.")
-    if near_duplicates is not None and embedding is None:
-        raise ConfigError("--near-duplicates is of embeddings: name a model with --embedding.")
-    job = Curation(
-        Path(os.path.abspath(path)), Path(os.path.abspath(out)), reader, split,
-        tuple(Path(os.path.abspath(other)) for other in against or []), phash, embedding,
-        0.95 if near_duplicates is None else near_duplicates, alignment,
-        max_nodata, max_cloud, min_sharpness, top_p,
-    )  # fmt: skip
-    with ExitStack() as stack:
-        curated = run(job, workers, lambda what, total: stack.enter_context(progress(what, total)))
-    left = "".join(f", {count:,} left out for {reason}" for reason, count in curated["left out"].items())
-    note(f"{out}: {curated['kept']:,} of {curated['samples']:,} samples kept{left}")
+    if not keep_fraction:
+        raise ConfigError("--keep-fraction 0 would keep nothing.")
+    if embedding_threshold is not None and embedding is None:
+        raise ConfigError("--embedding-threshold is of embeddings: name a model with --embedding.")
+    config = CurationConfig(
+        data=Path(os.path.abspath(path)),
+        out=Path(os.path.abspath(out)),
+        reader=reader,
+        split=split,
+        test_sets=tuple(Path(os.path.abspath(other)) for other in test_set or []),
+        phash_bits=phash_bits,
+        embedding=embedding,
+        embedding_threshold=0.95 if embedding_threshold is None else embedding_threshold,
+        clip_model=clip_model,
+        max_nodata=max_nodata,
+        max_cloud=max_cloud,
+        min_sharpness=min_sharpness,
+        keep_fraction=keep_fraction,
+    )
+    curated = run_curation(config, num_workers=workers, progress=progress_bar)
+    dropped = "".join(f", {count:,} dropped: {reason}" for reason, count in curated["dropped"].items())
+    note(f"{out}: {curated['num_accepted']:,} of {curated['num_samples']:,} samples kept{dropped}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lhrs.cli.terminal import note, progress_bar
+from lhrs.cli.console import note, progress_bar
 
 if TYPE_CHECKING:
     from lhrs.data.dataset import Dataset
@@ -104,8 +104,7 @@ def export(
     from lhrs.data.shards import write_shards
 
     dataset = open_dataset(path, format, split)
-    with progress_bar("writing", len(dataset)) as bar:
-        files = write_shards(dataset, out, per_shard, bar.update)
+    files = write_shards(dataset, out, per_shard, progress_bar)
     note(f"{out}: {len(dataset):,} samples in {len(files)} tar files")
     _note_dropped(dataset)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from lhrs.cli.terminal import note
+from lhrs.cli.console import note
 
 
 def evaluate(
@@ -26,7 +26,7 @@ def evaluate(
     show_list: bool = typer.Option(False, "--list", help="List the benchmarks and how to get their data."),
 ) -> None:
     """Score a model on benchmarks, strictly, next to what is reached without the image."""
-    from lhrs.cli.terminal import progress_bar
+    from lhrs.cli.console import progress_bar
     from lhrs.evaluation.benchmark import benchmark_names, find_benchmark
     from lhrs.evaluation.evaluate import evaluate
 

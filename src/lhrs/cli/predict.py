@@ -1,13 +1,12 @@
 """`lhrs predict`: a finetuned model on images, whole scenes and pairs of dates."""
 
-import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lhrs.cli.terminal import note, progress
+from lhrs.cli.console import note, progress_bar
 
 _CLASSES = (".csv", ".geojson", ".tif")
 _OBJECTS = (".geojson", ".jsonl", "")
@@ -112,18 +111,18 @@ def _classify(model: Path, files: list[Path], out: Path, window: int | None, dev
     predictor = load_predictor(model, device)
     rows: list[Classified] = []
     if window is None:
-        with progress("images", len(files)) as advance:
+        with progress_bar("images", len(files)) as bar:
             for file, found in zip(files, predictor.classify(files), strict=True):
                 rows.append((file, None, found))
-                advance()
+                bar.update()
     else:
         shapes = [predictor.stacks(file)[0].shape for file in files]
-        with progress("windows", sum(len(cut(wide, high, window)) for high, wide in shapes)) as advance:
+        with progress_bar("windows", sum(len(cut(wide, high, window)) for high, wide in shapes)) as bar:
             for file in files:
                 for one, seen in predictor.classify_windows(predictor.stacks(file)[0], window):
                     if seen is not None:
                         rows.append((file, one.core, seen))
-                    advance()
+                    bar.update()
         if not rows:
             raise DataError(f"{files[0]} has no data in any window.")
     if out.suffix.lower() == ".csv":
@@ -151,9 +150,9 @@ def _objects(model: Path, files: list[Path], out: Path, min_score: float, device
         require_dota_names(files)
     predictor = load_predictor(model, device)
     shapes, tile, gap = [predictor.stacks(file)[0].shape for file in files], predictor.card.tile, predictor.card.gap
-    with progress("tiles", sum(len(tile_corners(wide, high, tile, gap)) for high, wide in shapes)) as advance:
+    with progress_bar("tiles", sum(len(tile_corners(wide, high, tile, gap)) for high, wide in shapes)) as bar:
         rows = (
-            (file, [one for one in predictor.objects(predictor.stacks(file)[0], advance) if one.score >= min_score])
+            (file, [one for one in predictor.objects(predictor.stacks(file)[0], bar.update) if one.score >= min_score])
             for file in files
         )
         if out.suffix.lower() == ".geojson":
@@ -169,7 +168,7 @@ def _masks(
     model: Path, pairs: list[tuple[Path, ...]], targets: list[Path], side: int | None, device: str | None
 ) -> None:
     from lhrs.downstream import load_predictor
-    from lhrs.downstream.write import mask_is_of, write_mask, write_outlines
+    from lhrs.downstream.write import mask_is_current, write_mask, write_outlines
     from lhrs.errors import ConfigError
     from lhrs.inference.load import model_hash
 
@@ -178,18 +177,17 @@ def _masks(
         raise ConfigError(f"{own} is one of the images: name another --out.")
     predictor, key = load_predictor(model, device), model_hash(str(model), predict.__name__)
     num_strips = [predictor.num_strips(predictor.stacks(*pair), side) for pair in pairs]
-    with progress("rows of windows", sum(num_strips)) as advance:
+    with progress_bar("rows of windows", sum(num_strips)) as bar:
         for pair, target, count in zip(pairs, targets, num_strips, strict=True):
             stacks, outlines = predictor.stacks(*pair), target.with_suffix(".geojson")
-            made_of = _made_of(key, pair, side)
+            provenance = _provenance(key, pair, side)
             where = stacks[0].georeference
-            if mask_is_of(target, made_of):
-                for _ in range(count):
-                    advance()
+            if mask_is_current(target, provenance):
+                bar.update(count)
             else:
                 if where is not None:
                     outlines.unlink(missing_ok=True)  # of another mask
-                write_mask(predictor, stacks, target, side, advance, made_of)
+                write_mask(predictor, stacks, target, side, bar.update, provenance)
             print(target)
             if where is None:
                 note(f"{pair[0]} is not georeferenced: no outlines.")
@@ -199,11 +197,10 @@ def _masks(
             print(outlines)
 
 
-def _made_of(model: str, images: tuple[Path, ...], side: int | None) -> str:
+def _provenance(model: str, images: tuple[Path, ...], side: int | None) -> str:
+    """Return the fingerprint of a mask: of the model, the window size, and all files of the images."""
+    from lhrs import fingerprint
     from lhrs.imagery.reader import open_source
 
-    files = []
-    for image in images:
-        for path in open_source(image).list_files():  # with what a .vrt is made of
-            files.append((str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns))
-    return hashlib.sha256(repr((model, side, files)).encode()).hexdigest()[:16]
+    files = [path for image in images for path in open_source(image).list_files()]  # with the sources of a VRT
+    return fingerprint.of_config([model, side, fingerprint.of_files(files)])

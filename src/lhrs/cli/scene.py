@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from lhrs.cli.terminal import note, progress
+from lhrs.cli.console import note, progress_bar
 
 
 def _print_sensors(value: bool) -> None:
@@ -49,11 +49,9 @@ def scene(
     ),
 ) -> None:
     """Ask about every window of a scene; answers on the map, and one for the whole."""
-    from contextlib import ExitStack
-
     from lhrs.errors import ConfigError
     from lhrs.imagery.locations import gdal_name
-    from lhrs.scene.run import SceneJob, run
+    from lhrs.scene.run import SceneConfig, run
     from lhrs.scene.work import KINDS, Asking
 
     if task not in KINDS:
@@ -71,18 +69,17 @@ def scene(
         raise ConfigError(f"--labels {labels!r} has an empty entry.")
     given = tuple(gdal_name(s) or os.path.abspath(s) for s in scenes)
     asking = Asking(task, listed, question or target or "", model, device)
-    job = SceneJob(
-        given, Path(os.path.abspath(out)), asking, window_size, gsd, overlap, sensor, tuple(composite), min_valid
-    )
-    with ExitStack() as stack:
-        manifest = run(
-            job, "ray" if engine == "ray" else "local", workers,
-            lambda total: stack.enter_context(progress("windows by 128", total)),
-        )  # fmt: skip
+    config = SceneConfig(
+        scenes=given, out=Path(os.path.abspath(out)), asking=asking, size=window_size, gsd_m=gsd, overlap=overlap,
+        sensor=sensor, composites=tuple(composite), min_valid=min_valid,
+    )  # fmt: skip
+    manifest = run(config, engine="ray" if engine == "ray" else "local", num_workers=workers, progress=progress_bar)
     for one in manifest["scenes"]:
         typer.echo(f"{one['item']}: {one['answer']}" if len(manifest["scenes"]) > 1 else one["answer"])
     asked, windows = (sum(one[key] for one in manifest["scenes"]) for key in ("asked", "windows"))
     strange = sum(one["out_of_distribution"] for one in manifest["scenes"])
     note(f"{out}: {asked:,} of {windows:,} windows asked; {manifest['scenes'][0]['view']}; {manifest['model']}")
+    if manifest["dropped"]:
+        note("left out " + ", ".join(f"{count:,} {reason}" for reason, count in manifest["dropped"].items()))
     if strange:
         note(f"{strange:,} windows look unlike everything the model was trained on: do not rely on their answers.")

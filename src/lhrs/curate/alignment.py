@@ -15,7 +15,7 @@ _BATCH = 32
 _MAX_SIDE = 1024
 
 
-class Encoder:
+class EmbeddingModel:
     """A model that transformers loads: CLIP and SigLIP, which read texts too, DINOv2, timm's.
 
     Every batch gives what its members give alone, but for rounding: texts are padded to the model's full length.

@@ -42,7 +42,7 @@ def hamming(a: np.ndarray, b: np.ndarray | np.uint64) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class DuplicateCriteria:
     """What images are compared by, and from where on they are near."""
 
     hashes: np.ndarray
@@ -56,7 +56,7 @@ class Likeness:
     similarity: float = 1.0
     """Least cosine of embeddings."""
 
-    def by_hash(self, images: np.ndarray, others: np.ndarray) -> tuple[int, int] | None:
+    def nearest_by_hash(self, images: np.ndarray, others: np.ndarray) -> tuple[int, int] | None:
         """Return which of several sets of images is nearest to one, and the distance; None if none is near.
 
         Args:
@@ -133,41 +133,41 @@ def most_similar(queries: np.ndarray, base: np.ndarray) -> tuple[np.ndarray, np.
     return where, best
 
 
-def find_equal(digests: Sequence[object]) -> list[Match | None]:
+def find_exact_duplicates(digests: Sequence[object]) -> list[Match | None]:
     """Return for each the first one before it with the same digest."""
     first: dict[object, int] = {}
     found = [first.setdefault(digest, n) for n, digest in enumerate(digests)]
     return [Match(at, bits=0) if at < n else None for n, at in enumerate(found)]
 
 
-def find_near(likeness: Likeness, sets: np.ndarray) -> list[Match | None]:
+def find_near_duplicates(criteria: DuplicateCriteria, sets: np.ndarray) -> list[Match | None]:
     """Return what each set of images is near to among those that stay; None for those that do.
 
     Args:
-        likeness: of images.
+        criteria: of images.
         sets: rows `(N, M)` of N sets of M images, the preferred ones first; sets are near if all their images are.
     """
-    index = HashIndex(likeness.hashes[sets[:, 0]], likeness.bits)
+    index = HashIndex(criteria.hashes[sets[:, 0]], criteria.bits)
     found: list[Match | None] = []
     stays = np.zeros(len(sets), bool)
     for start in range(0, len(sets), _BLOCK):
         stop = min(start + _BLOCK, len(sets))
         before = np.flatnonzero(stays)
-        if likeness.embeddings is not None:
-            block = likeness.embeddings[sets[start:stop]]
-            where, best = most_similar(block, likeness.embeddings[sets[before]])
+        if criteria.embeddings is not None:
+            block = criteria.embeddings[sets[start:stop]]
+            where, best = most_similar(block, criteria.embeddings[sets[before]])
             inside = _cosines(block, block)
         for n in range(start, stop):
             near, _ = index.near(index.hashes[n])
             near = near[stays[near]]
-            hit = likeness.by_hash(sets[n], sets[near]) if len(near) else None
+            hit = criteria.nearest_by_hash(sets[n], sets[near]) if len(near) else None
             match = Match(int(near[hit[0]]), bits=hit[1]) if hit else None
-            if match is None and likeness.embeddings is not None:
+            if match is None and criteria.embeddings is not None:
                 at, cosine = (int(before[where[n - start]]), float(best[n - start])) if len(before) else (0, -1.0)
                 here = np.where(stays[start:n], inside[n - start, : n - start], -1)
                 if len(here) and here.max() > cosine:
                     at, cosine = start + int(here.argmax()), float(here.max())
-                match = Match(at, similarity=round(cosine, 4)) if cosine >= likeness.similarity else None
+                match = Match(at, similarity=round(cosine, 4)) if cosine >= criteria.similarity else None
             stays[n] = match is None
             found.append(match)
     return found

@@ -4,33 +4,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lhrs.curate.duplicates import HashIndex, Likeness, Match, most_similar
+from lhrs.curate.duplicates import DuplicateCriteria, HashIndex, Match, most_similar
 
 _BLOCK = 1024
 _OVERLAP = 0.01
 """Share of a footprint that must lie in another's: neighbours overlap by rounding."""
 
 
-def find_leaks(likeness: Likeness, images: np.ndarray, test: np.ndarray) -> list[Match | None]:
+def find_leaks(criteria: DuplicateCriteria, images: np.ndarray, test: np.ndarray) -> list[Match | None]:
     """Return the nearest test image of each image that is near one: by hash, else by embedding.
 
     Args:
-        likeness: of all images.
+        criteria: of all images.
         images: rows `(N,)`.
         test: rows `(T,)`.
     """
-    index = HashIndex(likeness.hashes[test], likeness.bits)
+    index = HashIndex(criteria.hashes[test], criteria.bits)
     found: list[Match | None] = []
     for row in images:
-        near, _ = index.near(likeness.hashes[row])
-        hit = likeness.by_hash(np.array([row]), test[near, None]) if len(near) else None
+        near, _ = index.near(criteria.hashes[row])
+        hit = criteria.nearest_by_hash(np.array([row]), test[near, None]) if len(near) else None
         found.append(Match(int(near[hit[0]]), bits=hit[1]) if hit else None)
-    if likeness.embeddings is not None:
-        theirs = likeness.embeddings[test, None]
+    if criteria.embeddings is not None:
+        theirs = criteria.embeddings[test, None]
         for start in range(0, len(images), _BLOCK):
-            where, cosines = most_similar(likeness.embeddings[images[start : start + _BLOCK], None], theirs)
+            where, cosines = most_similar(criteria.embeddings[images[start : start + _BLOCK], None], theirs)
             for n, (at, cosine) in enumerate(zip(where.tolist(), cosines.tolist(), strict=True), start):
-                if found[n] is None and cosine >= likeness.similarity:
+                if found[n] is None and cosine >= criteria.similarity:
                     found[n] = Match(at, similarity=round(cosine, 4))
     return found
 

@@ -52,7 +52,7 @@ def specificity(texts: Sequence[str]) -> np.ndarray:
     return np.round(np.array(values, float), 4)
 
 
-def overall(measures: Sequence[np.ndarray]) -> np.ndarray:
+def mean_rank_score(measures: Sequence[np.ndarray]) -> np.ndarray:
     """Return the mean, over the measures that a sample has, of the share of samples it is better than; ties are half.
 
     Ranks make measures of any scale count alike. NaN where a sample has none.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lhrs.curate.choose import REASONS, Verdict
-from lhrs.curate.entries import Entry
+from lhrs.curate.filters import REASONS, FilterDecision
+from lhrs.curate.records import CurationRecord
 from lhrs.data.dataset import Dataset
 from lhrs.data.sheet import draw_sample
 from lhrs.errors import DataError
@@ -33,8 +33,8 @@ _NAMES = {
     "readability": "readability",
     "specificity_bits": "specificity (bits)",
     "sharpness": "sharpness (variance of Laplacian)",
-    "nodata_share": "share of nodata",
-    "cloud_share": "share of cloud",
+    "nodata_fraction": "fraction without data",
+    "cloud_fraction": "fraction under clouds",
 }
 _STYLE = (
     "body{font:15px system-ui;margin:1.5rem auto;max-width:1500px;padding:0 1rem;background:#fff;color:#1c1c1c}"
@@ -49,26 +49,26 @@ _STYLE = (
 
 def write_report(
     dataset: Dataset,
-    entries: Sequence[Entry],
+    records: Sequence[CurationRecord],
     scores: dict[str, np.ndarray],
-    verdicts: Sequence[Verdict],
-    test: Sequence[Entry],
+    decisions: Sequence[FilterDecision],
+    test: Sequence[CurationRecord],
     curated: dict[str, Any],
     path: Path,
 ) -> None:
     """Write a page that needs nothing beside it."""
-    reasons = [verdict.reason for verdict in verdicts]
+    reasons = [decision.reason for decision in decisions]
     settings = "".join(f"<tr><th>{_text(key)}<td>{_text(value)}" for key, value in curated["settings"].items())
-    counts = f'<tr><th>kept<td class="n">{curated["kept"]:,}<td>' + "".join(
-        f'<tr><th>{reason}<td class="n">{count:,}<td>{REASONS[reason]}' for reason, count in curated["left out"].items()
+    counts = f'<tr><th>accepted<td class="n">{curated["num_accepted"]:,}<td>' + "".join(
+        f'<tr><th>{reason}<td class="n">{count:,}<td>{REASONS[reason]}' for reason, count in curated["dropped"].items()
     )
-    sheets = "".join(_sheets(dataset, entries, scores, verdicts, test))
-    name = f"{_text(dataset.root.name)}: {curated['kept']:,} of {curated['samples']:,} samples kept"
+    sheets = "".join(_sheets(dataset, records, scores, decisions, test))
+    name = f"{_text(dataset.root.name)}: {curated['num_accepted']:,} of {curated['num_samples']:,} samples kept"
     write_file(
         path,
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{name}</title><style>{_STYLE}</style><h1>{name}</h1><table>{counts}</table>"
-        f'<h2>Scores</h2><p>Kept samples in colour, those left out in grey.</p><div class="plots">'
+        f'<h2>Scores</h2><p>Kept samples in color, others in gray.</p><div class="plots">'
         f'<img alt="histograms of scores" src="{_plot(_histograms(scores, reasons))}"></div>'
         f"{sheets}<h2>Settings</h2><table>{settings}</table></html>\n",
     )
@@ -110,37 +110,37 @@ def _plot(figure: "Figure") -> str:
 
 def _sheets(
     dataset: Dataset,
-    entries: Sequence[Entry],
+    records: Sequence[CurationRecord],
     scores: dict[str, np.ndarray],
-    verdicts: Sequence[Verdict],
-    test: Sequence[Entry],
+    decisions: Sequence[FilterDecision],
+    test: Sequence[CurationRecord],
 ) -> Iterator[str]:
     def card(n: int) -> str:
         return _card(
-            dataset[n], entries, {name: float(values[n]) for name, values in scores.items()}, verdicts[n], test
+            dataset[n], records, {name: float(values[n]) for name, values in scores.items()}, decisions[n], test
         )
 
-    ranked = [n for n, verdict in enumerate(verdicts) if verdict.reason is None]
+    ranked = [n for n, decision in enumerate(decisions) if decision.reason is None]
     ranked.sort(key=lambda n: (-np.nan_to_num(scores["score"][n], nan=-1.0), n))
-    best = _one_each(ranked, entries)[:_NUM_SHOWN]
-    worst = _one_each([n for n in reversed(ranked) if n not in best], entries)[:_NUM_SHOWN]
+    best = _one_each(ranked, records)[:_NUM_SHOWN]
+    worst = _one_each([n for n in reversed(ranked) if n not in best], records)[:_NUM_SHOWN]
     yield _sheet("The best", "", [card(n) for n in best])
     if worst:
         yield _sheet("The worst of those kept", "", [card(n) for n in worst])
     for reason, meaning in REASONS.items():
-        removed = [n for n, verdict in enumerate(verdicts) if verdict.reason == reason]
+        removed = [n for n, decision in enumerate(decisions) if decision.reason == reason]
         if removed:
-            different = _one_each(removed, entries)
+            different = _one_each(removed, records)
             num = min(_NUM_SHOWN, len(different))
             cards = [card(different[k * len(different) // num]) for k in range(num)]
             yield _sheet(f"Left out: {reason}", f"{len(removed):,} left out: {meaning}.", cards)
 
 
-def _one_each(numbers: Sequence[int], entries: Sequence[Entry]) -> list[int]:
+def _one_each(numbers: Sequence[int], records: Sequence[CurationRecord]) -> list[int]:
     """Return the first sample of each set of images, in order."""
     first: dict[tuple[str, ...], int] = {}
     for n in numbers:
-        first.setdefault(entries[n].images, n)
+        first.setdefault(records[n].images, n)
     return list(first.values())
 
 
@@ -150,31 +150,35 @@ def _sheet(title: str, told: str, cards: Sequence[str]) -> str:
 
 
 def _card(
-    sample: Sample, entries: Sequence[Entry], scores: dict[str, float], verdict: Verdict, test: Sequence[Entry]
+    sample: Sample,
+    records: Sequence[CurationRecord],
+    scores: dict[str, float],
+    decision: FilterDecision,
+    test: Sequence[CurationRecord],
 ) -> str:
     pictures, twin = [_picture(sample.images)], ""
-    credit = sample.attribution or sample.licence
-    if verdict.match is not None:
-        whose, name = (test, "the test set's") if verdict.reason in _TEST_SET else (entries, "what stays")
-        other = whose[verdict.match.index]
+    attribution = sample.attribution or sample.licence
+    if decision.match is not None:
+        whose, name = (test, "the test set's") if decision.reason in _TEST_SET else (records, "what stays")
+        other = whose[decision.match.index]
         pictures.append(_picture(other.images))
         how = (
-            f", {verdict.match.bits} bits apart" if verdict.match.bits is not None
-            else f", cosine {verdict.match.similarity:.3f}" if verdict.match.similarity is not None else ""
+            f", {decision.match.bits} bits apart" if decision.match.bits is not None
+            else f", cosine {decision.match.similarity:.3f}" if decision.match.similarity is not None else ""
         )  # fmt: skip
         twin = f"<small>right: {name} {_text(other.id)}{how}</small>"
-        if other.credit != credit:
-            twin += f"<small>right: {_text(other.credit)}</small>"
-    said = " / ".join(turn.text for turn in sample.turns if turn.role == "assistant")
-    said = said if len(said) <= _LONGEST else said[: _LONGEST - 1] + "…"
+        if other.attribution != attribution:
+            twin += f"<small>right: {_text(other.attribution)}</small>"
+    text = " / ".join(turn.text for turn in sample.turns if turn.role == "assistant")
+    text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
     numbers = " · ".join(
         f"{name.replace('_', ' ')} {_number(scores[name])}" for name in _NAMES if np.isfinite(scores.get(name, np.nan))
     )
-    why = f"<p>{_text(verdict.why)}</p>" if verdict.why else ""
+    why = f"<p>{_text(decision.why)}</p>" if decision.why else ""
     return (
         f'<figure><div class="pictures">{"".join(pictures)}</div><figcaption><h3>{_text(sample.id)}</h3>{why}'
-        f"<p>{_text(said)}</p><small>{numbers}</small>{twin}"
-        f"<small>{_text(credit)}</small></figcaption></figure>"
+        f"<p>{_text(text)}</p><small>{numbers}</small>{twin}"
+        f"<small>{_text(attribution)}</small></figcaption></figure>"
     )
 
 

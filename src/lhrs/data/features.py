@@ -1,6 +1,5 @@
 """What a frozen encoder makes of each image, kept in a folder: it is computed once, not once an epoch."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lhrs import fingerprint
 from lhrs.errors import DataError
 from lhrs.files import write_tensors
 
@@ -29,13 +29,10 @@ class FeatureFolder:
         Raises:
             DataError: there is no such image.
         """
-        try:
-            about = os.stat(image)
-        except OSError as error:
-            raise DataError(f"{image} cannot be read: {error.strerror}.") from error
-        key = f"{os.path.abspath(image)}|{about.st_size}|{about.st_mtime_ns}"
-        name = hashlib.sha256(key.encode()).hexdigest()
-        return self.folder / name[:2] / f"{name[2:34]}.safetensors"
+        if not os.path.exists(image):
+            raise DataError(f"{image} does not exist.")
+        name = fingerprint.of_file(image)
+        return self.folder / name[:2] / f"{name[2:]}.safetensors"
 
     def missing(self, images: Sequence[str]) -> list[str]:
         """Return those images, each once, that have no features yet."""

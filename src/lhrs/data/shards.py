@@ -1,71 +1,71 @@
 """Samples as tar files in webdataset's layout: files of one sample share their name up to the first dot."""
 
-import hashlib
 import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from lhrs import fingerprint
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import write_file, written_whole
+from lhrs.files import written_whole
 from lhrs.imagery.open import open_image
+from lhrs.jobs import Job
+from lhrs.progress import Progress, no_progress
 from lhrs.schema import Sample
 
 _PLAIN = {".png", ".jpg", ".jpeg", ".webp"}
 
 
 def write_shards(
-    dataset: Sequence[Sample], out: Path, per_shard: int = 1000, done: Callable[[], None] = lambda: None
+    dataset: Sequence[Sample], out: Path, per_shard: int = 1000, progress: Progress = no_progress
 ) -> list[Path]:
-    """Write samples and return the files; those of the same samples that are there already are not written again.
+    """Write samples and return the files; shards of the same samples that exist are not written again.
 
-    PNG, JPEG and WebP go in as they are, other images as the PNG of what a person would see. The same samples give the
-    same bytes.
+    PNG, JPEG and WebP files are copied, other images become the PNG of their rendering. The same samples give the same
+    bytes.
 
     Args:
-        dataset: samples with at most one image each; of more, only the first goes in.
-        out: folder.
+        dataset: samples with at most one image each; of more, only the first is written.
+        out: directory.
         per_shard: samples per file.
-        done: called after each sample.
+        progress: counts samples.
 
     Raises:
         DataError: an image cannot be read.
-        ConfigError: the folder holds other things, or shards of samples that have changed since.
+        ConfigError: the directory holds other things, or shards of samples that have changed since.
     """
-    key = hashlib.sha256(f"{per_shard}\n".encode())
-    for sample in dataset:
-        key.update(f"{sample.model_dump_json()}\n{_stamps(sample.images[:1])}\n".encode())
-    mark = out / ".key"
-    if mark.exists() and mark.read_text() != key.hexdigest():
-        raise ConfigError(
-            f"{out} holds the shards of other data, or of these before they changed; name another folder, or remove it."
-        )
     total = -(-len(dataset) // per_shard)
     files = [out / f"shard-{n:06d}.tar" for n in range(total)]
-    if out.exists() and any(p not in files and not p.name.startswith(".") for p in out.iterdir()):
-        raise ConfigError(f"{out} holds other things; name another folder.")
-    out.mkdir(parents=True, exist_ok=True)
-    write_file(mark, key.hexdigest())
-    for n, file in enumerate(files):
-        part = range(n * per_shard, min((n + 1) * per_shard, len(dataset)))
-        if not file.exists():
-            with written_whole(file) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
-                for index in part:
-                    for suffix, content in _files(dataset[index]):
-                        info = tarfile.TarInfo(f"{index:09d}{suffix}")  # no times, no owners: the same bytes always
-                        info.size = len(content)
-                        archive.addfile(info, io.BytesIO(content))
-        for _ in part:
-            done()
+    # The work directory stays, so that a finished export is resumed too: nothing is written twice.
+    with Job(out, {"per_shard": per_shard}, _inputs(dataset)), progress("writing", len(dataset)) as bar:
+        if any(path not in files and not path.name.startswith(".") for path in out.iterdir()):
+            raise ConfigError(f"{out} holds other things; name another folder.")
+        for n, file in enumerate(files):
+            part = range(n * per_shard, min((n + 1) * per_shard, len(dataset)))
+            if not file.exists():
+                _write_shard(file, dataset, part)
+            bar.update(len(part))
     return files
 
 
-def _stamps(images: Sequence[str]) -> list[tuple[int, int]]:
-    """Return what changes when a file does; one that is missing is told when it is read."""
-    about = [os.stat(image) for image in images if os.path.exists(image)]
-    return [(status.st_size, status.st_mtime_ns) for status in about]
+def _inputs(dataset: Sequence[Sample]) -> dict[str, str]:
+    """Return the fingerprints of the image files, and of all samples."""
+    images, texts = [], []
+    for sample in dataset:
+        images += sample.images[:1]
+        texts.append(sample.model_dump_json().encode())
+    return {**fingerprint.of_files(images), "samples": fingerprint.of_bytes(*texts)}
+
+
+def _write_shard(file: Path, dataset: Sequence[Sample], indices: range) -> None:
+    with written_whole(file) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for index in indices:
+            for suffix, content in _files(dataset[index]):
+                info = tarfile.TarInfo(f"{index:09d}{suffix}")  # without times and owners: the same bytes always
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
 
 
 def _files(sample: Sample) -> list[tuple[str, bytes]]:

@@ -30,7 +30,7 @@ Classified = tuple[Path, Box | None, SceneClass]
 
 def write_mask(
     predictor: Predictor, stacks: tuple[Stack, ...], out: Path, side: int | None = None,
-    advance: Callable[[], None] = lambda: None, made_of: str = "",
+    advance: Callable[[], None] = lambda: None, provenance: str = "",
 ) -> None:  # fmt: skip
     """Write the class of each pixel as a COG, 255 where there is no data, georeferenced as the image is.
 
@@ -42,7 +42,7 @@ def write_mask(
         out: replaced if it exists.
         side: see `Predictor.masks`.
         advance: called `Predictor.num_strips` times.
-        made_of: names model and images, for `mask_is_of`.
+        provenance: fingerprint of model and images, for `mask_is_current`.
 
     Raises:
         DataError: the image cannot be read.
@@ -68,7 +68,7 @@ def write_mask(
                 dataset = rasterio.open(strips, "w", **profile)
             with dataset:
                 dataset.write_colormap(1, {n: _colour(n) for n in range(len(names))})
-                dataset.update_tags(classes=json.dumps(names), made_of=made_of)
+                dataset.update_tags(classes=json.dumps(names), provenance=provenance)
                 for top, rows in predictor.masks(stacks, side):
                     dataset.write(rows, 1, window=Window(0, top, wide, len(rows)))
                     advance()
@@ -78,10 +78,10 @@ def write_mask(
             strips.unlink(missing_ok=True)
 
 
-def mask_is_of(out: Path, made_of: str) -> bool:
+def mask_is_current(out: Path, provenance: str) -> bool:
     """Tell whether `write_mask` has written this very mask already."""
     try:
-        return open_source(out).tags.get("made_of") == made_of
+        return open_source(out).tags.get("provenance") == provenance
     except DataError:
         return False
 

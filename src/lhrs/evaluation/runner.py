@@ -5,7 +5,6 @@ file is not asked again. Rows of other models and protocols stay. The final file
 the number of restarts.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lhrs import fingerprint
 from lhrs.dropped import Dropped
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import image_digest
@@ -147,7 +147,7 @@ def _images_to_show(prompted: Sequence[PromptedItem], variant: str, seed: int) -
 def _key(model_hash: str, prompted: PromptedItem, files: Sequence[str]) -> str:
     digests = [image_digest(file) for file in files]
     fields = [model_hash, digests, prompted.prompt, prompted.choices, prompted.item.id, prompted.rotation]
-    return hashlib.sha256(json.dumps(fields, ensure_ascii=False).encode()).hexdigest()[:24]
+    return fingerprint.of_config(fields)
 
 
 def _to_line(row: Row) -> str:

@@ -1,12 +1,11 @@
 """`lhrs.load`: find and load a model."""
 
-import hashlib
 from pathlib import Path
 
+from lhrs import fingerprint
 from lhrs.errors import CheckpointError, ConfigError, MissingExtraError
 from lhrs.inference.assistant import Assistant
 
-_SAMPLE = 1 << 20
 EMBEDDED = "lhrs-nano"
 """Name of the model inside the package."""
 _EMBEDDED_FOLDER = Path(__file__).parents[1] / "resources" / EMBEDDED
@@ -67,17 +66,7 @@ def model_hash(model: str | None, name: str) -> str:
         model: as `load` takes it.
         name: as the runtime calls it.
     """
-    hashed = hashlib.sha256(name.encode())
-    folder = model_folder(model)
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
-        if path.is_file():
-            hashed.update(f"{path.relative_to(folder)}:{path.stat().st_size}".encode())
-            with path.open("rb") as file:
-                hashed.update(file.read(_SAMPLE))
-                if path.stat().st_size > 2 * _SAMPLE:
-                    file.seek(-_SAMPLE, 2)
-                    hashed.update(file.read())
-    return hashed.hexdigest()[:16]
+    return fingerprint.of_model(model_folder(model), name)
 
 
 def _is_ours(source: str) -> bool:

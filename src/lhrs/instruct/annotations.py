@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from lhrs.align.captions import is_counted
+from lhrs.align.caption_templates import is_counted
 from lhrs.align.facts import Fact
 from lhrs.schema import XYXY, Sample, Turn
 
@@ -134,7 +134,9 @@ def from_row(row: Mapping[str, Any], facts: Sequence[Fact], image: str | None) -
     for fact in sorted(facts, key=lambda fact: fact.parent is None):
         if not is_counted(fact.kind):
             continue
-        for identity, box, inside, is_visible in zip(fact.osm_ids, fact.boxes, fact.inside, fact.seen, strict=True):
+        for identity, box, inside, is_visible in zip(
+            fact.osm_ids, fact.boxes, fact.object_visible_fraction, fact.object_visible, strict=True
+        ):
             if identity in seen:
                 continue
             seen.add(identity)
@@ -147,7 +149,7 @@ def from_row(row: Mapping[str, Any], facts: Sequence[Fact], image: str | None) -
     return ImageAnnotations(
         id=row["id"], images=(image,) if image else (), width=row["width"], height=row["height"],
         source="lhrs-instruct", attribution=row["attribution"], objects=tuple(objects), truncated=frozenset(truncated),
-        licence=" AND ".join(dict.fromkeys(filter(None, (row["licence"], row["text_licence"])))), facts=tuple(facts),
+        licence=" AND ".join(dict.fromkeys(filter(None, (row["license"], row["text_license"])))), facts=tuple(facts),
         caption=row["caption"],
     )  # fmt: skip
 

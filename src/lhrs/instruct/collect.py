@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from lhrs.align.records import INDEX, MANIFEST, facts_of, read_index
+from lhrs.align.table import INDEX, read_table, rows_to_facts
 from lhrs.data.boxes import usable_boxes
 from lhrs.data.dataset import Dataset, open_dataset
 from lhrs.data.image_files import image_size
 from lhrs.dropped import Dropped
 from lhrs.errors import DataError
 from lhrs.instruct.annotations import ImageAnnotations, Vocabulary, from_row, from_sample
+from lhrs.jobs import MANIFEST
 from lhrs.progress import Progress, no_progress
 
 
@@ -59,8 +60,8 @@ def _from_table(path: Path, split: str | None) -> list[ImageAnnotations]:
     if split is not None:
         raise DataError(f"{path} has no splits.")
     return [
-        from_row(row, facts_of(row["facts"]), str(path.absolute() / row["image"]) if row["image"] else None)
-        for row in read_index(path).to_pylist()
+        from_row(row, rows_to_facts(row["facts"]), str(path.absolute() / row["image"]) if row["image"] else None)
+        for row in read_table(path).to_pylist()
     ]
 
 

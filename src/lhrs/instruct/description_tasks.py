@@ -2,10 +2,10 @@
 
 from random import Random
 
-from lhrs.align.captions import is_counted, is_line
+from lhrs.align.caption_templates import is_counted, is_line
 from lhrs.align.facts import Fact
+from lhrs.align.phrases import DIRECTIONS, PLACES, join_words, spell_number, to_sentence, with_article
 from lhrs.align.tags import tag_table
-from lhrs.align.words import DIRECTIONS, PLACES, article, listed, number, sentence
 from lhrs.instruct.annotations import ImageAnnotations, Vocabulary
 from lhrs.instruct.qa import QAPair, TaskFn
 
@@ -24,35 +24,35 @@ def detail(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -
     shown = _shown(annotations)
     if len(shown) < 2:
         return None
-    lines = [sentence(_statement(fact, rng)) for fact in shown[:10]]
+    lines = [to_sentence(_statement(fact, rng)) for fact in shown[:10]]
     names = {fact.kind for fact in shown[:10]}
     for fact in shown[:10]:
         for relation in fact.relations:
             if relation.kind in names:
-                lines.append(sentence(_related(fact, relation.relation, relation.kind)))
+                lines.append(to_sentence(_related(fact, relation.relation, relation.kind)))
     return QAPair("detailed description", rng.choice(_DETAIL), " ".join(lines))
 
 
 def land_use(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
     """Name the main land use, with the evidence."""
     land = [f for f in _shown(annotations) if tag_table().kinds[f.kind].setting and not is_line(f)]
-    if not land or land[0].area_share < 0.4:
+    if not land or land[0].area_fraction < 0.4:
         return None
     first = land[0]
     setting = str(tag_table().kinds[first.kind].setting)
-    evidence = [f"{setting} covers about {round(first.area_share * 100, -1):.0f} percent of the image"]
+    evidence = [f"{setting} covers about {round(first.area_fraction * 100, -1):.0f} percent of the image"]
     evidence += [_short(f) for f in _shown(annotations) if f.group == "building" or f.group == first.group][1:3]
     question = rng.choice(("What is this ground mainly used for, and how can one tell?",
                            "What is the main land use here? Give reasons."))  # fmt: skip
-    return QAPair("reasoning", question, f"Mainly {setting}: {listed([e for e in evidence if e])}.")
+    return QAPair("reasoning", question, f"Mainly {setting}: {join_words([e for e in evidence if e])}.")
 
 
 def density(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
     """Name the building density where it is high, with the evidence."""
     buildings = next((f for f in _shown(annotations) if f.kind == "building"), None)
-    if buildings is None or buildings.area_share < 0.2:  # few on the map may be many on the ground
+    if buildings is None or buildings.area_fraction < 0.2:  # few on the map may be many on the ground
         return None
-    share = f"{max(1, round(buildings.area_share * 100))} percent"
+    share = f"{max(1, round(buildings.area_fraction * 100))} percent"
     question = rng.choice(
         ("Is this area densely or sparsely built on? Why?", "How dense are the buildings here? Explain.")
     )
@@ -68,10 +68,12 @@ def access(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -
     if not ways:
         return None
     names = list(
-        dict.fromkeys(str(tag_table().kinds[f.kind].plural) if f.num_visible > 1 else article(f.kind) for f in ways)
+        dict.fromkeys(
+            str(tag_table().kinds[f.kind].plural) if f.num_visible > 1 else with_article(f.kind) for f in ways
+        )
     )
     question = rng.choice(("How can this place be reached?", "What ways lead through this area?"))
-    return QAPair("reasoning", question, f"By {listed(names[:4])}, which can be seen in the image.")
+    return QAPair("reasoning", question, f"By {join_words(names[:4])}, which can be seen in the image.")
 
 
 def nature(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
@@ -82,7 +84,9 @@ def nature(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -
     question = rng.choice(
         ("What vegetation and water can be seen, and where?", "Which natural features does the image show?")
     )
-    return QAPair("reasoning", question, sentence(f"the image shows {listed([_placed(f, rng) for f in found[:4]])}"))
+    return QAPair(
+        "reasoning", question, to_sentence(f"the image shows {join_words([_placed(f, rng) for f in found[:4]])}")
+    )
 
 
 def scene(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
@@ -123,8 +127,8 @@ def _amount(fact: Fact) -> str:
     if kind.plural is None:
         return kind.name
     if is_counted(fact.kind):
-        return f"{number(fact.num_visible)} {kind.plural}" if fact.num_visible > 1 else article(kind.name)
-    return kind.plural if fact.num_visible > 1 else article(kind.name)
+        return f"{spell_number(fact.num_visible)} {kind.plural}" if fact.num_visible > 1 else with_article(kind.name)
+    return kind.plural if fact.num_visible > 1 else with_article(kind.name)
 
 
 def _short(fact: Fact) -> str:
@@ -142,7 +146,7 @@ def _statement(fact: Fact, rng: Random) -> str:
         return f"{text} {rng.choice(DIRECTIONS[fact.orientation])}"
     if fact.position:
         return f"{text} {rng.choice(PLACES[fact.position])}"
-    if fact.area_share >= 0.05:
+    if fact.area_fraction >= 0.05:
         return (
             f"{text}, {'which together cover' if many else 'which covers'} about {_percent(fact)} percent of the image"
         )
@@ -151,8 +155,8 @@ def _statement(fact: Fact, rng: Random) -> str:
 
 def _related(fact: Fact, relation: str, kind: str) -> str:
     verb = {"beside": "lies beside", "inside": "lies in", "crosses": "crosses"}[relation]
-    return f"{article(fact.kind) if tag_table().kinds[fact.kind].plural else fact.kind} {verb} the {kind}"
+    return f"{with_article(fact.kind) if tag_table().kinds[fact.kind].plural else fact.kind} {verb} the {kind}"
 
 
 def _percent(fact: Fact) -> int:
-    return max(5, 5 * round(fact.area_share * 20))
+    return max(5, 5 * round(fact.area_fraction * 20))

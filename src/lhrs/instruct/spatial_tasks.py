@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from random import Random
 
 from lhrs.align.facts import COLUMNS, ROWS
+from lhrs.align.phrases import spell_number, with_article
 from lhrs.align.tags import plural, tag_table
-from lhrs.align.words import article, number
 from lhrs.instruct.annotations import AnnotatedObject, ImageAnnotations, Vocabulary
 from lhrs.instruct.qa import QAPair, TaskFn
 from lhrs.schema import Box
@@ -130,7 +130,8 @@ def find_all(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary)
     label = rng.choice(labels)
     objects = annotations.of(label)
     question = rng.choice(("Find all {}.", "Give the boxes of all {}.", "Where are the {}? Answer with boxes."))
-    return QAPair("detection", question.format(plural(label)), f"{number(len(objects))} {_noun(label, len(objects))}",
+    count = f"{spell_number(len(objects))} {_noun(label, len(objects))}"
+    return QAPair("detection", question.format(plural(label)), count,
                     boxes=_boxes(_reading_order(annotations, objects)))  # fmt: skip
 
 
@@ -151,7 +152,11 @@ def region(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -
     if not others:  # there is nothing to tell apart
         return None
     return QAPair(
-        "region", question, article(obj.label), question_boxes=_boxes([obj]), distractors=tuple(map(article, others))
+        "region",
+        question,
+        with_article(obj.label),
+        question_boxes=_boxes([obj]),
+        distractors=tuple(map(with_article, others)),
     )
 
 
@@ -186,7 +191,7 @@ def presence(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary)
     label = rng.choice(there if yes else absent)
     question = rng.choice(("Is there {} in the image?", "Can {} be seen?", "Does the image show {}?"))
     return QAPair(
-        "presence", question.format(article(label)), "yes" if yes else "no", distractors=("no" if yes else "yes",)
+        "presence", question.format(with_article(label)), "yes" if yes else "no", distractors=("no" if yes else "yes",)
     )
 
 

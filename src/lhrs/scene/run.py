@@ -1,114 +1,142 @@
 """`lhrs scene`: a question to every window of whole scenes, and one answer for each scene."""
 
-import hashlib
-import json
-import os
-import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
-from lhrs.blocks import Engine, run_blocks
+from lhrs import fingerprint
+from lhrs.block_executor import Engine
+from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import WORK, claim_folder, write_file
+from lhrs.files import claim_folder
 from lhrs.imagery.scene import Scene
 from lhrs.imagery.sources import Source, scene_of, sources
 from lhrs.imagery.windows import SceneWindow, cut
 from lhrs.inference.load import model_hash
+from lhrs.jobs import Job
+from lhrs.progress import Progress, no_progress
 from lhrs.scene.merge import Found, merge
 from lhrs.scene.result import Result
 from lhrs.scene.work import Asking, Block, answer_block, assistant_of, check_asking
 from lhrs.scene.write import write_scene
 
-_BLOCK = 128
-"""Windows that are answered between two writes: what is lost at most when the work is killed."""
+_BLOCK_SIZE = 128
+"""Windows that are answered between two writes: the most that is lost when the process is killed."""
 _GROUND_OVERLAP = 0.25
-MANIFEST = "manifest.json"
 
 
-@dataclass(frozen=True)
-class SceneJob:
-    """What `lhrs scene` is told."""
+class SceneConfig(BaseModel):
+    """Settings of `lhrs scene`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     scenes: tuple[str, ...]
-    """Files, folders, STAC items or URLs; for `change` an earlier and a later one."""
+    """Files, directories, STAC items or URLs; for `change` the scene before, then the one after."""
     out: Path
     asking: Asking
+    """What is asked about every window."""
     size: int = 256
-    """Side of a window as the model sees it, in pixels."""
+    """Side of a window in pixels, as the model sees it."""
     gsd_m: float | None = None
-    """Metres per pixel at which the model looks; None is the scene's own."""
+    """Meters per pixel, as the model sees it; None is that of the scene."""
     overlap: float | None = None
-    """Share of a window's side that the next one shows too; None is a quarter for `ground`, else nothing."""
+    """Overlap of neighboring windows as a fraction of their side; None is 0.25 for `ground`, else 0."""
     sensor: str | None = None
     composites: tuple[str, ...] = ()
+    """Band composites of the sensor."""
     min_valid: float = 0.2
-    """Share of data below which a window is skipped."""
+    """Fraction of valid pixels below which a window is skipped."""
     driver: str | None = None
-    """GDAL's short name of the only format that scenes may have; None is all. See `open_image`."""
+    """GDAL's short name of the only format that scenes may have; None allows all. See `open_image`."""
+
+
+_Opened = tuple[Source, tuple[Scene, ...], tuple[Scene, ...]]
+"""A source, its renderings, and for `change` those of the scene after."""
 
 
 def run(
-    job: SceneJob,
-    engine: Engine = "local",
-    workers: int = 1,
-    start: Callable[[int], Callable[[], None]] = lambda total: lambda: None,
+    config: SceneConfig, *, engine: Engine = "local", num_workers: int = 1, progress: Progress = no_progress
 ) -> dict[str, Any]:
-    """Answer, write the results into `job.out`, and return the summaries of all scenes.
+    """Answer, write the results into `config.out`, and return the manifest with the summaries of all scenes.
 
     Args:
-        job: what to do.
-        engine: see `lhrs.blocks.run_blocks`.
-        workers: processes, each with the model.
-        start: called with the number of blocks; returns what is called after each.
+        config: the settings.
+        engine: see `lhrs.block_executor.map_blocks`.
+        num_workers: processes, each with the model.
+        progress: counts blocks of windows.
 
     Raises:
-        ConfigError: the job contradicts itself, or its folder holds other things.
-        DataError: a scene cannot be read, or lies nowhere.
+        ConfigError: the settings contradict each other, or the directory holds something else.
+        DataError: a scene cannot be read, or is not georeferenced.
     """
-    check_asking(job.asking)
-    if job.overlap is not None and not 0 <= job.overlap < 0.9:
-        raise ConfigError(f"--overlap {job.overlap} is not a share of the window's side below 0.9.")
-    given = _scenes(job)
-    folders = _folders(job.out, [source.name for source, _, _ in given])
-    started = _claim(job, given)
-    work = job.out / WORK
-    assistant = assistant_of(job.asking.model, job.asking.device)
-    job.asking.task(assistant)  # labels that do not go together are said before anything is read
-    plans = [(views, later, *_windows(job, views[0])) for _, views, later in given]
-    blocks = [
-        Block(views, later, tuple(windows[n : n + _BLOCK]), seen, job.min_valid, job.asking)
-        for views, later, windows, seen in plans
-        for n in range(0, len(windows), _BLOCK)
-    ]
-    hashed = model_hash(job.asking.model, assistant.runtime.name)
-    key = json.dumps([hashed, started["job"]], sort_keys=True)
-    parts = run_blocks(blocks, answer_block, work / "parts", key, engine, workers, start(len(blocks)))
-    summaries, at = [], 0
-    for (source, views, later), (_, _, windows, seen), folder in zip(given, plans, folders, strict=True):
-        count = -(-len(windows) // _BLOCK)
-        rows = _rows(parts[at : at + count])
-        at += count
-        objects = merge(_found(rows)) if job.asking.kind == "ground" else None
-        result = Result(source, views[0], later[0] if later else None, windows, rows, objects)
-        provenance = {
-            "model": assistant.runtime.name, "model_hash": hashed, "prompt_hash": started["prompt_hash"],
-            "time": started["time"], "gsd_m": round(views[0].gsd_m * windows[0].window[2] / seen[0], 6),
-            "view": ", ".join(view.scaling.words for view in views),
-        }  # fmt: skip
-        summaries.append(write_scene(folder, result, job.asking, provenance))
-    manifest = {**started, "model": assistant.runtime.name, "model_hash": hashed, "scenes": summaries}
-    write_file(job.out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    shutil.rmtree(work)
+    check_asking(config.asking)
+    if config.overlap is not None and not 0 <= config.overlap < 0.9:
+        raise ConfigError(f"--overlap {config.overlap} is not a fraction of the side of a window below 0.9.")
+    claim_folder(config.out)
+    dropped = Dropped()
+    opened = _scenes(config, dropped)
+    folders = _folders(config.out, [source.name for source, _, _ in opened])
+    assistant = assistant_of(config.asking.model, config.asking.device)
+    config.asking.task(assistant)  # contradicting labels are refused before anything is read
+    hashed = model_hash(config.asking.model, assistant.runtime.name)
+    settings = _settings(config, opened, hashed)
+    with Job(config.out, settings, _inputs(opened)) as job:
+        plans = [(views, after, *_windows(config, views[0])) for _, views, after in opened]
+        blocks = [
+            Block(views, after, tuple(windows[n : n + _BLOCK_SIZE]), seen, config.min_valid, config.asking)
+            for views, after, windows, seen in plans
+            for n in range(0, len(windows), _BLOCK_SIZE)
+        ]
+        parts = job.map_blocks(
+            blocks, answer_block, engine=engine, num_workers=num_workers, progress=progress,
+            description=f"windows by {_BLOCK_SIZE}",
+        )  # fmt: skip
+        asked = [config.asking.kind, config.asking.labels, config.asking.words]
+        started = {"prompt_hash": fingerprint.of_config(asked), "time": job.started_at}
+        summaries, at = [], 0
+        for (source, views, after), (_, _, windows, seen), folder in zip(opened, plans, folders, strict=True):
+            count = -(-len(windows) // _BLOCK_SIZE)
+            rows = _rows(parts[at : at + count])
+            at += count
+            objects = merge(_found(rows)) if config.asking.kind == "ground" else None
+            result = Result(source, views[0], after[0] if after else None, windows, rows, objects)
+            provenance = {
+                "model": assistant.runtime.name, "model_hash": hashed, **started,
+                "gsd_m": round(views[0].gsd_m * windows[0].window[2] / seen[0], 6),
+                "view": ", ".join(view.scaling.words for view in views),
+            }  # fmt: skip
+            summaries.append(write_scene(folder, result, config.asking, provenance))
+        manifest = {"job": settings, **started, "model": assistant.runtime.name, "model_hash": hashed}
+        manifest = job.write_manifest({**manifest, "scenes": summaries}, dropped)
+        job.finish()
     return manifest
 
 
-def _scenes(job: SceneJob) -> list[tuple[Source, tuple[Scene, ...], tuple[Scene, ...]]]:
+def _settings(config: SceneConfig, opened: Sequence[_Opened], hashed: str) -> dict[str, Any]:
+    asking = {name: getattr(config.asking, name) for name in config.asking.__dataclass_fields__ if name != "device"}
+    composites = [[scene.scaling.words for scene in scenes] for _, scenes, _ in opened]
+    return {
+        **asking, "composites": composites, "size": config.size, "gsd_m": config.gsd_m, "overlap": config.overlap,
+        "min_valid": config.min_valid, "model_hash": hashed,
+    }  # fmt: skip
+
+
+def _inputs(opened: Sequence[_Opened]) -> dict[str, str]:
+    """Return the fingerprints of all files, each with the grid that its scene has."""
+    inputs: dict[str, str] = {}
+    for _, views, after in opened:
+        for scene in (*views, *after):
+            grid = [scene.width, scene.height, list(scene.transform)]
+            for path, value in fingerprint.of_files(scene.files).items():
+                inputs[path] = fingerprint.of_config([value, grid])
+    return inputs
+
+
+def _scenes(config: SceneConfig, dropped: Dropped) -> list[_Opened]:
     """Return each scene's views, and for `change` those of the later one.
 
     Raises:
@@ -116,19 +144,22 @@ def _scenes(job: SceneJob) -> list[tuple[Source, tuple[Scene, ...], tuple[Scene,
         DataError: a scene lies nowhere, or the two do not lie alike.
     """
     found = []
-    for source in sources(job.scenes):
-        opened = [scene_of(source, job.sensor, composite, job.driver) for composite in job.composites or (None,)]
+    for source in sources(config.scenes):
+        opened = [
+            scene_of(source, config.sensor, composite, config.driver) for composite in config.composites or (None,)
+        ]
         if opened[0] is None:
-            if len(job.scenes) == 1 and not Path(job.scenes[0]).is_dir():
+            if len(config.scenes) == 1 and not Path(config.scenes[0]).is_dir():
                 raise DataError(f"{source.files[0]} does not say where it lies; ask about it with `lhrs ask`.")
+            dropped.add("images without a georeference", source.files[0])
             continue
         views = tuple(scene for scene in opened if scene is not None)
         for scene in views:
             _ = scene.scaling  # chosen once, and carried to all workers
         found.append((source, views))
     if not found:
-        raise DataError(f"{', '.join(job.scenes)} holds no georeferenced raster.")
-    if job.asking.kind != "change":
+        raise DataError(f"{', '.join(config.scenes)} holds no georeferenced raster.")
+    if config.asking.kind != "change":
         return [(source, views, ()) for source, views in found]
     if len(found) != 2:
         raise ConfigError(f"--task change needs two scenes, the earlier first; {len(found)} given.")
@@ -173,56 +204,14 @@ def _check_alike(before: Scene, after: Scene) -> None:
         raise DataError(f"{names[1]} does not cover all of {names[0]}: gdalwarp -te both to what they share first.")
 
 
-def _windows(job: SceneJob, scene: Scene) -> tuple[list[SceneWindow], tuple[int, int]]:
+def _windows(config: SceneConfig, scene: Scene) -> tuple[list[SceneWindow], tuple[int, int]]:
     """Return the windows of a scene, and the size at which the model sees a whole one."""
-    scale = scene.gsd_m / (job.gsd_m or scene.gsd_m)
-    side = max(1, round(job.size / scale))
-    share = job.overlap if job.overlap is not None else _GROUND_OVERLAP if job.asking.kind == "ground" else 0.0
+    scale = scene.gsd_m / (config.gsd_m or scene.gsd_m)
+    side = max(1, round(config.size / scale))
+    share = config.overlap if config.overlap is not None else _GROUND_OVERLAP if config.asking.kind == "ground" else 0.0
     windows = cut(scene.width, scene.height, side, min(side - 1, round(share * side)))
     _, _, width, height = windows[0].window
     return windows, (max(1, round(width * scale)), max(1, round(height * scale)))
-
-
-def _claim(job: SceneJob, given: Sequence[tuple[Source, tuple[Scene, ...], tuple[Scene, ...]]]) -> dict[str, Any]:
-    """Return what the work in the folder was begun with; it is gone on with only if it is this job.
-
-    Raises:
-        ConfigError: the folder holds something else.
-    """
-    work = claim_folder(job.out)
-    told = {
-        "scenes": [[stamp for scene in (*views, *later) for stamp in _stamps(scene)] for _, views, later in given],
-        "composites": [[scene.scaling.words for scene in views] for _, views, _ in given],
-        **{key: value for key, value in asdict(job.asking).items() if key != "device"},
-        "size": job.size, "gsd_m": job.gsd_m, "overlap": job.overlap, "min_valid": job.min_valid,
-    }  # fmt: skip
-    told = json.loads(json.dumps(told))
-    begun = work / "job.json"
-    if begun.exists():
-        before = json.loads(begun.read_text())
-        if before["job"] != told:
-            raise ConfigError(f"{job.out} holds unfinished work on another question or scene; name another folder.")
-        return dict(before)
-    prompt = json.dumps([job.asking.kind, job.asking.labels, job.asking.words])
-    now = {
-        "job": told, "prompt_hash": hashlib.sha256(prompt.encode()).hexdigest()[:16],
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
-    work.mkdir(parents=True, exist_ok=True)
-    write_file(begun, json.dumps(now))
-    return now
-
-
-def _stamps(scene: Scene) -> list[Any]:
-    """Return what tells a scene from another: its files with size and time, its place."""
-    found: list[Any] = [scene.width, scene.height, list(scene.transform)]
-    for file in scene.files:
-        if os.path.exists(file):
-            status = os.stat(file)
-            found.append([os.path.abspath(file), status.st_size, status.st_mtime_ns])
-        else:
-            found.append(file)
-    return found
 
 
 def _rows(parts: Sequence[Path]) -> list[dict[str, Any]]:

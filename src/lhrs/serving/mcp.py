@@ -1,6 +1,5 @@
 """The tasks as tools of the Model Context Protocol, for agents."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from lhrs import fingerprint
 from lhrs.errors import LHRSError
 from lhrs.imagery.image import OpenedImage
 from lhrs.imagery.open import open_image
@@ -114,18 +114,18 @@ def make_server(root: Path, load: Callable[[], Assistant], model: str | None, de
         `target` is the question of vqa, or what to ground or count. `size` is the side of a window in pixels,
         `gsd_m` the meters per pixel of the rendering. Returns the summary and where the files were written.
         """
-        from lhrs.scene.run import SceneJob, run
+        from lhrs.scene.run import SceneConfig, run
         from lhrs.scene.work import Asking
 
         with lock, _tool_errors():
             path = inside(base, scene)
             driver = driver_of(path)
             asking = Asking(task, None if labels is None else tuple(labels), target, model, device)
-            key = json.dumps([scene, path.stat().st_mtime_ns, task, labels, target, size, gsd_m])
-            folder = base / SCENES / f"{path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+            key = fingerprint.of_config([scene, fingerprint.of_file(path), task, labels, target, size, gsd_m])
+            folder = base / SCENES / f"{path.stem}-{key[:12]}"
             manifest = folder / "manifest.json"
             if not manifest.exists():  # the same question again is answered from what is there
-                run(SceneJob((str(path),), folder, asking, size, gsd_m, driver=driver))
+                run(SceneConfig(scenes=(str(path),), out=folder, asking=asking, size=size, gsd_m=gsd_m, driver=driver))
             (summary,) = json.loads(manifest.read_text())["scenes"]
             return {**summary, "folder": folder.relative_to(base).as_posix()}
 

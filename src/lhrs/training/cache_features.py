@@ -1,6 +1,5 @@
 """Cache the features of a frozen encoder for every training image."""
 
-import hashlib
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -11,6 +10,7 @@ from accelerate import PartialState
 from rich.console import Console
 from rich.progress import track
 
+from lhrs import fingerprint
 from lhrs.data.features import FeatureFolder
 from lhrs.errors import ConfigError
 from lhrs.imagery.open import open_image
@@ -58,10 +58,10 @@ def cache_features(
 
 def _fingerprint(model: LHRSForConditionalGeneration, processor: LHRSProcessor) -> str:
     """Return the fingerprint of encoder, layers and preprocessing."""
-    about = [str(model.config.levels), str(cast(Any, processor).image_processor.to_dict())]
-    digest = hashlib.sha256("|".join(about).encode())
+    settings = [str(model.config.levels), str(cast(Any, processor).image_processor.to_dict())]
     tower = model.model.vision_tower
-    for name, value in sorted(chain(tower.named_parameters(), tower.named_buffers())):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
+    weights = (
+        [name, fingerprint.of_bytes(memoryview(value.detach().cpu().contiguous().view(torch.uint8).numpy()))]
+        for name, value in sorted(chain(tower.named_parameters(), tower.named_buffers()))
+    )
+    return fingerprint.of_config([settings, *weights])

@@ -35,7 +35,7 @@ class Align(Dataset):
             self._table = parquet.read_table(path)
         except Exception as error:  # the file system's and Arrow's
             raise DataError(f"{path} is not a whole Parquet file: {' '.join(str(error).split())}.") from None
-        lacking = {"id", "image", "caption", "facts", "licence"} - set(self._table.column_names)
+        lacking = {"id", "image", "caption", "facts", "license"} - set(self._table.column_names)
         if lacking:
             raise DataError(f"{path} is no index of an alignment data set: it has no column {min(lacking)!r}.")
 
@@ -46,7 +46,7 @@ class Align(Dataset):
         (row,) = self._table.slice(index, 1).to_pylist()
         image = [os.path.join(self.root, row["image"])] if row["image"] else []
         turns = [Turn(role="user", text=CAPTION_QUESTION), Turn(role="assistant", text=row["caption"])]
-        licences = dict.fromkeys([row["licence"], row["text_licence"]])
+        licences = dict.fromkeys([row["license"], row["text_license"]])
         return Sample(
             id=row["id"], images=image, turns=turns, boxes=_boxes(row["facts"]), source="lhrs-align",
             licence=" AND ".join(filter(None, licences)), attribution=row["attribution"], task="caption",
@@ -62,9 +62,9 @@ def _boxes(facts: list[dict[str, Any]]) -> list[Box]:
     told: set[str] = set()
     found = []
     for fact in sorted(facts, key=lambda fact: fact["parent"] is None):
-        if fact["length_m"] > 0 or not fact["visible"] or fact["largest_share"] > _MOST_SHARE:
+        if fact["length_m"] > 0 or not fact["visible"] or fact["largest_area_fraction"] > _MOST_SHARE:
             continue
-        for identity, box, seen in zip(fact["osm_ids"], fact["boxes"], fact["seen"], strict=True):
+        for identity, box, seen in zip(fact["osm_ids"], fact["boxes"], fact["object_visible"], strict=True):
             if seen and identity not in told:
                 told.add(identity)
                 found.append(Box(label=fact["kind"], xyxy=tuple(box)))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lhrs.align.claims import check, fact_scores
+from lhrs.align.claim_check import claim_coverage_precision, verify_claims
 from lhrs.align.facts import Fact
 from lhrs.errors import DataError
 from lhrs.metrics.accuracy import predictions_of
@@ -18,8 +18,8 @@ from lhrs.metrics.metric import Metric, Prompt, Question, Record
 from lhrs.metrics.statistics import bootstrap
 
 _DEFAULTS = {
-    "group": "thing", "parent": None, "visible": True, "area_share": 0.0, "area_m2": 0.0, "length_m": 0.0,
-    "largest_share": 0.0, "position": None, "quadrants": (), "orientation": None,
+    "group": "thing", "parent": None, "visible": True, "area_fraction": 0.0, "area_m2": 0.0, "length_m": 0.0,
+    "largest_area_fraction": 0.0, "position": None, "quadrants": (), "orientation": None,
 }  # fmt: skip
 
 
@@ -84,8 +84,8 @@ def _recall_and_precision(records: Sequence[Record]) -> tuple[np.ndarray, np.nda
     recall, precision, num_claims, num_contradicted = [], [], 0, 0
     for text, record in zip(predictions_of(records), records, strict=True):
         facts = facts_of_record(record)
-        covered, supported = fact_scores(text, facts)
-        claims = check(text, facts)
+        covered, supported = claim_coverage_precision(text, facts)
+        claims = verify_claims(text, facts)
         num_claims += len(claims)
         num_contradicted += sum(claim.verdict == "contradicted" for claim in claims)
         recall.append(covered)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lhrs.blocks import ray_actors
+from lhrs.block_executor import ray_actor_pool
 from lhrs.inference.model_family import ModelFamily
 from lhrs.inference.runtime import Generation, Request, Runtime
 
@@ -36,7 +36,7 @@ class RayRuntime:
     """See `Runtime`; requests go to the workers in parts of `batch_size`, and their replies come back in order.
 
     Args:
-        call: of `lhrs.blocks.ray_actors`, whose actors hold copies of one model.
+        call: of `lhrs.block_executor.ray_actor_pool`, whose actors hold copies of one model.
         batch_size: requests that a worker takes at once.
     """
 
@@ -78,5 +78,5 @@ def ray_runtime(model: str, workers: int, batch_size: int, device: str | None = 
         ConfigError: Ray is not installed.
     """
     gpus = 1 if device is not None and device.startswith("cuda") else 0
-    with ray_actors(lambda: _Copy(model, device), workers, gpus) as call:
+    with ray_actor_pool(lambda: _Copy(model, device), workers, gpus) as call:
         yield RayRuntime(call, batch_size)

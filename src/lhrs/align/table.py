@@ -16,7 +16,6 @@ from lhrs.errors import DataError
 from lhrs.files import written_whole
 
 INDEX = "index.parquet"
-MANIFEST = "manifest.json"
 KIND = "lhrs-align"
 
 FACT = pa.struct(
@@ -27,18 +26,18 @@ FACT = pa.struct(
         ("visible", pa.bool_()),
         ("count", pa.int32()),
         ("num_visible", pa.int32()),
-        ("area_share", pa.float64()),
+        ("area_fraction", pa.float64()),
         ("area_m2", pa.float64()),
         ("length_m", pa.float64()),
-        ("largest_share", pa.float64()),
+        ("largest_area_fraction", pa.float64()),
         ("position", pa.string()),
         ("quadrants", pa.list_(pa.string())),
         ("orientation", pa.string()),
         ("relations", pa.list_(pa.struct([("relation", pa.string()), ("kind", pa.string())]))),
         ("osm_ids", pa.list_(pa.string())),
         ("boxes", pa.list_(pa.list_(pa.float64()))),
-        ("inside", pa.list_(pa.float64())),
-        ("seen", pa.list_(pa.bool_())),
+        ("object_visible_fraction", pa.list_(pa.float64())),
+        ("object_visible", pa.list_(pa.bool_())),
     ]
 )
 """See `lhrs.align.facts.Fact`."""
@@ -61,10 +60,10 @@ SCHEMA = pa.schema(
         ("caption", pa.string()),
         ("category", pa.string()),
         ("facts", pa.list_(FACT)),
-        ("nodata_share", pa.float64()),
-        ("cloud_share", pa.float64()),
-        ("licence", pa.string()),  # of the image
-        ("text_licence", pa.string()),  # of caption and facts
+        ("nodata_fraction", pa.float64()),
+        ("cloud_fraction", pa.float64()),
+        ("license", pa.string()),  # of the image
+        ("text_license", pa.string()),  # of caption and facts
         ("attribution", pa.string()),
     ]
 )
@@ -73,17 +72,17 @@ UNREADABLE = pa.field("unreadable", pa.string())
 """Of rows while a data set is built: why the picture cannot be read; null where it can."""
 
 
-def fact_rows(facts: Sequence[Fact]) -> list[dict[str, Any]]:
+def facts_to_rows(facts: Sequence[Fact]) -> list[dict[str, Any]]:
     """Return facts as rows of `FACT`."""
     return [{**fact.__dict__, "relations": [r.__dict__ for r in fact.relations]} for fact in facts]
 
 
-def facts_of(rows: Sequence[dict[str, Any]]) -> list[Fact]:
+def rows_to_facts(rows: Sequence[dict[str, Any]]) -> list[Fact]:
     """Return rows of `FACT` as facts."""
     return [Fact(**{**row, "relations": [Relation(**r) for r in row["relations"]]}) for row in rows]
 
 
-def write_index(table: pa.Table, path: Path) -> None:
+def write_table(table: pa.Table, path: Path) -> None:
     """Write rows as GeoParquet 1.1, whole or not at all."""
     shapes = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
     geo = {
@@ -104,7 +103,7 @@ def write_index(table: pa.Table, path: Path) -> None:
         pq.write_table(marked, part, compression="zstd", compression_level=3, row_group_size=4096)
 
 
-def read_index(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read the index of a data set.
 
     Raises:
@@ -123,7 +122,7 @@ def read_index(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
         raise DataError(f"{path} cannot be read ({' '.join(str(error).split())}).") from None
 
 
-def ring(corners: np.ndarray) -> bytes:
+def footprint_wkb(corners: np.ndarray) -> bytes:
     """Return the polygon of `(4, 2)` corners as WKB; two parts where it spans the antimeridian."""
     lon = corners[:, 0]
     if lon.max() - lon.min() <= 180:

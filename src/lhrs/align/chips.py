@@ -1,8 +1,9 @@
-"""The pictures of footprints: cut out of scenes, or referred to."""
+"""Image chips of footprints: cut out of scenes, or references to whole images."""
 
 import hashlib
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,17 +22,17 @@ _CLOUDS = (3, 8, 9, 10)
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a footprint's picture is."""
+class ImageChip:
+    """The image of a footprint."""
 
     image: str
-    """From the data set's folder if cut out, else the source's file."""
-    nodata_share: float
-    cloud_share: float | None
+    """Path from the directory of the dataset if it was cut out, else the file of the source."""
+    nodata_fraction: float
+    cloud_fraction: float | None
 
 
-def look(footprint: Footprint, out: Path) -> Look:
-    """Return the picture of a footprint that has a source, cut out under `out/images` if it is a part of a scene.
+def extract_chip(footprint: Footprint, out: Path) -> ImageChip:
+    """Return the image of a footprint that has a source, cut out under `out/images` if it is a part of a scene.
 
     Raises:
         DataError: the source, or its scene classification, cannot be read.
@@ -40,7 +41,7 @@ def look(footprint: Footprint, out: Path) -> Look:
     assert source is not None
     if footprint.window is None and len(source.files) == 1:
         share = 1 - open_image(source.files[0], 256).valid
-        return Look(os.path.abspath(source.files[0]), round(share, 4), source.cloud_share)
+        return ImageChip(os.path.abspath(source.files[0]), round(share, 4), source.cloud_share)
     scene = _scene(source)
     pixels, valid = scene.read(footprint.window, (footprint.width, footprint.height))
     path = out / "images" / f"{_file_name(footprint.id)}.png"
@@ -49,8 +50,16 @@ def look(footprint: Footprint, out: Path) -> Look:
 
         with written_whole(path) as part:
             Image.fromarray(pixels).save(part, format="PNG")
-    cloud = source.cloud_share if source.scl is None else _cloud_share(source.scl, footprint, scene)
-    return Look(path.relative_to(out).as_posix(), round(1 - valid, 4), cloud)
+    cloud = source.cloud_share if source.scl is None else _cloud_fraction(source.scl, footprint, scene)
+    return ImageChip(path.relative_to(out).as_posix(), round(1 - valid, 4), cloud)
+
+
+def remove_unlisted_chips(out: Path, listed: Collection[str | None]) -> None:
+    """Remove chips that no row of the dataset names: of rows that were filtered out, and unfinished ones."""
+    folder = out / "images"
+    for path in sorted(folder.rglob("*")) if folder.exists() else []:
+        if path.is_file() and path.relative_to(out).as_posix() not in listed:
+            path.unlink()
 
 
 def _file_name(identity: str) -> str:
@@ -69,7 +78,7 @@ def _scene(source: Source) -> Scene:
     return scene
 
 
-def _cloud_share(scl: str, footprint: Footprint, scene: Scene) -> float:
+def _cloud_fraction(scl: str, footprint: Footprint, scene: Scene) -> float:
     left, top, width, height = footprint.window or (0, 0, scene.width, scene.height)
     reader = open_source(scl, raw=True)
     x, y = reader.width / scene.width, reader.height / scene.height

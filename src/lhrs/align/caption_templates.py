@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from random import Random
 
 from lhrs.align.facts import Fact
+from lhrs.align.phrases import COMPASS, DIRECTIONS, PLACES, SHARES, join_words, spell_number, to_sentence, with_article
 from lhrs.align.tags import tag_table
-from lhrs.align.words import COMPASS, DIRECTIONS, PLACES, SHARES, article, listed, number, sentence
 
 MAX_COUNT = 99
 """More of a kind are not counted in words."""
@@ -41,7 +41,7 @@ def is_counted(kind: str) -> bool:
 
 def is_line(fact: Fact) -> bool:
     """Tell whether a fact is about lines, such as roads."""
-    return fact.length_m > 0 and not fact.area_share
+    return fact.length_m > 0 and not fact.area_fraction
 
 
 def caption(
@@ -60,7 +60,7 @@ def caption(
     shown = [fact for fact in facts if fact.visible]
     if not shown:
         return None
-    setting = next((f for f in shown if f.area_share >= _SETTING_SHARE and tag_table().kinds[f.kind].setting), None)
+    setting = next((f for f in shown if f.area_fraction >= _SETTING_SHARE and tag_table().kinds[f.kind].setting), None)
     buildings = next((f for f in shown if f.kind == "building"), None)
     rest = [f for f in _without_repetition(shown) if f is not setting][:_MOST_FACTS]
     phrases: list[tuple[str, bool]] = []
@@ -69,23 +69,23 @@ def caption(
         phrases.append(_phrase(fact, shown, rng, words))
     if setting is not None:
         what = str(tag_table().kinds[setting.kind].setting)
-        if setting.area_share < 0.6 and rng.random() < 0.5:
+        if setting.area_fraction < 0.6 and rng.random() < 0.5:
             what = f"{what} {_share(setting, rng)}"
-    elif buildings and buildings.area_share >= _DENSE_SHARE and buildings.num_visible >= _DENSE_COUNT:
+    elif buildings and buildings.area_fraction >= _DENSE_SHARE and buildings.num_visible >= _DENSE_COUNT:
         what = f"{rng.choice(('a', 'a densely'))} {BUILT_UP}"
     else:
         what, _ = phrases.pop(0)
     if phrases and rng.random() < 0.55:
         joined = [phrases.pop(0)[0] for _ in range(min(len(phrases), rng.choice((1, 2, 2, 3))))]
-        what = f"{what} with {listed(joined)}" if " with " not in what else f"{listed([what, *joined])}"
+        what = f"{what} with {join_words(joined)}" if " with " not in what else f"{join_words([what, *joined])}"
     image, plain = _image(gsd_m, rng)
-    text = [sentence(_said(rng, _OPENINGS, "", image=image, plain=plain, what=what))]
+    text = [to_sentence(_said(rng, _OPENINGS, "", image=image, plain=plain, what=what))]
     before = ""
     while phrases:
         taken = [phrases.pop(0) for _ in range(min(len(phrases), rng.choice((1, 2, 3))))]
-        what = listed([words_ for words_, _ in taken])
+        what = join_words([words_ for words_, _ in taken])
         before = _said(rng, _MORE, before, what=what, is_="are" if taken[0][1] else "is")
-        text.append(sentence(before))
+        text.append(to_sentence(before))
     return " ".join(text)
 
 
@@ -117,7 +117,7 @@ def _phrase(fact: Fact, shown: Sequence[Fact], rng: Random, directions: dict[str
     many = False
     if is_line(fact):
         many = fact.orientation is None and fact.num_visible > 1
-        text = str(kind.plural) if many else article(kind.name)
+        text = str(kind.plural) if many else with_article(kind.name)
         if many and rng.random() < 0.3:
             text = f"several {text}"
     elif kind.plural is None:
@@ -128,7 +128,7 @@ def _phrase(fact: Fact, shown: Sequence[Fact], rng: Random, directions: dict[str
         text += _kinds_of(fact, shown)
     else:
         many = fact.num_visible > 1
-        text = str(kind.plural) if many else article(kind.name)
+        text = str(kind.plural) if many else with_article(kind.name)
     if is_line(fact) and fact.orientation and not many and rng.random() < 0.6:
         return f"{text} {rng.choice(directions[fact.orientation])}", many
     share = _share(fact, rng)
@@ -145,7 +145,7 @@ def _phrase(fact: Fact, shown: Sequence[Fact], rng: Random, directions: dict[str
 def _counted(fact: Fact, rng: Random) -> str:
     kind = tag_table().kinds[fact.kind]
     if fact.num_visible == 1:
-        return article(kind.name)
+        return with_article(kind.name)
     if fact.num_visible > MAX_COUNT:
         return f"more than {(fact.num_visible - 1) // 50 * 50} {kind.plural}"
     rounded = round(fact.num_visible / 5) * 5
@@ -153,7 +153,7 @@ def _counted(fact: Fact, rng: Random) -> str:
         return f"about {rounded} {kind.plural}"
     if fact.num_visible > 4 and rng.random() < 0.15:
         return f"{rng.choice(('several', 'a number of'))} {kind.plural}"
-    return f"{number(fact.num_visible)} {kind.plural}"
+    return f"{spell_number(fact.num_visible)} {kind.plural}"
 
 
 def _kinds_of(fact: Fact, shown: Sequence[Fact]) -> str:
@@ -161,7 +161,9 @@ def _kinds_of(fact: Fact, shown: Sequence[Fact]) -> str:
     if not children:
         return ""
     named = [
-        article(f.kind) if f.num_visible == 1 else f"{number(f.num_visible)} {tag_table().kinds[f.kind].plural}"
+        with_article(f.kind)
+        if f.num_visible == 1
+        else f"{spell_number(f.num_visible)} {tag_table().kinds[f.kind].plural}"
         for f in children
     ]
     return f" (among them {' and '.join(named)})"
@@ -177,7 +179,7 @@ def _definite(kind: str, shown: Sequence[Fact]) -> str:
 
 
 def _share(fact: Fact, rng: Random) -> str:
-    ways = next((ways for low, high, ways in SHARES if low <= fact.area_share < high), None)
+    ways = next((ways for low, high, ways in SHARES if low <= fact.area_fraction < high), None)
     return rng.choice(ways) if ways else ""
 
 
@@ -187,4 +189,4 @@ def _image(gsd_m: float, rng: Random) -> tuple[str, str]:
         "satellite image", "overhead image"
     )  # fmt: skip
     name = rng.choice(names)
-    return article(name), name
+    return with_article(name), name

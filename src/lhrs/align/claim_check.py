@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal
 
-from lhrs.align.captions import BUILT_UP, is_counted, is_line
+from lhrs.align.caption_templates import BUILT_UP, is_counted, is_line
 from lhrs.align.facts import Fact
+from lhrs.align.phrases import COMPASS, DIRECTIONS, NUMBERS, PLACES, SHARES
 from lhrs.align.tags import plural, tag_table
-from lhrs.align.words import COMPASS, DIRECTIONS, NUMBERS, PLACES, SHARES
 
 UNMAPPED = (
     "airplane", "aircraft", "plane", "helicopter", "boat", "ship", "yacht", "car", "vehicle", "truck", "bus", "van",
@@ -59,13 +59,13 @@ class Claim:
 
     text: str
     """The words."""
-    about: str
+    kind: str
     """`presence`, `count`, `position`, `share`, `direction` or `absence`."""
     verdict: Verdict
     """Contradicted: the facts say otherwise. Unsupported: they do not say it."""
 
 
-def check(text: str, facts: Sequence[Fact], exact: bool = True) -> list[Claim]:
+def verify_claims(text: str, facts: Sequence[Fact], exact: bool = True) -> list[Claim]:
     """Return the claims of a text, in its order.
 
     Args:
@@ -90,12 +90,12 @@ def check(text: str, facts: Sequence[Fact], exact: bool = True) -> list[Claim]:
     return found
 
 
-def hallucination(claims: Sequence[Claim]) -> float:
+def unsupported_fraction(claims: Sequence[Claim]) -> float:
     """Return the share of claims that the facts do not bear out; 0 without claims."""
     return sum(claim.verdict != "supported" for claim in claims) / len(claims) if claims else 0.0
 
 
-def fact_scores(text: str, facts: Sequence[Fact]) -> tuple[float, float]:
+def claim_coverage_precision(text: str, facts: Sequence[Fact]) -> tuple[float, float]:
     """Return coverage and precision of a text.
 
     Coverage is the share of visible facts whose kind the text mentions; a kind counts as mentioned where one of its
@@ -105,11 +105,11 @@ def fact_scores(text: str, facts: Sequence[Fact]) -> tuple[float, float]:
     named = {fact.kind for fact in visible if _mentions(text, fact)}
     named |= {fact.parent for fact in visible if fact.kind in named and fact.parent}
     coverage = sum(fact.kind in named for fact in visible) / len(visible) if visible else 1.0
-    return round(coverage, 4), round(1 - hallucination(check(text, facts)), 4)
+    return round(coverage, 4), round(1 - unsupported_fraction(verify_claims(text, facts)), 4)
 
 
 def _mentions(text: str, fact: Fact) -> bool:
-    return any(claim.about == "presence" and claim.verdict == "supported" for claim in check(text, [fact]))
+    return any(claim.kind == "presence" and claim.verdict == "supported" for claim in verify_claims(text, [fact]))
 
 
 def _claims(word: str, before: str, after: str, facts: Sequence[Fact], exact: bool) -> list[Claim]:
@@ -183,7 +183,7 @@ def _described(word: str, after: str, meant: Sequence[Fact]) -> list[Claim]:
         verdict: Verdict = "supported" if right else "contradicted" if known else "unsupported"
         found.append(Claim(f"{word} {words}", "position", verdict))
     for match in _PERCENT.finditer(after):
-        right = any(abs(float(match[1]) / 100 - f.area_share) <= 0.05 for f in meant)
+        right = any(abs(float(match[1]) / 100 - f.area_fraction) <= 0.05 for f in meant)
         found.append(Claim(f"{word} {match[0]}", "share", "supported" if right else "contradicted"))
     way = _first(after, _directions())
     if way:
@@ -192,7 +192,7 @@ def _described(word: str, after: str, meant: Sequence[Fact]) -> list[Claim]:
     share = _first(after, _shares())
     if share:
         low, high = _shares()[share]
-        right = any(low - 0.05 <= f.area_share <= high + 0.05 for f in meant)
+        right = any(low - 0.05 <= f.area_fraction <= high + 0.05 for f in meant)
         found.append(Claim(f"{word} {share}", "share", "supported" if right else "contradicted"))
     return found
 

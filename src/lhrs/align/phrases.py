@@ -41,23 +41,23 @@ _SOUNDS_LIKE_YOU = ("uni", "use", "eu")
 _SILENT_H = ("hour", "honest", "heir")
 
 
-def article(noun: str) -> str:
+def with_article(noun: str) -> str:
     """Return the noun with a or an."""
     first = noun.lower()
     vowel = (first[0] in VOWELS and not first.startswith(_SOUNDS_LIKE_YOU)) or first.startswith(_SILENT_H)
     return f"{'an' if vowel else 'a'} {noun}"
 
 
-def number(count: int) -> str:
+def spell_number(count: int) -> str:
     """Return a count in words up to twelve, in digits beyond."""
     return NUMBERS[count] if count < len(NUMBERS) else str(count)
 
 
-def listed(parts: list[str]) -> str:
+def join_words(parts: list[str]) -> str:
     """Return `a`, `a and b`, `a, b and c`."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def sentence(text: str) -> str:
+def to_sentence(text: str) -> str:
     """Return the text with a capital and a full stop."""
     return f"{text[0].upper()}{text[1:]}."

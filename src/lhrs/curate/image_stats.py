@@ -25,7 +25,7 @@ SCHEMA = pa.schema(
         ("hash", pa.uint64()),
         ("thumbnail", pa.binary()),
         ("sharpness", pa.float64()),
-        ("nodata_share", pa.float64()),
+        ("nodata_fraction", pa.float64()),
         ("num_pixels", pa.int64()),
         ("error", pa.string()),  # why it cannot be read; the rest is null then
     ]
@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ImageStats:
     """Measurements of image files, one row each."""
 
     rows: dict[str, int]
@@ -46,25 +46,27 @@ class Pictures:
     """uint8 `(N, 8, 8, 3)`."""
     sharpness: np.ndarray
     """float64 `(N,)`, NaN where unreadable; so the next."""
-    nodata_share: np.ndarray
+    nodata_fraction: np.ndarray
     num_pixels: np.ndarray
     errors: list[str | None]
 
-    def of(self, images: Iterable[str]) -> list[int]:
+    def rows_of(self, images: Iterable[str]) -> list[int]:
         """Return the rows of paths."""
         return [self.rows[image] for image in images]
 
 
-def measure(images: Sequence[str]) -> pa.Table:
+def compute_image_stats(images: Sequence[str]) -> pa.Table:
     """Return the rows of a block of paths: the pure function that every worker runs."""
     return pa.Table.from_pylist([_measure(image) for image in images], SCHEMA)
 
 
-def gather(table: pa.Table) -> Pictures:
+def collect_image_stats(table: pa.Table) -> ImageStats:
     """Return rows of `measure`, put together."""
     thumbnails = table["thumbnail"].to_pylist()
-    numbers = {name: table[name].to_numpy(zero_copy_only=False) for name in ("sharpness", "nodata_share", "num_pixels")}
-    return Pictures(
+    numbers = {
+        name: table[name].to_numpy(zero_copy_only=False) for name in ("sharpness", "nodata_fraction", "num_pixels")
+    }
+    return ImageStats(
         {image: n for n, image in enumerate(table["image"].to_pylist())},
         [digest or b"" for digest in table["digest"].to_pylist()],
         np.array([value or 0 for value in table["hash"].to_pylist()], np.uint64),
@@ -90,7 +92,7 @@ def _measure(image: str) -> dict[str, object]:
         "thumbnail": thumbnail(pixels).tobytes(),
         "sharpness": sharpness(pixels),
         # A picture has no place to say where it has no data: there, such pixels are black.
-        "nodata_share": round(1 - opened.valid if opened.valid < 1 else black, 4),
+        "nodata_fraction": round(1 - opened.valid if opened.valid < 1 else black, 4),
         "num_pixels": opened.width * opened.height,
     }
 

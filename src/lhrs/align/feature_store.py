@@ -1,5 +1,6 @@
-"""Features on disk, near each other where they are near on the Earth, so that a region is read without the rest."""
+"""Features on disk in an order in which neighbors are stored together, so that a region is read without the rest."""
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
-from lhrs.align.osm import Features
+from lhrs.align.features import Features
+from lhrs.dropped import Dropped
 from lhrs.files import written_whole
 
 _ROW_GROUP = 2048
 _BOUNDS = ("west", "south", "east", "north")
+_DROPPED = "lhrs:dropped"
+"""Key of the counts of what the map file has and the store has not."""
 Region = tuple[float, float, float, float]
 """West, south, east, north in degrees; west > east spans the antimeridian."""
 
@@ -24,18 +28,38 @@ def _touches(bounds: np.ndarray, region: Region) -> np.ndarray:
     return across & (y1 <= north) & (y2 >= south)
 
 
-def write_store(path: Path, batches: Iterable[Features], regions: Sequence[Region] | None = None) -> int:
-    """Write features that lie in one of the regions, all if None; returns how many."""
-    tables = [_table(batch, regions) for batch in batches]
+def write_store(
+    path: Path, batches: Iterable[Features], regions: Sequence[Region] | None = None, dropped: Dropped | None = None
+) -> int:
+    """Write the features in one of the regions, all if None; return how many.
+
+    Args:
+        path: of the store; not written without features.
+        batches: of features.
+        regions: bounds in degrees.
+        dropped: counts of what the batches left out, filled while they are read; kept in the store. If no feature is
+            in a region, they are counted too.
+    """
+    dropped = Dropped() if dropped is None else dropped
+    tables, num_read = [], 0
+    for batch in batches:
+        num_read += len(batch)
+        tables.append(_table(batch, regions))
     tables = [table for table in tables if len(table)]
     if not tables:
+        dropped.add("features away from the images", count=num_read)
         return 0
     whole = pa.concat_tables(tables).unify_dictionaries()
     del tables
+    whole = whole.replace_schema_metadata({_DROPPED: json.dumps([dropped.counts, dropped.examples])})
     bounds = np.stack([whole[name].to_numpy() for name in _BOUNDS], 1)
     # Ids decide among equals: their order in the file may be that of threads.
     by_id = np.argsort(whole["id"].to_numpy(zero_copy_only=False).astype(str), kind="stable")
-    order = by_id[packed((bounds[:, 0] + bounds[:, 2])[by_id], (bounds[:, 1] + bounds[:, 3])[by_id], _ROW_GROUP)]
+    order = by_id[
+        sort_tile_recursive_order(
+            (bounds[:, 0] + bounds[:, 2])[by_id], (bounds[:, 1] + bounds[:, 3])[by_id], _ROW_GROUP
+        )
+    ]
     with (
         written_whole(path) as part,
         pq.ParquetWriter(part, whole.schema, compression="zstd", compression_level=1) as out,
@@ -59,7 +83,7 @@ def _table(batch: Features, regions: Sequence[Region] | None) -> pa.Table:
     return pa.table({**columns, **{name: bounds[at, n] for n, name in enumerate(_BOUNDS)}})
 
 
-def packed(x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
+def sort_tile_recursive_order(x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
     """Return an order in which every `size` points in a row lie close together: strips along x, within them along y.
 
     Leutenegger, Lopez and Edgington, "STR: a simple and efficient algorithm for R-tree packing" (1997).
@@ -71,11 +95,15 @@ def packed(x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
     return np.lexsort((y, strip))
 
 
-class Store:
+class FeatureStore:
     """Reads features of a region.
 
     Args:
         path: what `write_store` wrote.
+
+    Attributes:
+        bounds: of all features.
+        dropped: what the map file has and the store has not.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,6 +117,12 @@ class Store:
                 statistics = row_group.column(columns[name]).statistics
                 limits[group, n] = statistics.min if n < 2 else statistics.max
         self._limits = limits
+        self.bounds: Region = (*limits[:, :2].min(0).tolist(), *limits[:, 2:].max(0).tolist())
+        self.dropped = Dropped()
+        counts, examples = json.loads((metadata.metadata or {}).get(_DROPPED.encode(), b"[{}, {}]"))
+        for reason, count in counts.items():
+            self.dropped.add(reason, count=count)
+            self.dropped.examples[reason] = examples[reason]
 
     def read(self, region: Region) -> Features:
         """Return the features whose bounds touch the region, in the order of the file."""

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import shapely
 
-from lhrs.align.footprints import Footprint, from_crs
-from lhrs.align.osm import Features
+from lhrs.align.features import Features
+from lhrs.align.footprints import Footprint, crs_transformer
 from lhrs.align.tags import tag_table
 
 _SIMPLE = 200
@@ -22,7 +22,7 @@ _SIMPLE = 200
 
 
 @dataclass
-class Pieces:
+class ClippedFeatures:
     """Columns: one row for each feature in each footprint that it touches, sorted by footprint."""
 
     footprint: np.ndarray
@@ -46,13 +46,13 @@ class Pieces:
     """`(N, 4)` xyxy in pixels of the picture."""
     centre: np.ndarray
     """`(N, 2)` xy in pixels."""
-    turn: np.ndarray
+    orientation: np.ndarray
     """`(N, 2)` of lines: sums of length times cos and sin of twice the angle, which is 0 along x, growing down."""
     scale: np.ndarray
     """Per footprint: pixels per unit of the plane."""
 
 
-def plane_key(footprint: Footprint) -> tuple:
+def group_key(footprint: Footprint) -> tuple:
     """Return what footprints that may share a block have in common.
 
     A quarter of the Earth is among it: the bounds of a block that spans more than half tell nothing, and its plane has
@@ -60,12 +60,12 @@ def plane_key(footprint: Footprint) -> tuple:
     """
     a, b, c, d, e, f = footprint.transform
     size = abs(a * e - b * d) ** 0.5
-    longitude = from_crs(footprint.crs).transform(c, f)[0]
+    longitude = crs_transformer(footprint.crs).transform(c, f)[0]
     quarter = longitude // 90 if math.isfinite(longitude) else math.inf
     return footprint.crs, *(round(v / size, 9) + 0.0 for v in (a, b, d, e)), quarter
 
 
-def measure(footprints: Sequence[Footprint], features: Features) -> Pieces:
+def clip_features(footprints: Sequence[Footprint], features: Features) -> ClippedFeatures:
     """Cut and measure.
 
     Args:
@@ -93,7 +93,7 @@ def measure(footprints: Sequence[Footprint], features: Features) -> Pieces:
     per_px = scale[footprint]
     origin = rectangles[footprint][:, :2]
     middle = shapely.centroid(piece)
-    return Pieces(
+    return ClippedFeatures(
         footprint, feature, kind_of[feature], names.tolist(), piece, dimension,
         area * per_px**2 * (dimension == 2), length * per_px, inside.clip(0, 1),
         (shapely.bounds(piece) - np.tile(origin, 2)) * per_px[:, None],
@@ -120,7 +120,7 @@ def _projected(shapes: np.ndarray, first: Footprint, to_plane: np.ndarray) -> np
     if not len(shapes):
         return shapes
     middle = first.transform[2]
-    transformer = None if first.crs == "EPSG:4326" else from_crs(first.crs)
+    transformer = None if first.crs == "EPSG:4326" else crs_transformer(first.crs)
 
     def project(points: np.ndarray) -> np.ndarray:
         if transformer is None:  # degrees around the footprint, across the antimeridian too
@@ -185,7 +185,7 @@ def _turns(pieces: np.ndarray, is_line: np.ndarray) -> np.ndarray:
     return found
 
 
-def parents_of(kinds: Sequence[str]) -> list[str | None]:
+def parent_kinds(kinds: Sequence[str]) -> list[str | None]:
     """Return of each kind what it is one of."""
     table = tag_table().kinds
     return [table[name].parent for name in kinds]

@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lhrs.align.records import read_index
+from lhrs.align.table import read_table
 from lhrs.data.dataset import Dataset, detect_format, open_dataset
 from lhrs.schema import Sample
 
@@ -17,23 +16,23 @@ ALIGN = "align"
 
 
 @dataclass(frozen=True)
-class Entry:
+class CurationRecord:
     """A sample, without its pixels."""
 
     id: str
     images: tuple[str, ...]
     answers: tuple[str, ...]
     """What the assistant says, turn by turn."""
-    said: bytes
+    content_digest: bytes
     """Tells samples of the same images apart by all that is said of them: turns, labels, boxes."""
-    credit: str
+    attribution: str
     """Attribution, or the licence."""
     facts: Sequence[dict[str, Any]] | None = None
     footprint: bytes | None = None
     """WKB, longitude and latitude."""
-    nodata_share: float | None = None
+    nodata_fraction: float | None = None
     """As the data say; so the next."""
-    cloud_share: float | None = None
+    cloud_fraction: float | None = None
 
     @property
     def text(self) -> str:
@@ -51,45 +50,36 @@ def open_samples(path: Path, reader: str | None = None, split: str | None = None
     return open_dataset(path, name, split), name == ALIGN
 
 
-def read_entries(dataset: Dataset, is_align: bool) -> list[Entry]:
+def read_records(dataset: Dataset, is_align: bool) -> list[CurationRecord]:
     """Return all samples in their order.
 
     Raises:
         DataError: an annotation is broken.
     """
     if not is_align:
-        return [_entry(sample) for sample in dataset]
-    names = ("facts", "geometry", "nodata_share", "cloud_share")
-    rows = read_index(dataset.root, names)
+        return [_to_record(sample) for sample in dataset]
+    names = ("facts", "geometry", "nodata_fraction", "cloud_fraction")
+    rows = read_table(dataset.root, names)
     columns = [rows[name] for name in names]
     return [
-        _entry(sample, *(column[n].as_py() for column in columns))  # row by row: all facts at once would fill memory
+        _to_record(
+            sample, *(column[n].as_py() for column in columns)
+        )  # row by row: all facts at once would fill memory
         for n, sample in enumerate(dataset)
     ]
 
 
-def _entry(
+def _to_record(
     sample: Sample,
     facts: Sequence[dict[str, Any]] | None = None,
     footprint: bytes | None = None,
-    nodata_share: float | None = None,
-    cloud_share: float | None = None,
-) -> Entry:
+    nodata_fraction: float | None = None,
+    cloud_fraction: float | None = None,
+) -> CurationRecord:
     about = sample.model_dump(mode="json", include={"turns", "labels", "boxes"})
     answers = (turn.text for turn in sample.turns if turn.role == "assistant")
-    return Entry(
+    return CurationRecord(
         sample.id, tuple(sample.images), tuple(text for text in answers if text.strip()),
         hashlib.sha256(json.dumps(about).encode()).digest(), sample.attribution or sample.licence,
-        facts, footprint, nodata_share, cloud_share,
+        facts, footprint, nodata_fraction, cloud_fraction,
     )  # fmt: skip
-
-
-def stamp(path: str | os.PathLike[str]) -> list[tuple[str, int, int]]:
-    """Return what changes when a file, or one of a folder's files, does; nothing if there is none."""
-    if os.path.isdir(path):
-        return [part for name in sorted(os.listdir(path)) for part in stamp(os.path.join(path, name))]
-    try:
-        about = os.stat(path)
-    except OSError:
-        return []
-    return [(os.fspath(path), about.st_size, about.st_mtime_ns)]
