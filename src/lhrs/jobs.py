@@ -46,7 +46,7 @@ class Job:
         started_at: time at which the job was started first, in ISO format.
 
     Raises:
-        ConfigError: the directory holds other things, or unfinished work with other settings or inputs.
+        ConfigError: the directory holds other things, or work with other settings or inputs.
     """
 
     def __init__(self, out: Path, config: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> None:
@@ -119,7 +119,7 @@ def _require_same(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
         reason = f"on other inputs: {fingerprint.changes(before.get('inputs', {}), now['inputs'])}"
     else:
         return
-    raise ConfigError(f"{out} holds unfinished work {reason}; name another folder, or remove it.")
+    raise ConfigError(f"{out} holds work {reason}; name another folder, or remove it.")
 
 
 def _changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

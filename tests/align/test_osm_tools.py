@@ -223,7 +223,7 @@ def test_shapefiles_of_geofabrik_are_read_by_their_classes(tmp_path):
     rows = {
         "gis_osm_buildings_a": (1500, ["building", "building"], ["church", None], SQUARE, {"church", "building"}),
         "gis_osm_landuse_a": (7200, ["forest", "park"], [None, None], SQUARE, {"forest", "park"}),
-        "gis_osm_roads": (5111, ["primary", "footway"], [None, None], SQUARE.exterior, {"main road", "footpath"}),
+        "gis_osm_roads": (5111, ["primary", "footway"], [None, None], shapely.LineString(SQUARE.exterior.coords), {"main road", "footpath"}),
     }  # fmt: skip
     for name, (code, classes, types, shape, kinds) in rows.items():
         columns = {"osm_id": ["1", "2"], "code": [code, code], "fclass": classes, "type": types}

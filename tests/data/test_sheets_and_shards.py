@@ -84,11 +84,11 @@ def test_shards_are_webdataset(samples, tmp_path):
 def test_shards_of_samples_that_changed_are_not_taken_for_theirs(samples, tmp_path):
     write_shards(samples, tmp_path / "out", 3)
     corrected = [sample.model_copy(update={"turns": [Turn(role="assistant", text="right")]}) for sample in samples]
-    with pytest.raises(ConfigError, match="or of these before they changed") as error:
+    with pytest.raises(ConfigError, match="holds work on other inputs") as error:
         write_shards(corrected, tmp_path / "out", 3)
     assert "\n" not in str(error.value)
     Image.new("RGB", (32, 32)).save(samples[1].images[0])
-    with pytest.raises(ConfigError, match="or of these before they changed"):
+    with pytest.raises(ConfigError, match="holds work on other inputs"):
         write_shards(samples, tmp_path / "out", 3)
 
 

@@ -117,7 +117,7 @@ def build_caption_dataset(
 
     Raises:
         DataError: an input is missing or broken, or nothing of the map is visible.
-        ConfigError: the directory holds something else, or unfinished work of other settings or inputs.
+        ConfigError: the directory holds something else, or work of other settings or inputs.
     """
     if not config.osm.is_file():
         what = "is a folder" if config.osm.is_dir() else "does not exist"
@@ -133,7 +133,7 @@ def build_caption_dataset(
         if not config.imagery:
             footprints = _grid(config, store)
             blocks = _blocks(footprints)
-        describe = partial(_describe, store=store, config=config, osm_date=osm_date and osm_date.isoformat())
+        describe = partial(_describe, store=store, config=config, osm_date=osm_date.isoformat() if osm_date else None)
         parts = job.map_blocks(blocks, describe, engine=engine, num_workers=num_workers, progress=progress)
         table = _read_parts(parts, len(footprints), unreadable, dropped)
         table = filter_rows(table, config.max_nodata, config.max_cloud, config.max_per_category, config.seed, dropped)

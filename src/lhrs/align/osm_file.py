@@ -165,6 +165,7 @@ def _is_unsorted(path: Path) -> bool:
     if read_header(path).get("sorting") == "Type_then_ID":
         return False
     has_ways = False
+    item: Any
     for item in osmium.FileProcessor(str(path), osmium.osm.NODE | osmium.osm.WAY):
         if item.id < 0 or (has_ways and item.is_node()):
             return True

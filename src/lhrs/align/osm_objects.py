@@ -123,7 +123,8 @@ class OsmObjects:
             self.relations[item.id] = ([(m.type, m.ref, m.role) for m in item.members], tags)
 
     def _table(self, kind: str) -> dict[Any, Any]:
-        return {"n": self.nodes, "w": self.ways, "r": self.relations}[kind]
+        tables: dict[str, dict[Any, Any]] = {"n": self.nodes, "w": self.ways, "r": self.relations}
+        return tables[kind]
 
     @classmethod
     def from_overpass(cls, path: Path, dropped: Dropped) -> "OsmObjects":
