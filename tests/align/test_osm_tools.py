@@ -25,6 +25,7 @@ BUILDING = (
 ROAD = '<way id="11" version="1"{}><nd ref="1"/><nd ref="5"/><tag k="highway" v="primary"/></way>'
 BOTH = {("w10", "building"), ("w11", "main road")}
 SQUARE = shapely.box(15.0, 47.0997, 15.0004, 47.1)
+ROUND = shapely.LineString(SQUARE.exterior.coords)
 
 
 def osm(path, content):
@@ -223,7 +224,7 @@ def test_shapefiles_of_geofabrik_are_read_by_their_classes(tmp_path):
     rows = {
         "gis_osm_buildings_a": (1500, ["building", "building"], ["church", None], SQUARE, {"church", "building"}),
         "gis_osm_landuse_a": (7200, ["forest", "park"], [None, None], SQUARE, {"forest", "park"}),
-        "gis_osm_roads": (5111, ["primary", "footway"], [None, None], shapely.LineString(SQUARE.exterior.coords), {"main road", "footpath"}),
+        "gis_osm_roads": (5111, ["primary", "footway"], [None, None], ROUND, {"main road", "footpath"}),
     }  # fmt: skip
     for name, (code, classes, types, shape, kinds) in rows.items():
         columns = {"osm_id": ["1", "2"], "code": [code, code], "fclass": classes, "type": types}
