@@ -8,19 +8,11 @@ import geopandas
 import numpy as np
 import pytest
 import shapely
-from tests.align.world import World
+from tests.align.world import World, features
 
 from lhrs.align.feature_store import FeatureStore, write_store
 from lhrs.align.osm import read_features, snapshot_date
 from lhrs.errors import DataError
-
-
-def features(path, default_tag=None):
-    found = {}
-    for batch in read_features(path, default_tag):
-        for n in range(len(batch)):
-            found[batch.ids[n], batch.kinds[n]] = batch.geometries[n]
-    return found
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import json
 import geopandas
 import pytest
 import shapely
-from tests.align.test_osm import features
-from tests.align.world import World
+from tests.align.world import World, features
 
 from lhrs.align.build import CaptionDatasetConfig, build_caption_dataset
 from lhrs.align.osm import read_features

@@ -6,6 +6,8 @@ import numpy as np
 import osmium
 import rasterio
 
+from lhrs.align.osm import read_features
+
 CENTRE = (9.5, 47.1)
 UTM = "EPSG:32632"
 
@@ -68,3 +70,12 @@ def write_scene(path, world, side, gsd_m, bands=3, seed=0):
     ) as out:  # fmt: skip
         out.write(values)
     return path
+
+
+def features(path, default_tag=None):
+    """Return the shapes of a map file by id and kind."""
+    found = {}
+    for batch in read_features(path, default_tag):
+        for n in range(len(batch)):
+            found[batch.ids[n], batch.kinds[n]] = batch.geometries[n]
+    return found
