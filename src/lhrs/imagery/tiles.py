@@ -1,6 +1,5 @@
 """Web-mercator tiles: where `z/x/y` lies."""
 
-import math
 import re
 from pathlib import Path
 
@@ -11,8 +10,6 @@ _NAME = re.compile(rf"(?<!\d){_NUMBER}-{_NUMBER}-{_NUMBER}$")
 _PATH = re.compile(rf"{_NUMBER}/{_NUMBER}/{_NUMBER}")
 _MAX_ZOOM = 24
 """Pixels of less than a centimetre: what has a greater zoom is a day or a year."""
-EARTH_M = 2 * math.pi * 6378137.0
-"""Sides of the web-mercator square (EPSG:3857) in its own metres."""
 
 
 def tile_address(path: Path) -> tuple[int, int, int]:
@@ -39,5 +36,8 @@ def _exists(x: int, y: int, z: int) -> bool:
 
 def tile_transform(x: int, y: int, z: int, side: int) -> tuple[float, float, float, float, float, float]:
     """Return the affine transform from pixels of a tile `side` pixels wide to EPSG:3857."""
-    step = EARTH_M / 2**z / side
-    return step, 0.0, x * step * side - EARTH_M / 2, 0.0, -step, EARTH_M / 2 - y * step * side
+    import mercantile
+
+    bounds = mercantile.xy_bounds(x, y, z)
+    step = (bounds.right - bounds.left) / side
+    return step, 0.0, bounds.left, 0.0, -step, bounds.top
