@@ -3,7 +3,7 @@
     python benchmarks/align.py [--osm FILE.osm.pbf] [--nodes 5000000] [--size 256] [--gsd 1] [--rounds 3]
 
 Without --osm a map of about --nodes nodes is generated (seed 0): 20 buildings and 3 roads per footprint of 256 m, and
-woods, meadows and villages as multipolygons over it. The command is `lhrs align build --footprints grid` as users run
+woods, meadows and villages as multipolygons over it. The command is `lhrs align build --layout grid` as users run
 it, with its start, reading of the map, and writing. The peer does less: it reads the map with geopandas and clips the
 buildings and land of a sample of the same footprints, with its spatial index, without facts or captions.
 """
@@ -92,7 +92,7 @@ def build(osm: Path, region: tuple | None, size: int, gsd: float) -> tuple[float
     """Run the command; return seconds, peak GiB and the manifest."""
     with tempfile.TemporaryDirectory() as folder:
         where = ["--bbox", *map(str, region)] if region else []
-        command = [sys.executable, "-m", "lhrs", "align", "build", "--osm", str(osm), "--footprints", "grid", *where,
+        command = [sys.executable, "-m", "lhrs", "align", "build", "--osm", str(osm), "--layout", "grid", *where,
                    "--size", str(size), "--gsd", str(gsd), "--out", f"{folder}/ds"]  # fmt: skip
         environment = {**os.environ, "PYTHONPATH": str(HOME / "src"), "OMP_NUM_THREADS": "1"}
         start = time.perf_counter()
@@ -178,7 +178,7 @@ def main() -> None:
             print(f"generated {osm.stat().st_size / 2**20:.0f} MiB", file=sys.stderr)
         runs = [build(osm, region, options.size, options.gsd) for _ in range(options.rounds)]
         manifest = runs[0][2]
-        footprints, captions = manifest["footprints"], manifest["images with captions"]
+        footprints, captions = manifest["num_footprints"], manifest["num_images"]
         seconds, memory = statistics.median(r[0] for r in runs), max(r[1] for r in runs)
         bounds = region or tuple(manifest["bounds"])
         before = statistics.median(store(osm) for _ in range(options.rounds))

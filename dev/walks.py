@@ -144,7 +144,7 @@ def prepare_align(folder: Path) -> Callable[[], object]:
     world.way([(-100, 0), (100, 10)], highway="residential")
     osm = world.write(folder / "town.osm.pbf", "2024-05-01T00:00:00Z")
     scene = write_scene(folder / "scene.tif", world, 128, 2.0)
-    words = ("--size", 64, "--date", "2024-05-31", "--licence", "CC-BY-4.0", "--attribution", "Somebody")
+    words = ("--size", 64, "--date", "2024-05-31", "--license", "CC-BY-4.0", "--attribution", "Somebody")
     return lambda: lhrs("align", "build", "--osm", osm, "--imagery", scene, "--out", folder / "captions", *words)
 
 
