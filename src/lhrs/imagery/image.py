@@ -14,7 +14,7 @@ class View:
     bands: list[int]
     """1-based bands shown as red, green and blue; the same band three times for gray."""
     scaling: str
-    """For people: "uint8 as is", "Sentinel-2 reflectance 0-3000", "2-98 percentile of each band", "colour table"."""
+    """For people: "uint8 as is", "Sentinel-2 reflectance 0-3000", "2-98 percentile of all bands", "colour table"."""
     chosen_by: str
     """For people, what the choice of bands rests on: "declared colours", "band names", "Sentinel-2 band order"."""
 
