@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lhrs.cmid.views import Views, collate, finish
+from lhrs.cmid.two_views import TwoViewDataset, augment_and_normalize, collate
 from lhrs.data.windows import Windows
 
 COUNT = 32
@@ -41,7 +41,7 @@ def main() -> None:
             small = Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8))
             small.resize((512, 512), Image.Resampling.BICUBIC).save(Path(folder) / f"{n}.jpg", quality=90)
         windows = Windows([folder], 512)
-        views = Views(windows, 224, 7)
+        views = TwoViewDataset(windows, 224, 7)
         decoded = [windows[0, n] for n in range(COUNT)]
         decode = cpu_ms(lambda: [windows[0, n] for n in range(COUNT)], rounds)
         windows.__class__.__getitem__, original = lambda _self, key: decoded[key[1]], windows.__class__.__getitem__
@@ -50,7 +50,7 @@ def main() -> None:
         windows.__class__.__getitem__ = original
         join = cpu_ms(lambda: collate(samples), rounds)
         batch, mean, std = collate(samples), torch.full((3,), 0.4), torch.full((3,), 0.2)
-        done = cpu_ms(lambda: finish(batch["views"], batch["colours"], 255.0, mean, std), rounds)
+        done = cpu_ms(lambda: augment_and_normalize(batch["views"], batch["color_jitter"], 255.0, mean, std), rounds)
     print(f"decode a JPEG     {decode:6.2f} ms\ncrops and masks   {cut:6.2f} ms\nbatch and pairs   {join:6.2f} ms")
     print(f"colours           {done:6.2f} ms\nwithout decoding  {cut + join + done:6.2f} ms")
 

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from lhrs.cmid.backbone import recompute
-from lhrs.cmid.geometry import draw_crop
 from lhrs.cmid.model import CMID
-from lhrs.cmid.views import collate
+from lhrs.cmid.two_views import collate
+from lhrs.data.augment import sample_crop
 from lhrs.training.optim import make_groups, make_optimizer
 from lhrs.training.run_config import OptimConfig
 
@@ -38,12 +38,12 @@ def batch(count: int, size: int, grid: int) -> dict[str, torch.Tensor]:
     rng = np.random.default_rng(0)
     samples = []
     for _ in range(count):
-        crops = [draw_crop(rng, size, size) for _ in range(2)]
+        crops = [sample_crop(rng, size, size) for _ in range(2)]
         samples.append({
             "views": torch.from_numpy(rng.standard_normal((2, 3, size, size), np.float32)),
-            "colours": torch.zeros(2, 9),
+            "color_jitter": torch.zeros(2, 9),
             "masks": torch.from_numpy(rng.permuted(np.arange(49) < 30).reshape(1, 7, 7).repeat(2, 0)),
-            "centres": torch.from_numpy(np.stack([c.centres(grid).reshape(-1, 2) for c in crops])),
+            "centers": torch.from_numpy(np.stack([c.centers(grid).reshape(-1, 2) for c in crops])),
         })  # fmt: skip
     return collate(samples)
 

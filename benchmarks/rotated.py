@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from report import report
 
-from lhrs.downstream.detect.rotated import rotated_iou, rotated_nms
+from lhrs.downstream.detect.rotated_boxes import rotated_iou, rotated_nms
 
 COUNT = 2000
 

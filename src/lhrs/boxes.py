@@ -36,19 +36,6 @@ def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
 
 
-def xyxy_to_cxcywh(boxes: np.ndarray) -> np.ndarray:
-    """Return `(N, 4)` boxes as centre x, centre y, width, height."""
-    boxes = _as_boxes(boxes)
-    return np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
-
-
-def cxcywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
-    """Return `(N, 4)` boxes of centre x, centre y, width, height as xyxy."""
-    boxes = _as_boxes(boxes)
-    half = boxes[:, 2:] / 2
-    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1)
-
-
 def scale_boxes(boxes: np.ndarray, from_wh: tuple[float, float], to_wh: tuple[float, float]) -> np.ndarray:
     """Return `(N, 4)` xyxy boxes of an image resized from one (width, height) to another."""
     return _as_boxes(boxes) * np.tile(np.divide(to_wh, from_wh), 2)
@@ -59,37 +46,64 @@ def clip_boxes(boxes: np.ndarray, size_wh: tuple[float, float]) -> np.ndarray:
     return np.clip(_as_boxes(boxes), 0, np.tile(size_wh, 2))
 
 
+def box_area(boxes: np.ndarray) -> np.ndarray:
+    """Return float64 `(...)`, the area of `(..., 4)` xyxy boxes; 0 if x2 < x1 or y2 < y1."""
+    return (boxes[..., 2] - boxes[..., 0]).clip(min=0) * (boxes[..., 3] - boxes[..., 1]).clip(min=0)
+
+
+def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return float64 `(N, M)`, the common area of xyxy boxes `(N, 4)` and `(M, 4)`."""
+    return _intersection(_as_boxes(a)[:, None], _as_boxes(b)[None])
+
+
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return float64 `(N, M)`, intersection over union of xyxy boxes `(N, 4)` and `(M, 4)`.
 
-    Sides are x2 - x1: nothing is added to them, unlike in scorers that count pixels and are then fed boxes of 0-1. Two
-    boxes without area have IoU 0.
+    Sides are x2 - x1: nothing is added to them, unlike in scorers that count pixels and are then given boxes of 0-1.
+    Boxes without area, with x2 < x1 or y2 < y1, or with coordinates that are not finite, overlap with nothing.
     """
-    a, b = _as_boxes(a), _as_boxes(b)
-    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
-    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    inter = (bottom_right - top_left).clip(min=0).prod(-1)
-    area_a, area_b = ((c[:, 2:] - c[:, :2]).prod(-1) for c in (a, b))
-    union = area_a[:, None] + area_b[None] - inter
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+    return _iou(_as_boxes(a)[:, None], _as_boxes(b)[None])
 
 
-def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """Return int64 indices of the boxes to keep, best score first: each drops the worse ones it overlaps.
+def iou_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return float64 `(N,)`, intersection over union of the n-th boxes of `(N, 4)` and `(N, 4)`; see `iou`."""
+    return _iou(_as_boxes(a), _as_boxes(b))
 
-    Args:
-        boxes: `(N, 4)` xyxy.
-        scores: `(N,)`; of equal scores the first box wins.
-        iou_threshold: Boxes that overlap by more than this are the same object.
-    """
-    boxes = _as_boxes(boxes)
-    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
-    keep = []
-    while order.size:
-        best, order = order[0], order[1:]
-        keep.append(best)
-        order = order[iou(boxes[best], boxes[order])[0] <= iou_threshold]
-    return np.array(keep, np.int64)
+
+def polygon_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return float64 `(N, M)`, intersection over union of quadrangles `(N, 4, 2)` and `(M, 4, 2)`."""
+    a, b = (np.asarray(corners, np.float64).reshape(-1, 4, 2) for corners in (a, b))
+    overlap = np.zeros((len(a), len(b)))
+    low_a, high_a, low_b, high_b = a.min(1), a.max(1), b.min(1), b.max(1)
+    meets = ((low_a[:, None] < high_b[None]) & (low_b[None] < high_a[:, None])).all(-1)
+    rows, columns = meets.nonzero()
+    overlap[rows, columns] = polygon_iou_pairs(a[rows], b[columns])
+    return overlap
+
+
+def polygon_iou_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return float64 `(N,)` of the n-th quadrangles of `(N, 4, 2)` and `(N, 4, 2)`; crossed ones are made whole."""
+    import shapely
+
+    shapes = [shapely.polygons(np.asarray(c, float)) for c in (a, b)]
+    shapes = [np.where(shapely.is_valid(s), s, shapely.make_valid(s)) for s in shapes]
+    inter = shapely.area(shapely.intersection(*shapes))
+    union = shapely.area(shapes[0]) + shapely.area(shapes[1]) - inter
+    return np.divide(inter, union, out=np.zeros(len(inter)), where=union > 0)
+
+
+def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    left, top = (np.maximum(a[..., n], b[..., n]) for n in (0, 1))
+    right, bottom = (np.minimum(a[..., n], b[..., n]) for n in (2, 3))
+    return (right - left).clip(min=0) * (bottom - top).clip(min=0)
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        inter = _intersection(a, b)
+        union = box_area(a) + box_area(b) - inter
+        overlap = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+    return np.where(np.isfinite(overlap), overlap, 0.0)
 
 
 @dataclass(frozen=True)

@@ -75,21 +75,21 @@ def test_the_embedded_models_encoder(monkeypatch, capsys, labelled):
 
 
 def test_a_half_is_segmented(monkeypatch, capsys, backbone, masked):
-    code, out, _ = run(monkeypatch, capsys, "dense", backbone, "--train", masked, "--test", masked, "--classes", 2,
-                       "--patch", 64, "--size", 64)  # fmt: skip
+    code, out, _ = run(monkeypatch, capsys, "segment", backbone, "--train", masked, "--test", masked, "--classes", 2,
+                       "--window-size", 64, "--size", 64)  # fmt: skip
     found = json.loads(out)
     assert code == 0 and found["mean_iou"] > 0.8 and found["pixels"] == 124 * 192
 
 
-@pytest.mark.parametrize("kind", ["tsne", "attention", "match"])
+@pytest.mark.parametrize("kind", ["embed", "similarity", "correspondence"])
 def test_pictures_are_drawn(monkeypatch, capsys, tmp_path, backbone, labelled, masked, kind):
-    of = labelled / "train" if kind == "tsne" else masked / "a.png"
+    of = labelled / "train" if kind == "embed" else masked / "a.png"
     code, out, err = run(monkeypatch, capsys, kind, backbone, of, "--out", tmp_path / "picture.png")
     assert code == 0, err
     assert Image.open(tmp_path / "picture.png").width >= 448
-    if kind == "match":
+    if kind == "correspondence":
         found = json.loads(out)
-        assert 0 <= found["right"] <= 1 and found["pairs"] > 0
+        assert 0 <= found["correct"] <= 1 and found["pairs"] > 0
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,13 @@ def test_pictures_are_drawn(monkeypatch, capsys, tmp_path, backbone, labelled, m
     [
         (("knn", "nowhere", "--train", ".", "--test", "."), "neither a folder nor a model of timm"),
         (("knn", ".", "--train", ".", "--test", "."), "no config.json"),
-        (("attention", "test_resnet", "nothing.png", "--random"), "nothing.png does not exist"),
-        (("attention", "test_resnet", "nothing.png", "--random", "--at", "2,0"), "two numbers between 0 and 1"),
-        (("tsne", "test_resnet", "nowhere", "--random"), "nowhere does not exist"),
-        (("dense", "test_resnet", "--random", "--train", "nowhere", "--test", "."), "NAME_mask.png"),
+        (("similarity", "test_resnet", "nothing.png", "--random-init"), "nothing.png does not exist"),
+        (
+            ("similarity", "test_resnet", "nothing.png", "--random-init", "--query", "2,0"),
+            "two numbers between 0 and 1",
+        ),
+        (("embed", "test_resnet", "nowhere", "--random-init"), "nowhere does not exist"),
+        (("segment", "test_resnet", "--random-init", "--train", "nowhere", "--test", "."), "NAME_mask.png"),
     ],
 )
 def test_mistakes_are_one_line(monkeypatch, capsys, tmp_path, arguments, why):

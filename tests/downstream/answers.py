@@ -8,24 +8,25 @@ import torch
 
 from lhrs.cli import main
 from lhrs.downstream.backbone import Encoder
-from lhrs.downstream.card import Card
-from lhrs.downstream.detect.rotated import smallest_rectangle
+from lhrs.downstream.detect.rotated_boxes import min_area_rect
+from lhrs.downstream.model_config import ModelConfig
 from lhrs.downstream.predict import save
-from lhrs.downstream.task import build_task
+from lhrs.downstream.task import get_task
 from lhrs.imagery.normalization import Normalization
 
 
 def make_model(folder, kind, classes=("water", "roof", "tree"), bands=4, **settings):
     torch.manual_seed(1)
     encoder = Encoder("test_resnet", bands)
-    layers = {"width": 16, "auxiliary": 0.0} if kind == "segment" else {}
-    task = build_task(kind, encoder, len(classes), None, **layers)
+    layers = {"decoder_channels": 16, "aux_loss_weight": 0.0} if kind == "segment" else {}
+    network = get_task(kind).build_network(encoder, len(classes), None, **layers)
     with torch.no_grad():
-        list(task.head.children())[-1].weight.mul_(8)  # opinions that differ from place to place
-    card = Card(task=kind, encoder=encoder.settings, head=task.heads[0], head_args=layers, classes=list(classes),
+        list(network.head.children())[-1].weight.mul_(8)  # opinions that differ from place to place
+    config = ModelConfig(task=kind, encoder=encoder.settings, head=network.heads[0], head_args=layers,
+                classes=list(classes),
                 normalization=Normalization(max_value=255, mean=(0.4,) * bands, std=(0.2,) * bands),
-                **{"size": 64, "overlap": 0.5, **settings})  # fmt: skip
-    save(folder, card, task)
+                **{"image_size": 64, **settings})  # fmt: skip
+    save(folder, config, network)
     return folder
 
 
@@ -36,7 +37,7 @@ def find_bright(self, pixels, targets=None):
     for image in pixels:
         regions, count = scipy.label(image[0].numpy() > 0.5)
         points = [np.argwhere(regions == n + 1)[:, ::-1] + 0.5 for n in range(count)]
-        boxes = [smallest_rectangle(p) for p in points if len(p) > 20]
+        boxes = [min_area_rect(p) for p in points if len(p) > 20]
         out.append({
             "boxes": torch.tensor(np.array(boxes).reshape(-1, 5)),
             "scores": torch.tensor([min(len(p) / 2000, 1.0) for p in points if len(p) > 20]),
@@ -47,12 +48,12 @@ def find_bright(self, pixels, targets=None):
 
 def make_detector(folder, head="oriented"):
     encoder = Encoder("test_resnet")
-    layers = {"width": 16, "anchor_scale": 4, "proposals": 20}
-    task = build_task("detect", encoder, 1, head, **layers)
-    card = Card(task="detect", encoder=encoder.settings, head=head, head_args=layers, classes=["ship"],
+    layers = {"decoder_channels": 16, "anchor_scale": 4, "num_proposals": 20}
+    network = get_task("detect").build_network(encoder, 1, head, **layers)
+    config = ModelConfig(task="detect", encoder=encoder.settings, head=head, head_args=layers, classes=["ship"],
                 normalization=Normalization(max_value=255, mean=(0.4,) * 3, std=(0.2,) * 3),
-                size=128, tile=128, gap=64)  # fmt: skip
-    save(folder, card, task)
+                image_size=128, inference={"tile_size": 128, "tile_overlap": 64})  # fmt: skip
+    save(folder, config, network)
     return folder
 
 

@@ -11,7 +11,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 from tests.downstream.world import write_masks, write_raster
 
-from lhrs.downstream.data import PixelChance, Pixels, SceneChance, Scenes
+from lhrs.downstream.data import ClassificationAugment, ClassificationDataset, SegmentationAugment, SegmentationDataset
 from lhrs.downstream.detect.data import read_window
 from lhrs.downstream.inputs import ImageInput, fit_normalization
 from lhrs.downstream.reader import Item, Labelled, open_labelled
@@ -24,7 +24,7 @@ def image_input(max_value, mean, std):
     return ImageInput(Normalization(max_value=max_value, mean=mean, std=std))
 
 
-STILL = PixelChance(zoom=(1.0, 1.0), symmetries=False, colour=0.0, most=1.0)
+STILL = SegmentationAugment(scale_range=(1.0, 1.0), d4=False, color_jitter=0.0, cat_max_ratio=1.0)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_where_there_is_no_data_nothing_is_measured_seen_or_learned(holed):
     np.testing.assert_allclose(fitted.mean, np.nanmean(there, (1, 2)), rtol=1e-5)
     np.testing.assert_allclose(fitted.std, np.nanstd(there, (1, 2)), rtol=1e-3)
     for keeps in (True, False):  # decoded once; read window by window
-        data = Pixels(labelled, ImageInput(fitted), 60, 0, STILL)
+        data = SegmentationDataset(labelled, ImageInput(fitted), 60, 0, STILL)
         data._keeps = data._keeps if keeps else lambda number: False
         # one that is not mirrored
         sample = next(
@@ -67,10 +67,10 @@ def test_one_hole_does_not_spread_over_a_scene(tmp_path):
     holed = write_raster(tmp_path / "holed.tif", pixels)
     items = [Item(p.stem, ((p,),), "x") for p in (clean, holed)]
     inputs = image_input(1.0, (0.5,) * 3, (0.1,) * 3)
-    for chance in (None, SceneChance()):
-        scenes = Scenes(Labelled(items, ["x", "y"]), inputs, 24, 0, chance)
+    for chance in (None, ClassificationAugment()):
+        scenes = ClassificationDataset(Labelled(items, ["x", "y"]), inputs, 24, 0, chance)
         assert torch.isfinite(scenes[0, 1]["pixels"]).all()
-    whole = Scenes(Labelled(items, ["x", "y"]), inputs, 24)
+    whole = ClassificationDataset(Labelled(items, ["x", "y"]), inputs, 24)
     one, two = whole[0, 0]["pixels"], whole[0, 1]["pixels"]
     torch.testing.assert_close(one[:, 4:, 4:], two[:, 4:, 4:])
     assert not torch.equal(one, two)
@@ -128,7 +128,7 @@ def test_a_mask_of_another_size_is_told_before_learning(tmp_path):
     labelled = open_labelled("segment", data, split="train")
     Image.fromarray(np.ones((20, 20), np.uint8)).save(data / "train/1_mask.png")
     with pytest.raises(DataError, match=r"1_mask.png is 20 x 20 pixels, its image 50 x 40"):
-        Pixels(labelled, image_input(255.0, (0.5,) * 3, (1.0,) * 3), 16, 0, STILL)
+        SegmentationDataset(labelled, image_input(255.0, (0.5,) * 3, (1.0,) * 3), 16, 0, STILL)
 
 
 @pytest.mark.parametrize(("wide", "high"), [(512, 331), (331, 512), (1000, 607)])

@@ -5,23 +5,25 @@ import torch
 import torch.nn.functional as F
 
 from lhrs.downstream.backbone import Encoder
-from lhrs.downstream.task import IGNORE, build_task, pixel_loss
+from lhrs.downstream.layers import masked_cross_entropy
+from lhrs.downstream.reader import IGNORE
+from lhrs.downstream.task import get_task
 from lhrs.errors import ConfigError
 
 
 def task(kind, head=None, num_classes=3, **settings):
     torch.manual_seed(0)
-    return build_task(kind, Encoder("test_resnet"), num_classes, head, **settings)
+    return get_task(kind).build_network(Encoder("test_resnet"), num_classes, head, **settings)
 
 
 @pytest.mark.parametrize(("kind", "head"), [("segment", "upernet"), ("segment", "linear"), ("change", "bit"),
                                             ("change", "difference"), ("change", "linear")])  # fmt: skip
 def test_scores_lie_over_every_pixel(kind, head):
-    settings = {"width": 16} if head == "upernet" else {}
+    settings = {"decoder_channels": 16} if head == "upernet" else {}
     model = task(kind, head, 2, **settings).eval()
     shape = (2, 3, 45, 70) if kind == "segment" else (2, 2, 3, 45, 70)
     with torch.no_grad():
-        assert model.scores(torch.randn(shape)).shape == (2, 2, 45, 70)
+        assert model.logits(torch.randn(shape)).shape == (2, 2, 45, 70)
     loss = model.train()(torch.randn(shape), torch.ones(2, 45, 70, dtype=torch.uint8))["loss"]
     loss.backward()
     unused = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
@@ -34,16 +36,16 @@ def test_pixels_that_count_nowhere_have_no_say():
     target[0] = IGNORE
     weight = torch.tensor([1.0, 2.0, 5.0])
     by_hand = F.cross_entropy(scores[1:], target[1:].long(), weight)
-    torch.testing.assert_close(pixel_loss(scores, target, weight), by_hand)
+    torch.testing.assert_close(masked_cross_entropy(scores, target, weight), by_hand)
     target[:] = IGNORE
-    assert pixel_loss(scores, target, weight) == 0 == pixel_loss(scores, target, None)
+    assert masked_cross_entropy(scores, target, weight) == 0 == masked_cross_entropy(scores, target, None)
 
 
 def test_the_auxiliary_head_learns_and_is_not_asked():
-    with_, without = task("segment", width=16), task("segment", width=16, auxiliary=0.0)
+    with_, without = task("segment", decoder_channels=16), task("segment", decoder_channels=16, aux_loss_weight=0.0)
     without.load_state_dict(with_.state_dict(), strict=False)
     pixels, target = torch.randn(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.uint8)
-    torch.testing.assert_close(with_.eval().scores(pixels), without.eval().scores(pixels))
+    torch.testing.assert_close(with_.eval().logits(pixels), without.eval().logits(pixels))
     for model in (with_, without):
         model.train()
         for module in model.modules():
@@ -59,16 +61,16 @@ def test_both_dates_go_through_one_network():
     pixels = torch.randn(1, 2, 3, 64, 64)
     difference, bit = task("change", "difference", 2).eval(), task("change", "bit", 2).eval()
     with torch.no_grad():
-        torch.testing.assert_close(difference.scores(pixels), difference.scores(pixels.flip(1)))
+        torch.testing.assert_close(difference.logits(pixels), difference.logits(pixels.flip(1)))
         same = pixels[:, :1].expand(-1, 2, -1, -1, -1)
-        flat = difference.scores(same)[..., 16:48, 16:48]
+        flat = difference.logits(same)[..., 16:48, 16:48]
         assert flat.flatten(2).std(2).max() < 1e-5  # nothing changed: the same score everywhere
         first, second = bit.bit(torch.randn(1, 32, 6, 5), torch.randn(1, 32, 6, 5))
         assert first.shape == second.shape == (1, 32, 6, 5)
-        before = bit.scores(pixels)
+        before = bit.logits(pixels)
         changed = pixels.clone()
         changed[:, 1, :, :8, :8] += 3
-        gap = (bit.scores(changed) - before).abs()
+        gap = (bit.logits(changed) - before).abs()
         assert gap[..., -8:, -8:].max() > 1e-7  # tokens carry what is far away
 
 

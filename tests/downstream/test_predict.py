@@ -14,8 +14,8 @@ from tests.downstream.answers import make_detector, make_model, run, turns_left
 from tests.downstream.world import BLUE, RED, noise, write_raster
 
 from lhrs.downstream import load_predictor
-from lhrs.downstream.sliding import blended_rows, fade, window_starts
-from lhrs.downstream.write import write_outlines
+from lhrs.downstream.sliding_window import blend_weights, sliding_window_logits, strip_starts
+from lhrs.downstream.writers import polygonize_mask
 from lhrs.errors import LHRSError
 from lhrs.imagery.georeference import outline_feature
 from lhrs.imagery.stack import Stack
@@ -50,7 +50,7 @@ def test_a_scene_is_its_windows_stitched_by_hand(scene, segmenter, tmp_path, mon
             part = np.s_[top : top + 64, left : left + 64]
             seen = (torch.from_numpy(pixels[(slice(None), *part)].astype(np.float32)) / 255 - 0.4) / 0.2
             seen *= torch.from_numpy(pixels[(slice(None), *part)] != 7)  # the mean where a band has no data
-            scores = predictor.scores(seen[None])[0].numpy()
+            scores = predictor.logits(seen[None])[0].numpy()
             ramp = 1 - np.abs(2 * (np.arange(64) + 0.5) / 64 - 1) + 1 / 64
             total[(slice(None), *part)] += scores * np.outer(ramp, ramp)
             share[part] += np.outer(ramp, ramp)
@@ -89,18 +89,18 @@ def test_outlines_cover_what_the_mask_says(scene, segmenter, tmp_path, monkeypat
 def test_rows_come_once_and_blend_everything(shape, size, overlap):
     rng = np.random.default_rng(0)
     field = rng.random((2, *shape))
-    rows = list(blended_rows(shape, size, overlap, lambda boxes: np.stack(
+    rows = list(sliding_window_logits(shape, size, overlap, lambda boxes: np.stack(
         [field[:, t : t + h, left : left + w] for left, t, w, h in boxes]).astype(np.float32)))  # fmt: skip
     assert [top for top, _ in rows] == [0, *np.cumsum([part.shape[1] for _, part in rows])[:-1]]
     np.testing.assert_allclose(np.concatenate([part for _, part in rows], 1), field, atol=1e-5)
-    assert (fade(5, 8) > 0).all() and fade(4, 4)[0, 0] < fade(4, 4)[1, 1]
-    starts = window_starts(shape[1], size, overlap)
+    assert (blend_weights(5, 8) > 0).all() and blend_weights(4, 4)[0, 0] < blend_weights(4, 4)[1, 1]
+    starts = strip_starts(shape[1], size, overlap)
     assert starts[0] == 0 and starts[-1] == max(0, shape[1] - size)
     assert all(b - a <= max(1, size * (1 - overlap)) + 0.5 for a, b in pairwise(starts))
 
 
 def test_classes_of_scenes_as_csv_and_geojson(tmp_path, monkeypatch, capsys):
-    model = make_model(tmp_path / "m", "classify", bands=3, size=32, center=0.5)
+    model = make_model(tmp_path / "m", "classify", bands=3, image_size=32, inference={"center_crop": 0.5})
     rng = np.random.default_rng(0)
     folder = tmp_path / "images"
     folder.mkdir()
@@ -113,7 +113,7 @@ def test_classes_of_scenes_as_csv_and_geojson(tmp_path, monkeypatch, capsys):
         middle = torch.from_numpy(dataset.read()[:, 10:30, 15:35].astype(np.float32))  # half of the shorter side
     seen = torch.nn.functional.interpolate(middle[None] / 255, (32, 32), mode="bicubic", antialias=True)
     seen = seen.clamp(middle.min() / 255, middle.max() / 255)
-    by_hand = predictor.scores((seen - 0.4) / 0.2).softmax(1)[0]
+    by_hand = predictor.logits((seen - 0.4) / 0.2).softmax(1)[0]
     np.testing.assert_allclose(list(one.probabilities.values()), by_hand, atol=1e-4)
     code, _, _ = run(monkeypatch, capsys, model, folder, "--out", tmp_path / "o.csv")
     rows = list(csv.DictReader((tmp_path / "o.csv").open()))
@@ -141,8 +141,8 @@ def test_change_between_two_rasters(tmp_path, monkeypatch, capsys):
 
 
 def test_a_scene_is_classified_window_by_window(scene, tmp_path, monkeypatch, capsys):
-    model = make_model(tmp_path / "m", "classify", size=32)
-    window = ("--window", 60, "--device", "cpu")
+    model = make_model(tmp_path / "m", "classify", image_size=32)
+    window = ("--window-size", 60, "--device", "cpu")
     for name in ("map.tif", "map2.geojson", "map.csv"):
         assert run(monkeypatch, capsys, model, scene, "--out", tmp_path / name, *window)[0] == 0
     with rasterio.open(scene) as dataset:
@@ -155,7 +155,7 @@ def test_a_scene_is_classified_window_by_window(scene, tmp_path, monkeypatch, ca
             seen = (torch.from_numpy(pixels[(slice(None), *part)].astype(np.float32)) / 255 - 0.4) / 0.2
             seen *= torch.from_numpy(pixels[(slice(None), *part)] != 7)
             small = torch.nn.functional.interpolate(seen[None], (32, 32), mode="bicubic", antialias=True)
-            shares = predictor.scores(small.clamp(seen.min(), seen.max()))[0].softmax(0)
+            shares = predictor.logits(small.clamp(seen.min(), seen.max()))[0].softmax(0)
             expected[low : top + 60, first : left + 60] = shares.argmax()
             sure.append(float(shares.max()))
     expected[~known] = 255
@@ -181,7 +181,7 @@ def test_mistakes_are_one_line_and_leave_nothing(scene, segmenter, tmp_path, mon
     broken.write_bytes(scene.read_bytes()[:700])
     change = make_model(tmp_path / "change", "change", ("no change", "change"), 3)
     detector = make_detector(tmp_path / "detector")
-    classifier = make_model(tmp_path / "classifier", "classify", bands=3, size=32)
+    classifier = make_model(tmp_path / "classifier", "classify", bands=3, image_size=32)
     far = write_raster(tmp_path / "far.tif", np.zeros((3, 20, 20), np.uint8), west=600_000)
     small = write_raster(tmp_path / "small.tif", np.zeros((3, 10, 20), np.uint8))
     empty = tmp_path / "empty"
@@ -195,11 +195,11 @@ def test_mistakes_are_one_line_and_leave_nothing(scene, segmenter, tmp_path, mon
         ((segmenter, scene, "--device", "abacus"), "there is no device 'abacus'"),
         ((segmenter, scene, rgb), "is one file, but there are 2 images"),
         ((change, rgb), "BEFORE and AFTER"),
-        ((change, rgb, rgb, "--min-score", 0.5), "--min-score is for objects"),
-        ((segmenter, scene, "--window", 64), "--window is for classes of scenes"),
+        ((change, rgb, rgb, "--min-score", 0.5), "--min-score is not for"),
+        ((segmenter, scene, "--window-size", 64), "--window-size is not for"),
         ((segmenter, scene, "--out", tmp_path / "mask.doc"), "masks are written as .tif, or into a folder"),
-        ((classifier, rgb), "classes of scenes are written as .csv or .geojson"),
-        ((classifier, rgb, small, "--window", 10), "is one file, but there are 2 images"),
+        ((classifier, rgb), "scene classes are written as .csv or .geojson"),
+        ((classifier, rgb, small, "--window-size", 10), "is one file, but there are 2 images"),
         ((detector, rgb), "objects are written as .geojson, as .jsonl, or into a folder"),
         ((change, rgb, far), "does not cover the same ground"),
         ((change, rgb, small), "differ in size: 20 x 20 and 20 x 10"),
@@ -231,7 +231,7 @@ def test_a_stopped_folder_goes_on_and_other_images_are_done_again(scene, segment
     assert run(monkeypatch, capsys, *arguments)[0] == 0
     assert (out / "a.tif").read_bytes() != whole["a.tif"] and (out / "a.geojson").read_bytes() != whole["a.geojson"]
     again = (out / "b.tif").stat().st_mtime_ns
-    other = make_model(tmp_path / "other", "segment", size=32)
+    other = make_model(tmp_path / "other", "segment", image_size=32)
     assert run(monkeypatch, capsys, other, *arguments[1:])[0] == 0
     assert (out / "b.tif").stat().st_mtime_ns != again
 
@@ -253,7 +253,7 @@ def test_two_classes_are_both_outlined_and_no_change_is_not(tmp_path, monkeypatc
     image = write_raster(tmp_path / "a.tif", np.random.default_rng(0).integers(0, 255, (3, 40, 40)).astype(np.uint8))
     mask = np.zeros((40, 40), np.uint8)
     mask[10:20, 10:20] = 1
-    monkeypatch.setattr("lhrs.downstream.predict.Predictor.masks", lambda *_: iter([(0, mask)]))
+    monkeypatch.setattr("lhrs.downstream.predict.Predictor.iter_mask_strips", lambda *_: iter([(0, mask)]))
     for kind, images, expected in (
         ("segment", [image], {"water": 1500, "roof": 100}), ("change", [image, image], {"roof": 100}),
     ):  # fmt: skip
@@ -272,7 +272,7 @@ def test_outlines_across_the_antimeridian_and_off_the_earth(tmp_path):
                            **place) as out:  # fmt: skip
             out.write(mask, 1)
         where = Stack((tmp_path / f"{name}.tif",)).georeference
-        assert write_outlines(tmp_path / f"{name}.tif", where, ["a", "b"], tmp_path / "o.geojson", 1) == 1
+        assert polygonize_mask(tmp_path / f"{name}.tif", where, ["a", "b"], tmp_path / "o.geojson", 1) == 1
         (feature,) = json.loads((tmp_path / "o.geojson").read_text())["features"]
         found = shapely.from_geojson(json.dumps(feature["geometry"]))
         assert found.is_valid and (found.geom_type == "MultiPolygon") == (name == "crosses")
@@ -291,7 +291,7 @@ def test_outlines_across_the_antimeridian_and_off_the_earth(tmp_path):
 def test_a_finished_model_needs_no_folder_of_its_backbones_name(segmenter, tmp_path, monkeypatch):
     (tmp_path / "test_resnet").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert load_predictor(segmenter).card.encoder.name == "test_resnet"
+    assert load_predictor(segmenter).config.encoder.name == "test_resnet"
 
 
 def test_a_broken_model_folder_is_told(segmenter, tmp_path):
@@ -305,9 +305,9 @@ def test_a_broken_model_folder_is_told(segmenter, tmp_path):
         ({"normalization": {**of, "mean": [0.4]}}, "mean has 1 bands, std 4"),
         ({"classes": ["water"]}, "only one class"),
         ({"normalization": {**of, "bands": [1, 2]}}, "2 bands are read"),
-        ({"tile": 100, "gap": 100}, "cannot have 100 in common"),
-        ({"head_args": {"colour": 1}}, "does not describe a network"),
-        ({}, "cannot be used"),
+        ({"inference": {"overlap": 1}}, "overlap: "),
+        ({"head_args": {"color": 1}}, "does not describe a network"),
+        ({}, "cannot be read"),
     ):
         (copy / "config.json").write_text(json.dumps({**config, **change}))
         (copy / "model.safetensors").write_bytes(b"nothing")

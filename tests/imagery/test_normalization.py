@@ -101,7 +101,7 @@ def test_files_of_another_kind_are_refused():
 
 def test_values_that_augmentation_would_clip_are_refused():
     decibels = np.random.default_rng(0).normal(-12, 3, (2, 16, 16)).astype(np.float32)
-    with pytest.raises(DataError, match=r"100% of the values of image0.tif .* lie outside of 0 to 1: set data.scale"):
+    with pytest.raises(DataError, match=r"100% of the values of image0.tif .* outside of 0 to 1: set data.max_value"):
         Normalization.fit(samples(decibels), clip=True)
     with pytest.raises(DataError, match="no data in one of their bands"):
         Normalization.fit(samples(np.full((2, 4, 4), np.nan, np.float32)))

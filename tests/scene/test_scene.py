@@ -17,7 +17,7 @@ from tests.training.tiny import SRC, finish
 
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.sources import Source
-from lhrs.imagery.windows import cut
+from lhrs.imagery.windows import make_windows
 from lhrs.scene import run as running
 from lhrs.scene.run import SceneConfig, run
 from lhrs.scene.work import Asking
@@ -37,7 +37,7 @@ def write(path, pixels, gsd=0.5, crs="EPSG:32632", **profile):
 )
 def test_cores_share_the_scene_without_gap_or_overlap(width, height, side, overlap):
     covered = np.zeros((height, width), np.uint8)
-    for one in cut(width, height, side, overlap):
+    for one in make_windows(width, height, side, overlap):
         left, top, w, h = one.core
         covered[top : top + h, left : left + w] += 1
         x, y, across, down = one.window

@@ -10,7 +10,7 @@ from rasterio.transform import from_origin
 from tests.serving.conftest import RIVER, refusal, running
 
 from lhrs.imagery.image import OpenedImage, View
-from lhrs.imagery.windows import cut
+from lhrs.imagery.windows import make_windows
 from lhrs.serving.scene_jobs import SceneRequest, _environment
 
 CLASSES = {"task": "classify", "labels": ["River", "Forest"], "size": 64}
@@ -116,7 +116,8 @@ def test_windows_are_counted_as_they_are_cut():
         image = OpenedImage(np.zeros((1, 1, 3), np.uint8), 1.0, width, height, View([1], "", ""), 10.0)
         side = max(1, round(size / (10.0 / (gsd or 10.0))))
         overlap = min(side - 1, round(0.25 * side)) if task == "ground" else 0
-        assert asked.num_windows(image) == len(cut(width, height, side, overlap)), (width, height, size, gsd, task)
+        count = len(make_windows(width, height, side, overlap))
+        assert asked.num_windows(image) == count, (width, height, size, gsd, task)
 
 
 def test_the_process_knows_no_key_and_no_format_that_refers_to_others(tmp_path, monkeypatch):

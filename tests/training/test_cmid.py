@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from tests.training.tiny import TWO, finish, losses, start_lhrs, wait_for_checkpoint, write_parts, write_run
 
 from lhrs.cmid.backbone import to_map
-from lhrs.cmid.load import load_probe
+from lhrs.cmid.load_backbone import load_backbone
 from lhrs.cmid.model import CMID, ema_momentum, set_clean_statistics
-from lhrs.cmid.views import whole
+from lhrs.cmid.two_views import resize_full_window
 from lhrs.errors import CheckpointError, ConfigError, DataError, LHRSError
 from lhrs.models.presets import build_model, get_preset
 from lhrs.training.cmid import WEIGHTS, build_cmid, load_pretraining
@@ -150,7 +150,7 @@ def test_thirteen_bands_and_any_backbone(tmp_path):
         assert model(torch.zeros(1, 13, 64, 64)).ndim == 2
         config = json.loads((run.output_dir / "model/config.json").read_text())
         assert 0.3 < config["pretrained_cfg"]["mean"][0] < 0.5  # of reflectance
-        probe = load_probe(str(run.output_dir / "model"), 64)  # sees reflectance too, not a picture of it
+        probe = load_backbone(str(run.output_dir / "model"), 64)  # sees reflectance too, not a picture of it
         scaled = torch.from_numpy(values / np.float32(10_000))[None]
         mean, std = (
             x.view(1, -1, 1, 1) for x in (torch.tensor(probe.normalization.mean), torch.tensor(probe.normalization.std))
@@ -158,10 +158,10 @@ def test_thirteen_bands_and_any_backbone(tmp_path):
         pixels = (F.interpolate(scaled, (64, 64), mode="bilinear", antialias=True) - mean) / std
         with torch.no_grad():
             wanted = to_map(probe.model, probe.model.forward_features(pixels)).mean((2, 3))
-        torch.testing.assert_close(probe.pooled([tmp_path / "s2.tif"]), wanted, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(probe.pooled_features([tmp_path / "s2.tif"]), wanted, atol=1e-4, rtol=1e-4)
         Image.new("RGB", (64, 64)).save(tmp_path / "rgb.png")
         with pytest.raises(DataError, match="has 3 bands, 13 are needed"):
-            probe.pooled([tmp_path / "rgb.png"])
+            probe.pooled_features([tmp_path / "rgb.png"])
 
 
 def test_rank_and_neighbours_are_logged_and_change_nothing(tmp_path, images, finished):
@@ -240,7 +240,9 @@ def test_batch_norm_is_measured_on_whole_images(tmp_path, images):
     model = timm.create_model(f"local-dir:{tmp_path / 'run/model'}", pretrained=True)
     config = json.loads((tmp_path / "run/model/config.json").read_text())["pretrained_cfg"]
     mean, std = (torch.tensor(config[name]).view(3, 1, 1) for name in ("mean", "std"))
-    pixels = torch.stack([whole(np.array(Image.open(images / f"{n}.png")).transpose(2, 0, 1), 64) for n in range(24)])
+    pixels = torch.stack(
+        [resize_full_window(np.array(Image.open(images / f"{n}.png")).transpose(2, 0, 1), 64) for n in range(24)]
+    )
     pixels = (pixels / 255 - mean) / std
     seen = []
     model.bn1.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0].mean((0, 2, 3))))

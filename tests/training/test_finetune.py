@@ -15,14 +15,21 @@ from tests.downstream.world import write_masks, write_objects, write_pairs, writ
 from tests.training.tiny import TWO, finish, losses, start_lhrs, wait_for_checkpoint, write_run
 
 from lhrs.cli import main
-from lhrs.cmid.probes import fit_linear
 from lhrs.downstream import load_predictor
 from lhrs.downstream.backbone import Encoder
-from lhrs.downstream.data import Mixing, PixelChance, Pixels, SceneChance, Scenes, join_scenes
+from lhrs.downstream.data import (
+    ClassificationAugment,
+    ClassificationDataset,
+    MixupConfig,
+    SegmentationAugment,
+    SegmentationDataset,
+    classification_collate,
+)
 from lhrs.downstream.inputs import ImageInput, fit_normalization
 from lhrs.downstream.reader import Item, Labelled, open_labelled
-from lhrs.downstream.task import build_task
+from lhrs.downstream.task import get_task
 from lhrs.errors import LHRSError
+from lhrs.models.logistic_regression import fit_logistic_regression
 from lhrs.models.timm_folder import write_timm_folder
 from lhrs.training import finetune, finetune_data
 from lhrs.training.dispatch import load_run, train
@@ -135,7 +142,7 @@ def test_two_processes_learn_objects(tmp_path, objects):
     finish(start_lhrs(file, launcher=TWO))
     assert len(losses(tmp_path / "run")) == 4 and np.isfinite(losses(tmp_path / "run")).all()
     assert json.loads((tmp_path / "run/scores.json").read_text())["test"]["images"] == 2
-    assert load_predictor(tmp_path / "run/model").card.task == "detect"
+    assert load_predictor(tmp_path / "run/model").config.task == "detect"
 
 
 @pytest.mark.parametrize("kind", ["segment", "change", "detect"])
@@ -174,8 +181,8 @@ def test_colours_are_learned_and_the_folder_answers(tmp_path, scenes, capsys):
     assert found["test"]["accuracy"] == 1.0 and found["test"]["images"] == 10 and found["step"] in (6, 12)
     predictor = load_predictor(tmp_path / "run/model")
     assert predictor(scenes / "test/red/red0.png").label == "red"
-    card = predictor.card
-    assert card.classes == ["blue", "red"] and card.size == 32 and card.scores["accuracy"] == 1.0
+    card = predictor.config
+    assert card.classes == ["blue", "red"] and card.image_size == 32 and card.scores["accuracy"] == 1.0
     assert card.normalization.mean[2] == pytest.approx(
         (90 + 90 + 14.6) / 255 / 2, abs=0.1
     )  # blue and red images, half each
@@ -251,15 +258,15 @@ def test_the_head_begins_as_the_probe_of_the_backbone(tmp_path, scenes):
     carry_out(tmp_path, **made)
     run = load_run(tmp_path / "run.yaml")
     train_part, _, _ = finetune_data.open_splits(run)
-    seen = Scenes(train_part, load_predictor(tmp_path / "run/model").image_input, 32)
+    seen = ClassificationDataset(train_part, load_predictor(tmp_path / "run/model").image_input, 32)
     with torch.no_grad():
         features = torch.stack([model.forward_features(seen[0, n]["pixels"][None]).mean((2, 3))[0] for n in range(18)])
     statistics = {name: value for name, value in model.state_dict().items() if "running" in name}
     state = load_file(tmp_path / "run/model/model.safetensors")
     assert all(torch.equal(state[f"backbone.model.{name}"], value) for name, value in statistics.items()) and statistics
-    probe = fit_linear(features, np.array([seen[0, n]["target"] for n in range(18)]), 2, seed=3)
-    assert torch.allclose(state["head.1.weight"], probe.weight, atol=1e-3 * float(probe.weight.abs().max()))
-    assert torch.allclose(state["head.1.bias"], probe.bias, atol=1e-3)
+    weight, bias = fit_logistic_regression(features.numpy(), np.array([seen[0, n]["target"] for n in range(18)]), 2, 3)
+    assert torch.allclose(state["head.1.weight"], torch.from_numpy(weight), atol=1e-3 * float(abs(weight).max()))
+    assert torch.allclose(state["head.1.bias"], torch.from_numpy(bias), atol=1e-3)
     assert json.loads((tmp_path / "run/scores.json").read_text())["test"]["accuracy"] == 1.0
 
 
@@ -293,7 +300,7 @@ def test_lower_layers_learn_less(tmp_path, scenes):
     run = load_run(
         write_run(tmp_path / "r.yaml", settings("classify", scenes, tmp_path / "x", train_backbone="layerwise"))
     )
-    task = build_task("classify", Encoder("test_resnet"), 2)
+    task = get_task("classify").build_network(Encoder("test_resnet"), 2, None)
     rate = {}
     for group in finetune.make_task_groups(run, task):
         rate |= {id(p): (group["lr"], group["weight_decay"]) for p in group["params"]}
@@ -322,24 +329,27 @@ def test_the_rate_falls_by_steps():
 def test_a_sample_depends_on_its_key_alone(scenes, masks, pairs):
     labelled = open_labelled("classify", scenes, split="train")
     inputs = ImageInput(fit_normalization(labelled, None, None))
-    chance = SceneChance(randaugment="rand-m9-mstd0.5-inc1", colour=1.0, erase=0.5)
-    one, two = (Scenes(labelled, inputs, 32, 0, chance) for _ in range(2))
+    chance = ClassificationAugment(randaugment="rand-m9-mstd0.5-inc1", color_jitter=1.0, random_erasing=0.5)
+    one, two = (ClassificationDataset(labelled, inputs, 32, 0, chance) for _ in range(2))
     for key in ((0, 3), (1, 3), (0, 4)):
         two[1, 0], np.random.rand()
         torch.testing.assert_close(one[key]["pixels"], two[key]["pixels"], rtol=0, atol=0)
     assert not torch.equal(one[0, 3]["pixels"], one[1, 3]["pixels"])
-    mixing = Mixing(2, 0.8, 1.0, 0.1)
+    mixing = MixupConfig(2, 0.8, 1.0, 0.1)
     samples = [one[0, n] for n in range(4)]
-    first = join_scenes(samples, mixing, 0)
+    first = classification_collate(samples, mixing, 0)
     np.random.seed(9)
-    again = join_scenes(samples, mixing, 0)
+    again = classification_collate(samples, mixing, 0)
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     torch.testing.assert_close(first["target"].sum(1), torch.ones(4))
     assert not torch.equal(first["pixels"], torch.stack([s["pixels"] for s in samples]))
     for task, data in (("segment", masks), ("change", pairs)):
         of = open_labelled(task, data, split="train")
         kept, fresh = (
-            Pixels(of, ImageInput(fit_normalization(of, None, None)), 48, 0, PixelChance(swap=True)) for _ in range(2)
+            SegmentationDataset(
+                of, ImageInput(fit_normalization(of, None, None)), 48, 0, SegmentationAugment(swap_dates=True)
+            )
+            for _ in range(2)
         )
         fresh._keeps = lambda number: False  # no room: read window by window
         for key in ((0, 1), (3, 2)):
@@ -348,8 +358,12 @@ def test_a_sample_depends_on_its_key_alone(scenes, masks, pairs):
 
 def test_masks_and_dates_turn_with_their_image(pairs, masks):
     of = open_labelled("segment", masks, split="train")
-    data = Pixels(
-        of, ImageInput(fit_normalization(of, None, None)), 40, 0, PixelChance(zoom=(0.7, 1.4), colour=0.0, most=1.0)
+    data = SegmentationDataset(
+        of,
+        ImageInput(fit_normalization(of, None, None)),
+        40,
+        0,
+        SegmentationAugment(scale_range=(0.7, 1.4), color_jitter=0.0, cat_max_ratio=1.0),
     )
     for n in range(12):
         sample = data[n, n % len(data)]
@@ -357,12 +371,12 @@ def test_masks_and_dates_turn_with_their_image(pairs, masks):
         counted = sample["target"] < 2
         assert (red[counted] == (sample["target"] == 1)[counted]).float().mean() > 0.9
     of = open_labelled("change", pairs, split="train")
-    data = Pixels(
+    data = SegmentationDataset(
         of,
         ImageInput(fit_normalization(of, None, None)),
         40,
         0,
-        PixelChance(zoom=(1, 1), colour=0.0, most=1.0, swap=True),
+        SegmentationAugment(scale_range=(1, 1), color_jitter=0.0, cat_max_ratio=1.0, swap_dates=True),
     )
     for n in range(8):
         sample = data[n, n % len(data)]
@@ -391,11 +405,11 @@ def test_masks_and_dates_turn_with_their_image(pairs, masks):
         ("segment", {"optim": {"batch_size": 1, "steps": 2, "lr": 1}}, "at least two images"),
         ("segment", {"data": {"train": {"path": "DATA"}, "max_value": 2}}, r"a band's mean is \d.*set data.max_value"),
         ("segment", {"optim": {"batch_size": 4, "steps": 9, "lr": 1e20}}, "the loss is not finite at step"),
-        ("segment", {"class_weights": [1, 2, 3]}, "class_weights has 3 numbers, there are 2 classes"),
+        ("segment", {"class_weights": [1, 2, 3]}, "class_weights has 3 values, there are 2 classes"),
         ("segment", {"train_backbone": "half"}, "train_backbone"),
         ("change", {"head": "upernet"}, "head"),
         ("detect", {"classes": ["bar"]}, "objects of class 'boat', which is not among `classes`"),
-        ("detect", {"tile_size": 64}, "has 96 x 96 pixels, more than `tile` 64"),
+        ("detect", {"tile_size": 64}, "has 96 x 96 pixels, more than `tile_size` 64"),
         ("detect", {"tile_size": 96, "tile_overlap": 96}, "cannot overlap by 96"),
         ("detect", {"train_backbone": "linear_probe"}, "train_backbone"),
         ("leak", {}, r"is in data\.train and in data\.test"),
@@ -432,10 +446,10 @@ def test_images_are_resized_as_the_backbone_has_seen_them(tmp_path, scenes):
     )  # fmt: skip
     carry_out(tmp_path, **made)
     predictor = load_predictor(tmp_path / "run/model")
-    assert predictor.card.interpolation == predictor.image_input.interpolation == "bilinear"
+    assert predictor.config.interpolation == predictor.image_input.interpolation == "bilinear"
     labelled = open_labelled("classify", scenes, split="test")
     pixels = torch.from_numpy(np.array(Image.open(labelled.items[0].images[0][0]))).permute(2, 0, 1) / 255
     small = torch.nn.functional.interpolate(pixels[None], (20, 20), mode="bilinear", antialias=True)[0]
-    seen = Scenes(labelled, predictor.image_input, 20)[0, 0]["pixels"]
+    seen = ClassificationDataset(labelled, predictor.image_input, 20)[0, 0]["pixels"]
     torch.testing.assert_close(seen, predictor.image_input.standardize(small), atol=1e-5, rtol=0)
     assert Encoder("test_resnet").interpolation == "bicubic"

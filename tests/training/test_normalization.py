@@ -8,7 +8,7 @@ import timm
 import torch
 from tests.downstream.world import write_raster
 
-from lhrs.cmid.load import load_probe
+from lhrs.cmid.load_backbone import load_backbone
 from lhrs.data.windows import Windows
 from lhrs.downstream.backbone import Encoder
 from lhrs.downstream.inputs import ImageInput, fit_normalization
@@ -70,7 +70,7 @@ def test_the_maximum_of_a_backbone_is_obeyed_by_tasks_and_probes(reflectance, tm
     values, integers, floats = reflectance
     pretrained = fitted_by_both(integers, 4000)[0]
     folder = write_backbone(tmp_path / "backbone", pretrained)
-    encoder, probe = Encoder(str(folder), 4), load_probe(str(folder))
+    encoder, probe = Encoder(str(folder), 4), load_backbone(str(folder))
     assert encoder.normalization == probe.normalization == pretrained
     fitted = fit_normalization(Labelled([Item("a", ((integers,),), "x")], ["x"]), None, None)
     assert fitted.max_value == 10_000
@@ -92,17 +92,17 @@ def test_the_maximum_of_a_backbone_is_obeyed_by_tasks_and_probes(reflectance, tm
 def test_a_probe_shows_pixels_without_data_as_the_mean(reflectance, tmp_path):
     values, integers, _ = reflectance
     pretrained = fitted_by_both(integers)[0]
-    probe = load_probe(str(write_backbone(tmp_path / "backbone", pretrained)), 40)
+    probe = load_backbone(str(write_backbone(tmp_path / "backbone", pretrained)), 40)
     holed = values.astype(np.uint16)
     holed[:, :20] = 0
-    shown = probe.read(write_raster(tmp_path / "holed.tif", holed, nodata=0))
+    shown = probe.load_image(write_raster(tmp_path / "holed.tif", holed, nodata=0))
     np.testing.assert_allclose(shown[:20], np.broadcast_to(pretrained.fill_values, (20, 40, 4)), rtol=1e-6)
     np.testing.assert_array_equal(shown[20:], holed[:, 20:].transpose(1, 2, 0))
 
 
 def test_a_broken_normalization_is_one_line(tmp_path):
     folder = write_backbone(tmp_path / "backbone", {"max_value": 0, "mean": [0.5] * 4, "std": [0.5] * 4})
-    for build in (lambda: Encoder(str(folder), 4), lambda: load_probe(str(folder))):
+    for build in (lambda: Encoder(str(folder), 4), lambda: load_backbone(str(folder))):
         with pytest.raises(CheckpointError, match="has no usable normalization: max_value") as error:
             build()
         assert "\n" not in str(error.value)

@@ -16,6 +16,7 @@ import numpy as np
 from lhrs.align.feature_store import Region
 from lhrs.errors import DataError
 from lhrs.imagery.sources import Affine6, Source, scene_of, sources
+from lhrs.imagery.windows import window_starts
 
 _WHOLE = 1.5
 """Images up to this many times the window's side are taken whole."""
@@ -140,10 +141,9 @@ def _of_source(source: Source, size: int, gsd_m: float | None) -> Iterator[Footp
 
 def _starts(length: int, step: float) -> list[float]:
     """Return where windows begin; the last ends with the scene, overlapping, unless the scene is smaller than one."""
-    if length < step:
-        return [0.0] if length >= _LEAST_WINDOW * step else []
-    count = math.ceil(length / step - 1e-6)
-    return [min(n * step, length - step) for n in range(count)]
+    if length < _LEAST_WINDOW * step:
+        return []
+    return [float(start) for start in window_starts(length, step)]
 
 
 def footprint_grid(region: Region, size: int, gsd_m: float) -> Iterator[Footprint]:

@@ -116,17 +116,17 @@ def tile(
     format: Format = None,
     split: Split = None,
     size: Annotated[int, typer.Option(min=1, help="Pixels a side.")] = 1024,
-    overlap: Annotated[int, typer.Option(min=0, help="Pixels that neighboring tiles share.")] = 200,
+    overlap: Annotated[int, typer.Option(min=0, help="Overlap of neighboring tiles in pixels.")] = 200,
 ) -> None:
     """Cut large images into tiles for training a detector. A tile has the objects of which it shows 0.7."""
     from lhrs.data.dataset import open_dataset
-    from lhrs.downstream.detect.dota import cut
+    from lhrs.downstream.detect.tiling import write_tiles
     from lhrs.dropped import Dropped
 
     dataset = open_dataset(path, format, split)
     dropped = Dropped()
     with progress_bar("cutting", len(dataset)) as bar:
-        num_tiles = cut(dataset, out, size, overlap, bar.update, dropped)
+        num_tiles = write_tiles(dataset, out, size, overlap, bar.update, dropped)
     note(f"{out}: {num_tiles:,} tiles of {len(dataset):,} images")
     _note_dropped(dataset, dropped)
 

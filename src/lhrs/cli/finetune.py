@@ -1,9 +1,12 @@
 """`lhrs finetune`: one task on top of a backbone."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from lhrs import registry
 
 app = typer.Typer(
     name="finetune", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -16,48 +19,25 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Override values of the file: optim.lr=1e-4 backbone.name=resnet18"),
 ]
 
-
-def _run(task: str, run: Path, overrides: list[str] | None) -> None:
-    from lhrs.errors import ConfigError
-    from lhrs.training.dispatch import load_run, train
-
-    settings = load_run(run, overrides or ())
-    if settings.kind != task:
-        raise ConfigError(f"{run} is a run of kind {settings.kind!r}, not {task!r}.")
-    train(settings)
+_KNOWN = {
+    "classify": "scene classification", "segment": "semantic segmentation", "change": "change detection",
+    "detect": "object detection",
+}  # fmt: skip
 
 
-@app.command("classify")
-def classify(run: RunFile, overrides: Overrides = None) -> None:
-    """Scene classification.
+def _command(task: str) -> Callable[..., None]:
+    def run_task(run: RunFile, overrides: Overrides = None) -> None:
+        from lhrs.errors import ConfigError
+        from lhrs.training.dispatch import load_run, train
 
-    The result is OUTPUT_DIR/model, for `lhrs predict`, and OUTPUT_DIR/scores.json.
-    """
-    _run("classify", run, overrides)
+        settings = load_run(run, overrides or ())
+        if settings.kind != task:
+            raise ConfigError(f"{run} is a run of kind {settings.kind!r}, not {task!r}.")
+        train(settings)
 
-
-@app.command("segment")
-def segment(run: RunFile, overrides: Overrides = None) -> None:
-    """Semantic segmentation.
-
-    The result is OUTPUT_DIR/model, for `lhrs predict`, and OUTPUT_DIR/scores.json.
-    """
-    _run("segment", run, overrides)
+    return run_task
 
 
-@app.command("change")
-def change(run: RunFile, overrides: Overrides = None) -> None:
-    """Change detection between two dates.
-
-    The result is OUTPUT_DIR/model, for `lhrs predict`, and OUTPUT_DIR/scores.json.
-    """
-    _run("change", run, overrides)
-
-
-@app.command("detect")
-def detect(run: RunFile, overrides: Overrides = None) -> None:
-    """Object detection, with oriented or horizontal boxes.
-
-    The result is OUTPUT_DIR/model, for `lhrs predict`, and OUTPUT_DIR/scores.json.
-    """
-    _run("detect", run, overrides)
+for _task in registry.names("lhrs.downstream.tasks"):
+    _help = f"Finetune on {_KNOWN.get(_task, _task)}. The result is OUTPUT_DIR/model and OUTPUT_DIR/scores.json."
+    app.command(_task, help=_help)(_command(_task))

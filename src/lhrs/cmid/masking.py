@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def draw_mask(rng: np.random.Generator, grid: int, ratio: float) -> np.ndarray:
+def sample_mask(rng: np.random.Generator, grid: int, ratio: float) -> np.ndarray:
     """Return a bool mask `(grid, grid)` with ceil(ratio * cells) cells hidden, uniformly drawn."""
     mask = np.zeros(grid * grid, bool)
     mask[rng.permutation(mask.size)[: math.ceil(ratio * mask.size)]] = True
@@ -20,7 +20,7 @@ def to_pixels(mask: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(mask[:, None].float(), tuple(size), mode="nearest")
 
 
-def fill_mean(pixels: Tensor, mask: Tensor) -> Tensor:
+def fill_with_mean(pixels: Tensor, mask: Tensor) -> Tensor:
     """Return images whose hidden pixels have the image's own mean colour.
 
     Args:

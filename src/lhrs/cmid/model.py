@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lhrs.cmid.backbone import MaskedBackbone
 from lhrs.cmid.branches import GlobalBranch, LocalBranch, MaskedBranch
-from lhrs.cmid.masking import fill_mean, to_pixels
+from lhrs.cmid.masking import fill_with_mean, to_pixels
 from lhrs.errors import ConfigError
 
 
@@ -95,7 +95,7 @@ class CMID(nn.Module):
                 taught = self.teacher(pixels)
         shown = pixels
         if self.masked is not None and mask is not None:
-            shown = fill_mean(pixels, to_pixels(mask, pixels.shape[-2:]))
+            shown = fill_with_mean(pixels, to_pixels(mask, pixels.shape[-2:]))
         features = self.student(shown, mask if self.masked is not None else None)
         found: dict[str, Tensor] = {}
         if self.masked is not None and mask is not None:

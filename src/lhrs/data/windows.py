@@ -7,7 +7,6 @@ epoch. Of rasters only the window is read. An image in a shard is read as it wou
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from lhrs.data.keyed import Key, sample_rng
 from lhrs.errors import DataError
 from lhrs.imagery.open import IMAGE_SUFFIXES, list_images
 from lhrs.imagery.reader import RasterReader, open_source
+from lhrs.imagery.windows import make_windows
 
 SHARD_SUFFIX = ".tar"
 
@@ -110,13 +110,8 @@ class Windows:
 
     def _grid(self, file: Path | Member, reader: RasterReader) -> list[Place]:
         height, width = reader.shape
-        rows, columns = (max(n // self.size, 1) for n in (height, width))
-        tops, lefts = ([n * i // parts for i in range(parts + 1)] for n, parts in ((height, rows), (width, columns)))
-        return [
-            Place(file, top, left, bottom - top, right - left, reader)
-            for top, bottom in pairwise(tops)
-            for left, right in pairwise(lefts)
-        ]
+        parts = (part.window for part in make_windows(width, height, self.size, layout="partition"))
+        return [Place(file, top, left, rows, columns, reader) for left, top, columns, rows in parts]
 
 
 def _members(shard: Path) -> Iterator[tuple[Member, RasterReader]]:

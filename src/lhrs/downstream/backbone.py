@@ -9,7 +9,7 @@ import timm
 import torch.nn.functional as F
 from pydantic import ValidationError
 from timm.layers import LayerNorm2d
-from timm.models import adapt_input_conv
+from timm.models import adapt_input_conv, group_parameters
 from torch import Tensor, nn
 
 from lhrs.config import problem
@@ -92,6 +92,23 @@ class Encoder(nn.Module):
         """Learn nothing any more: neither weights nor batch-norm statistics move."""
         self.frozen = True
         self.requires_grad_(False).eval()
+
+    def freeze_stages(self, count: int) -> None:
+        """Freeze the first stages and the stem; 0 freezes nothing.
+
+        Raises:
+            ConfigError: timm does not know the stages.
+        """
+        if not count:
+            return
+        matcher = getattr(self.model, "group_matcher", None)
+        if matcher is None:
+            raise ConfigError(f"frozen_stages: timm does not know the stages of {self.settings['name']}.")
+        stages = group_parameters(self.model, matcher(coarse=True))
+        frozen = {name for names in list(stages.values())[: count + 1] for name in names}
+        for name, parameter in self.model.named_parameters():
+            if name in frozen:
+                parameter.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Encoder":
         """Stay as in evaluation when frozen, and so do batch norms with `fixed_norm`."""

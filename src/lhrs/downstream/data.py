@@ -1,4 +1,4 @@
-"""Labelled images as tensors, by `(epoch, index)`: what a network sees while it learns, and when it is scored."""
+"""Labeled images as tensors, by `(epoch, index)`, augmented for training and as they are for evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lhrs.data import augment
 from lhrs.data.keyed import Key, sample_rng
-from lhrs.downstream import augment
 from lhrs.downstream.inputs import ImageInput
 from lhrs.downstream.reader import IGNORE, Item, Labelled
 from lhrs.errors import DataError
@@ -21,119 +21,121 @@ _TRIES = 10
 
 
 @dataclass(frozen=True)
-class SceneChance:
-    """How scenes are changed while learning.
+class ClassificationAugment:
+    """Augmentation of scenes.
 
     Args:
-        crop: least and largest share of the area that is seen.
-        symmetries: turn and mirror in all eight ways; mirror left and right only otherwise.
+        crop_scale: smallest and largest fraction of the area that is cropped.
+        d4: rotate and flip in all eight ways; otherwise flip horizontally only.
         randaugment: timm's policy; None is none.
-        colour: strength of colour changes.
-        erase: chance of a rectangle of noise.
+        color_jitter: strength of `photometric_distortion`.
+        random_erasing: probability of a rectangle of noise.
     """
 
-    crop: tuple[float, float] = (0.6, 1.0)
-    symmetries: bool = True
+    crop_scale: tuple[float, float] = (0.6, 1.0)
+    d4: bool = True
     randaugment: str | None = None
-    colour: float = 0.0
-    erase: float = 0.0
+    color_jitter: float = 0.0
+    random_erasing: float = 0.0
 
 
-class Scenes:
-    """Scenes with their class's number.
+class ClassificationDataset:
+    """Scenes with the index of their class.
 
     Args:
         labelled: items and classes.
         image_input: how images are read.
-        size: side in pixels that the network sees.
-        seed: of every draw.
-        chance: None shows the middle, for scoring.
-        center: see `lhrs.downstream.card.Card`.
+        size: side in pixels of the network's input.
+        seed: of all randomness.
+        augment: None crops the center, for evaluation.
+        center_crop: fraction of the shorter side that is kept then.
     """
 
     def __init__(
-        self, labelled: Labelled, image_input: ImageInput, size: int, seed: int = 0, chance: SceneChance | None = None,
-        center: float = 1.0,
+        self, labelled: Labelled, image_input: ImageInput, size: int, seed: int = 0,
+        augment: ClassificationAugment | None = None, center_crop: float = 1.0,
     ) -> None:  # fmt: skip
         self.items, self.image_input, self.size, self.seed = labelled.items, image_input, size, seed
-        self.chance, self.center = chance, center
-        self._number = {name: n for n, name in enumerate(labelled.classes)}
+        self.augment, self.center_crop = augment, center_crop
+        self._index = {name: n for n, name in enumerate(labelled.classes)}
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         """Return `pixels` `(C, size, size)`, `target` and `key`."""
-        item, chance = self.items[key[1]], self.chance
+        item, settings = self.items[key[1]], self.augment
         pixels = self.image_input.read(self.image_input.open(item.images[0]))
-        target = self._number[str(item.label)]
-        if chance is None:
-            seen = self.image_input.standardize(
-                augment.centre(pixels, self.center, self.size, self.image_input.interpolation)
-            )
-            return {"pixels": seen, "target": target, "key": key}
+        target, interpolation = self._index[str(item.label)], self.image_input.interpolation
+        if settings is None:
+            pixels = augment.center_crop_resize(pixels, self.center_crop, self.size, interpolation)
+            return {"pixels": self.image_input.standardize(pixels), "target": target, "key": key}
         rng = sample_rng(self.seed, key)
-        pixels = augment.random_resized_crop(pixels, rng, self.size, chance.crop, self.image_input.interpolation)
-        pixels = augment.apply_symmetry(pixels, augment.symmetry(rng, chance.symmetries))
-        if chance.randaugment is not None:
-            pixels = augment.rand_augment(pixels * 255, rng, chance.randaugment) / 255
-        if chance.colour:
-            pixels = augment.change_colour(pixels, rng, chance.colour)
-        pixels = self.image_input.standardize(pixels)
-        return {"pixels": augment.erase(pixels, rng, chance.erase), "target": target, "key": key}
+        crop = augment.sample_crop(rng, *pixels.shape[1:], settings.crop_scale, all_eight=settings.d4)
+        pixels = augment.resize(crop.apply(pixels), self.size, self.size, interpolation)
+        if settings.randaugment is not None:
+            pixels = augment.rand_augment(pixels * 255, rng, settings.randaugment) / 255
+        if settings.color_jitter:
+            pixels = augment.photometric_distortion(pixels, rng, settings.color_jitter)
+        pixels = augment.random_erasing(self.image_input.standardize(pixels), rng, settings.random_erasing)
+        return {"pixels": pixels, "target": target, "key": key}
 
 
 @dataclass(frozen=True)
-class Mixing:
-    """How images of a batch are mixed with each other, by timm's Mixup.
+class MixupConfig:
+    """Mixup and CutMix of a batch, by timm's Mixup.
 
     Args:
-        num_classes: of the shares.
+        num_classes: length of targets.
         mixup: alpha of arXiv:1710.09412; 0 is none.
         cutmix: alpha of arXiv:1905.04899; 0 is none.
-        smoothing: of the labels.
+        label_smoothing: of the targets.
     """
 
     num_classes: int
     mixup: float = 0.0
     cutmix: float = 0.0
-    smoothing: float = 0.0
+    label_smoothing: float = 0.0
 
 
-def join_scenes(samples: list[dict[str, Any]], mixing: Mixing, seed: int) -> dict[str, Tensor]:
-    """Return `pixels` `(B, C, H, W)` and `target`, shares `(B, num_classes)`; draws follow the first sample's key."""
+def classification_collate(samples: list[dict[str, Any]], mixing: MixupConfig, seed: int) -> dict[str, Tensor]:
+    """Return `pixels` `(B, C, H, W)` and `target`, class fractions `(B, num_classes)`.
+
+    The first sample's key seeds the mixing.
+    """
     from timm.data.mixup import Mixup, mixup_target
 
     pixels = torch.stack([sample["pixels"] for sample in samples])
     target = torch.tensor([sample["target"] for sample in samples])
     if not mixing.mixup and not mixing.cutmix:
-        return {"pixels": pixels, "target": mixup_target(target, mixing.num_classes, 1.0, mixing.smoothing)}
-    mix = Mixup(mixing.mixup, mixing.cutmix, label_smoothing=mixing.smoothing, num_classes=mixing.num_classes)
-    with augment.global_draws(sample_rng(seed + 7, samples[0]["key"])):
-        pixels, shares = mix(pixels, target)
-    return {"pixels": pixels, "target": shares}
+        return {"pixels": pixels, "target": mixup_target(target, mixing.num_classes, 1.0, mixing.label_smoothing)}
+    mix = Mixup(mixing.mixup, mixing.cutmix, label_smoothing=mixing.label_smoothing, num_classes=mixing.num_classes)
+    with augment.seeded_global_rng(sample_rng(seed + 7, samples[0]["key"])):
+        pixels, target = mix(pixels, target)
+    return {"pixels": pixels, "target": target}
 
 
 @dataclass(frozen=True)
-class PixelChance:
-    """How images with masks are changed while learning.
+class SegmentationAugment:
+    """Augmentation of images with masks.
 
     Args:
-        zoom: least and largest factor by which images are enlarged.
-        symmetries: turn and mirror in all eight ways; mirror left and right only otherwise.
-        colour: strength of colour changes, for each date on its own.
-        most: a crop in which one class has a larger share of the counted pixels is drawn again, ten times at most.
-        swap: before and after may change places.
+        scale_range: smallest and largest factor by which images are resized.
+        d4: rotate and flip in all eight ways; otherwise flip horizontally only.
+        color_jitter: strength of `photometric_distortion`, for each date on its own.
+        cat_max_ratio: a crop in which one class covers a larger fraction of the labeled pixels is sampled again, ten
+            times at most.
+        swap_dates: exchange before and after at random.
     """
 
-    zoom: tuple[float, float] = (0.5, 2.0)
-    symmetries: bool = True
-    colour: float = 1.0
-    most: float = 0.75
-    swap: bool = False
+    scale_range: tuple[float, float] = (0.5, 2.0)
+    d4: bool = True
+    color_jitter: float = 1.0
+    cat_max_ratio: float = 0.75
+    swap_dates: bool = False
 
 
-class Pixels:
+class SegmentationDataset:
     """Crops of images, of one date or of two, with the class of each pixel.
 
     An image that is larger than a crop is as many items of an epoch as crops cover it.
@@ -143,14 +145,16 @@ class Pixels:
         image_input: how images are read.
         size: side of a crop in pixels.
         seed: of every draw.
-        chance: how crops are changed.
+        augment: of crops.
 
     Raises:
         DataError: a mask has not the size of its image.
     """
 
-    def __init__(self, labelled: Labelled, image_input: ImageInput, size: int, seed: int, chance: PixelChance) -> None:
-        self.labelled, self.image_input, self.size, self.seed, self.chance = labelled, image_input, size, seed, chance
+    def __init__(
+        self, labelled: Labelled, image_input: ImageInput, size: int, seed: int, augment: SegmentationAugment
+    ) -> None:
+        self.labelled, self.image_input, self.size, self.seed, self.augment = labelled, image_input, size, seed, augment
         self.shapes = [Stack(item.images[0]).shape for item in labelled.items]
         for item, shape in zip(labelled.items, self.shapes, strict=True):
             _check_size(item, image_shape(Path(item.label)), shape)
@@ -164,37 +168,37 @@ class Pixels:
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         """Return `pixels` `(C, size, size)`, of two dates `(2, C, size, size)`, and `target` uint8 `(size, size)`."""
-        number, chance = int(self._item_of[key[1]]), self.chance
+        number, settings = int(self._item_of[key[1]]), self.augment
         rng = sample_rng(self.seed, key)
-        zoom = float(np.exp(rng.uniform(*np.log(chance.zoom))))
-        high, wide = self.shapes[number]
-        side_high, side_wide = min(high, round(self.size / zoom)), min(wide, round(self.size / zoom))
+        scale = float(np.exp(rng.uniform(*np.log(settings.scale_range))))
+        height, width = self.shapes[number]
+        crop_height, crop_width = min(height, round(self.size / scale)), min(width, round(self.size / scale))
         for _ in range(_TRIES):
             box = (
-                int(rng.integers(wide - side_wide + 1)),
-                int(rng.integers(high - side_high + 1)),
-                side_wide,
-                side_high,
+                int(rng.integers(width - crop_width + 1)),
+                int(rng.integers(height - crop_height + 1)),
+                crop_width,
+                crop_height,
             )
             mask = self._label(number, box)
             counts = np.bincount(mask[mask != IGNORE], minlength=1)
-            if (counts.sum() and counts.max() < chance.most * counts.sum()) or chance.most >= 1:
+            if (counts.sum() and counts.max() < settings.cat_max_ratio * counts.sum()) or settings.cat_max_ratio >= 1:
                 break
         images = self._images(number, box)
-        size = (min(self.size, round(side_high * zoom)), min(self.size, round(side_wide * zoom)))
-        target = augment.resize_classes(torch.from_numpy(np.ascontiguousarray(mask)), *size)
+        size = (min(self.size, round(crop_height * scale)), min(self.size, round(crop_width * scale)))
+        target = augment.resize_mask(torch.from_numpy(np.ascontiguousarray(mask)), *size)
         dates = torch.stack([augment.resize(x, *size, self.image_input.interpolation) for x in images])
-        if chance.colour:
-            dates = torch.stack([augment.change_colour(x, rng, chance.colour) for x in dates])
-        if chance.swap and len(dates) == 2 and rng.random() < 0.5:
+        if settings.color_jitter:
+            dates = torch.stack([augment.photometric_distortion(x, rng, settings.color_jitter) for x in dates])
+        if settings.swap_dates and len(dates) == 2 and rng.random() < 0.5:
             dates = dates.flip(0)
         dates = self.image_input.standardize(dates)
-        # What is too small is filled up with the mean, which counts nowhere.
+        # What is too small is padded with the mean, which is ignored.
         pad = (0, self.size - size[1], 0, self.size - size[0])
         dates = torch.nn.functional.pad(dates, pad)
         target = torch.nn.functional.pad(target, pad, value=IGNORE)
-        which = augment.symmetry(rng, chance.symmetries)
-        dates, target = augment.apply_symmetry(dates, which), augment.apply_symmetry(target, which)
+        d4 = augment.sample_d4(rng, settings.d4)
+        dates, target = d4.apply(dates), d4.apply(target)
         return {"pixels": (dates if len(dates) == 2 else dates[0]).contiguous(), "target": target.contiguous()}
 
     def _images(self, number: int, box: Box) -> list[Tensor]:
@@ -213,7 +217,7 @@ class Pixels:
 
     def _read_label(self, number: int, box: Box | None) -> np.ndarray:
         item = self.labelled.items[number]
-        found = read_target(self.labelled, item, self.shapes[number], box)
+        found = read_mask(self.labelled, item, self.shapes[number], box)
         known = np.all([self.image_input.open(files).known(box) for files in item.images], axis=0)
         return np.where(known, found, IGNORE).astype(np.uint8)
 
@@ -230,7 +234,7 @@ class Pixels:
         return True
 
 
-def read_target(labelled: Labelled, item: Item, shape: tuple[int, int], box: Box | None) -> np.ndarray:
+def read_mask(labelled: Labelled, item: Item, shape: tuple[int, int], box: Box | None) -> np.ndarray:
     """Return uint8 `(H, W)` of a window of an item, 255 where nothing counts.
 
     Raises:
@@ -247,6 +251,6 @@ def _check_size(item: Item, mask: tuple[int, ...], image: tuple[int, int]) -> No
         raise DataError(f"{item.label} is {mask[1]} x {mask[0]} pixels, its image {image[1]} x {image[0]}.")
 
 
-def join_pixels(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+def segmentation_collate(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
     """Return `pixels` and `target` as batches."""
     return {name: torch.stack([sample[name] for sample in samples]) for name in ("pixels", "target")}

@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
@@ -12,21 +13,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lhrs.downstream.augment import centre
+from lhrs.data.augment import center_crop_resize
 from lhrs.downstream.backbone import Encoder
-from lhrs.downstream.card import CONFIG, WEIGHTS, Card, read_card
 from lhrs.downstream.detect.data import read_window, to_detected
-from lhrs.downstream.detect.dota import detect
-from lhrs.downstream.detect.task import Detect
+from lhrs.downstream.detect.object_detector import ObjectDetector
+from lhrs.downstream.detect.tiling import detect_tiled
 from lhrs.downstream.inputs import ImageInput
-from lhrs.downstream.sliding import blended_rows, window_starts
-from lhrs.downstream.task import IGNORE, ScoringTask, Task, build_task
+from lhrs.downstream.model_config import CONFIG, WEIGHTS, ModelConfig, read_model_config
+from lhrs.downstream.network import LogitNetwork, TaskNetwork
+from lhrs.downstream.reader import IGNORE
+from lhrs.downstream.sliding_window import sliding_window_logits, strip_starts
+from lhrs.downstream.task import get_task
 from lhrs.errors import CheckpointError, ConfigError, DataError
 from lhrs.files import new_folder, write_tensors
+from lhrs.fingerprint import of_config, of_file
 from lhrs.imagery.stack import Box, Stack
-from lhrs.imagery.windows import SceneWindow, cut
+from lhrs.imagery.windows import SceneWindow, make_windows, window_starts
 from lhrs.metrics.detection import Detected
 from lhrs.models.state_dict import load_strict
+from lhrs.progress import Bar
 
 Image = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A file, or the files of its bands."""
@@ -34,8 +39,8 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class SceneClass:
-    """What a scene is."""
+class ClassPrediction:
+    """The class of a scene."""
 
     label: str
     confidence: float
@@ -44,8 +49,8 @@ class SceneClass:
 
 
 @dataclass(frozen=True)
-class FoundObject:
-    """An object on an image."""
+class DetectedObject:
+    """An object that was detected on an image."""
 
     label: str
     score: float
@@ -55,105 +60,116 @@ class FoundObject:
 
 
 class Predictor:
-    """A task's network with what its input must be; call it with an image, or with two for change.
+    """A task's network and its input; call it with an image, or with two for change.
 
     Args:
-        card: what the model folder says.
-        task: the network.
+        config: of the model folder.
+        network: on whose output predictions are based.
         device: where it runs; None is a GPU if there is one.
+        folder: that it was read from.
 
     Raises:
         ConfigError: there is no such device.
     """
 
-    def __init__(self, card: Card, task: Task, device: str | None = None) -> None:
-        self.card = card
+    def __init__(
+        self, config: ModelConfig, network: TaskNetwork, device: str | None = None, folder: Path | None = None
+    ) -> None:
+        self._folder = folder
+        self.config, self.task = config, get_task(config.task)
+        self.inference: Any = self.task.inference_config.model_validate(config.inference)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            self.task = task.eval().to(self.device)
+            self.network = network.eval().to(self.device)
         except RuntimeError as error:
             raise ConfigError(
                 f"there is no device {self.device!r} here: {' '.join(str(error).split())[:200]}"
             ) from None
-        self.image_input = ImageInput(card.normalization, card.interpolation)
+        self.image_input = ImageInput(config.normalization, config.interpolation)
 
     def __call__(self, *images: Image) -> Any:
-        """Return a `SceneClass`; a list of `FoundObject`, best first; or uint8 `(H, W)`: the class of each pixel, 255
-        where the image has no data.
+        """Return the task's prediction: a `ClassPrediction`; a list of `DetectedObject`, best first; or a uint8 mask
+        `(H, W)`, 255 where the image has no data.
 
         Raises:
             DataError: an image cannot be read, has other bands, or the two of a change differ in size.
         """
-        stacks = self.stacks(*images)
-        if self.card.task == "classify":
-            return next(self.classify(images))
-        if self.card.task == "detect":
-            return list(self.objects(stacks[0]))
-        found = np.empty(stacks[0].shape, np.uint8)
-        for top, rows in self.masks(stacks):
-            found[top : top + len(rows)] = rows
-        return found
+        return self.task.predict(self, self.open_inputs(*images))
 
-    def classify(self, images: Sequence[Image]) -> Iterator[SceneClass]:
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the files of the model folder; empty without one."""
+        if self._folder is None:
+            return ""
+        return of_config([of_file(self._folder / name, content=True) for name in (CONFIG, WEIGHTS)])
+
+    def classify(self, images: Sequence[Image]) -> Iterator[ClassPrediction]:
         """Yield the class of each scene, in order."""
         for at in range(0, len(images), _BATCH):
             whole = (self.image_input.read(self.image_input.open(_files(image))) for image in images[at : at + _BATCH])
-            seen = [self.image_input.standardize(self._brought_to_size(x)) for x in whole]
-            yield from self._classes(torch.stack(seen))
+            pixels = [self.image_input.standardize(self._resize(x)) for x in whole]
+            yield from self._classes(torch.stack(pixels))
 
-    def classify_windows(self, stack: Stack, side: int) -> Iterator[tuple[SceneWindow, SceneClass | None]]:
+    def classify_windows(self, stack: Stack, size: int) -> Iterator[tuple[SceneWindow, ClassPrediction | None]]:
         """Yield the class of each window of a scene, row by row; None where a window has no data at all.
 
         Args:
             stack: the scene, read window by window.
-            side: of a window, in pixels of the scene: about what an image had that the model learned from.
+            size: side of a window in pixels of the scene: about that of the training images.
         """
         high, wide = stack.shape
-        windows = cut(wide, high, side)
+        windows = make_windows(wide, high, size)
         for at in range(0, len(windows), _BATCH):
             part = windows[at : at + _BATCH]
-            known = [stack.known(one.window) for one in part]
-            seen = [
-                self._brought_to_size(self._normalised(stack, one.window))
-                for one, there in zip(part, known, strict=True)
-                if there.any()
+            has_data = [bool(stack.known(window.window).any()) for window in part]
+            pixels = [
+                self._resize(self.read_standardized(stack, window.window))
+                for window, has in zip(part, has_data, strict=True)
+                if has
             ]
-            found = self._classes(torch.stack(seen)) if seen else iter(())
-            for one, there in zip(part, known, strict=True):
-                yield one, next(found) if there.any() else None
+            predictions = self._classes(torch.stack(pixels)) if pixels else iter(())
+            for window, has in zip(part, has_data, strict=True):
+                yield window, next(predictions) if has else None
 
-    def _brought_to_size(self, pixels: Tensor) -> Tensor:
-        return centre(pixels, self.card.center, self.card.size, self.card.interpolation)
+    def _resize(self, pixels: Tensor) -> Tensor:
+        config = self.config
+        return center_crop_resize(pixels, self.inference.center_crop, config.image_size, config.interpolation)
 
-    def _classes(self, pixels: Tensor) -> Iterator[SceneClass]:
-        for row in self.scores(pixels).softmax(1).tolist():
+    def _classes(self, pixels: Tensor) -> Iterator[ClassPrediction]:
+        for row in self.logits(pixels).softmax(1).tolist():
             best = int(np.argmax(row))
-            yield SceneClass(self.card.classes[best], row[best], dict(zip(self.card.classes, row, strict=True)))
+            yield ClassPrediction(
+                self.config.classes[best], row[best], dict(zip(self.config.classes, row, strict=True))
+            )
 
-    def objects(self, stack: Stack, advance: Callable[[], None] = lambda: None) -> Iterator[FoundObject]:
-        """Yield what is on an image, best first; `advance` is called for each tile."""
-        for corners, score, label in zip(*self.detect(stack, advance), strict=True):
-            yield FoundObject(self.card.classes[label], float(score), corners)
+    def detect_objects(self, stack: Stack, bar: Bar | None = None) -> Iterator[DetectedObject]:
+        """Yield the objects on an image, best first; `bar` counts tiles."""
+        for corners, score, label in zip(*self.detect(stack, bar), strict=True):
+            yield DetectedObject(self.config.classes[label], float(score), corners)
 
     @torch.inference_mode()
-    def detect(self, stack: Stack, advance: Callable[[], None] = lambda: None) -> Detected:
-        """Return what is on an image, best first, in its pixels; images larger than a tile are read tile by tile."""
-        card, task = self.card, cast(Detect, self.task)
+    def detect(self, stack: Stack, bar: Bar | None = None) -> Detected:
+        """Return the objects on an image, best first, in its pixels; large images are read in tiles."""
+        network, inference = cast(ObjectDetector, self.network), self.inference
 
         def read(box: Box) -> tuple[Tensor, float]:
-            advance()
-            return read_window(self.image_input, stack, box, card.size)
+            if bar is not None:
+                bar.update()
+            return read_window(self.image_input, stack, box, self.config.image_size)
 
-        find = lambda pixels: task.detect(pixels.to(self.device))  # noqa: E731
-        return to_detected(detect(find, stack.shape, read, task.columns, card.tile, card.gap))
+        def detect(pixels: Tensor) -> list[dict[str, Tensor]]:
+            return network.detect(pixels.to(self.device))
 
-    def stacks(self, *images: Image) -> tuple[Stack, ...]:
-        """Return what is read: one image, or two of one size for change.
+        tiles = (inference.tile_size, inference.tile_overlap)
+        return to_detected(detect_tiled(detect, stack.shape, read, network.columns, *tiles))
+
+    def open_inputs(self, *images: Image) -> tuple[Stack, ...]:
+        """Open one image, or two of one size for change.
 
         Raises:
             DataError: there are too many or too few, or their sizes differ.
         """
-        dates = 2 if self.card.task == "change" else 1
+        dates = self.task.num_dates
         if len(images) != dates:
             raise DataError(
                 f"this model takes {'before and after' if dates == 2 else 'one image'}, not {len(images)} images."
@@ -172,54 +188,55 @@ class Predictor:
                     raise DataError(f"{other.files[0]} does not cover the same ground as {found[0].files[0]}.")
         return found
 
-    def masks(self, stacks: tuple[Stack, ...], side: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    def iter_mask_strips(self, stacks: tuple[Stack, ...], size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Yield `(top, classes)` from top to bottom, uint8 `(rows, W)`; memory holds one row of windows.
 
         Args:
-            stacks: see `stacks`.
-            side: of the windows whose class their pixels have, for classes of scenes.
+            stacks: of `open_inputs`.
+            size: side of the windows whose class their pixels have, for scene classification.
         """
         width = stacks[0].shape[1]
-        rows = ((top, scores.argmax(0)) for top, scores in self.rows(stacks)) if side is None else (
-            self._class_rows(stacks[0], side)
+        strips = ((top, logits.argmax(0)) for top, logits in self.iter_logit_strips(stacks)) if size is None else (
+            self._class_strips(stacks[0], size)
         )  # fmt: skip
-        for top, found in rows:
-            box = (0, top, width, len(found))
+        for top, classes in strips:
+            box = (0, top, width, len(classes))
             known = np.all([stack.known(box) for stack in stacks], axis=0)
-            yield top, np.where(known, found, IGNORE).astype(np.uint8)
+            yield top, np.where(known, classes, IGNORE).astype(np.uint8)
 
-    def num_strips(self, stacks: tuple[Stack, ...], side: int | None = None) -> int:
-        """Return how many pieces `masks` yields."""
-        high = stacks[0].shape[0]
-        if side is not None:
-            return len(cut(1, high, side))
-        return len(window_starts(high, min(self.card.size, high), self.card.overlap))
+    def num_strips(self, stacks: tuple[Stack, ...], size: int | None = None) -> int:
+        """Return how many strips `iter_mask_strips` yields."""
+        height = stacks[0].shape[0]
+        if size is not None:
+            return len(window_starts(height, size))
+        return len(strip_starts(height, self.config.image_size, self.inference.overlap))
 
-    def _class_rows(self, stack: Stack, side: int) -> Iterator[tuple[int, np.ndarray]]:
-        number = {name: n for n, name in enumerate(self.card.classes)}
-        for top, row in groupby(self.classify_windows(stack, side), key=lambda found: found[0].core[1]):
-            parts = [(one.core, IGNORE if found is None else number[found.label]) for one, found in row]
+    def _class_strips(self, stack: Stack, size: int) -> Iterator[tuple[int, np.ndarray]]:
+        index = {name: n for n, name in enumerate(self.config.classes)}
+        for top, row in groupby(self.classify_windows(stack, size), key=lambda result: result[0].core[1]):
+            parts = [(window.core, IGNORE if one is None else index[one.label]) for window, one in row]
             yield top, np.concatenate([np.full((core[3], core[2]), value) for core, value in parts], axis=1)
 
-    def rows(self, stacks: tuple[Stack, ...]) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield `(top, scores)`, scores before softmax, float32 `(K, rows, W)`; see `lhrs.downstream.sliding`."""
+    def iter_logit_strips(self, stacks: tuple[Stack, ...]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield `(top, logits)`, float32 `(K, rows, W)`; see `lhrs.downstream.sliding_window`."""
 
-        def score(boxes: list[Box]) -> np.ndarray:
+        def logits(boxes: list[Box]) -> np.ndarray:
             windows = []
             for box in boxes:
-                dates = [self._normalised(stack, box) for stack in stacks]
+                dates = [self.read_standardized(stack, box) for stack in stacks]
                 windows.append(torch.stack(dates) if len(dates) == 2 else dates[0])
-            return self.scores(torch.stack(windows)).numpy()
+            return self.logits(torch.stack(windows)).numpy()
 
-        yield from blended_rows(stacks[0].shape, self.card.size, self.card.overlap, score)
+        yield from sliding_window_logits(stacks[0].shape, self.config.image_size, self.inference.overlap, logits)
 
-    def _normalised(self, stack: Stack, box: Box) -> Tensor:
+    def read_standardized(self, stack: Stack, box: Box) -> Tensor:
+        """Return a window of an image as the network's input, but for its size."""
         return self.image_input.standardize(self.image_input.read(stack, box))
 
     @torch.inference_mode()
-    def scores(self, pixels: Tensor) -> Tensor:
-        """Return scores on the CPU of normalised pixels."""
-        return cast(ScoringTask, self.task).scores(pixels.to(self.device)).float().cpu()
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Return logits of standardized images, on the CPU."""
+        return cast(LogitNetwork, self.network).logits(pixels.to(self.device)).float().cpu()
 
 
 def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor:
@@ -228,26 +245,26 @@ def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor
     from safetensors.torch import load_file
 
     folder = Path(folder)
-    card = read_card(folder)
+    config = read_model_config(folder)
     try:
-        encoder = Encoder(card.encoder.name, card.encoder.in_chans, card.encoder.args, is_folder=False)
-        task = build_task(card.task, encoder, len(card.classes), card.head, **card.head_args)
-    except (TypeError, ValueError, RuntimeError) as error:  # settings that no model of ours has
+        encoder = Encoder(config.encoder.name, config.encoder.in_chans, config.encoder.args, is_folder=False)
+        network = get_task(config.task).build_network(encoder, len(config.classes), config.head, **config.head_args)
+    except (TypeError, ValueError, RuntimeError) as error:  # settings that no network of ours has
         why = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder / CONFIG} does not describe a network that can be built: {why}") from error
     try:
         state = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {' '.join(str(error).split())[:200]}") from error
-    load_strict(task, state, str(folder / WEIGHTS))
-    return Predictor(card, task, device)
+    load_strict(network, state, str(folder / WEIGHTS))
+    return Predictor(config, network, device, folder)
 
 
-def save(folder: Path, card: Card, task: Task) -> None:
+def save(folder: Path, config: ModelConfig, network: TaskNetwork) -> None:
     """Write a model folder; it is there whole or not at all."""
     with new_folder(folder) as part:
-        write_tensors(part / WEIGHTS, task.state_dict())
-        (part / CONFIG).write_text(json.dumps(card.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+        write_tensors(part / WEIGHTS, network.state_dict())
+        (part / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
 
 
 def _files(image: Image) -> tuple[Path, ...]:

@@ -1,101 +1,188 @@
-"""What every task is: a network with its loss inside, built from a card."""
+"""A downstream task as one object: its section of a run file, network, training data, predictions, scores and files.
+
+A new task is one new file in `lhrs.downstream.tasks`. No torch is imported here and there before it is needed.
+"""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from pydantic import Field, PositiveInt
 
-from lhrs.downstream.backbone import STRIDES, Encoder, Pyramid
+from lhrs import registry
+from lhrs.config import Config
 from lhrs.errors import ConfigError
 
-IGNORE = 255
-"""A pixel of this class counts nowhere."""
+if TYPE_CHECKING:
+    from lhrs.downstream.backbone import Encoder
+    from lhrs.downstream.inputs import ImageInput
+    from lhrs.downstream.network import TaskNetwork
+    from lhrs.downstream.predict import Predictor
+    from lhrs.downstream.reader import Labelled
+    from lhrs.imagery.stack import Stack
+
+TASKS = "lhrs.downstream.tasks"
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class Task(nn.Module, ABC):
-    """An encoder and a head."""
+class TaskConfig(Config):
+    """Keys of a run file that every task has; a task adds its own."""
 
-    heads: tuple[str, ...]
-    """The first is the default; `linear` is the linear probe."""
-    backbone: Encoder | Pyramid
+    image_size: PositiveInt
+    """Side in pixels of the network's input."""
+    train_backbone: Literal["full", "layerwise", "none", "linear_probe"] = "full"
+    """What of the backbone is trained: all; all, lower layers at lower rates; nothing; nothing, under a linear head."""
+
+    def check_micro_batch(self, images: int) -> None:
+        """Raise ConfigError if the task cannot be trained with so few images per forward pass."""
+
+
+class InferenceConfig(Config):
+    """Keys of a model folder's `inference`: how whole images are predicted."""
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Which head a network has."""
+
+    name: str
+    args: dict[str, Any] = field(default_factory=dict)
+    """From which its layers follow; stored in the model folder."""
+    training_args: dict[str, Any] = field(default_factory=dict)
+    """Of the loss and of dropout; not stored."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of `lhrs predict` that only some tasks have."""
+
+    window_size: int | None = None
+    """Side in pixels of the windows that are predicted instead of whole images."""
+    min_score: float | None = None
+    """Lowest score of a detected object."""
+
+    def given(self) -> list[str]:
+        """Return the names of the options that are set."""
+        return [name for name, value in vars(self).items() if value is not None]
+
+
+class Task(ABC):
+    """One downstream task."""
+
+    config: ClassVar[type[TaskConfig]]
+    inference_config: ClassVar[type[InferenceConfig]] = InferenceConfig
+    monitor: ClassVar[str]
+    """The score by which a model is chosen on the validation split."""
+    num_dates: ClassVar[int] = 1
+    """Images per sample."""
+    min_classes: ClassVar[int] = 2
+    needs_equal_classes: ClassVar[bool] = False
+    """Whether all splits must have the same classes in the same order."""
+    predict_options: ClassVar[tuple[str, ...]] = ()
+    """Fields of `PredictOptions` that the task takes."""
 
     @property
-    def encoder(self) -> Encoder:
-        """The backbone, without what makes a pyramid of its maps."""
-        return self.backbone.encoder if isinstance(self.backbone, Pyramid) else self.backbone
+    def name(self) -> str:
+        """The name of its file, such as `segment`."""
+        return type(self).__module__.rpartition(".")[2]
 
     @abstractmethod
-    def forward(self, pixels: Tensor, target: Any) -> dict[str, Tensor]:
-        """Return `loss`; what a target is, the task says."""
+    def build_network(self, encoder: "Encoder", num_classes: int, head: str | None, **args: Any) -> "TaskNetwork":
+        """Return a network on a backbone.
 
-
-class ScoringTask(Task):
-    """A task whose answer is a class, of an image or of each pixel."""
+        Raises:
+            ConfigError: there is no such head.
+        """
 
     @abstractmethod
-    def scores(self, pixels: Tensor) -> Tensor:
-        """Return scores before softmax, classes in dimension 1, of normalised pixels."""
+    def head(self, config: Any) -> HeadConfig:
+        """Return the head that a run file asks for."""
+
+    def inference(self, config: Any) -> dict[str, Any]:
+        """Return the keys of `inference_config` that follow from a run file."""
+        return {name: getattr(config, name) for name in self.inference_config.model_fields}
+
+    def classes(self, config: Any, train: "Labelled") -> list[str]:
+        """Return the names of the classes in the order of their indices.
+
+        Raises:
+            ConfigError: the run file contradicts the data.
+            DataError: the data has other classes than the run file.
+        """
+        return train.classes
+
+    def prepare_backbone(self, config: Any, encoder: "Encoder") -> None:
+        """Freeze what the task's own keys say."""
+        return None
+
+    def freezes_bn(self, config: Any, is_pretrained: bool) -> bool:
+        """Tell whether batch norms of the backbone keep their statistics unless the run file says otherwise."""
+        return False
+
+    @abstractmethod
+    def training_data(self, config: Any, train: "Labelled", image_input: "ImageInput") -> tuple[Any, Callable]:
+        """Return the training data set, by `(epoch, index)`, and what makes batches of its samples."""
+
+    def initialize_head(self, config: Any, predictor: "Predictor", train: "Labelled") -> None:
+        """Give the head its first weights, before training."""
+        return None
+
+    @abstractmethod
+    def predict(self, predictor: "Predictor", inputs: "tuple[Stack, ...]") -> Any:
+        """Return the prediction for one image, or for the two of a change."""
+
+    @abstractmethod
+    def evaluate(self, predictor: "Predictor", labelled: "Labelled") -> dict[str, Any]:
+        """Return scores on a split by name; `monitor` is among them."""
+
+    @abstractmethod
+    def check_output(self, out: Path, options: PredictOptions) -> None:
+        """Raise ConfigError if predictions cannot be written to `out`."""
+
+    @abstractmethod
+    def write(
+        self, load: "Callable[[], Predictor]", images: Sequence[Path], out: Path, options: PredictOptions,
+        progress: Any, report: Callable[[str], None],
+    ) -> list[Path]:  # fmt: skip
+        """Write predictions of images and return the files.
+
+        Args:
+            load: returns the model, once the arguments are checked.
+            images: files and folders.
+            out: a file or a folder, see `check_output`.
+            options: of the command.
+            progress: see `lhrs.progress`.
+            report: receives notes for the user.
+
+        Raises:
+            ConfigError: images do not fit `out`.
+            DataError: an image cannot be read.
+        """
 
 
-def build_task(kind: str, encoder: Encoder, num_classes: int, head: str | None = None, **settings: Any) -> Task:
-    """Return a task on an encoder.
+def list_tasks() -> list[str]:
+    """Return the names of all tasks."""
+    return registry.names(TASKS)
 
-    Args:
-        kind: `classify`, `segment`, `change` or `detect`.
-        encoder: its backbone.
-        num_classes: of scenes, of pixels or of objects.
-        head: one of the task's; None is its first.
-        settings: of the loss, see the task.
+
+def get_task(name: str) -> Task:
+    """Return a task by its name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    return registry.find(TASKS, name, Task)()
+
+
+def choose_head(task: str, heads: Sequence[str], head: str | None) -> str:
+    """Return a head's name, the first by default.
 
     Raises:
         ConfigError: there is no such head.
     """
-    task = _tasks()[kind]
-    head = head or task.heads[0]
-    if head not in task.heads:
-        raise ConfigError(f"{kind} has no head {head!r}; it has {', '.join(task.heads)}.")
-    return task(encoder, num_classes, head, **settings)  # type: ignore[call-arg, arg-type]
-
-
-def _tasks() -> dict[str, type[Task]]:
-    from lhrs.downstream.change import Change
-    from lhrs.downstream.classify import Classify
-    from lhrs.downstream.detect.task import Detect
-    from lhrs.downstream.segment import Segment
-
-    return {"classify": Classify, "segment": Segment, "change": Change, "detect": Detect}
-
-
-def conv_norm(channels: int, out: int, size: int = 3) -> nn.Sequential:
-    """Return convolution, batch norm and ReLU that keep height and width."""
-    return nn.Sequential(
-        nn.Conv2d(channels, out, size, padding=size // 2, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)
-    )
-
-
-def enlarge(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """Return maps at another height and width, bilinearly."""
-    return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)
-
-
-def padded(pixels: Tensor) -> Tensor:
-    """Return images whose sides are multiples of the coarsest stride, so that maps lie exactly over pixels."""
-    unit = STRIDES[-1]
-    return F.pad(pixels, (0, -pixels.shape[-1] % unit, 0, -pixels.shape[-2] % unit))
-
-
-def over_pixels(maps: Tensor, pixels: Tensor) -> Tensor:
-    """Return maps of `padded(pixels)` as float32 at the height and width of `pixels`."""
-    high, wide = pixels.shape[-2:]
-    unit = STRIDES[-1]
-    return enlarge(maps.float(), (high + -high % unit, wide + -wide % unit))[..., :high, :wide]
-
-
-def pixel_loss(scores: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-    """Return the mean cross-entropy of `(B, K, H, W)` where the target `(B, H, W)` is not IGNORE."""
-    total = F.cross_entropy(scores, target.long(), weight, ignore_index=IGNORE, reduction="sum")
-    counted = target[target != IGNORE].long()
-    share = weight[counted].sum() if weight is not None else scores.new_tensor(float(counted.numel()))
-    return total / share.clamp(min=1e-6)  # a crop without any pixel that counts gives 0, not NaN
+    head = head or heads[0]
+    if head not in heads:
+        raise ConfigError(f"{task} has no head {head!r}; it has {', '.join(heads)}.")
+    return head

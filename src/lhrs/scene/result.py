@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lhrs.imagery.merge_detections import Merged
 from lhrs.imagery.scene import Scene
 from lhrs.imagery.sources import Source
 from lhrs.imagery.windows import SceneWindow
-from lhrs.scene.merge import Found
 
 UNCHANGED, CHANGED = "unchanged", "changed"
 
@@ -22,7 +22,7 @@ class Result:
     windows: Sequence[SceneWindow]
     rows: list[dict[str, Any]]
     """One for each window, in order; see `lhrs.scene.work`."""
-    objects: Found | None
+    objects: Merged | None
     """Of `ground`."""
 
 

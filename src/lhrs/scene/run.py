@@ -13,13 +13,13 @@ from lhrs.block_executor import Engine
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
 from lhrs.files import claim_folder
+from lhrs.imagery.merge_detections import Merged, merge_detections
 from lhrs.imagery.scene import Scene
 from lhrs.imagery.sources import Source, scene_of, sources
-from lhrs.imagery.windows import SceneWindow, cut
+from lhrs.imagery.windows import SceneWindow, make_windows
 from lhrs.inference.load import model_hash
 from lhrs.jobs import Job
 from lhrs.progress import Progress, no_progress
-from lhrs.scene.merge import Found, merge
 from lhrs.scene.result import Result
 from lhrs.scene.work import Asking, Block, answer_block, assistant_of, check_asking
 from lhrs.scene.write import write_scene
@@ -102,7 +102,7 @@ def run(
             count = -(-len(windows) // _BLOCK_SIZE)
             rows = _rows(parts[at : at + count])
             at += count
-            objects = merge(_found(rows)) if config.asking.kind == "ground" else None
+            objects = _objects(rows) if config.asking.kind == "ground" else None
             result = Result(source, views[0], after[0] if after else None, windows, rows, objects)
             provenance = {
                 "model": assistant.runtime.name, "model_hash": hashed, **started,
@@ -209,7 +209,7 @@ def _windows(config: SceneConfig, scene: Scene) -> tuple[list[SceneWindow], tupl
     scale = scene.gsd_m / (config.gsd_m or scene.gsd_m)
     side = max(1, round(config.size / scale))
     share = config.overlap if config.overlap is not None else _GROUND_OVERLAP if config.asking.kind == "ground" else 0.0
-    windows = cut(scene.width, scene.height, side, min(side - 1, round(share * side)))
+    windows = make_windows(scene.width, scene.height, side, min(side - 1, round(share * side)))
     _, _, width, height = windows[0].window
     return windows, (max(1, round(width * scale)), max(1, round(height * scale)))
 
@@ -220,11 +220,10 @@ def _rows(parts: Sequence[Path]) -> list[dict[str, Any]]:
     return [row for part in parts for row in pq.read_table(part).to_pylist()]
 
 
-def _found(rows: Sequence[dict[str, Any]]) -> Found:
-    boxes = [box for row in rows for box in row["boxes"] or ()]
-    return Found(
-        np.array(boxes, float).reshape(-1, 4),
-        np.array([c for row in rows for c in row["box_confidence"] or ()], float),
-        np.array([row["number"] for row in rows for _ in row["boxes"] or ()], np.int64),
-        np.array([edges for row in rows for edges in row["cut"] or ()], bool).reshape(-1, 4),
-    )
+def _objects(rows: Sequence[dict[str, Any]]) -> Merged:
+    """Return the objects of a scene from the boxes of its windows."""
+    boxes = np.array([box for row in rows for box in row["boxes"] or ()], float).reshape(-1, 4)
+    scores = np.array([c for row in rows for c in row["box_confidence"] or ()], float)
+    windows = np.array([row["number"] for row in rows for _ in row["boxes"] or ()], np.int64)
+    truncated = np.array([edges for row in rows for edges in row["cut"] or ()], bool).reshape(-1, 4)
+    return merge_detections(boxes, scores, np.zeros(len(boxes), int), windows, "join_cut", truncated=truncated)

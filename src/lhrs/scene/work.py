@@ -176,7 +176,7 @@ def _placed(
     found = np.asarray(boxes, float).reshape(-1, 4)
     slack = np.array([width, height]) * _EDGE
     edges = np.concatenate([found[:, :2] <= slack, found[:, 2:] >= np.array([width, height]) - slack], 1)
-    return (found * scale + np.array([left, top] * 2)).tolist(), (edges & np.array(window.inner)).tolist()
+    return (found * scale + np.array([left, top] * 2)).tolist(), (edges & np.array(window.has_neighbor)).tolist()
 
 
 def _schema() -> "pa.Schema":

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from lhrs.imagery.image import OpenedImage
+from lhrs.imagery.windows import num_windows
 from lhrs.serving.errors import APIError
 from lhrs.serving.files import FileStore, StoredFile
 from lhrs.serving.image_worker import GDAL_LIMITS
@@ -74,7 +75,7 @@ class SceneRequest(BaseModel):
         scale = 1.0 if self.gsd_m is None or not image.gsd_m else image.gsd_m / self.gsd_m
         side = max(1, round(self.size / scale))
         overlap = min(side - 1, round(_OVERLAP * side)) if self.task == "ground" else 0
-        return math.prod(math.ceil(max(1, n - overlap) / (side - overlap)) for n in (image.width, image.height))
+        return num_windows(image.width, image.height, side, overlap)
 
     def arguments(self) -> list[str]:
         """Return the command's options."""

@@ -17,9 +17,9 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from lhrs.cmid.backbone import create_backbone, recompute
 from lhrs.cmid.model import CMID, ema_momentum, set_clean_statistics
-from lhrs.cmid.pictures import draw_step
-from lhrs.cmid.probes import Probe
-from lhrs.cmid.views import Views, collate, finish, mean_std_tensors, whole
+from lhrs.cmid.probes import FeatureExtractor
+from lhrs.cmid.step_figures import draw_step
+from lhrs.cmid.two_views import TwoViewDataset, augment_and_normalize, collate, mean_std_tensors, resize_full_window
 from lhrs.data.windows import Windows
 from lhrs.errors import ConfigError
 from lhrs.files import new_folder, write_tensors
@@ -76,17 +76,18 @@ class CMIDRecipe(Recipe[CMIDConfig]):
                 raise ConfigError("sync_batch_norm needs GPUs: torch shares batch-norm statistics only there.")
             module = cast(CMID, convert_sync_batchnorm(module))  # timm's: torch's drops activations in timm's norms
         self.module = module
-        self.probe = Probe((module.teacher or module.student).model, self.normalization, backbone.size)
+        self.probe = FeatureExtractor((module.teacher or module.student).model, self.normalization, backbone.size)
         check_monitored(config.monitor, self.probe)
         return module
 
-    def dataset(self) -> tuple[Views, Callable[..., Any]]:
+    def dataset(self) -> tuple[TwoViewDataset, Callable[..., Any]]:
         data, mask, local = self.config.data, self.config.masked_branch, self.config.local_branch
-        views = Views(
+        views = TwoViewDataset(
             self.windows, self.config.backbone.size, self.module.student.grid, mask.mask_grid, mask.mask_ratio,
             data.crop_scale, data.d4, data.color_jitter, self.config.seed, data.noise_std,
+            self.normalization.fill_values,
         )  # fmt: skip
-        return views, partial(collate, num_matches=local.num_matches, farthest=local.max_match_distance)
+        return views, partial(collate, num_matches=local.num_matches, max_match_distance=local.max_match_distance)
 
     def param_groups(self, module: nn.Module) -> list[dict[str, Any]]:
         return make_groups(module, self.optim.weight_decay, ("mask_token", "pos_embed", "cls_token"))
@@ -104,7 +105,9 @@ class CMIDRecipe(Recipe[CMIDConfig]):
     def prepare(self, trainer: Trainer, inputs: dict[str, Any]) -> dict[str, Any]:
         """Augment and normalize on the device."""
         step, out = trainer.state.global_step, self.config.output_dir
-        pixels = finish(inputs["views"], inputs["colours"], self.normalization.max_value, self._mean, self._std)
+        pixels = augment_and_normalize(
+            inputs["views"], inputs["color_jitter"], self.normalization.max_value, self._mean, self._std
+        )
         if step % self.config.figure_steps == 0 and is_main_process():
             file = out / "figures" / f"step-{step}.png"
             draw_step(self.module, pixels, inputs, self._mean.cpu(), self._std.cpu(), file)
@@ -217,6 +220,7 @@ def _whole_images(windows: Windows, config: CMIDConfig, normalization: Normaliza
     """Yield batches of normalized windows, not augmented."""
     chosen, batch_size = _spread(windows, count), 64
     mean, std = mean_std_tensors(normalization)
+    size, fill = config.backbone.size, normalization.fill_values
     for start in range(0, len(chosen), batch_size):
-        images = [whole(windows[0, int(n)], config.backbone.size) for n in chosen[start : start + batch_size]]
-        yield finish(torch.stack(images), None, normalization.max_value, mean, std)
+        images = [resize_full_window(windows[0, int(n)], size, fill) for n in chosen[start : start + batch_size]]
+        yield augment_and_normalize(torch.stack(images), None, normalization.max_value, mean, std)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from lhrs.config import load
+from lhrs.downstream.task import list_tasks
 from lhrs.errors import MissingExtraError
 from lhrs.training.run_config import RunConfig
 
@@ -23,13 +24,11 @@ class _Kind(NamedTuple):
 _KINDS = {
     "vlm": _Kind("lhrs.training.vlm_config:VLMConfig", "lhrs.training.vlm:VLMRecipe"),
     "cmid": _Kind("lhrs.training.cmid_config:CMIDConfig", "lhrs.training.cmid:CMIDRecipe"),
-    **{
-        task.lower(): _Kind(f"lhrs.training.finetune_config:{task}Config", f"lhrs.training.finetune_tasks:{task}Recipe")
-        for task in ("Classify", "Segment", "Change", "Detect")
-    },
     "vision": _Kind("lhrs.nano.config:VisionRun", "lhrs.nano.train:VisionRecipe"),
     "questions": _Kind("lhrs.nano.config:QuestionsRun", "lhrs.nano.train:QuestionsRecipe"),
 }
+_FINETUNE = "lhrs.training.finetune:FinetuneRecipe"
+"""The recipe of every downstream task."""
 _REQUIRED = ("torch", "transformers", "accelerate", "peft", "timm", "safetensors", "tensorboard")
 
 
@@ -42,8 +41,9 @@ class _AnyRun(BaseModel):
     @field_validator("kind")
     @classmethod
     def _is_known(cls, kind: str) -> str:
-        if kind not in _KINDS:
-            raise ValueError(f"must be one of {', '.join(_KINDS)}")
+        known = [*_KINDS, *list_tasks()]
+        if kind not in known:
+            raise ValueError(f"must be one of {', '.join(known)}")
         return kind
 
 
@@ -58,7 +58,11 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
 
 def get_schema(kind: str) -> type[RunConfig]:
     """Return the model of run files of one kind."""
-    return cast(type[RunConfig], _resolve(_KINDS[kind].config))
+    if kind in _KINDS:
+        return cast(type[RunConfig], _resolve(_KINDS[kind].config))
+    from lhrs.training.finetune_config import get_schema as get_task_schema
+
+    return get_task_schema(kind)
 
 
 def train(run: RunConfig) -> None:
@@ -74,7 +78,8 @@ def train(run: RunConfig) -> None:
         raise MissingExtraError(f"training needs {', '.join(missing)}: pip install 'lhrs[train]'")
     from lhrs.training.trainer import run as run_recipe
 
-    run_recipe(_resolve(_KINDS[run.kind].recipe)(run))
+    recipe = _KINDS[run.kind].recipe if run.kind in _KINDS else _FINETUNE
+    run_recipe(_resolve(recipe)(run))
 
 
 def _resolve(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Finetuning of a backbone on a task; `lhrs.training.finetune_tasks` has what differs between tasks.
+"""Finetuning of a backbone on a task; `lhrs.downstream.tasks` has what differs between tasks.
 
 The result is `model/`, the best of several evaluations on the validation data, and `scores.json`.
 """
@@ -6,24 +6,22 @@ The result is `model/`, the best of several evaluations on the validation data, 
 import json
 import shutil
 import sys
-from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-from timm.models import group_parameters
 from timm.optim import param_groups_layer_decay
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lhrs.downstream.backbone import Encoder
-from lhrs.downstream.card import WEIGHTS, Card, EncoderCard
+from lhrs.downstream.backbone import Encoder, weights_folder
+from lhrs.downstream.evaluate import evaluate
 from lhrs.downstream.inputs import ImageInput, fit_normalization
+from lhrs.downstream.model_config import WEIGHTS, EncoderConfig, ModelConfig
+from lhrs.downstream.network import TaskNetwork
 from lhrs.downstream.predict import Predictor, save
 from lhrs.downstream.reader import Labelled
-from lhrs.downstream.score import CHOSEN_BY, score
-from lhrs.downstream.task import Task, build_task
-from lhrs.errors import ConfigError
+from lhrs.downstream.task import get_task
 from lhrs.files import write_file
 from lhrs.models.state_dict import load_strict
 from lhrs.training import data_fingerprint
@@ -31,37 +29,23 @@ from lhrs.training.finetune_config import FinetuneConfig
 from lhrs.training.finetune_data import check_color_augment, open_splits, resolve_normalization
 from lhrs.training.optim import make_groups
 from lhrs.training.recipe import Recipe
-from lhrs.training.run_dir import is_main_process, load_tensors
+from lhrs.training.run_dir import is_main_process, load_tensors, newest_checkpoint
 from lhrs.training.trainer import Trainer as LHRSTrainer
 from lhrs.training.trainer import divergence_error, split_batch
 
 SCORES = "scores.json"
 _BEST = "best.json"
 
-TaskConfigT = TypeVar("TaskConfigT", bound=FinetuneConfig)
 
-
-class FinetuneRecipe(Recipe[TaskConfigT]):
+class FinetuneRecipe(Recipe[FinetuneConfig]):
     """Finetuning on a task."""
 
     arguments = {"ddp_find_unused_parameters": True}  # a backbone may have unused layers, such as ConvNeXt's last norm
 
-    def __init__(self, config: TaskConfigT) -> None:
+    def __init__(self, config: FinetuneConfig) -> None:
         super().__init__(config)
+        self.task = get_task(config.task)
         self.optim = config.optim
-
-    @abstractmethod
-    def head(self) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """Return the head's name, the arguments of its layers, and those that only training needs."""
-
-    @abstractmethod
-    def examples(self) -> tuple[Any, Callable[..., Any]]:
-        """Return the dataset and its collate function."""
-
-    @property
-    def freezes_bn(self) -> bool:
-        """Whether batch norms of the backbone keep their statistics, where the run does not specify it."""
-        return False
 
     def open_data(self) -> dict[str, str]:
         config = self.config
@@ -74,7 +58,7 @@ class FinetuneRecipe(Recipe[TaskConfigT]):
             fingerprints |= data_fingerprint.of_labeled("test", cast(Any, data.test).path, self.test)
         return fingerprints
 
-    def build(self) -> Task:
+    def build(self) -> TaskNetwork:
         config, data, source = self.config, self.config.data, self.config.backbone
         bands = None if data.bands is None else tuple(data.bands)
         fitted = fit_normalization(self.train, bands, data.max_value)
@@ -84,34 +68,33 @@ class FinetuneRecipe(Recipe[TaskConfigT]):
         check_color_augment(config, normalization)
         if config.train_backbone in ("none", "linear_probe"):
             encoder.freeze()
-        encoder.fixed_norm = self.freezes_bn if config.freeze_bn is None else config.freeze_bn
-        freeze_stages(encoder, getattr(config, "frozen_stages", 0))
-        name, layers, learning = self.head()
-        self.task = build_task(config.task, encoder, len(self.train.classes), name, **layers, **learning)
-        self.card = Card(
-            task=cast(Any, config.task), encoder=EncoderCard.model_validate(encoder.settings), head=name,
-            head_args=layers, classes=self.train.classes, normalization=normalization,
-            interpolation=cast(Any, encoder.interpolation), size=config.image_size,
-            center=getattr(config, "center_crop", 1.0), overlap=getattr(config, "overlap", 0.5),
-            tile=getattr(config, "tile_size", 1024), gap=getattr(config, "tile_overlap", 200),
+        is_pretrained = source.pretrained or weights_folder(source.name) is not None
+        freezes_bn = self.task.freezes_bn(config, is_pretrained)
+        encoder.fixed_norm = freezes_bn if config.freeze_bn is None else config.freeze_bn
+        self.task.prepare_backbone(config, encoder)
+        head, classes = self.task.head(config), self.train.classes
+        self.network = self.task.build_network(encoder, len(classes), head.name, **head.args, **head.training_args)
+        self.model_config = ModelConfig(
+            task=config.task, encoder=EncoderConfig.model_validate(encoder.settings), head=head.name,
+            head_args=head.args, classes=classes, normalization=normalization,
+            interpolation=cast(Any, encoder.interpolation), image_size=config.image_size,
+            inference=self.task.inference(config),
         )  # fmt: skip
-        return self.task
+        return self.network
 
     def dataset(self) -> tuple[Any, Callable[..., Any]]:
-        return self.examples()
+        return self.task.training_data(self.config, self.train, self.image_input)
 
     def param_groups(self, module: nn.Module) -> list[dict[str, Any]]:
-        return make_task_groups(self.config, self.task)
+        return make_task_groups(self.config, self.network)
 
     def callbacks(self, trainer: Trainer) -> list[TrainerCallback]:
-        self.predictor = Predictor(self.card, self.task, str(trainer.args.device))
-        self.init_head()
-        self.task.train()
+        self.predictor = Predictor(self.model_config, self.network, str(trainer.args.device))
+        if newest_checkpoint(self.config.output_dir) is None:
+            self.task.initialize_head(self.config, self.predictor, self.train)
+        self.network.train()
         config = self.config
         return [SaveBest(config.output_dir, self.predictor, self.val, config.num_evals, cast(LHRSTrainer, trainer))]
-
-    def init_head(self) -> None:
-        """Initialize the head of a new run, for tasks that do not start from random values."""
 
     def metrics(self, trainer: Trainer, means: dict[str, float]) -> dict[str, float]:
         return {}
@@ -120,11 +103,11 @@ class FinetuneRecipe(Recipe[TaskConfigT]):
         out, best = self.config.output_dir, read_best(self.config.output_dir)
         assert best is not None  # the last step is always evaluated
         folder = out / best["folder"] if (out / best["folder"]).exists() else self.model_dir
-        load_strict(self.task, load_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
-        self.task.eval()
+        load_strict(self.network, load_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+        self.network.eval()
         scores: dict[str, Any] = {"step": best["step"], "validation": best["scores"]}
         if self.test is not None:
-            scores["test"] = score(self.predictor, self.test)
+            scores["test"] = evaluate(self.predictor, self.test)
         write_file(out / SCORES, json.dumps(scores, indent=1) + "\n")
         if folder != self.model_dir:
             shutil.rmtree(self.model_dir, ignore_errors=True)
@@ -154,19 +137,19 @@ class SaveBest(TrainerCallback):
         due = {round(state.max_steps * n / self.times) for n in range(1, self.times + 1)}
         if state.global_step not in due or not is_main_process():
             return
-        task = self.predictor.task
-        if not all(parameter.isfinite().all() for parameter in task.parameters()):
+        network, config = self.predictor.network, self.predictor.config
+        if not all(parameter.isfinite().all() for parameter in network.parameters()):
             raise divergence_error(state.global_step)
-        task.eval()
-        result = score(self.predictor, self.labeled)
-        task.train()
+        network.eval()
+        result = evaluate(self.predictor, self.labeled)
+        network.train()
         scores = {name: value for name, value in result.items() if isinstance(value, float)}
         self.trainer.log_extra({f"val_{name}": value for name, value in scores.items()})
-        value = scores.get(CHOSEN_BY[self.predictor.card.task], -1.0)
+        value = scores.get(self.predictor.task.monitor, -1.0)
         before = read_best(self.out)
         if before is None or self._is_better(value, state.global_step, before):
             folder = f"best-{state.global_step}"
-            save(self.out / folder, self.predictor.card.model_copy(update={"scores": scores}), task)
+            save(self.out / folder, config.model_copy(update={"scores": scores}), network)
             best = {"step": state.global_step, "value": value, "folder": folder, "scores": scores}
             write_file(self.out / _BEST, json.dumps(best) + "\n")
             if before is not None and before["folder"] != folder:
@@ -186,38 +169,20 @@ def read_best(out: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def freeze_stages(encoder: Encoder, count: int) -> None:
-    """Freeze the stem and the first stages; 0 freezes nothing.
-
-    Raises:
-        ConfigError: timm does not specify which weights are in which stage.
-    """
-    if not count:
-        return
-    matcher = getattr(encoder.model, "group_matcher", None)
-    if matcher is None:
-        raise ConfigError(f"frozen_stages: timm does not know the stages of {encoder.settings['name']}.")
-    stages = group_parameters(encoder.model, matcher(coarse=True))
-    frozen = {name for names in list(stages.values())[: count + 1] for name in names}
-    for name, parameter in encoder.model.named_parameters():
-        if name in frozen:
-            parameter.requires_grad_(False)
-
-
-def make_task_groups(config: FinetuneConfig, task: Task) -> list[dict[str, Any]]:
+def make_task_groups(config: FinetuneConfig, network: TaskNetwork) -> list[dict[str, Any]]:
     """Return parameter groups; with `train_backbone: layerwise` each layer of the backbone has its own rate."""
     settings = config.optim
     if config.train_backbone != "layerwise":
-        return make_groups(task, settings.weight_decay, ("pos_embed", "cls_token", "relative_position_bias_table"))
+        return make_groups(network, settings.weight_decay, ("pos_embed", "cls_token", "relative_position_bias_table"))
     layers = param_groups_layer_decay(
-        task.encoder.model, settings.weight_decay, layer_decay=settings.layer_decay,
+        network.encoder.model, settings.weight_decay, layer_decay=settings.layer_decay,
         no_weight_decay_list=("*relative_position_bias_table",),
     )  # fmt: skip
     # timm counts from a head of its own, which does not exist here: ours is the layer above the last.
     top = settings.lr * settings.layer_decay / max(group["lr_scale"] for group in layers)
     groups = [{"params": g["params"], "weight_decay": g["weight_decay"], "lr": top * g["lr_scale"]} for g in layers]
     lower = {id(p) for group in groups for p in cast(list, group["params"])}
-    rest = [(name, p) for name, p in task.named_parameters() if p.requires_grad and id(p) not in lower]
+    rest = [(name, p) for name, p in network.named_parameters() if p.requires_grad and id(p) not in lower]
     for decays in (True, False):
         group = [p for _, p in rest if (p.ndim >= 2) == decays]
         if group:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from lhrs.downstream.reader import Labelled, open_labelled
+from lhrs.downstream.task import get_task
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.normalization import Normalization
 from lhrs.training.finetune_config import FinetuneConfig
@@ -21,7 +22,7 @@ def open_splits(config: FinetuneConfig) -> tuple[Labelled, Labelled, Labelled | 
         ConfigError: no reader fits.
         DataError: data is missing, classes differ, or an image is in two splits.
     """
-    data, dense = config.data, config.task in ("segment", "change")
+    data, task = config.data, get_task(config.task)
     train, val, test = (
         None if split is None else open_labelled(config.task, split.path, split.format, split.split, split.include)
         for split in (data.train, data.val, data.test)
@@ -32,32 +33,21 @@ def open_splits(config: FinetuneConfig) -> tuple[Labelled, Labelled, Labelled | 
             print(f"data.{name}: {split.dropped.summary()}", file=sys.stderr)
     if val is None:
         train, val = split_validation(train, data.val_fraction, config.seed)
-    train = replace(train, classes=_class_names(config, train))
+    train = replace(train, classes=task.classes(config, train))
+    if len(train.classes) < task.min_classes:
+        raise DataError(f"{data.train.path} has only one class, {train.classes[0]!r}: at least two are needed.")
     seen = {item.images: "train" for item in train.items}
     for name, split in (("val", val), ("test", test)):
         if split is None:
             continue
         odd = sorted(set(split.classes) - set(train.classes))
-        if odd or (dense and split.classes != train.classes):
+        if odd or (task.needs_equal_classes and split.classes != train.classes):
             raise DataError(f"data.{name} has other classes than data.train: {', '.join(odd or split.classes)}.")
         for item in split.items:
             if item.images in seen:
                 raise DataError(f"{item.images[0][0]} is in data.{seen[item.images]} and in data.{name}.")
             seen[item.images] = name
     return train, val, test
-
-
-def _class_names(config: FinetuneConfig, train: Labelled) -> list[str]:
-    """Return the run's class names if it has some, else those of the data."""
-    names = getattr(config, "classes", None) or train.classes
-    if odd := sorted(set(train.classes) - set(names)):
-        raise DataError(f"data.train has objects of class {odd[0]!r}, which is not among `classes`.")
-    if config.task != "detect" and len(names) < 2:
-        raise DataError(f"{config.data.train.path} has only one class, {names[0]!r}: at least two are needed.")
-    weights = getattr(config, "class_weights", None)
-    if weights is not None and len(weights) != len(names):
-        raise ConfigError(f"class_weights has {len(weights)} numbers, there are {len(names)} classes.")
-    return names
 
 
 def split_validation(labeled: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labelled]:

@@ -9,16 +9,16 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lhrs.cmid.backbone import to_map
-from lhrs.cmid.probes import Probe, effective_rank, knn_accuracy, labelled_folder
+from lhrs.cmid.probes import FeatureExtractor, effective_rank, knn_accuracy, list_image_folder
 from lhrs.training.cmid_config import MonitorConfig
 from lhrs.training.run_dir import is_main_process
 from lhrs.training.trainer import Trainer
 
 
-def check_monitored(settings: MonitorConfig, probe: Probe) -> None:
+def check_monitored(settings: MonitorConfig, probe: FeatureExtractor) -> None:
     """Raise DataError before the run if the labeled folder does not fit this backbone."""
     if settings.labeled_dir is not None:
-        probe.read(labelled_folder(settings.labeled_dir)[0][0])
+        probe.load_image(list_image_folder(settings.labeled_dir)[0][0])
 
 
 class FeatureMonitor(TrainerCallback):
@@ -36,11 +36,13 @@ class FeatureMonitor(TrainerCallback):
         DataError: the labeled folder has no classes.
     """
 
-    def __init__(self, settings: MonitorConfig, images: Iterator[Tensor], probe: Probe, trainer: Trainer) -> None:
+    def __init__(
+        self, settings: MonitorConfig, images: Iterator[Tensor], probe: FeatureExtractor, trainer: Trainer
+    ) -> None:
         self.settings, self.probe, self.trainer, self.images = settings, probe, trainer, list(images)
         self.labelled: tuple[list, np.ndarray] | None = None
         if settings.labeled_dir is not None:
-            files, labels, _ = labelled_folder(settings.labeled_dir)
+            files, labels, _ = list_image_folder(settings.labeled_dir)
             at = np.linspace(0, len(files) - 1, min(settings.num_images, len(files))).round().astype(int)
             self.labelled = [files[n] for n in at], labels[at]
 

@@ -8,9 +8,9 @@ import torch
 from tests.downstream.detect.scenes import Backbone, draw_scene, tensors
 
 from lhrs.downstream.backbone import Encoder, Pyramid
-from lhrs.downstream.detect.horizontal import HorizontalRCNN
+from lhrs.downstream.detect.faster_rcnn import HorizontalRCNN
 from lhrs.downstream.detect.oriented_rcnn import OrientedRCNN
-from lhrs.downstream.detect.rotated import around, rotated_iou
+from lhrs.downstream.detect.rotated_boxes import obb_to_hbb, rotated_iou
 from lhrs.metrics.detection import Detected, Objects, mean_average_precision
 from lhrs.metrics.overlap import oriented_corners
 
@@ -76,7 +76,7 @@ def test_horizontal_boxes_are_learnt():
     torch.manual_seed(0)
     rng = np.random.default_rng(1)
     pixels, targets = tensors([draw_scene(rng, objects=4) for _ in range(3)])
-    targets = [{**t, "boxes": around(t["boxes"])} for t in targets]
+    targets = [{**t, "boxes": obb_to_hbb(t["boxes"])} for t in targets]
     tops = {f"rpn_{when}_nms_top_n_{mode}": 150 for when in ("pre", "post") for mode in ("train", "test")}
     settings = {"anchor_scale": 6, "box_batch_size_per_image": 64, **tops}
     found = learn(HorizontalRCNN(Backbone(), 2, **SMALL, **settings), pixels, targets, 50)
@@ -88,7 +88,7 @@ def test_a_seed_means_the_same_losses(kind):
     rng = np.random.default_rng(2)
     pixels, targets = tensors([draw_scene(rng, 64, 1) for _ in range(2)])
     if kind is HorizontalRCNN:
-        targets = [{**t, "boxes": around(t["boxes"])} for t in targets]
+        targets = [{**t, "boxes": obb_to_hbb(t["boxes"])} for t in targets]
     torch.manual_seed(0)
     model = kind(Backbone(), 2, width=16).train()
 

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import box_iou, nms
 
-from lhrs.downstream.detect.rotated import (
-    around,
-    corners,
-    from_horizontal,
-    normalise,
+from lhrs.downstream.detect.rotated_boxes import (
+    hbb_to_obb,
+    min_area_rect,
+    obb_to_corners,
+    obb_to_hbb,
     rotated_iou,
     rotated_nms,
-    smallest_rectangle,
+    to_le90,
     wrap,
 )
 from lhrs.metrics.overlap import oriented_corners, oriented_iou_pairs
@@ -37,12 +37,14 @@ def every_pair(a, b):
 
 def test_le90_names_the_same_rectangle():
     boxes = random_boxes(500, 0)
-    normal = normalise(boxes)
+    normal = to_le90(boxes)
     assert (normal[:, 2] >= normal[:, 3]).all()
     assert (normal[:, 4] >= -math.pi / 2).all() and (normal[:, 4] < math.pi / 2).all()
-    torch.testing.assert_close(around(normal), around(boxes), atol=1e-9, rtol=0)
-    np.testing.assert_allclose(corners(boxes).numpy(), oriented_corners(boxes.numpy()), atol=1e-9)
-    torch.testing.assert_close(around(boxes), torch.cat([corners(boxes).amin(1), corners(boxes).amax(1)], 1))
+    torch.testing.assert_close(obb_to_hbb(normal), obb_to_hbb(boxes), atol=1e-9, rtol=0)
+    np.testing.assert_allclose(obb_to_corners(boxes).numpy(), oriented_corners(boxes.numpy()), atol=1e-9)
+    torch.testing.assert_close(
+        obb_to_hbb(boxes), torch.cat([obb_to_corners(boxes).amin(1), obb_to_corners(boxes).amax(1)], 1)
+    )
     edge = torch.tensor([math.pi / 2, -math.pi / 2, 1.5 * math.pi, -1e-9 - math.pi / 2])
     assert (wrap(edge) < math.pi / 2).all() and (wrap(edge) >= -math.pi / 2).all()
 
@@ -112,8 +114,8 @@ def test_overlap_agrees_with_counted_points():
 
 
 def test_straight_boxes_are_torchvisions():
-    xyxy = around(random_boxes(300, 3)).float()
-    boxes = from_horizontal(xyxy)
+    xyxy = obb_to_hbb(random_boxes(300, 3)).float()
+    boxes = hbb_to_obb(xyxy)
     torch.testing.assert_close(rotated_iou(boxes, boxes), box_iou(xyxy, xyxy), atol=1e-5, rtol=0)
     scores = torch.rand(300, generator=torch.Generator().manual_seed(0))
     kept = rotated_nms(boxes, scores, torch.zeros(300), 0.3)
@@ -124,8 +126,8 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     a, b = random_boxes(90, 4), random_boxes(70, 5)
     labels, scores = torch.arange(90) % 3, torch.rand(90, generator=torch.Generator().manual_seed(1))
     whole, kept = rotated_iou(a, b), rotated_nms(a, scores, labels, 0.2)
-    monkeypatch.setattr("lhrs.downstream.detect.rotated._CELLS", 500)
-    monkeypatch.setattr("lhrs.downstream.detect.rotated._BLOCK", 7)
+    monkeypatch.setattr("lhrs.downstream.detect.rotated_boxes._CELLS", 500)
+    monkeypatch.setattr("lhrs.downstream.detect.rotated_boxes._BLOCK", 7)
     monkeypatch.setitem(rotated_iou.__globals__["_PAIRS"], "cpu", 17)
     assert torch.equal(whole, rotated_iou(a, b))
     assert torch.equal(kept, rotated_nms(a, scores, labels, 0.2))
@@ -161,7 +163,7 @@ def test_smallest_rectangle_agrees_with_every_angle(points, turned):
     angle = turned * 0.2
     rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     cloud = np.array(points, float) @ rotation + 1000
-    box = smallest_rectangle(cloud)
+    box = min_area_rect(cloud)
     angles = np.linspace(0, np.pi / 2, 1801)
     axes = np.stack([np.cos(angles), np.sin(angles)])
     along, across = cloud @ axes, cloud @ np.stack([-axes[1], axes[0]])
@@ -174,11 +176,11 @@ def test_smallest_rectangle_agrees_with_every_angle(points, turned):
 
 
 def test_smallest_rectangle_of_a_rectangle_is_itself():
-    for box in normalise(random_boxes(50, 6)).numpy():
-        found = smallest_rectangle(oriented_corners(box)[0])
+    for box in to_le90(random_boxes(50, 6)).numpy():
+        found = min_area_rect(oriented_corners(box)[0])
         assert oriented_iou_pairs(found, box) == pytest.approx(1, abs=1e-6)
     with pytest.raises(ValueError, match="0 points"):
-        smallest_rectangle(np.empty((0, 2)))
+        min_area_rect(np.empty((0, 2)))
 
 
 def test_two_thousand_boxes_take_seconds():

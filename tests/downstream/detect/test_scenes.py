@@ -14,17 +14,27 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from lhrs.cli import main
+from lhrs.data.augment import D4
 from lhrs.data.dataset import open_dataset
 from lhrs.data.datasets.coco_boxes import CocoBoxes
 from lhrs.data.datasets.dota import Dota
-from lhrs.downstream.detect.data import DetectionData, join_objects, move, objects_on, read_window, to_detected
-from lhrs.downstream.detect.dota import cut, detect, merge, read_results, tile_corners, write_results
-from lhrs.downstream.detect.rotated import around, rotated_iou
+from lhrs.downstream.detect.data import (
+    DetectionDataset,
+    detection_collate,
+    ground_truth,
+    read_window,
+    to_detected,
+    transform_boxes,
+)
+from lhrs.downstream.detect.dota_io import write_results
+from lhrs.downstream.detect.rotated_boxes import obb_to_hbb, rotated_iou
+from lhrs.downstream.detect.tiling import TILE_OVERLAP, TILE_SIZE, detect_tiled, merge_tiles, write_tiles
 from lhrs.downstream.inputs import ImageInput
 from lhrs.downstream.reader import open_labelled
 from lhrs.errors import DataError
 from lhrs.imagery.normalization import Normalization
 from lhrs.imagery.stack import Stack
+from lhrs.imagery.windows import make_windows
 from lhrs.metrics.detection import Detected, mean_average_precision
 from lhrs.metrics.overlap import oriented_corners, oriented_iou_pairs
 
@@ -56,7 +66,7 @@ def test_outlines_of_dota_are_its_quadrangles(dota):
     outlines = reader.polygons(0)
     assert [(o.label, o.difficult) for o in outlines] == [("plane", False), ("ship", False), ("ship", True)]
     np.testing.assert_allclose([o.points for o in outlines], oriented_corners(BOXES), atol=1e-3)
-    np.testing.assert_allclose([b.xyxy for b in reader[0].boxes], around(torch.tensor(BOXES)), atol=1e-3)
+    np.testing.assert_allclose([b.xyxy for b in reader[0].boxes], obb_to_hbb(torch.tensor(BOXES)), atol=1e-3)
     (dota / "labelTxt/P1.txt").write_text("1 2 3 4 5 6 7 nan plane 0\n")
     with pytest.raises(DataError, match=r"P1.txt:1: a corner is not a finite number"):
         reader.polygons(0)
@@ -87,8 +97,8 @@ def test_outlines_of_coco_are_its_polygons(tmp_path):
 def test_boxes_follow_the_pixels_through_every_symmetry(dota, oriented):
     """Each box is bright in the middle and dark just outside its ends, whichever way the image was turned."""
     of = open_labelled("detect", dota)
-    plain = DetectionData(of, PLAIN, 200, oriented)[0, 0]
-    data = DetectionData(of, PLAIN, 200, oriented, augment=True, seed=3)
+    plain = DetectionDataset(of, PLAIN, 200, oriented)[0, 0]
+    data = DetectionDataset(of, PLAIN, 200, oriented, augment=True, seed=3)
     seen = set()
     for epoch in range(40):
         sample = data[epoch, 0]
@@ -115,37 +125,37 @@ def test_boxes_follow_the_pixels_through_every_symmetry(dota, oriented):
 
 def test_moving_there_and_back_is_nothing():
     boxes = torch.tensor(BOXES)
-    once = move(boxes, (200, 100), 1, False)
-    back = move(once, (100, 200), 3, False)
+    once = transform_boxes(boxes, (200, 100), D4(transpose=True, flip_x=True))
+    back = transform_boxes(once, (100, 200), D4(transpose=True, flip_y=True))
     assert rotated_iou(boxes, back).diagonal().min() > 0.9999
-    mirrored = move(boxes, (200, 100), 0, True)
-    torch.testing.assert_close(around(mirrored)[:, [0, 2]], 200 - around(boxes)[:, [2, 0]])
-    torch.testing.assert_close(move(around(boxes), (200, 100), 0, True), around(mirrored))
+    mirrored = transform_boxes(boxes, (200, 100), D4(flip_x=True))
+    torch.testing.assert_close(obb_to_hbb(mirrored)[:, [0, 2]], 200 - obb_to_hbb(boxes)[:, [2, 0]])
+    torch.testing.assert_close(transform_boxes(obb_to_hbb(boxes), (200, 100), D4(flip_x=True)), obb_to_hbb(mirrored))
 
 
 def test_a_batch_is_padded_and_scaled(dota):
     of = open_labelled("detect", dota)
-    small, whole = DetectionData(of, PLAIN, 100)[0, 0], DetectionData(of, PLAIN, 1000)[0, 0]
+    small, whole = DetectionDataset(of, PLAIN, 100)[0, 0], DetectionDataset(of, PLAIN, 1000)[0, 0]
     assert small["pixels"].shape == (3, 45, 100) and whole["pixels"].shape == (3, 90, 200)
     torch.testing.assert_close(small["boxes"][0], torch.tensor([20, 15, 15, 6, 0.5]), atol=1e-3, rtol=0)
-    batch = join_objects([small, whole])
+    batch = detection_collate([small, whole])
     assert batch["pixels"].shape == (2, 3, 90, 200)
     assert (batch["pixels"][0, :, 45:] == 0).all() and (batch["pixels"][0, :, :45, :100] != 0).any()
     assert [len(t["boxes"]) for t in batch["target"]] == [3, 3]
-    truth = objects_on(of.items[0], of.classes, True)
+    truth = ground_truth(of.items[0], of.classes, True)
     perfect = to_detected({**batch["target"][1], "scores": torch.ones(3)})
     assert mean_average_precision([perfect], [truth], 2, 0.9).mean == 1
     assert truth.difficult.tolist() == [False, False, True] and truth.labels.tolist() == [0, 1, 1]
-    straight = objects_on(of.items[0], of.classes, False)
-    np.testing.assert_allclose(straight.corners.min(1), around(torch.tensor(BOXES))[:, :2], atol=1e-3)
-    with pytest.raises(DataError, match=r"P1\.png has 200 x 90 pixels, more than `tile` 128"):
-        DetectionData(of, PLAIN, 100, tile=128)
+    straight = ground_truth(of.items[0], of.classes, False)
+    np.testing.assert_allclose(straight.corners.min(1), obb_to_hbb(torch.tensor(BOXES))[:, :2], atol=1e-3)
+    with pytest.raises(DataError, match=r"P1\.png has 200 x 90 pixels, more than `tile_size` 128"):
+        DetectionDataset(of, PLAIN, 100, tile=128)
 
 
 @pytest.mark.parametrize("size", [(1024, 1024), (1025, 100), (4000, 3000), (10, 20), (1848, 1848), (1849, 1024)])
 def test_tiles_cover_everything_and_overlap(size):
     width, height = size
-    found = tile_corners(width, height)
+    found = [tile.window[:2] for tile in make_windows(width, height, TILE_SIZE, TILE_OVERLAP)]
     assert len(set(found)) == len(found)
     for length, axis in ((width, 0), (height, 1)):
         starts = sorted({c[axis] for c in found})
@@ -165,13 +175,13 @@ class Bright(nn.Module):
     def forward(self, pixels):
         from scipy.ndimage import label
 
-        from lhrs.downstream.detect.rotated import smallest_rectangle
+        from lhrs.downstream.detect.rotated_boxes import min_area_rect
 
         out = []
         for image in pixels:
             regions, count = label(image[0].numpy() > 0.5)
             points = [np.argwhere(regions == n + 1)[:, ::-1] + 0.5 for n in range(count)]
-            boxes = [smallest_rectangle(p) for p in points if len(p) > 20]
+            boxes = [min_area_rect(p) for p in points if len(p) > 20]
             score = torch.tensor([min(len(p) / 1000, 1.0) for p in points if len(p) > 20])
             out.append({
                 "boxes": torch.tensor(np.array(boxes).reshape(-1, 5)), "scores": score,
@@ -201,7 +211,7 @@ def test_a_scene_is_found_as_if_it_were_one_image(tmp_path, suffix, size):
     def read(box):  # a detector that sees half of the pixels finds the same place
         return read_window(PLAIN, stack, box, size)
 
-    found = detect(Bright(), stack.shape, read, tile=128, gap=60, batch=3)
+    found = detect_tiled(Bright(), stack.shape, read, size=128, overlap=60, batch=3)
     best = rotated_iou(torch.tensor(boxes), found["boxes"])
     least = 0.8 if size == 128 else 0.6
     assert best.max(1).values.min() > least
@@ -212,12 +222,12 @@ def test_merging_keeps_the_best_of_each_class():
     box = torch.tensor([[10.0, 10, 8, 4, 0.3]])
     one = lambda score, label: {"boxes": box, "scores": torch.tensor([score]), "labels": torch.tensor([label])}  # noqa: E731
     shifted = {**one(0.9, 0), "boxes": box - torch.tensor([100.0, 50, 0, 0, 0])}
-    found = merge([(0, 0, one(0.5, 0)), (100, 50, shifted), (0, 0, one(0.4, 1)), (300, 0, one(0.2, 0))], 5)
+    found = merge_tiles([(0, 0, one(0.5, 0)), (100, 50, shifted), (0, 0, one(0.4, 1)), (300, 0, one(0.2, 0))], 5)
     assert found["scores"].tolist() == pytest.approx([0.9, 0.4, 0.2])
     torch.testing.assert_close(found["boxes"][2], torch.tensor([310.0, 10, 8, 4, 0.3]))
-    assert merge([], 4)["boxes"].shape == (0, 4)
+    assert merge_tiles([], 4)["boxes"].shape == (0, 4)
     straight = {"boxes": torch.tensor([[1.0, 2, 3, 4]]), "scores": torch.ones(1), "labels": torch.zeros(1).long()}
-    assert merge([(10, 20, straight)], 4)["boxes"].tolist() == [[11, 22, 13, 24]]
+    assert merge_tiles([(10, 20, straight)], 4)["boxes"].tolist() == [[11, 22, 13, 24]]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +240,7 @@ def test_merging_keeps_the_best_of_each_class():
 )
 def test_cutting_keeps_what_a_tile_shows(dota, tmp_path, tile, expected):
     out = tmp_path / "cut"
-    assert cut(Dota(dota), out, tile=tile, gap=16) == 3
+    assert write_tiles(Dota(dota), out, size=tile, overlap=16) == 3
     tiles = open_dataset(out, "dota")
     found = {}
     for n in range(len(tiles)):
@@ -251,7 +261,7 @@ def test_tiles_have_the_scenes_own_numbers(dota, tmp_path):
     (dota / "images/P1.png").unlink()
     with rasterio.open(dota / "images/P1.tif", "w", driver="GTiff", count=4, height=90, width=200, dtype="uint16") as f:
         f.write(pixels)
-    cut(Dota(dota), tmp_path / "cut", tile=96, gap=16)
+    write_tiles(Dota(dota), tmp_path / "cut", size=96, overlap=16)
     tiles = open_dataset(tmp_path / "cut", "dota")
     for sample in tiles:
         left = int(sample.images[0].removesuffix(".tif").rsplit("__")[1].split("_")[0])
@@ -268,14 +278,14 @@ def test_cutting_is_a_command(dota, tmp_path, monkeypatch, capsys):
         return stop.value.code, capsys.readouterr().err
 
     assert tile("--out", str(tmp_path / "by-command"), "--size", "96", "--overlap", "16")[0] in (0, None)
-    cut(Dota(dota), tmp_path / "by-hand", 96, 16)
+    write_tiles(Dota(dota), tmp_path / "by-hand", 96, 16)
     names = lambda folder: sorted(p.relative_to(folder) for p in folder.rglob("*.*"))  # noqa: E731
     assert names(tmp_path / "by-command") == names(tmp_path / "by-hand")
     code, said = tile("--out", str(tmp_path / "never"), "--size", "96", "--overlap", "96")
     assert code == 2 and "cannot overlap by 96" in said and not (tmp_path / "never").exists()
 
 
-def test_results_are_read_as_they_were_written(tmp_path):
+def test_results_are_written_as_dota_asks(tmp_path):
     found = {
         "P1": Detected(oriented_corners(BOXES), np.array([0.9, 0.123456, 0.5]), np.array([0, 1, 1])),
         "P2": Detected(oriented_corners(BOXES[:1]), np.array([0.25]), np.array([1])),
@@ -285,29 +295,26 @@ def test_results_are_read_as_they_were_written(tmp_path):
         "Task1_plane.txt", "Task1_ship.txt", "Task1_small-vehicle.txt"]  # fmt: skip
     line = (tmp_path / "out/Task1_small-vehicle.txt").read_text().splitlines()[0].split()
     assert line[0] == "P1" and len(line) == 10 and float(line[1]) == 0.123456
-    back = read_results(tmp_path / "out", ["plane", "small-vehicle", "ship"])
-    assert back.keys() == found.keys()
-    for name, one in found.items():
-        np.testing.assert_allclose(back[name].corners, one.corners, atol=0.006)
-        assert back[name].labels.tolist() == one.labels.tolist()
-        assert back[name].scores.tolist() == one.scores.tolist()
-    (tmp_path / "out/Task1_ship.txt").write_text("P1 0.5 1 2 3\n")
-    with pytest.raises(DataError, match=r"Task1_ship\.txt:1"):
-        read_results(tmp_path / "out", ["plane", "small-vehicle", "ship"])
-    with pytest.raises(DataError, match=r"Task1_car\.txt cannot be read"):
-        read_results(tmp_path / "out", ["car"])
+    for number, name in enumerate(("plane", "small-vehicle", "ship")):
+        rows = [line.split() for line in (tmp_path / f"out/Task1_{name}.txt").read_text().splitlines()]
+        for image, one in found.items():
+            mine = [np.array(values, float) for image_of, *values in rows if image_of == image]
+            wanted = one.labels == number
+            assert [row[0] for row in mine] == one.scores[wanted].tolist()
+            corners = np.array([row[1:] for row in mine]).reshape(-1, 4, 2)
+            np.testing.assert_allclose(corners, one.corners[wanted], atol=0.006)
 
 
 def test_polygons_of_real_images(shared_data):
     """Rectangles of VHR-10's polygons lie in their boxes, and those of long objects are far smaller."""
     reader = CocoBoxes(shared_data / "vhr10", "test")
     of = open_labelled("detect", shared_data / "vhr10", split="test")
-    data = DetectionData(of, PLAIN, 512)
+    data = DetectionDataset(of, PLAIN, 512)
     assert len(data) == 67 and len(of.classes) == 10
     sample = data[0, 5]
     bounds = torch.tensor([b.xyxy for b in reader[5].boxes])
     grown = bounds + torch.tensor([-1, -1, 1, 1])
-    truth = torch.tensor(objects_on(of.items[5], of.classes, True).corners)
+    truth = torch.tensor(ground_truth(of.items[5], of.classes, True).corners)
     inner = truth.clamp(grown[:, None, :2], grown[:, None, 2:])
     rectangles = oriented_iou_pairs(sample["boxes"].numpy(), sample["boxes"].numpy())
     assert rectangles == pytest.approx(1) and inner.shape[0] == len(bounds) > 0

@@ -8,17 +8,17 @@ import torch
 from torchvision.models.detection.faster_rcnn import FasterRCNN
 from torchvision.ops import MultiScaleRoIAlign, box_iou, roi_align
 
-from lhrs.downstream.detect.align import pyramid_align, rotated_roi_align
-from lhrs.downstream.detect.assign import BACKGROUND, IGNORED, assign, sample
-from lhrs.downstream.detect.coders import decode_delta, decode_midpoint, encode_delta, encode_midpoint
-from lhrs.downstream.detect.rotated import around, corners, from_horizontal, normalise, rotated_iou
+from lhrs.downstream.detect.box_coder import decode_delta, decode_midpoint, encode_delta, encode_midpoint
+from lhrs.downstream.detect.matcher import BACKGROUND, IGNORED, match_anchors, sample_matches
+from lhrs.downstream.detect.rotated_boxes import hbb_to_obb, obb_to_corners, obb_to_hbb, rotated_iou, to_le90
+from lhrs.downstream.detect.rotated_roi_align import pyramid_align, rotated_roi_align
 from lhrs.downstream.detect.rpn import make_anchors
 
 
 def random_boxes(count, seed, least=4.0):
     random = torch.Generator().manual_seed(seed)
     place, sides, turn = (torch.rand(count, n, generator=random) for n in (2, 2, 1))
-    return normalise(torch.cat([place * 200, least + sides * 80, turn * 10 - 5], 1))
+    return to_le90(torch.cat([place * 200, least + sides * 80, turn * 10 - 5], 1))
 
 
 def turned_boxes(count, seed):
@@ -30,7 +30,7 @@ def turned_boxes(count, seed):
 
 def test_midpoint_code_goes_there_and_back():
     boxes = turned_boxes(500, 0)
-    anchors = around(random_boxes(500, 1))
+    anchors = obb_to_hbb(random_boxes(500, 1))
     code = encode_midpoint(anchors, boxes)
     assert code[:, 4:].abs().max() <= 0.5
     assert rotated_iou(boxes, decode_midpoint(anchors, code)).diagonal().min() > 0.999
@@ -87,8 +87,8 @@ def test_turning_image_and_region_together_changes_nothing():
     x = (torch.arange(32) + 0.5) * 4
     plane = torch.stack([x.expand(32, 32), x[:, None].expand(32, 32)])[None]  # each cell knows its x and y
     grid = rotated_roi_align(plane, [boxes[:1]], 4)[0]
-    first = corners(boxes[:1])[0, 0]
-    along, across = ((corners(boxes[:1])[0, k] - first) / 14 for k in (1, 3))
+    first = obb_to_corners(boxes[:1])[0, 0]
+    along, across = ((obb_to_corners(boxes[:1])[0, k] - first) / 14 for k in (1, 3))
     torch.testing.assert_close(grid[:, 0, 0], first + along + across, atol=1e-4, rtol=0)
     torch.testing.assert_close(grid[:, 0, 6], first + 13 * along + across, atol=1e-4, rtol=0)
 
@@ -99,7 +99,7 @@ def test_each_region_is_read_from_the_map_that_torchvision_reads():
     xyxy = torch.stack([0 * sides, 0 * sides, sides, sides], 1)
     names = [str(n) for n in range(4)]
     theirs = MultiScaleRoIAlign(names, 7, 2)(dict(zip(names, maps, strict=True)), [xyxy], [(1024, 1024)])
-    mine = pyramid_align(maps, [from_horizontal(xyxy)], (4, 8, 16, 32))
+    mine = pyramid_align(maps, [hbb_to_obb(xyxy)], (4, 8, 16, 32))
     torch.testing.assert_close(mine[:, 0, 3, 3], theirs[:, 0, 3, 3])
     assert mine[:, 0, 3, 3].unique().tolist() == [0, 1, 2, 3]
     assert pyramid_align(maps, [torch.zeros(0, 5)], (4, 8, 16, 32)).shape == (0, 1, 7, 7)
@@ -117,21 +117,21 @@ def test_assignment_by_hand(monkeypatch):
     table = lambda regions, objects: overlap[:, objects]  # noqa: E731
     objects = torch.arange(2)
     expected = [0, IGNORED, BACKGROUND, 1, 1, IGNORED]
-    assert assign(torch.zeros(6, 4), objects, table, 0.7, 0.3, 0.3).tolist() == expected
+    assert match_anchors(torch.zeros(6, 4), objects, table, 0.7, 0.3, 0.3).tolist() == expected
     without = [0, IGNORED, BACKGROUND, IGNORED, IGNORED, IGNORED]
-    assert assign(torch.zeros(6, 4), objects, table, 0.7, 0.3).tolist() == without
-    assert assign(torch.zeros(6, 4), objects, table, 0.7, 0.3, 0.45).tolist() == without
-    monkeypatch.setattr("lhrs.downstream.detect.assign._TOGETHER", 1)
-    assert assign(torch.zeros(6, 4), objects, table, 0.7, 0.3, 0.3).tolist() == expected
-    assert assign(torch.zeros(6, 4), objects[:0], table, 0.7, 0.3, 0.3).tolist() == [BACKGROUND] * 6
+    assert match_anchors(torch.zeros(6, 4), objects, table, 0.7, 0.3).tolist() == without
+    assert match_anchors(torch.zeros(6, 4), objects, table, 0.7, 0.3, 0.45).tolist() == without
+    monkeypatch.setattr("lhrs.downstream.detect.matcher._TOGETHER", 1)
+    assert match_anchors(torch.zeros(6, 4), objects, table, 0.7, 0.3, 0.3).tolist() == expected
+    assert match_anchors(torch.zeros(6, 4), objects[:0], table, 0.7, 0.3, 0.3).tolist() == [BACKGROUND] * 6
 
 
 def test_assignment_is_torchvisions():
     anchors = make_anchors((16, 16), 8, 8, torch.device("cpu"))
-    objects = around(random_boxes(12, 5)) / 2
+    objects = obb_to_hbb(random_boxes(12, 5)) / 2
     rpn = FasterRCNN(_Nothing(), 2).rpn
     theirs = rpn.proposal_matcher(box_iou(objects, anchors))
-    mine = assign(anchors, objects, box_iou, 0.7, 0.3, 1e-9)  # torchvision forces whatever the overlap is
+    mine = match_anchors(anchors, objects, box_iou, 0.7, 0.3, 1e-9)  # torchvision forces whatever the overlap is
     known = (theirs >= 0) & (mine >= 0)
     assert torch.equal(mine >= 0, theirs >= 0) and known.any()
     assert torch.equal(mine == BACKGROUND, theirs == -1)
@@ -144,14 +144,14 @@ class _Nothing(torch.nn.Module):
 def test_samples_follow_the_seed():
     assigned = torch.tensor([0] * 50 + [BACKGROUND] * 500 + [IGNORED] * 50)
     torch.manual_seed(3)
-    first = sample(assigned, 40, 0.25)
+    first = sample_matches(assigned, 40, 0.25)
     torch.manual_seed(3)
-    again, other = sample(assigned, 40, 0.25), sample(assigned, 40, 0.25)
+    again, other = sample_matches(assigned, 40, 0.25), sample_matches(assigned, 40, 0.25)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[1], other[1])
     assert [len(part) for part in first] == [10, 30]
     assert (assigned[first[0]] == 0).all() and (assigned[first[1]] == BACKGROUND).all()
-    assert [len(part) for part in sample(assigned[48:52], 40, 0.25)] == [2, 2]
+    assert [len(part) for part in sample_matches(assigned[48:52], 40, 0.25)] == [2, 2]
 
 
 def test_anchors_lie_on_the_centres_of_cells():

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from lhrs.data.augment import D4, resize, sample_d4
 from lhrs.data.keyed import Key, sample_rng
-from lhrs.downstream.augment import resize
-from lhrs.downstream.detect.rotated import around, normalise, smallest_rectangle
+from lhrs.downstream.detect.rotated_boxes import min_area_rect, obb_to_hbb, to_le90
 from lhrs.downstream.inputs import ImageInput
 from lhrs.downstream.reader import Item, Labelled
 from lhrs.errors import DataError
@@ -21,7 +21,7 @@ from lhrs.metrics.detection import Detected, Objects
 from lhrs.metrics.overlap import oriented_corners
 
 
-class DetectionData(TorchDataset):
+class DetectionDataset(TorchDataset):
     """Normalised images with their boxes, by `(epoch, index)`.
 
     Difficult objects are learnt from too.
@@ -51,7 +51,7 @@ class DetectionData(TorchDataset):
                 high, wide = Stack(item.images[0]).shape
                 if max(high, wide) > tile:
                     raise DataError(
-                        f"{item.images[0][0]} has {wide} x {high} pixels, more than `tile` {tile}: cut the scenes "
+                        f"{item.images[0][0]} has {wide} x {high} pixels, more than `tile_size` {tile}: cut the scenes "
                         "with `lhrs data tile`."
                     )
         number = {name: n for n, name in enumerate(labelled.classes)}
@@ -71,11 +71,9 @@ class DetectionData(TorchDataset):
         pixels, scale = read_window(self.image_input, stack, None, self.size)
         boxes = self._boxes[key[1]] * torch.tensor([scale] * 4 + [1.0] * self.oriented).double()
         if self.augment:
-            rng = sample_rng(self.seed, key)
-            turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-            boxes = move(boxes, (pixels.shape[2], pixels.shape[1]), turns, flip)
-            pixels = pixels.rot90(turns, (1, 2))
-            pixels = pixels.flip(2) if flip else pixels
+            d4 = sample_d4(sample_rng(self.seed, key))
+            boxes = transform_boxes(boxes, (pixels.shape[2], pixels.shape[1]), d4)
+            pixels = d4.apply(pixels).contiguous()
         return {"pixels": pixels, "boxes": boxes.float(), "labels": self._labels[key[1]]}
 
 
@@ -100,7 +98,7 @@ def read_window(image_input: ImageInput, stack: Stack, box: Box | None, size: in
     return square[:, : math.ceil(high * scale - 1e-6), : math.ceil(wide * scale - 1e-6)], scale
 
 
-def objects_on(item: Item, classes: Sequence[str], oriented: bool) -> Objects:
+def ground_truth(item: Item, classes: Sequence[str], oriented: bool) -> Objects:
     """Return what is on an image as it is scored, in pixels of the file: quadrangles as they were drawn, as DOTA's kit
     does; smallest rectangles around other outlines; or the horizontal boxes around all."""
     number = {name: n for n, name in enumerate(classes)}
@@ -115,13 +113,18 @@ def objects_on(item: Item, classes: Sequence[str], oriented: bool) -> Objects:
 
 def _boxes_of(item: Item, oriented: bool) -> np.ndarray:
     if oriented:
-        return np.array([smallest_rectangle(o.points) for o in item.objects], float).reshape(-1, 5)
+        return np.array([min_area_rect(o.points) for o in item.objects], float).reshape(-1, 5)
     return np.array([[*o.points.min(0), *o.points.max(0)] for o in item.objects], float).reshape(-1, 4)
 
 
 def horizontal_corners(boxes: np.ndarray) -> np.ndarray:
     """Return `(N, 4, 2)` corners of `(N, 4)` xyxy boxes."""
     return np.asarray(boxes, float).reshape(-1, 4)[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+
+
+def enclosing_corners(corners: np.ndarray) -> np.ndarray:
+    """Return `(N, 4, 2)` corners of the horizontal boxes around `(N, 4, 2)` corners."""
+    return horizontal_corners(np.concatenate([corners.min(1), corners.max(1)], 1))
 
 
 def to_detected(detections: dict[str, Tensor]) -> Detected:
@@ -131,34 +134,35 @@ def to_detected(detections: dict[str, Tensor]) -> Detected:
     return Detected(corners, detections["scores"].cpu().numpy(), detections["labels"].cpu().numpy())
 
 
-def move(boxes: Tensor, size_wh: tuple[int, int], turns: int, flip: bool) -> Tensor:
-    """Return `(M, 5)` oriented or `(M, 4)` xyxy boxes of an image after `rot90` and then a flip of left and right.
+def transform_boxes(boxes: Tensor, size_wh: tuple[int, int], d4: D4) -> Tensor:
+    """Return `(M, 5)` oriented or `(M, 4)` xyxy boxes of an image that is transformed by a symmetry.
 
     Args:
         boxes: in pixels of the image.
         size_wh: its width and height before.
-        turns: quarter turns to the left.
-        flip: mirror it afterwards.
+        d4: the symmetry.
     """
     if boxes.shape[1] == 4:
         x1, y1, x2, y2 = boxes.unbind(1)
         as_oriented = torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, torch.zeros_like(x1)], 1)
-        return around(_move(as_oriented, size_wh, turns, flip))
-    return normalise(_move(boxes, size_wh, turns, flip))
+        return obb_to_hbb(_transform(as_oriented, size_wh, d4))
+    return to_le90(_transform(boxes, size_wh, d4))
 
 
-def _move(boxes: Tensor, size_wh: tuple[int, int], turns: int, flip: bool) -> Tensor:
+def _transform(boxes: Tensor, size_wh: tuple[int, int], d4: D4) -> Tensor:
     x, y, w, h, angle = boxes.unbind(1)
     width, height = size_wh
-    for _ in range(turns % 4):
-        x, y, angle = y, width - x, angle - np.pi / 2
+    if d4.transpose:
+        x, y, angle = y, x, np.pi / 2 - angle
         width, height = height, width
-    if flip:
+    if d4.flip_x:
         x, angle = width - x, -angle
+    if d4.flip_y:
+        y, angle = height - y, -angle
     return torch.stack([x, y, w, h, angle], 1)
 
 
-def join_objects(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def detection_collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return `pixels` float32 `(B, C, H, W)`, padded with the mean right and below, and the `target` of each image."""
     height, width = (max(s["pixels"].shape[axis] for s in samples) for axis in (1, 2))
     pixels = [F.pad(s["pixels"], (0, width - s["pixels"].shape[2], 0, height - s["pixels"].shape[1])) for s in samples]

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lhrs.downstream.detect.align import pyramid_align
-from lhrs.downstream.detect.assign import assign, sample
-from lhrs.downstream.detect.coders import decode_delta, encode_delta
+from lhrs.downstream.detect.box_coder import decode_delta, encode_delta
+from lhrs.downstream.detect.matcher import match_anchors, sample_matches
 from lhrs.downstream.detect.pyramid import STRIDES, FeaturePyramid
-from lhrs.downstream.detect.rotated import rotated_iou, rotated_nms
+from lhrs.downstream.detect.rotated_boxes import rotated_iou, rotated_nms
+from lhrs.downstream.detect.rotated_roi_align import pyramid_align
 from lhrs.downstream.detect.rpn import OrientedRPN
 
 Detections = dict[str, Tensor]
@@ -64,8 +64,8 @@ class RoIHead(nn.Module):
         chosen, labels, positive, truth = [], [], [], []
         for regions, target in zip(proposals, targets, strict=True):
             regions = torch.cat([regions, target["boxes"]])  # so that there are positives from the first step on
-            assigned = assign(regions, target["boxes"], rotated_iou, _POSITIVE, _POSITIVE)
-            hits, misses = sample(assigned, self.samples, _POSITIVE_SHARE)
+            assigned = match_anchors(regions, target["boxes"], rotated_iou, _POSITIVE, _POSITIVE)
+            hits, misses = sample_matches(assigned, self.samples, _POSITIVE_SHARE)
             chosen.append(regions[torch.cat([hits, misses])])
             background = torch.full_like(misses, self.num_classes)
             labels.append(torch.cat([target["labels"][assigned[hits]], background]))
@@ -97,7 +97,7 @@ class RoIHead(nn.Module):
 
 
 class OrientedRCNN(nn.Module):
-    """Finds oriented boxes (le90, see `lhrs.downstream.detect.rotated`).
+    """Finds oriented boxes (le90, see `lhrs.downstream.detect.rotated_boxes`).
 
     Args:
         backbone: `(B, C, H, W)` normalised pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.

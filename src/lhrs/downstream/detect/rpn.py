@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_iou
 
-from lhrs.downstream.detect.assign import assign, sample
-from lhrs.downstream.detect.coders import decode_midpoint, encode_midpoint
-from lhrs.downstream.detect.rotated import around
+from lhrs.downstream.detect.box_coder import decode_midpoint, encode_midpoint
+from lhrs.downstream.detect.matcher import match_anchors, sample_matches
+from lhrs.downstream.detect.rotated_boxes import obb_to_hbb
 
 RATIOS = (0.5, 1.0, 2.0)
 """Height over width of the anchors."""
@@ -76,15 +76,15 @@ class OrientedRPN(nn.Module):
             level.append(torch.full_like(at, number))
         every = torch.cat(boxes)
         # Suppressed by the boxes around them: ten times cheaper than by themselves, and 0.8 only drops near copies.
-        keep = batched_nms(around(every), torch.cat(kept), torch.cat(level), _NMS_IOU)
+        keep = batched_nms(obb_to_hbb(every), torch.cat(kept), torch.cat(level), _NMS_IOU)
         return every[keep[: self.proposals]]
 
     def _losses(self, anchors: Tensor, scores: Tensor, codes: Tensor, truth: Sequence[Tensor]) -> dict[str, Tensor]:
         chosen, wanted, hits, targets = [], [], [], []
         count = 0
         for image, boxes in enumerate(truth):
-            assigned = assign(anchors, around(boxes), box_iou, _POSITIVE, _NEGATIVE, _LEAST)
-            positives, negatives = sample(assigned, self.samples, _POSITIVE_SHARE)
+            assigned = match_anchors(anchors, obb_to_hbb(boxes), box_iou, _POSITIVE, _NEGATIVE, _LEAST)
+            positives, negatives = sample_matches(assigned, self.samples, _POSITIVE_SHARE)
             picked = torch.cat([positives, negatives])
             chosen.append(scores[image, picked].float())
             wanted.append(torch.arange(len(picked), device=picked.device) < len(positives))

@@ -10,7 +10,7 @@ _TOGETHER = 64
 """Objects that are compared with all anchors at once: bounds memory where a tile holds a thousand."""
 
 
-def assign(
+def match_anchors(
     regions: Tensor,
     objects: Tensor,
     overlap: Callable[[Tensor, Tensor], Tensor],
@@ -47,7 +47,7 @@ def assign(
     return torch.where(forced >= 0, forced, chosen)
 
 
-def sample(assigned: Tensor, count: int, share: float) -> tuple[Tensor, Tensor]:
+def sample_matches(assigned: Tensor, count: int, share: float) -> tuple[Tensor, Tensor]:
     """Return int64 indices of positives and of negatives: at most `count` in all, `share` of it positives.
 
     Drawn by torch's global CPU generator, so that a seed means the same on any device.

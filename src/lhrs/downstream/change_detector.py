@@ -1,11 +1,18 @@
-"""Change between two dates: one backbone for both, and BIT (Chen et al. 2021, arXiv:2103.00208) or a difference."""
+"""Change detection: one backbone for both dates, and BIT (Chen et al. 2021, arXiv:2103.00208) or a difference."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lhrs.downstream.backbone import Encoder, Pyramid
-from lhrs.downstream.task import ScoringTask, conv_norm, enlarge, over_pixels, padded, pixel_loss
+from lhrs.downstream.layers import (
+    conv_norm,
+    masked_cross_entropy,
+    pad_to_stride,
+    upsample,
+    upsample_and_crop,
+)
+from lhrs.downstream.network import LogitNetwork
 
 _WIDTH = 32
 _TOKENS = 4
@@ -14,7 +21,7 @@ _ENCODERS, _DECODERS = 1, 8
 
 
 class _Attention(nn.Module):
-    """Queries look at tokens, and a small MLP follows; both are added to the queries."""
+    """Cross-attention from queries to tokens and an MLP, each with a residual connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +45,7 @@ class _Attention(nn.Module):
 
 
 class Bit(nn.Module):
-    """Each date becomes four tokens, the tokens of both see each other, and each date's pixels look at their own."""
+    """Bitemporal image transformer: tokens of both dates attend to each other, pixels to the tokens of their date."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +70,7 @@ class Bit(nn.Module):
         return found[0], found[1]
 
 
-class Change(ScoringTask):
+class ChangeDetector(LogitNetwork):
     """Cross-entropy per pixel of `no change` and `change`.
 
     Args:
@@ -93,25 +100,25 @@ class Change(ScoringTask):
         self.bit = Bit() if head == "bit" else None
         self.head = nn.Sequential(conv_norm(_WIDTH, _WIDTH), nn.Conv2d(_WIDTH, num_classes, 3, padding=1))
 
-    def scores(self, pixels: Tensor) -> Tensor:
+    def logits(self, pixels: Tensor) -> Tensor:
         """Return `(B, 2, H, W)` of both dates `(B, 2, C, H, W)`.
 
         Published: the map at stride 16 is doubled, and the difference is enlarged to all pixels before the head. Here
         the head works at stride 4, a sixteenth of the work, and its scores are enlarged.
         """
-        both = padded(pixels.flatten(0, 1))
+        both = pad_to_stride(pixels.flatten(0, 1))
         if isinstance(self.backbone, Pyramid):
             maps = self.narrow(F.interpolate(self.backbone(both)[0], scale_factor=2, mode="nearest"))
             first, second = maps.unflatten(0, (-1, 2)).unbind(1)
             if self.bit is not None:
                 first, second = self.bit(first, second)
             gap = (first - second).abs()
-            found = self.head(enlarge(gap, (2 * gap.shape[-2], 2 * gap.shape[-1])))
+            found = self.head(upsample(gap, (2 * gap.shape[-2], 2 * gap.shape[-1])))
         else:
             first, second = self.norm(self.backbone(both)).unflatten(0, (-1, 2)).unbind(1)
             found = self.head((first - second).abs())
-        return over_pixels(found, pixels)
+        return upsample_and_crop(found, pixels)
 
     def forward(self, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return `loss`; `target` is uint8 `(B, H, W)`: 0, 1, and 255 where nothing counts."""
-        return {"loss": pixel_loss(self.scores(pixels), target, self.class_weights)}
+        return {"loss": masked_cross_entropy(self.logits(pixels), target, self.class_weights)}

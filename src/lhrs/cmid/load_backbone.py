@@ -1,4 +1,4 @@
-"""Open a backbone to look at it."""
+"""Load a backbone to extract its features."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import timm
 import torch
 from pydantic import ValidationError
 
-from lhrs.cmid.probes import Probe
+from lhrs.cmid.probes import FeatureExtractor
 from lhrs.config import problem
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.imagery.normalization import Normalization
@@ -16,7 +16,7 @@ from lhrs.models.state_dict import load_strict
 from lhrs.models.timm_folder import read_timm_folder
 
 
-def load_probe(source: str, size: int | None = None, device: str = "cpu", random: bool = False) -> Probe:
+def load_backbone(source: str, size: int | None = None, device: str = "cpu", random: bool = False) -> FeatureExtractor:
     """Return a backbone ready to be probed.
 
     Args:
@@ -58,4 +58,6 @@ def load_probe(source: str, size: int | None = None, device: str = "cpu", random
         raise CheckpointError(
             f"{source} has no usable normalization: {problem(error, Normalization, saved or rgb)}"
         ) from None
-    return Probe(model.eval().to(device), normalization, size or cfg.get("input_size", [3, 224, 224])[-1], device)
+    return FeatureExtractor(
+        model.eval().to(device), normalization, size or cfg.get("input_size", [3, 224, 224])[-1], device
+    )

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from lhrs.downstream.detect.rotated import around, corners, normalise, wrap
+from lhrs.downstream.detect.rotated_boxes import obb_to_corners, obb_to_hbb, to_le90, wrap
 
 _STRAIGHT = math.radians(1)
 """Boxes turned by less count as straight for the midpoint code, whose numbers jump from -0.5 to 0.5 there: a network
@@ -27,10 +27,10 @@ def encode_midpoint(anchors: Tensor, boxes: Tensor) -> Tensor:
         boxes: `(N, 5)` oriented, with area; those turned by less than a degree are taken for straight.
     """
     boxes = _straightened(boxes)
-    bounds = around(boxes)
+    bounds = obb_to_hbb(boxes)
     centre, sides = (bounds[:, :2] + bounds[:, 2:]) / 2, bounds[:, 2:] - bounds[:, :2]
     of, to = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
-    points = corners(boxes) - centre[:, None]
+    points = obb_to_corners(boxes) - centre[:, None]
     x, y = points.unbind(-1)
     # Of two corners at the same height, as in straight boxes, the right one; of two on the right side, the lower one.
     slack = sides * 1e-4
@@ -53,7 +53,7 @@ def decode_midpoint(anchors: Tensor, codes: Tensor) -> Tensor:
     lengths = torch.stack([top, right], 1).norm(dim=-1, keepdim=True).clamp(min=1e-6)
     top, right = (torch.stack([top, right], 1) * (lengths.amax(1, keepdim=True) / lengths)).unbind(1)
     w, h = right - top, right + top  # from the top corner to the right one, and from the left one to the top
-    return normalise(
+    return to_le90(
         torch.cat([centre, w.norm(dim=-1, keepdim=True), h.norm(dim=-1, keepdim=True),
                    torch.atan2(w[:, 1:], w[:, :1])], -1)
     )  # fmt: skip
@@ -89,4 +89,4 @@ def decode_delta(proposals: Tensor, codes: Tensor) -> Tensor:
     cos, sin = proposals[:, 4].cos(), proposals[:, 4].sin()
     centre = proposals[:, :2] + torch.stack([dx * cos - dy * sin, dx * sin + dy * cos], -1)
     sides = proposals[:, 2:4] * codes[:, 2:4].clamp(-_MAX_LOG, _MAX_LOG).exp()
-    return normalise(torch.cat([centre, sides, proposals[:, 4:] + codes[:, 4:]], -1))
+    return to_le90(torch.cat([centre, sides, proposals[:, 4:] + codes[:, 4:]], -1))

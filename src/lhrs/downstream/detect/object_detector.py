@@ -1,49 +1,50 @@
-"""Objects: Oriented R-CNN, or Faster R-CNN for horizontal boxes, on the pyramid of any backbone."""
+"""Object detection: Oriented R-CNN, or Faster R-CNN for horizontal boxes, on the pyramid of any backbone."""
 
 from typing import Any
 
 from torch import Tensor
 
 from lhrs.downstream.backbone import Encoder, Pyramid
-from lhrs.downstream.detect.horizontal import HorizontalRCNN
+from lhrs.downstream.detect.faster_rcnn import HorizontalRCNN
 from lhrs.downstream.detect.oriented_rcnn import OrientedRCNN
-from lhrs.downstream.task import Task, padded
+from lhrs.downstream.layers import pad_to_stride
+from lhrs.downstream.network import TaskNetwork
 
 _DETECTIONS = 2000
-"""Most that an image gives, for both kinds of boxes; torchvision's 100 are too few for a car park."""
+"""Most detections per image, for both kinds of boxes; torchvision's 100 are too few for a car park."""
 
 
-class Detect(Task):
+class ObjectDetector(TaskNetwork):
     """The sum of a detector's losses.
 
     Args:
         encoder: its backbone.
         num_classes: of objects, without background.
         head: `oriented` or `horizontal`.
-        width: channels of the feature pyramid.
+        decoder_channels: of the feature pyramid.
         anchor_scale: sides of a square anchor, in cells of its map; 8 makes the smallest 32 pixels.
-        proposals: regions per image that the second stage looks at.
+        num_proposals: regions per image that the second stage classifies.
     """
 
     heads = ("oriented", "horizontal")
 
     def __init__(
-        self, encoder: Encoder, num_classes: int, head: str = "oriented", width: int = 256, anchor_scale: float = 8,
-        proposals: int = 2000,
+        self, encoder: Encoder, num_classes: int, head: str = "oriented", decoder_channels: int = 256,
+        anchor_scale: float = 8, num_proposals: int = 2000,
     ) -> None:  # fmt: skip
         super().__init__()
         pyramid = Pyramid(encoder)
         if head == "oriented":
-            rpn = {"anchor_scale": anchor_scale, "proposals": proposals}
+            rpn = {"anchor_scale": anchor_scale, "proposals": num_proposals}
             second = {"detections": _DETECTIONS}
-            self.network: Any = OrientedRCNN(pyramid, num_classes, width, rpn, second)
+            self.network: Any = OrientedRCNN(pyramid, num_classes, decoder_channels, rpn, second)
         else:
-            tops = {f"rpn_{n}_nms_top_n_{mode}": proposals for n in ("pre", "post") for mode in ("train", "test")}
+            tops = {f"rpn_{n}_nms_top_n_{mode}": num_proposals for n in ("pre", "post") for mode in ("train", "test")}
             self.network = HorizontalRCNN(
-                pyramid, num_classes, width, anchor_scale, box_detections_per_img=_DETECTIONS, **tops
+                pyramid, num_classes, decoder_channels, anchor_scale, box_detections_per_img=_DETECTIONS, **tops
             )
         self.columns = 5 if head == "oriented" else 4
-        """Numbers of a box: oriented, or xyxy."""
+        """Values per box: oriented, or xyxy."""
 
     @property
     def encoder(self) -> Encoder:
@@ -52,9 +53,9 @@ class Detect(Task):
 
     def forward(self, pixels: Tensor, target: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return `loss`; `target` has `boxes` and `labels` of each image, see `OrientedRCNN.forward`."""
-        losses = self.network(padded(pixels), target)
+        losses = self.network(pad_to_stride(pixels), target)
         return {"loss": sum(losses.values(), pixels.new_zeros(()))}
 
     def detect(self, pixels: Tensor) -> list[dict[str, Tensor]]:
         """Return `boxes` in pixels, `scores` and `labels` of each image of `(B, C, H, W)`; in evaluation mode."""
-        return self.network(padded(pixels))
+        return self.network(pad_to_stride(pixels))

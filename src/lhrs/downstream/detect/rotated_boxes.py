@@ -20,7 +20,7 @@ _BLOCK = 512
 """Boxes among which suppression decides one by one."""
 
 
-def normalise(boxes: Tensor) -> Tensor:
+def to_le90(boxes: Tensor) -> Tensor:
     """Return `(..., 5)` oriented boxes in le90: the same rectangles, w >= h and -pi/2 <= angle < pi/2."""
     x, y, w, h, angle = boxes.unbind(-1)
     swap = w < h
@@ -34,7 +34,7 @@ def wrap(angle: Tensor) -> Tensor:
     return torch.where(wrapped >= math.pi / 2, wrapped - math.pi, wrapped)  # remainder may round up to pi
 
 
-def corners(boxes: Tensor) -> Tensor:
+def obb_to_corners(boxes: Tensor) -> Tensor:
     """Return `(..., 4, 2)` xy corners of `(..., 5)` oriented boxes, in the order in which x turns towards y."""
     half_w, half_h = boxes[..., 2:3] / 2, boxes[..., 3:4] / 2
     across = torch.cat([-half_w, half_w, half_w, -half_w], -1)
@@ -45,20 +45,20 @@ def corners(boxes: Tensor) -> Tensor:
     return torch.stack([x, y], -1)
 
 
-def around(boxes: Tensor) -> Tensor:
+def obb_to_hbb(boxes: Tensor) -> Tensor:
     """Return `(..., 4)` xyxy, the horizontal boxes around `(..., 5)` oriented ones."""
     cos, sin = boxes[..., 4].cos().abs(), boxes[..., 4].sin().abs()
     half = torch.stack([boxes[..., 2] * cos + boxes[..., 3] * sin, boxes[..., 2] * sin + boxes[..., 3] * cos], -1) / 2
     return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], -1)
 
 
-def from_horizontal(boxes: Tensor) -> Tensor:
+def hbb_to_obb(boxes: Tensor) -> Tensor:
     """Return `(..., 5)` le90 boxes of `(..., 4)` xyxy ones."""
     centre, sides = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
-    return normalise(torch.cat([centre, sides, torch.zeros_like(centre[..., :1])], -1))
+    return to_le90(torch.cat([centre, sides, torch.zeros_like(centre[..., :1])], -1))
 
 
-def smallest_rectangle(points: np.ndarray) -> np.ndarray:
+def min_area_rect(points: np.ndarray) -> np.ndarray:
     """Return float64 `(5,)`, the le90 box of least area around `(P, 2)` xy points; sides may be 0.
 
     One of its sides lies on a side of the convex hull (Freeman and Shapira, 1975).
@@ -80,7 +80,7 @@ def smallest_rectangle(points: np.ndarray) -> np.ndarray:
     (w, h), (u, v), (cos, sin) = (high - low)[:, best], (high + low)[:, best] / 2, axes[best]
     centre = origin + np.array([u * cos - v * sin, u * sin + v * cos])
     box = [*centre, w, h, angles[best]]
-    return normalise(torch.tensor(box, dtype=torch.float64)).numpy()
+    return to_le90(torch.tensor(box, dtype=torch.float64)).numpy()
 
 
 def _hull(points: np.ndarray) -> np.ndarray:
@@ -167,7 +167,7 @@ def _overlaps(
     a: Tensor, b: Tensor, classes_a: Tensor | None = None, classes_b: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield index pairs whose horizontal bounds meet, of one class if classes are given, and their overlap."""
-    bounds, others = around(a), around(b)
+    bounds, others = obb_to_hbb(a), obb_to_hbb(b)
     turned_a, turned_b = (torch.cat([c[:, :4], c[:, 4:].cos(), c[:, 4:].sin()], 1).T.contiguous() for c in (a, b))
     step = max(1, _CELLS // max(len(b), 1))
     for start in range(0, len(a) if len(b) else 0, step):

@@ -10,38 +10,40 @@ from typing import Any
 
 import numpy as np
 
-from lhrs.downstream.detect.dota import write_results
-from lhrs.downstream.predict import FoundObject, Predictor, SceneClass
+from lhrs.downstream.detect.dota_io import write_results
+from lhrs.downstream.predict import ClassPrediction, DetectedObject, Predictor
 from lhrs.downstream.reader import IGNORE
-from lhrs.errors import DataError
+from lhrs.errors import ConfigError, DataError
 from lhrs.files import write_file, written_whole
+from lhrs.fingerprint import of_config, of_files
 from lhrs.imagery.georeference import Georeference, feature, outline_feature, write_geojson
 from lhrs.imagery.quiet import ignored
 from lhrs.imagery.reader import open_source
 from lhrs.imagery.stack import Box, Stack
 from lhrs.metrics.detection import Detected
+from lhrs.progress import Bar
 
 # Okabe and Ito's colours, which people with colour blindness tell apart; darker for more classes.
-_COLOURS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
+_COLORS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
 _BLOCK = 512
-Classified = tuple[Path, Box | None, SceneClass]
+Classified = tuple[Path, Box | None, ClassPrediction]
 """An image, the window of it if it is not all of it, and its class."""
 
 
 def write_mask(
-    predictor: Predictor, stacks: tuple[Stack, ...], out: Path, side: int | None = None,
-    advance: Callable[[], None] = lambda: None, provenance: str = "",
+    predictor: Predictor, stacks: tuple[Stack, ...], out: Path, size: int | None = None,
+    bar: Bar | None = None, provenance: str = "",
 ) -> None:  # fmt: skip
     """Write the class of each pixel as a COG, 255 where there is no data, georeferenced as the image is.
 
     The image is read, and the mask written, window by window. Classes are named in the tag `classes`.
 
     Args:
-        predictor: of classes of pixels, of change, or, with `side`, of scenes.
-        stacks: see `Predictor.stacks`.
+        predictor: of semantic segmentation, of change or, with `size`, of scenes.
+        stacks: of `Predictor.open_inputs`.
         out: replaced if it exists.
-        side: see `Predictor.masks`.
-        advance: called `Predictor.num_strips` times.
+        size: see `Predictor.iter_mask_strips`.
+        bar: counts `Predictor.num_strips` strips.
         provenance: fingerprint of model and images, for `mask_is_current`.
 
     Raises:
@@ -60,22 +62,85 @@ def write_mask(
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": high, "width": wide, "nodata": IGNORE,
                "tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK, "compress": "deflate", "BIGTIFF": "IF_SAFER",
                **placed}  # fmt: skip
-    names = predictor.card.classes
+    names = predictor.config.classes
     with written_whole(out) as part:
         strips = part.with_name(f"{part.name}.strips.tif")
         try:
             with ignored(NotGeoreferencedWarning):
                 dataset = rasterio.open(strips, "w", **profile)
             with dataset:
-                dataset.write_colormap(1, {n: _colour(n) for n in range(len(names))})
+                dataset.write_colormap(1, {n: _color(n) for n in range(len(names))})
                 dataset.update_tags(classes=json.dumps(names), provenance=provenance)
-                for top, rows in predictor.masks(stacks, side):
+                for top, rows in predictor.iter_mask_strips(stacks, size):
                     dataset.write(rows, 1, window=Window(0, top, wide, len(rows)))
-                    advance()
+                    if bar is not None:
+                        bar.update()
             with ignored(NotGeoreferencedWarning):
                 copy(strips, part, driver="COG", compress="deflate", blocksize=_BLOCK, overview_resampling="mode")
         finally:
             strips.unlink(missing_ok=True)
+
+
+def mask_targets(groups: Sequence[tuple[Path, ...]], out: Path) -> list[Path]:
+    """Return the file of each mask: `out`, or files in the folder `out` called as the images are.
+
+    Raises:
+        ConfigError: several masks would be written to one file.
+    """
+    is_file = out.suffix.lower() in (".tif", ".tiff")
+    if is_file and len(groups) > 1:
+        raise ConfigError(f"--out {out} is one file, but there are {len(groups)} images; name a folder.")
+    targets = [out] if is_file else [out / f"{group[0].stem}.tif" for group in groups]
+    if twice := sorted(target for target, count in Counter(targets).items() if count > 1):
+        raise ConfigError(f"two images would be written to {twice[0]}; give them other names.")
+    return targets
+
+
+def write_masks(
+    load: Callable[[], Predictor], groups: Sequence[tuple[Path, ...]], targets: Sequence[Path], progress: Any,
+    report: Callable[[str], None], size: int | None = None, first_class: int = 0,
+) -> list[Path]:  # fmt: skip
+    """Write a mask per sample and, of what is georeferenced, its polygons; current files are kept. Return all files.
+
+    Args:
+        load: returns the model.
+        groups: files of each sample.
+        targets: of `mask_targets`.
+        progress: see `lhrs.progress`.
+        report: receives notes for the user.
+        size: see `Predictor.iter_mask_strips`.
+        first_class: see `polygonize_mask`.
+
+    Raises:
+        ConfigError: a mask would replace an image.
+        DataError: an image cannot be read.
+    """
+    inputs = {path.resolve() for group in groups for path in group}
+    if own := next((target for target in targets if target.resolve() in inputs), None):
+        raise ConfigError(f"{own} is one of the images: name another --out.")
+    predictor, written = load(), list[Path]()
+    counts = [predictor.num_strips(predictor.open_inputs(*group), size) for group in groups]
+    with progress("rows of windows", sum(counts)) as bar:
+        for group, target, count in zip(groups, targets, counts, strict=True):
+            stacks, outlines = predictor.open_inputs(*group), target.with_suffix(".geojson")
+            provenance = of_config(
+                [predictor.fingerprint, [of_files(open_source(path).list_files()) for path in group], size]
+            )
+            where = stacks[0].georeference
+            if mask_is_current(target, provenance):
+                bar.update(count)
+            else:
+                if where is not None:
+                    outlines.unlink(missing_ok=True)  # of another mask
+                write_mask(predictor, stacks, target, size, bar, provenance)
+            written.append(target)
+            if where is None:
+                report(f"{group[0]} is not georeferenced: no outlines.")
+                continue
+            if not outlines.exists():
+                polygonize_mask(target, where, predictor.config.classes, outlines, first_class)
+            written.append(outlines)
+    return written
 
 
 def mask_is_current(out: Path, provenance: str) -> bool:
@@ -86,12 +151,12 @@ def mask_is_current(out: Path, provenance: str) -> bool:
         return False
 
 
-def _colour(number: int) -> tuple[int, ...]:
-    turn, which = divmod(number, len(_COLOURS))
-    return tuple(round(value * 0.6**turn) for value in _COLOURS[which])
+def _color(number: int) -> tuple[int, ...]:
+    turn, which = divmod(number, len(_COLORS))
+    return tuple(round(value * 0.6**turn) for value in _COLORS[which])
 
 
-def write_outlines(mask: Path, where: Georeference, names: Sequence[str], out: Path, first: int = 0) -> int:
+def polygonize_mask(mask: Path, where: Georeference, names: Sequence[str], out: Path, first: int = 0) -> int:
     """Write connected pixels of one class as polygons in longitude and latitude; return how many there are.
 
     Args:
@@ -160,7 +225,7 @@ def write_classes_geojson(rows: Iterable[Classified], out: Path) -> None:
     write_geojson(out, features)
 
 
-def write_objects_geojson(rows: Iterable[tuple[Path, Sequence[FoundObject]]], out: Path) -> None:
+def write_objects_geojson(rows: Iterable[tuple[Path, Sequence[DetectedObject]]], out: Path) -> None:
     """Write a polygon in longitude and latitude per object, with image, class and score.
 
     Raises:
@@ -188,7 +253,7 @@ def require_georeference(path: Path) -> Georeference:
     return where
 
 
-def write_objects_jsonl(rows: Iterable[tuple[Path, Sequence[FoundObject]]], out: Path) -> None:
+def write_objects_jsonl(rows: Iterable[tuple[Path, Sequence[DetectedObject]]], out: Path) -> None:
     """Write a line per object: image, class, score, and its four corners in pixels of the image, x right, y down."""
     lines = [
         json.dumps({"image": str(path), "class": one.label, "score": round(one.score, 6),
@@ -200,7 +265,9 @@ def write_objects_jsonl(rows: Iterable[tuple[Path, Sequence[FoundObject]]], out:
     write_file(out, "".join(f"{line}\n" for line in lines))
 
 
-def write_objects_dota(rows: Iterable[tuple[Path, Sequence[FoundObject]]], classes: Sequence[str], out: Path) -> None:
+def write_objects_dota(
+    rows: Iterable[tuple[Path, Sequence[DetectedObject]]], classes: Sequence[str], out: Path
+) -> None:
     """Write a folder of DOTA's files, a line per object in the file of its class; see `write_results`.
 
     Raises:

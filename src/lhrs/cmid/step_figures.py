@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from lhrs.cmid.masking import fill_mean, to_pixels
+from lhrs.cmid.masking import fill_with_mean, to_pixels
 from lhrs.cmid.model import CMID
 
 _ROWS = 6
@@ -21,7 +21,7 @@ def draw_step(module: CMID, pixels: Tensor, batch: dict[str, Tensor], mean: Tens
     Args:
         module: as it is now; its statistics stay.
         pixels: `(2B, C, S, S)` normalised.
-        batch: of `lhrs.cmid.views.collate`.
+        batch: of `lhrs.cmid.two_views.collate`.
         mean: `(C,)`.
         std: `(C,)`.
         path: PNG to write.
@@ -34,7 +34,7 @@ def draw_step(module: CMID, pixels: Tensor, batch: dict[str, Tensor], mean: Tens
         module.eval()
         mask = batch["mask"][:rows]
         hidden = to_pixels(mask, pixels.shape[-2:])
-        shown = fill_mean(pixels[:rows], hidden)
+        shown = fill_with_mean(pixels[:rows], hidden)
         painted = module.masked.paint(module.student(shown, mask))
         columns += [shown, torch.where(hidden > 0, painted, pixels[:rows])]
         module.train(was)

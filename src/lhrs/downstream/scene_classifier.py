@@ -1,31 +1,31 @@
-"""Classes of scenes: a linear layer on the average of the last map."""
+"""Scene classification: a linear layer on the global average of the last feature map."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lhrs.downstream.backbone import Encoder
-from lhrs.downstream.task import ScoringTask
+from lhrs.downstream.network import LogitNetwork
 
 
-class Classify(ScoringTask):
-    """Cross-entropy on classes, or on the shares of classes that mixed images have.
+class SceneClassifier(LogitNetwork):
+    """Cross-entropy on classes, or on the class fractions of mixed images.
 
     Args:
         encoder: its backbone.
         num_classes: of scenes.
         head: `linear`; with a frozen encoder that is the linear probe.
-        standardise: bring features to mean 0 and deviation 1 before the linear layer, as linear probes do.
+        standardize: batch-normalize features before the linear layer, as linear probes do.
         dropout: before the linear layer.
     """
 
     heads = ("linear",)
 
     def __init__(
-        self, encoder: Encoder, num_classes: int, head: str = "linear", standardise: bool = False, dropout: float = 0.0
+        self, encoder: Encoder, num_classes: int, head: str = "linear", standardize: bool = False, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.backbone = encoder
-        self.norm = nn.BatchNorm1d(encoder.width, affine=False) if standardise else nn.Identity()
+        self.norm = nn.BatchNorm1d(encoder.width, affine=False) if standardize else nn.Identity()
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(encoder.width, num_classes))
         nn.init.trunc_normal_(self.head[1].weight, std=0.01)  # type: ignore[arg-type]
         nn.init.zeros_(self.head[1].bias)  # type: ignore[arg-type]
@@ -34,14 +34,14 @@ class Classify(ScoringTask):
         """Return `(B, width)` of `(B, C, H, W)`: the average of the last map."""
         return self.backbone(pixels).mean((2, 3))
 
-    def scores(self, pixels: Tensor) -> Tensor:
+    def logits(self, pixels: Tensor) -> Tensor:
         """Return `(B, num_classes)` of `(B, C, H, W)`."""
         return self.head(self.norm(self.features(pixels)))
 
     def set_head(self, linear: nn.Linear) -> None:
-        """Go on from a classifier of `features`."""
+        """Initialize the head with a classifier of `features`."""
         self.head[1].load_state_dict(linear.state_dict())
 
     def forward(self, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return `loss`; `target` is `(B,)` numbers or `(B, num_classes)` shares."""
-        return {"loss": F.cross_entropy(self.scores(pixels).float(), target)}
+        """Return `loss`; `target` is `(B,)` class indices or `(B, num_classes)` fractions."""
+        return {"loss": F.cross_entropy(self.logits(pixels).float(), target)}

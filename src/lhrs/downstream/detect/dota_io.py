@@ -1,0 +1,28 @@
+"""DOTA's submission files: `Task1_<class>.txt` with a line per box."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lhrs.files import new_folder, write_file
+from lhrs.metrics.detection import Detected
+
+_PREFIX = "Task1_"
+
+
+def write_results(folder: Path, found: Mapping[str, Detected], classes: Sequence[str]) -> None:
+    """Write DOTA's submission: `Task1_<class>.txt` for every class, a line `image score x1 y1 ... x4 y4` per box.
+
+    Args:
+        folder: replaced if it exists.
+        found: by the image's name without suffix, in pixels of the image.
+        classes: names in the order of labels.
+    """
+    with new_folder(folder) as part:
+        for number, name in enumerate(classes):
+            lines = [
+                f"{image} {score:.6f} {' '.join(f'{v:.2f}' for v in corners.ravel())}\n"
+                for image, one in found.items()
+                for corners, score, label in zip(one.corners, one.scores, one.labels, strict=True)
+                if label == number
+            ]
+            write_file(part / f"{_PREFIX}{name}.txt", "".join(lines))

@@ -1,0 +1,26 @@
+"""Scores of a model on labeled images: all of them, whole, each once."""
+
+from typing import Any
+
+import numpy as np
+
+from lhrs.downstream.predict import Predictor
+from lhrs.downstream.reader import Labelled
+
+
+def evaluate(predictor: Predictor, labelled: Labelled) -> dict[str, Any]:
+    """Return the task's scores as fractions of 1, None where one is not defined, with what they come from: the
+    confusion matrix (rows are true), or the average precision of each class of objects.
+
+    Raises:
+        DataError: an image or a mask cannot be read.
+    """
+    scores = predictor.task.evaluate(predictor, labelled)
+    return {name: _to_json(value) for name, value in scores.items()}
+
+
+def _to_json(value: Any) -> Any:
+    """Return what JSON can hold: None for what is not defined, such as the IoU of a class that does not occur."""
+    if isinstance(value, list):
+        return [_to_json(item) for item in value]
+    return None if isinstance(value, float) and np.isnan(value) else value

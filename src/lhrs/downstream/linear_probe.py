@@ -1,0 +1,35 @@
+"""The head of a classifier of scenes begins as the linear probe of its backbone (LP-FT, arXiv:2202.10054)."""
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from lhrs.downstream.data import ClassificationDataset
+from lhrs.downstream.predict import Predictor
+from lhrs.downstream.scene_classifier import SceneClassifier
+from lhrs.models.logistic_regression import fit_logistic_regression
+
+_BATCH = 64
+
+
+def initialize_with_linear_probe(predictor: Predictor, scenes: ClassificationDataset, seed: int) -> None:
+    """Fit the head to the features of the unchanged backbone.
+
+    Every process does so, for the same head: they have the same weights and read the same images.
+    """
+    network = cast(SceneClassifier, predictor.network)
+    features, targets = [], []
+    with torch.inference_mode():
+        for start in range(0, len(scenes), _BATCH):
+            batch = [scenes[0, n] for n in range(start, min(start + _BATCH, len(scenes)))]
+            pixels = torch.stack([sample["pixels"] for sample in batch]).to(predictor.device)
+            features.append(network.features(pixels).float().cpu())
+            targets += [sample["target"] for sample in batch]
+    weight, bias = fit_logistic_regression(
+        torch.cat(features).numpy(), np.array(targets), len(predictor.config.classes), seed
+    )
+    linear = nn.Linear(weight.shape[1], len(weight))
+    linear.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+    network.set_head(linear)

@@ -1,0 +1,33 @@
+"""What the network of every task is: a backbone, a head, and the loss inside."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from lhrs.downstream.backbone import Encoder, Pyramid
+
+
+class TaskNetwork(nn.Module, ABC):
+    """A backbone and a head."""
+
+    heads: tuple[str, ...]
+    """The first is the default; `linear` is the linear probe."""
+    backbone: Encoder | Pyramid
+
+    @property
+    def encoder(self) -> Encoder:
+        """The backbone, without its feature pyramid."""
+        return self.backbone.encoder if isinstance(self.backbone, Pyramid) else self.backbone
+
+    @abstractmethod
+    def forward(self, pixels: Tensor, target: Any) -> dict[str, Tensor]:
+        """Return `loss` of standardized images; the form of a target depends on the task."""
+
+
+class LogitNetwork(TaskNetwork):
+    """A network that returns the class of an image or of each pixel."""
+
+    @abstractmethod
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Return scores before softmax, classes in dimension 1, of standardized images."""

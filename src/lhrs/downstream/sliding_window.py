@@ -1,0 +1,57 @@
+"""Images of any size through a network with a fixed input size: logits of overlapping windows are blended."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from lhrs.imagery.stack import Box
+from lhrs.imagery.windows import window_starts
+
+Logits = Callable[[list[Box]], np.ndarray]
+"""Returns float32 logits `(N, K, h, w)` of N windows of one size."""
+_BATCH = 4
+
+
+def blend_weights(height: int, width: int) -> np.ndarray:
+    """Return float32 `(height, width)`: the weight of a window's logits, falling linearly to its edges, never to 0."""
+    down, across = (1 - np.abs(2 * (np.arange(n) + 0.5) / n - 1) + 1 / n for n in (height, width))
+    return np.outer(down, across).astype(np.float32)
+
+
+def strip_starts(length: int, size: int, overlap: float) -> list[int]:
+    """Return where windows start along a side, evenly spread; `overlap` is a fraction of a window."""
+    return window_starts(length, min(size, length), min(size, length) * overlap, "even")
+
+
+def sliding_window_logits(
+    shape: tuple[int, int], size: int, overlap: float, logits: Logits
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield `(top, logits)` from top to bottom, logits float32 `(K, rows, width)`, each row once.
+
+    Logits are means over the windows of a pixel, weighted by `blend_weights`. Memory holds one row of windows.
+
+    Args:
+        shape: rows and columns of the image.
+        size: side of a window in pixels; an image that is smaller is one window.
+        overlap: least fraction of a window that its neighbor contains too.
+        logits: the network.
+    """
+    high, wide = min(size, shape[0]), min(size, shape[1])
+    tops, lefts = (strip_starts(length, size, overlap) for length in shape)
+    weight = blend_weights(high, wide)
+    total: np.ndarray | None = None
+    share = np.zeros((high, shape[1]), np.float32)
+    for n, top in enumerate(tops):
+        for at in range(0, len(lefts), _BATCH):
+            part = lefts[at : at + _BATCH]
+            values = logits([(left, top, wide, high) for left in part])
+            if total is None:
+                total = np.zeros((values.shape[1], high, shape[1]), np.float32)
+            for left, one in zip(part, values, strict=True):
+                total[:, :, left : left + wide] += one * weight
+                share[:, left : left + wide] += weight
+        assert total is not None
+        done = (tops[n + 1] if n + 1 < len(tops) else top + high) - top
+        yield top, total[:, :done] / share[:done]
+        total[:, : high - done], share[: high - done] = total[:, done:].copy(), share[done:].copy()
+        total[:, high - done :], share[high - done :] = 0, 0
