@@ -133,7 +133,7 @@ def test_a_language_model_of_transformers_rewrites(built, tmp_path):
     write = load_text_generator(str(tmp_path / "llm"), max_new_tokens=8)
     prompts = [(None, "Rewrite: a"), (None, "Rewrite: a longer one"), (None, "b")]
     assert write(prompts) == [write([p])[0] for p in prompts]
-    with pytest.raises(ConfigError, match="cannot look at images"):
+    with pytest.raises(ConfigError, match="cannot read images"):
         recaption(RecaptionConfig(source=built, out=tmp_path / "x", mode="recaption", model="llm"), write)
     manifest = recaption(RecaptionConfig(source=built, out=tmp_path / "ds", mode="rewrite", model="llm"), write)
     assert manifest["generated_text"]["accepted"] == 0
