@@ -136,7 +136,7 @@ def test_a_bridge_of_another_size_is_refused(folder):
     fails(
         empty_model(folder, mlp_ratio=2.0),
         folder / "FINAL.pt",
-        r"bridge: layers\.\d\.mlp\..* has shape \(.*\), the model needs",
+        r"bridge does not fit: layers\.\d\.mlp\..* has shape \(.*\), the model needs",
     )
 
 
