@@ -4,16 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhrs import boxes as B
-from lhrs.boxes import format_boxes, iou, nms, parse_boxes
+from lhrs.boxes import common_area, format_boxes, intersection, iou, iou_pairs, parse_boxes, polygon_iou
 
 SIZE = (800, 400)
-STEP = {"unit": 0.001, "nova": 0.001, "percent": 0.01, "thousand": 0.001, "qwen": 0.001, "loc64": 1 / 64}
+STEP = {"norm1": 0.001, "nova": 0.001, "percent": 0.01, "norm1000": 0.001, "qwen": 0.001, "loc64": 1 / 64}
 EXAMPLE = np.array([[96, 120, 360, 240]])
 WRITTEN = {
-    "unit": "[0.120, 0.300, 0.450, 0.600]",
+    "norm1": "[0.120, 0.300, 0.450, 0.600]",
     "nova": "<bbox>[0.120,0.300,0.450,0.600]</bbox>",
     "percent": "[12, 30, 45, 60]",
-    "thousand": "[120, 300, 450, 600]",
+    "norm1000": "[120, 300, 450, 600]",
     "qwen": "(120,300),(450,600)",
     "loc64": "<loc_7><loc_19><loc_28><loc_38>",
 }
@@ -64,24 +64,24 @@ def test_boxes_over_the_edge_are_cut_to_the_image_when_written() -> None:
 @pytest.mark.parametrize(
     ("style", "text", "num_boxes", "num_malformed"),
     [
-        ("unit", "no box at all", 0, 0),
-        ("unit", "", 0, 0),
-        ("unit", "[VG] the pond [0.1, 0.2, 0.3, 0.4] and [.5,.5,.6,1]", 2, 0),
-        ("unit", "[0.1, 0.2, 0.3]", 0, 1),
-        ("unit", "[0.1, 0.2, 0.3, 0.4, 0.5]", 0, 1),
-        ("unit", "[0.5, 0.2, 0.3, 0.4] [0.1, 0.2, 0.3, 0.1]", 0, 2),
-        ("unit", "[0.1, 0.2, 0.3, 0.4] [0.5, 0.", 1, 1),
-        ("unit", "[0.1, 0.2, [0.1, 0.2, 0.3, 0.4]", 1, 1),
-        ("unit", "[12, 30, 45, 60]", 0, 1),
-        ("unit", "[-0.02, 0.2, 1.03, 0.4]", 1, 0),
-        ("unit", "[0.1 0.2 0.3 0.4]", 0, 1),
+        ("norm1", "no box at all", 0, 0),
+        ("norm1", "", 0, 0),
+        ("norm1", "[VG] the pond [0.1, 0.2, 0.3, 0.4] and [.5,.5,.6,1]", 2, 0),
+        ("norm1", "[0.1, 0.2, 0.3]", 0, 1),
+        ("norm1", "[0.1, 0.2, 0.3, 0.4, 0.5]", 0, 1),
+        ("norm1", "[0.5, 0.2, 0.3, 0.4] [0.1, 0.2, 0.3, 0.1]", 0, 2),
+        ("norm1", "[0.1, 0.2, 0.3, 0.4] [0.5, 0.", 1, 1),
+        ("norm1", "[0.1, 0.2, [0.1, 0.2, 0.3, 0.4]", 1, 1),
+        ("norm1", "[12, 30, 45, 60]", 0, 1),
+        ("norm1", "[-0.02, 0.2, 1.03, 0.4]", 1, 0),
+        ("norm1", "[0.1 0.2 0.3 0.4]", 0, 1),
         ("nova", "<bbox>[0.1,0.2,0.3,0.4]</bbox> near [0.5,0.5,0.6,0.6]", 1, 0),
         ("nova", "<bbox>[0.1,0.2,0.3,0.4],[0.5,0.5,0.6,0.6]</bbox>", 2, 0),
         ("nova", "<bbox>the pond</bbox><bbox>[0.1,0.2,0.3,0.4]</bbox><bbox>[0.1,0", 1, 2),
         ("percent", "[12, 30, 45, 60]", 1, 0),
         ("percent", "[120, 300, 450, 600]", 0, 1),
-        ("thousand", '[{"bbox_2d": [120, 300, 450, 600], "label": "ship"}]', 1, 0),
-        ("thousand", "[[120, 300, 450, 600], [1, 2, 3, 4]]", 2, 0),
+        ("norm1000", '[{"bbox_2d": [120, 300, 450, 600], "label": "ship"}]', 1, 0),
+        ("norm1000", "[[120, 300, 450, 600], [1, 2, 3, 4]]", 2, 0),
         ("qwen", "<|box_start|>(120,300),(450,600)<|box_end|>", 1, 0),
         ("qwen", "a ship (left) at (120, 300), (450, 600) (1,2),(3,4)", 2, 0),
         ("qwen", "(120,300),(450,600),(7,8),(9,10)", 2, 0),
@@ -108,19 +108,17 @@ def test_no_text_makes_the_parser_fail(style: str, text: str) -> None:
 
 def test_impossible_boxes_and_styles_are_refused() -> None:
     with pytest.raises(ValueError, match="not xyxy"):
-        format_boxes(np.array([[10, 10, 5, 20]]), SIZE, "unit")
+        format_boxes(np.array([[10, 10, 5, 20]]), SIZE, "norm1")
     with pytest.raises(ValueError, match="not xyxy"):
-        format_boxes(np.array([[np.nan, 10, 50, 20]]), SIZE, "unit")
-    with pytest.raises(ValueError, match="unknown box style 'yolo'; known: unit"):
+        format_boxes(np.array([[np.nan, 10, 50, 20]]), SIZE, "norm1")
+    with pytest.raises(ValueError, match="unknown box style 'yolo'; known: norm1"):
         parse_boxes("", SIZE, "yolo")
 
 
 def test_conversions_mean_what_they_say_and_undo_each_other() -> None:
     boxes = np.array([[10, 20, 40, 80], [0, 0, 1, 1]], float)
     assert B.xyxy_to_xywh(boxes)[0].tolist() == [10, 20, 30, 60]
-    assert B.xyxy_to_cxcywh(boxes)[0].tolist() == [25, 50, 30, 60]
     np.testing.assert_array_equal(B.xywh_to_xyxy(B.xyxy_to_xywh(boxes)), boxes)
-    np.testing.assert_array_equal(B.cxcywh_to_xyxy(B.xyxy_to_cxcywh(boxes)), boxes)
     assert B.scale_boxes(boxes, (100, 200), (50, 400))[0].tolist() == [5, 40, 20, 160]
     assert B.clip_boxes(boxes, (30, 30)).tolist() == [[10, 20, 30, 30], [0, 0, 1, 1]]
 
@@ -133,10 +131,17 @@ def test_iou_adds_no_pixel_to_the_sides() -> None:
     assert iou(b[3:], b[3:]).tolist() == [[0]]
 
 
-def test_nms_keeps_the_best_of_each_object() -> None:
-    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 30, 30], [0, 0, 10, 5]])
-    scores = np.array([0.6, 0.9, 0.7, 0.6])
-    assert nms(boxes, scores, 0.5).tolist() == [1, 2, 3]
-    assert nms(boxes, scores, 0.3).tolist() == [1, 2]
-    assert nms(boxes[[0, 0]], np.array([0.5, 0.5]), 0.5).tolist() == [0]
-    assert nms(np.empty((0, 4)), np.empty(0), 0.5).tolist() == []
+@given(data=st.data())
+def test_all_overlaps_are_one(data: st.DataObject) -> None:
+    """Of all pairs, of pairs, of two boxes and of polygons; boxes without area or order overlap with nothing."""
+    coordinate = st.integers(-20, 20).map(float)
+    box = st.tuples(coordinate, coordinate, coordinate, coordinate)
+    a, b = (np.array(data.draw(st.lists(box, min_size=4, max_size=4))) for _ in range(2))
+    area = [[common_area(one, two) for two in b] for one in a]
+    np.testing.assert_array_equal(intersection(a, b), area)
+    np.testing.assert_array_equal(np.diag(iou(a, b)), iou_pairs(a, b))
+    valid = (a[:, 2:] > a[:, :2]).all(1)[:, None] & (b[:, 2:] > b[:, :2]).all(1)[None]
+    corners = [boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) for boxes in (a, b)]
+    np.testing.assert_allclose(np.where(valid, iou(a, b), 0), np.where(valid, polygon_iou(*corners), 0), atol=1e-12)
+    assert (iou(a, b)[~valid] <= 0).all()
+    assert (iou(np.full((1, 4), np.nan), b) == 0).all()

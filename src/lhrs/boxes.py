@@ -5,7 +5,7 @@ the top-left pixel, so that a box around the whole image is `[0, 0, width, heigh
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -90,6 +90,12 @@ def polygon_iou_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     inter = shapely.area(shapely.intersection(*shapes))
     union = shapely.area(shapes[0]) + shapely.area(shapes[1]) - inter
     return np.divide(inter, union, out=np.zeros(len(inter)), where=union > 0)
+
+
+def common_area(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return the common area of two xyxy boxes."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return width * height if width > 0 and height > 0 else 0.0
 
 
 def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -184,20 +190,20 @@ def _divide(limit: int) -> Callable[[np.ndarray], np.ndarray]:
 
 _write_nova = _brackets(1, ".3f", ",")
 _STYLES = {
-    "unit": _Style(_brackets(1, ".3f", ", "), _find_brackets, _divide(1), ", "),
+    "norm1": _Style(_brackets(1, ".3f", ", "), _find_brackets, _divide(1), ", "),
     "nova": _Style(lambda unit: f"<bbox>{_write_nova(unit)}</bbox>", _find_tags, _divide(1), ", "),
     "percent": _Style(_brackets(100, ".0f", ", "), _find_brackets, _divide(100), ", "),
-    "thousand": _Style(_brackets(1000, ".0f", ", "), _find_brackets, _divide(1000), ", "),
+    "norm1000": _Style(_brackets(1000, ".0f", ", "), _find_brackets, _divide(1000), ", "),
     "qwen": _Style(_write_qwen, _find_corner_pairs, _divide(1000), " "),
     "loc64": _Style(_write_locations, _find_locations, lambda bins: (bins + 0.5) / _NUM_BINS, "", overshoot=0),
 }
 STYLES = tuple(_STYLES)
 """Text forms of boxes:
 
-`unit` (LHRS-Bot): `[0.120, 0.300, 0.450, 0.600]`, shares of the image to three decimals, half a pixel at 1,000.
+`norm1` (LHRS-Bot): `[0.120, 0.300, 0.450, 0.600]`, fractions of the image to three decimals, half a pixel at 1,000.
 `nova` (LHRS-Bot-Nova): `<bbox>[0.120,0.300,0.450,0.600]</bbox>`.
-`percent`: `[12, 30, 45, 60]`. `thousand`: `[120, 300, 450, 600]`. `qwen`: `(120,300),(450,600)`, thousandths.
-`loc64` (lhrs-nano): `<loc_7><loc_19><loc_28><loc_38>`, 64 bins a side, read back as bin centres `(bin + 0.5) / 64`.
+`percent`: `[12, 30, 45, 60]`. `norm1000`: `[120, 300, 450, 600]`, of 1000. `qwen`: `(120,300),(450,600)`, of 1000.
+`loc64` (lhrs-nano): `<loc_7><loc_19><loc_28><loc_38>`, 64 bins a side, read back as bin centers `(bin + 0.5) / 64`.
 """
 
 

@@ -9,9 +9,10 @@ from rasterio.warp import transform
 from tests.downstream.answers import BARS, find_bright, make_detector, run, turns_left
 from tests.downstream.world import write_raster
 
+from lhrs.boxes import polygon_iou_pairs
 from lhrs.downstream import load_predictor
 from lhrs.downstream.detect.oriented_rcnn import OrientedRCNN
-from lhrs.metrics.overlap import oriented_corners, polygon_iou_pairs
+from lhrs.metrics.overlap import oriented_corners
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def answers(name, folder):
 def scores_of(name, folder):
     said, records = answers(name, folder)
     metric = find_benchmark(name).metric
-    scores = score_records(records, metric, "thousand" if metric == "grounding" else "pixels")
+    scores = score_records(records, metric, "norm1000" if metric == "grounding" else "pixels")
     return said, scores | {"without_looking": scores.get("majority", scores.get("chance"))}
 
 

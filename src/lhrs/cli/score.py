@@ -16,7 +16,7 @@ def score(
         help="Take the true answers from a benchmark; records hold `id` and `prediction`.",
         show_default=False,
     ),
-    boxes: str = typer.Option("pixels", help="How boxes are written: pixels, unit, percent, thousand, nova, qwen."),
+    boxes: str = typer.Option("pixels", help="How boxes are written: pixels, norm1, percent, norm1000, nova, qwen."),
     extra_metric: list[str] = typer.Option([], help="For captions: meteor, spice (need Java and pycocoevalcap)."),
     legacy: list[str] = typer.Option([], help="Add the score of a published scorer; `list` lists them."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),

@@ -41,7 +41,7 @@ class ChatEncoder:
     """Longer rows lose their end."""
     features: FeatureFolder | None = None
     """Where the encoder's view of every image is kept; rows then hold it in place of pixels."""
-    box_style: str = "unit"
+    box_style: str = "norm1"
     """Text form of boxes, see `lhrs.boxes.STYLES`: the one in which the model's answers are read."""
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ class ModelFamily:
 
     model_types: ClassVar[tuple[str, ...]] = ()
     """Types of transformers configurations that belong to the family."""
-    box_style = "thousand"
+    box_style = "norm1000"
     """Text form of boxes, see `lhrs.boxes.STYLES`."""
     refusal: str | None = None
     """The model's answer when it cannot tell, if it was trained with one."""

@@ -12,6 +12,7 @@ from random import Random
 from lhrs.align.facts import COLUMNS, ROWS
 from lhrs.align.phrases import spell_number, with_article
 from lhrs.align.tags import plural, tag_table
+from lhrs.boxes import common_area
 from lhrs.instruct.annotations import AnnotatedObject, ImageAnnotations, Vocabulary
 from lhrs.instruct.qa import QAPair, TaskFn
 from lhrs.schema import Box
@@ -288,11 +289,7 @@ def _direction(annotations: ImageAnnotations, one: AnnotatedObject, two: Annotat
 
 def _overlap(one: AnnotatedObject, two: AnnotatedObject) -> float:
     """Return the fraction of the smaller box that is inside the other."""
-    width = min(one.box[2], two.box[2]) - max(one.box[0], two.box[0])
-    height = min(one.box[3], two.box[3]) - max(one.box[1], two.box[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    return width * height / max(min(one.area, two.area), 1e-9)
+    return common_area(one.box, two.box) / max(min(one.area, two.area), 1e-9)
 
 
 def _boxes(objects: Sequence[AnnotatedObject]) -> tuple[Box, ...]:

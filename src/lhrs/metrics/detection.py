@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lhrs.boxes import iou as iou_matrix
+from lhrs.boxes import polygon_iou
 from lhrs.metrics.metric import Metric, Record
-from lhrs.metrics.overlap import oriented_corners, polygon_iou_pairs
+from lhrs.metrics.overlap import oriented_corners
 
 
 class Detected(NamedTuple):
@@ -104,7 +105,7 @@ def _match(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return scores and bool hits of the detections that count."""
     order = np.argsort(-np.asarray(scores, float), kind="stable")
-    overlap = _overlaps(corners[order], objects)
+    overlap = polygon_iou(corners[order], objects)
     taken = np.zeros(len(objects), bool)
     counts, hits = np.ones(len(order), bool), np.zeros(len(order), bool)
     for n, row in enumerate(overlap):
@@ -114,16 +115,6 @@ def _match(
         counts[n], hits[n] = not difficult[best], not taken[best]
         taken[best] = True
     return np.asarray(scores, float)[order][counts], hits[counts]
-
-
-def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return float64 `(N, M)`; only pairs whose bounds meet are clipped."""
-    found = np.zeros((len(a), len(b)))
-    low_a, high_a, low_b, high_b = a.min(1), a.max(1), b.min(1), b.max(1)
-    meets = ((low_a[:, None] < high_b[None]) & (low_b[None] < high_a[:, None])).all(-1)
-    rows, columns = meets.nonzero()
-    found[rows, columns] = polygon_iou_pairs(a[rows], b[columns])
-    return found
 
 
 def score_detections(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

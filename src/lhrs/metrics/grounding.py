@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lhrs.boxes import parse_boxes
+from lhrs.boxes import iou_pairs, parse_boxes
 from lhrs.metrics.metric import Metric, Prompt, Question, Record
-from lhrs.metrics.overlap import iou_pairs
 from lhrs.metrics.shapes import is_shape, shape_iou
 
 _FOUR_NUMBERS = re.compile(r"[\[(]\s*" + r"\s*,\s*".join([r"(-?\d+(?:\.\d+)?)"] * 4) + r"\s*[\])]")

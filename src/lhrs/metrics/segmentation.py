@@ -3,7 +3,7 @@
 A mean over images or batches is another number; the one that was published for CDD has its own name here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -79,18 +79,11 @@ def change_scores(confusion: np.ndarray) -> ChangeScores:
     }
 
 
-def batch_mean_f1(truths: Sequence[np.ndarray], guesses: Iterable[np.ndarray], batch_size: int = 8) -> float:
-    """Return the mean over batches of F1 of class 1 in each batch, which is what was published for CDD as mF1.
-
-    It depends on order and size of batches, and a batch without change counts 0 whatever is guessed. For comparison
-    with those numbers only; `change_scores` is the F1 to report.
-    """
-    matrices = [confusion_matrix(t, g, 2) for t, g in zip(truths, guesses, strict=True)]
-    return batch_mean_f1_of(matrices, batch_size)
-
-
 def batch_mean_f1_of(confusions: Sequence[np.ndarray], batch_size: int = 8) -> float:
-    """Return the same of the images' confusion matrices, in the order in which they were loaded."""
+    """Return the mean over batches of the F1 of class 1, published for CDD as mF1, of the images' confusion matrices.
+
+    It depends on order and size of batches, and a batch without change counts 0. `change_scores` is the F1 to report.
+    """
     sums = [np.sum(confusions[at : at + batch_size], axis=0) for at in range(0, len(confusions), batch_size)]
     return float(np.mean([change_scores(confusion)["f1"] for confusion in sums]))
 

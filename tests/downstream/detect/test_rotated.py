@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import box_iou, nms
 
+from lhrs.boxes import polygon_iou_pairs
 from lhrs.downstream.detect.rotated_boxes import (
     hbb_to_obb,
     min_area_rect,
@@ -20,7 +21,7 @@ from lhrs.downstream.detect.rotated_boxes import (
     to_le90,
     wrap,
 )
-from lhrs.metrics.overlap import oriented_corners, oriented_iou_pairs
+from lhrs.metrics.overlap import oriented_corners
 
 
 def random_boxes(count, seed, size=60.0):
@@ -32,7 +33,7 @@ def random_boxes(count, seed, size=60.0):
 def every_pair(a, b):
     """The scorer's overlap, which is shapely's."""
     first, second = np.repeat(a.numpy(), len(b), 0), np.tile(b.numpy(), (len(a), 1))
-    return oriented_iou_pairs(first, second).reshape(len(a), len(b))
+    return polygon_iou_pairs(*map(oriented_corners, (first, second))).reshape(len(a), len(b))
 
 
 def test_le90_names_the_same_rectangle():
@@ -178,7 +179,7 @@ def test_smallest_rectangle_agrees_with_every_angle(points, turned):
 def test_smallest_rectangle_of_a_rectangle_is_itself():
     for box in to_le90(random_boxes(50, 6)).numpy():
         found = min_area_rect(oriented_corners(box)[0])
-        assert oriented_iou_pairs(found, box) == pytest.approx(1, abs=1e-6)
+        assert polygon_iou_pairs(*map(oriented_corners, (found, box))) == pytest.approx(1, abs=1e-6)
     with pytest.raises(ValueError, match="0 points"):
         min_area_rect(np.empty((0, 2)))
 

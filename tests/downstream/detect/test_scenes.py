@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
+from lhrs.boxes import polygon_iou_pairs
 from lhrs.cli import main
 from lhrs.data.augment import D4
 from lhrs.data.dataset import open_dataset
@@ -36,7 +37,7 @@ from lhrs.imagery.normalization import Normalization
 from lhrs.imagery.stack import Stack
 from lhrs.imagery.windows import make_windows
 from lhrs.metrics.detection import Detected, mean_average_precision
-from lhrs.metrics.overlap import oriented_corners, oriented_iou_pairs
+from lhrs.metrics.overlap import oriented_corners
 
 BOXES = np.array([[40, 30, 30, 12, 0.5], [150, 60, 24, 20, -1.2], [95, 64, 20, 8, 1.4]])
 LABELS = ["plane", "ship", "ship"]
@@ -316,7 +317,7 @@ def test_polygons_of_real_images(shared_data):
     grown = bounds + torch.tensor([-1, -1, 1, 1])
     truth = torch.tensor(ground_truth(of.items[5], of.classes, True).corners)
     inner = truth.clamp(grown[:, None, :2], grown[:, None, 2:])
-    rectangles = oriented_iou_pairs(sample["boxes"].numpy(), sample["boxes"].numpy())
+    rectangles = polygon_iou_pairs(*map(oriented_corners, (sample["boxes"].numpy(), sample["boxes"].numpy())))
     assert rectangles == pytest.approx(1) and inner.shape[0] == len(bounds) > 0
     every = np.concatenate([data[0, n]["boxes"].numpy() for n in range(20)])
     boxes = np.concatenate([[b.xyxy for b in reader[n].boxes] for n in range(20)])

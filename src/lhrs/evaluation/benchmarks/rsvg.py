@@ -30,7 +30,7 @@ class Rsvg(Benchmark):
             folders = [self.root / f for f in ("RSVG_Image", "images", "")]
             image = next((f / name for f in folders if (f / name).exists()), folders[0] / name)
             height, width = image_shape(image)
-            boxes = parse_boxes(answer, (width, height), "unit").boxes
+            boxes = parse_boxes(answer, (width, height), "norm1").boxes
             if len(boxes) != 1:
                 raise DataError(f"{path}: the answer of entry {n} is not one box: {answer[:60]!r}.")
             expression = question.split("]")[-1].strip()

@@ -6,7 +6,7 @@ from lhrs.inference.model_family import ModelFamily
 class LhrsBot(ModelFamily):
     """The prompts of its evaluation; the system text is LLaVA's for Llama 2."""
 
-    box_style = "unit"
+    box_style = "norm1"
     system_prompt = (
         "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
         "provides, and assist the user with a variety of tasks using natural language."

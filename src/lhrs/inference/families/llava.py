@@ -7,5 +7,5 @@ class Llava(ModelFamily):
     """LLaVA, LLaVA-NeXT, LLaVA-OneVision, VipLLaVA."""
 
     model_types = ("llava", "llava_next", "llava_onevision", "vipllava")
-    box_style = "unit"
+    box_style = "norm1"
     ground_prompt = "Please provide the bounding box coordinates of the region this sentence describes: {expression}."
