@@ -159,12 +159,13 @@ def _candidates(reader: RasterReader, composite: str | None) -> list[Candidate]:
     Raises:
         ConfigError: there is one such sensor, and it has no such composite.
     """
-    if reader.native is not None:
-        return []
+    is_planetscope = reader.dtype in ("uint16", "int16") and _PLANETSCOPE.search(Path(reader.name).name)
+    if reader.native is not None or not (any(reader.band_names) or reader.sensor or is_planetscope):
+        return []  # without reading the table of sensors
     exact = detect_sensors(reader.band_names, reader.dtype)
     if reader.sensor is not None and (product := sensors()[reader.sensor]).accepts(kind_of(reader.dtype)):
         exact = [product]
-    if reader.dtype.startswith(("uint16", "int16")) and _PLANETSCOPE.search(Path(reader.name).name):
+    if is_planetscope:
         exact += [sensor for name, sensor in sensors().items() if name == f"planetscope-{reader.count}"]
     partial = [] if kind_of(reader.dtype) == "u" else [(sensors()[name], short) for name, short in _PARTIAL.items()]
     found = []

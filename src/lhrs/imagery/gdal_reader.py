@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
@@ -48,7 +48,9 @@ class GdalReader(RasterReader):
         # The environment routes GDAL's messages to the `rasterio` loggers for as long as the file is in use, and turns
         # them into errors; those of its own decoding threads would escape to stderr, and a cut JPEG 2000 would pass
         # for whole.
-        with rasterio.Env(GDAL_NUM_THREADS="1", GDAL_CACHEMAX=_CACHE_MIB), opened(self.name, self.driver) as dataset:
+        is_whole = window == (0, 0, self.width, self.height)
+        cache = {} if is_whole else {"GDAL_CACHEMAX": _CACHE_MIB}
+        with rasterio.Env(GDAL_NUM_THREADS="1", **cache), self._dataset() as dataset:
             try:
                 if self.palette:
                     values, valid = _read_palette(dataset, stored_window, stored_size)
@@ -85,6 +87,19 @@ class GdalReader(RasterReader):
         stored = Window(min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1))
         return stored, upright_size(self.orientation, *size)
 
+    @contextmanager
+    def _dataset(self) -> "Iterator[DatasetReader]":
+        """Open the file, or go on with the one that `open_gdal` has left open for the first read."""
+        stack, dataset = self.__dict__.pop("_held", (None, None))
+        if stack is None:
+            stack = ExitStack()
+            dataset = stack.enter_context(opened(self.name, self.driver))
+        with stack:
+            yield dataset
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_held"}
+
     def list_files(self) -> list[Path]:
         """Return all files that are read: also those next to a raster, and those that a VRT is made of."""
         with rasterio.Env(), opened(self.name, self.driver) as dataset:
@@ -101,13 +116,16 @@ def _damaged(name: str, error: RasterioError) -> DataError:
     return DataError(f"{name}: the file is damaged, its pixels cannot be read ({reason(error)}).")
 
 
-def open_gdal(name: str, driver: str | None, raw: bool) -> RasterReader:
+def open_gdal(name: str, driver: str | None, raw: bool, keep_open: bool = False) -> RasterReader:
     """Return the reader of a raster, from its header.
+
+    With `keep_open` the file stays open until the first read, which saves opening it twice.
 
     Raises:
         DataError: GDAL does not read it, or it has no bands of its own.
     """
-    with rasterio.Env(GDAL_NUM_THREADS="1"), opened(name, driver) as dataset:
+    with rasterio.Env(GDAL_NUM_THREADS="1"), ExitStack() as stack:
+        dataset = stack.enter_context(opened(name, driver))
         tags = dataset.tags()
         orientation = _orientation(name, tags)
         width, height = upright_size(orientation, dataset.width, dataset.height)
@@ -122,7 +140,7 @@ def open_gdal(name: str, driver: str | None, raw: bool) -> RasterReader:
         count = 3 if palette else dataset.count
         many = [None] * 3 if palette else None
         dtype = "uint8" if palette else "float32" if is_complex else str(np.result_type(*dataset.dtypes))
-        return GdalReader(
+        reader = GdalReader(
             files=(name,), width=width, height=height, count=count, dtype=dtype,
             band_names=tuple(many or dataset.descriptions),
             colors=("red", "green", "blue") if palette else tuple(color.name for color in dataset.colorinterp),
@@ -133,6 +151,9 @@ def open_gdal(name: str, driver: str | None, raw: bool) -> RasterReader:
             native=View([1, 1, 1], COLOUR_TABLE, "single band") if palette else None, is_complex=is_complex,
             driver=driver, orientation=orientation, palette=palette, overviews=tuple(dataset.overviews(1)), raw=raw,
         )  # fmt: skip
+        if keep_open:
+            reader.__dict__["_held"] = stack.pop_all(), dataset
+        return reader
 
 
 def adds_to_image(name: str) -> bool:

@@ -52,7 +52,7 @@ def open_image(
             absurdly long to read.
         ConfigError: there is no such sensor or composite, or the image is not of that sensor.
     """
-    reader = open_source(path, driver=driver)
+    reader = open_source(path, driver=driver, keep_open=True)
     window = (0, 0, reader.width, reader.height) if area is None else _window(reader, area)
     left, top, width, height = window
     scale = 1.0

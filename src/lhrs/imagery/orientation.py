@@ -1,5 +1,6 @@
 """Orientation tags of EXIF and TIFF (1 to 8): how stored pixels are turned upright, and windows back."""
 
+import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from affine import Affine
 
 _TAG = 274
+_MAX_TAGS = 4096
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 UPRIGHT = 1
 
@@ -18,18 +20,21 @@ def tiff_orientation(name: str, head: bytes) -> int:
     """Return the orientation tag of a TIFF on disk; 1 for anything else. GDAL does not report it."""
     if not head.startswith(_TIFF_HEADS):
         return UPRIGHT
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
+    order, is_big = "<" if head.startswith(b"II") else ">", b"+" in head[2:4]
+    start, number, size, value_at = ("Q", "Q", 20, 12) if is_big else ("I", "H", 12, 8)
     try:
+        (offset,) = struct.unpack_from(order + start, head, 8 if is_big else 4)
         with open_binary(name) as file:
-            header = file.read(16 if head[2:3] == b"+" or head[3:4] == b"+" else 8)
-            directory = ImageFileDirectory_v2(header)
-            file.seek(directory.next)
-            directory.load(file)
-            value = directory.get(_TAG, UPRIGHT)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError):
-        return UPRIGHT
-    return value if value in range(1, 9) else UPRIGHT
+            file.seek(offset)
+            (count,) = struct.unpack(order + number, file.read(struct.calcsize(order + number)))
+            entries = file.read(min(count, _MAX_TAGS) * size)
+        for at in range(0, len(entries), size):
+            if struct.unpack_from(order + "H", entries, at) == (_TAG,):
+                (value,) = struct.unpack_from(order + "H", entries, at + value_at)
+                return value if value in range(1, 9) else UPRIGHT
+    except (OSError, struct.error, OverflowError):
+        pass
+    return UPRIGHT
 
 
 def upright_size(orientation: int, width: int, height: int) -> tuple[int, int]:

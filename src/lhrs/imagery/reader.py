@@ -32,7 +32,9 @@ _RAW_FACTORS = {"uint8": 255, "uint16": 65535}
 """EO Browser stores reflectance times the largest value of the type."""
 
 
-def open_source(path: "Source | Sequence[Source]", *, driver: str | None = None, raw: bool = False) -> RasterReader:
+def open_source(
+    path: "Source | Sequence[Source]", *, driver: str | None = None, raw: bool = False, keep_open: bool = False
+) -> RasterReader:
     """Open an image or raster of any kind.
 
     Args:
@@ -42,6 +44,7 @@ def open_source(path: "Source | Sequence[Source]", *, driver: str | None = None,
         driver: GDAL's short name of the only format to try, for untrusted files: they must not refer to other files,
             and files next to them are not looked for. None is all.
         raw: keep values as stored: codes of a color table instead of colors, alpha as a band. For label masks.
+        keep_open: keep a raster open until the first read, for an image that is read once.
 
     Raises:
         DataError: it is missing, empty, damaged or no image, or its files do not cover the same ground.
@@ -61,7 +64,7 @@ def open_source(path: "Source | Sequence[Source]", *, driver: str | None = None,
         return open_pillow(name, raw)
     from lhrs.imagery.gdal_reader import open_gdal
 
-    return open_gdal(name, driver, raw)
+    return open_gdal(name, driver, raw, keep_open)
 
 
 def _needs_gdal(name: str, raw: bool) -> bool:
