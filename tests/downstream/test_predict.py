@@ -9,6 +9,7 @@ import pytest
 import rasterio
 import shapely
 import torch
+from PIL import Image
 from rasterio.warp import transform
 from tests.downstream.answers import make_detector, make_model, run, turns_left
 from tests.downstream.world import BLUE, RED, noise, write_raster
@@ -326,3 +327,25 @@ def test_bands_of_several_files_lie_over_each_other(tmp_path):
     whole = stack.read()
     assert whole.shape == (2, 8, 8) and whole[1, 0, 0] == 0 and whole[1, 0, 7] == 100
     np.testing.assert_array_equal(stack.read((2, 3, 4, 5))[0], whole[0, 3:8, 2:6])
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P"])
+def test_transparent_pixels_have_no_class_in_images_as_in_rasters(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (40, 60, 3), np.uint8)
+    alpha = np.full((40, 60), 255, np.uint8)
+    alpha[:, :25] = 0
+    image = Image.fromarray(np.dstack([pixels, alpha]))
+    if kind == "LA":
+        image = image.convert("LA")
+    elif kind == "P":
+        image = Image.fromarray(pixels).convert("P", palette=Image.Palette.ADAPTIVE, colors=200)
+        indices = np.array(image)
+        indices[:, :25] = 255
+        palette = image.getpalette()
+        image = Image.fromarray(indices, "P")
+        image.putpalette(palette + [0] * (768 - len(palette)))
+        image.info["transparency"] = 255
+    image.save(tmp_path / "a.png")
+    mask = load_predictor(make_model(tmp_path / "m", "segment", bands=3), "cpu")(tmp_path / "a.png")
+    assert (mask[:, :25] == 255).all() and (mask[:, 25:] < 3).all()
