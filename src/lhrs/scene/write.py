@@ -82,7 +82,7 @@ def _ground(result: Result) -> tuple[np.ndarray, list[dict[str, Any]]]:
         {"number": n + 1, "confidence": _rounded(confidence), "xyxy": [round(v, 3) for v in box],
          "window": windows[window]["window"], "out_of_distribution": windows[window]["out_of_distribution"]}
         for n, (box, confidence, window) in enumerate(
-            zip(found.boxes.tolist(), found.confidence.tolist(), found.window.tolist(), strict=True)
+            zip(found.boxes.tolist(), found.scores.tolist(), found.windows.tolist(), strict=True)
         )
     ]  # fmt: skip
     return np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], 1), about
