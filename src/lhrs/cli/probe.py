@@ -77,8 +77,8 @@ def segment(
     from lhrs.metrics.segmentation import segmentation_scores
 
     extractor = _load(backbone, size, device, random_init)
-    data = [read_mask_folder(folder, extractor) for folder in (train, test)]
-    confusion = linear_segmentation_confusion(extractor, *data, classes, window_size)
+    training, testing = (read_mask_folder(folder, extractor) for folder in (train, test))
+    confusion = linear_segmentation_confusion(extractor, training, testing, classes, window_size)
     scores = segmentation_scores(confusion)
     _print(mean_iou=scores["miou"], pixels=int(confusion.sum()),
            **{f"iou_{n}": 0.0 if isnan(iou) else iou for n, iou in enumerate(scores["iou"])})  # fmt: skip

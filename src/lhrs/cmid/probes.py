@@ -189,7 +189,9 @@ def linear_segmentation_confusion(
     for image, label in _windows(train, window_size):
         features = extractor.feature_maps([image])
         one_hot = F.one_hot(torch.from_numpy(label).long().clamp(max=num_classes), num_classes + 1)[..., :num_classes]
-        fraction = F.adaptive_avg_pool2d(one_hot.permute(2, 0, 1)[None].float(), tuple(features.shape[-2:]))
+        fraction = F.adaptive_avg_pool2d(
+            one_hot.permute(2, 0, 1)[None].float(), (features.shape[-2], features.shape[-1])
+        )
         patches.append(features[0].flatten(1).T.cpu())
         fractions.append(fraction[0].flatten(1).T)
     x, y = torch.cat(patches).numpy(), torch.cat(fractions).numpy()

@@ -71,7 +71,7 @@ class ClassificationDataset:
             pixels = augment.center_crop_resize(pixels, self.center_crop, self.size, interpolation)
             return {"pixels": self.image_input.standardize(pixels), "target": target, "key": key}
         rng = sample_rng(self.seed, key)
-        crop = augment.sample_crop(rng, *pixels.shape[1:], settings.crop_scale, all_eight=settings.d4)
+        crop = augment.sample_crop(rng, pixels.shape[1], pixels.shape[2], settings.crop_scale, all_eight=settings.d4)
         pixels = augment.resize(crop.apply(pixels), self.size, self.size, interpolation)
         if settings.randaugment is not None:
             pixels = augment.rand_augment(pixels * 255, rng, settings.randaugment) / 255

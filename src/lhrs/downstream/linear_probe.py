@@ -4,7 +4,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from lhrs.downstream.data import ClassificationDataset
 from lhrs.downstream.predict import Predictor
@@ -30,6 +29,4 @@ def initialize_with_linear_probe(predictor: Predictor, scenes: ClassificationDat
     weight, bias = fit_logistic_regression(
         torch.cat(features).numpy(), np.array(targets), len(predictor.config.classes), seed
     )
-    linear = nn.Linear(weight.shape[1], len(weight))
-    linear.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
-    network.set_head(linear)
+    network.set_head(torch.from_numpy(weight), torch.from_numpy(bias))

@@ -1,5 +1,6 @@
 """Scene classification: a linear layer on the global average of the last feature map."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,9 +39,11 @@ class SceneClassifier(LogitNetwork):
         """Return `(B, num_classes)` of `(B, C, H, W)`."""
         return self.head(self.norm(self.features(pixels)))
 
-    def set_head(self, linear: nn.Linear) -> None:
-        """Initialize the head with a classifier of `features`."""
-        self.head[1].load_state_dict(linear.state_dict())
+    @torch.no_grad()
+    def set_head(self, weight: Tensor, bias: Tensor) -> None:
+        """Initialize the head with a linear classifier of `features`."""
+        self.head[1].weight.copy_(weight)  # type: ignore[operator, union-attr]
+        self.head[1].bias.copy_(bias)  # type: ignore[operator, union-attr]
 
     def forward(self, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return `loss`; `target` is `(B,)` class indices or `(B, num_classes)` fractions."""

@@ -173,7 +173,7 @@ def get_task(name: str) -> Task:
     Raises:
         ConfigError: there is none.
     """
-    return registry.find(TASKS, name, Task)()
+    return registry.find(TASKS, name, Task)()  # type: ignore[type-abstract]
 
 
 def choose_head(task: str, heads: Sequence[str], head: str | None) -> str:

@@ -76,7 +76,7 @@ def merge_detections(
 def _join_and_suppress(given: Merged) -> Merged:
     """Merge boxes of one label by `join_cut`."""
     joined = _join(given)
-    complete = ~joined.truncated.any(1)
+    complete = np.asarray(~joined.truncated.any(1))
     # Complete before truncated, then the better score, then the larger: what comes first stays.
     area = (joined.boxes[:, 2] - joined.boxes[:, 0]) * (joined.boxes[:, 3] - joined.boxes[:, 1])
     order = np.lexsort((np.arange(len(area)), -area, -joined.scores, ~complete))

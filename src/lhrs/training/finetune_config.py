@@ -94,4 +94,5 @@ def get_schema(task: str) -> type[FinetuneConfig]:
     section = get_task(task).config
     fields: Any = {"kind": (Literal[task], ...)}  # type: ignore[valid-type]
     name = section.__name__.replace("Config", "RunConfig")
-    return create_model(name, __base__=(section, FinetuneConfig), __doc__=section.__doc__, **fields)
+    bases: Any = (section, FinetuneConfig)
+    return create_model(name, __base__=bases, __doc__=section.__doc__, **fields)

@@ -66,14 +66,15 @@ def merge_tiles(parts: Sequence[tuple[int, int, dict[str, Tensor]]], columns: in
     if len(parts) < 2:
         return together
     windows = np.repeat(np.arange(len(parts)), [len(part) for part in labels[1:]])
-    arrays = (values.numpy() for values in together.values())
-    merged = merge_detections(*arrays, windows, "nms", suppress=partial(_suppress, columns=columns))
-    return {name: torch.from_numpy(values) for name, values in zip(together, merged, strict=False)}
+    values, scored, labeled = (tensor.numpy() for tensor in together.values())
+    merged = merge_detections(values, scored, labeled, windows, "nms", suppress=partial(_suppress, columns=columns))
+    return {name: torch.from_numpy(array) for name, array in zip(together, merged, strict=False)}
 
 
 def _suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, columns: int) -> np.ndarray:
     suppress = rotated_nms if columns == 5 else batched_nms
-    return suppress(*map(torch.from_numpy, (boxes, scores, labels)), MERGE_IOU[columns]).numpy()
+    tensors = torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(labels)
+    return suppress(*tensors, MERGE_IOU[columns]).numpy()
 
 
 def detect_tiled(
