@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from lhrs.cmid.two_views import TwoViewDataset, augment_and_normalize, collate
-from lhrs.data.windows import Windows
+from lhrs.data.windows import UnlabeledWindows
 
 COUNT = 32
 
@@ -40,7 +40,7 @@ def main() -> None:
         for n in range(COUNT):
             small = Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8))
             small.resize((512, 512), Image.Resampling.BICUBIC).save(Path(folder) / f"{n}.jpg", quality=90)
-        windows = Windows([folder], 512)
+        windows = UnlabeledWindows([folder], 512)
         views = TwoViewDataset(windows, 224, 7)
         decoded = [windows[0, n] for n in range(COUNT)]
         decode = cpu_ms(lambda: [windows[0, n] for n in range(COUNT)], rounds)

@@ -20,7 +20,7 @@ tune_malloc()  # as training does, before torch is imported
 import numpy as np
 import torch
 
-from lhrs.cmid.backbone import recompute
+from lhrs.cmid.backbone import checkpoint_activations
 from lhrs.cmid.model import CMID
 from lhrs.cmid.two_views import collate
 from lhrs.data.augment import sample_crop
@@ -65,7 +65,7 @@ def main() -> None:
         local={"batch_norm": options.backbone.startswith("resnet")},
     ).train()  # fmt: skip
     parts = BLOCKS.get(options.backbone, "") if options.recompute is None else options.recompute
-    recompute(module.student.model, parts.split(",") if parts else [])
+    checkpoint_activations(module.student.model, parts.split(",") if parts else [])
     groups = make_groups(module, 0.02, ("mask_token",))
     optimizer = make_optimizer(groups, OptimConfig(optimizer="adan", lr=1e-4, steps=1), 1e-4, (0.98, 0.92, 0.99))
     made = batch(options.batch, options.size, module.student.grid)
@@ -75,7 +75,7 @@ def main() -> None:
         out = module(made["views"], made["mask"], made["pairs"], made["close"], 0.04)
         out["loss"].backward()
         optimizer.step()
-        module.follow(0.996)
+        module.update_teacher(0.996)
         return out
 
     first = {name: round(float(value.detach()), 4) for name, value in step().items()}

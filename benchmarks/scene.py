@@ -46,9 +46,9 @@ def generate(path: Path, side: int) -> None:
 
 def measured(function) -> dict:
     """Run in this process, with the model's time taken."""
-    from lhrs.scene.work import assistant_of
+    from lhrs.scene.work import cached_model
 
-    runtime = assistant_of(None, None).runtime
+    runtime = cached_model(None, None).runtime
     ask, inside = runtime.generate, [0.0]
 
     def timed(requests, on_text=None):
@@ -69,22 +69,24 @@ def measured(function) -> dict:
 
 def ours(path: Path, size: int) -> int:
     from lhrs.scene.run import SceneConfig, run
-    from lhrs.scene.work import Asking
+    from lhrs.scene.work import SceneQuery
 
     with tempfile.TemporaryDirectory() as out:
-        manifest = run(SceneConfig(scenes=(str(path),), out=Path(out) / "out", asking=Asking("classify"), size=size))
+        manifest = run(
+            SceneConfig(scenes=(str(path),), out=Path(out) / "out", asking=SceneQuery("classify"), size=size)
+        )
     return manifest["scenes"][0]["asked"]
 
 
 def naive(path: Path, size: int) -> int:
     import rasterio
 
-    from lhrs.scene.work import assistant_of
+    from lhrs.scene.work import cached_model
 
     with rasterio.open(path) as raster:
         pixels = raster.read().transpose(1, 2, 0)
     height, width = pixels.shape[:2]
-    assistant, count = assistant_of(None, None), 0
+    assistant, count = cached_model(None, None), 0
     for top in range(0, height, size):
         for left in range(0, width, size):
             assistant.classify(np.ascontiguousarray(pixels[top : top + size, left : left + size]))

@@ -19,7 +19,7 @@ from lhrs.data.collate import Collator
 from lhrs.models import LHRSForConditionalGeneration, LHRSProcessor
 from lhrs.models.bridge import Bridge
 from lhrs.models.configuration import LHRSBridgeConfig
-from lhrs.models.encoder import read_levels
+from lhrs.models.encoder import extract_levels
 from lhrs.models.modeling import LHRSImageFeatures
 from lhrs.models.moe import MixtureOfExperts
 from lhrs.models.presets import build_bridge, nano_folder
@@ -63,7 +63,7 @@ def rest_encoder(model: LHRSForConditionalGeneration) -> None:
     inner = model.model
     size = inner.vision_tower.config.to_dict().get("image_size", 128)
     with torch.no_grad():
-        levels, grids = read_levels(inner.vision_tower, torch.zeros(1, 3, size, size), model.config.levels)
+        levels, grids = extract_levels(inner.vision_tower, torch.zeros(1, 3, size, size), model.config.levels)
 
     def features(pixel_values: torch.Tensor, *_: object, **__: object) -> LHRSImageFeatures:
         bridged = inner.bridge([x.expand(len(pixel_values), -1, -1) for x in levels], grids)

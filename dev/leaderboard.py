@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lhrs.errors import DataError
-from lhrs.files import write_file
+from lhrs.files import write_atomic
 from lhrs.metrics.legacy import LEGACY
 
 ROOT = Path(__file__).parents[1]
@@ -246,4 +246,4 @@ def make(root: Path = ROOT) -> str:
 
 
 if __name__ == "__main__":
-    write_file(ROOT / PAGE, make())
+    write_atomic(ROOT / PAGE, make())

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from lhrs.config import Config, load, save
+from lhrs.config import Config, load_config, save_config
 from lhrs.errors import ConfigError
 
 
@@ -50,14 +50,14 @@ def write(tmp_path):
 
 def refusal(path: Path, *overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        load(Run, path, overrides)
+        load_config(Run, path, overrides)
     message = str(caught.value)
     assert "\n" not in message, "must be one line"
     return message
 
 
 def test_what_a_file_omits_is_the_default(write):
-    run = load(Run, write("fit: {steps: 100}\n"))
+    run = load_config(Run, write("fit: {steps: 100}\n"))
     assert (run.fit.steps, run.fit.batch_size, run.seed) == (100, 8, 0)
 
 
@@ -97,28 +97,28 @@ def test_a_missing_key_is_named(write):
 
 
 def test_an_override_wins_over_the_file(write):
-    run = load(Run, write("fit: {steps: 1}\nseed: 3\n"), ["fit.steps=7", "seed=4", "seed=5"])
+    run = load_config(Run, write("fit: {steps: 1}\nseed: 3\n"), ["fit.steps=7", "seed=4", "seed=5"])
     assert (run.fit.steps, run.seed) == (7, 5)
 
 
 def test_list_items_are_meant_by_name_or_by_position(write):
     path = write("fit: {steps: 1, stages: [{name: align}, {name: tune}]}\n")
-    run = load(Run, path, ["fit.stages.tune.lr=1e-5", "fit.stages.0.lr=0.5"])
+    run = load_config(Run, path, ["fit.stages.tune.lr=1e-5", "fit.stages.0.lr=0.5"])
     assert [stage.lr for stage in run.fit.stages] == [0.5, 1e-5]
 
 
 def test_an_override_reaches_into_a_list_that_only_the_defaults_have(write):
-    run = load(Run, write("fit: {steps: 1}\n"), ["fit.stages.tune.lr=0.25"])
+    run = load_config(Run, write("fit: {steps: 1}\n"), ["fit.stages.tune.lr=0.25"])
     assert [(stage.name, stage.lr) for stage in run.fit.stages] == [("align", 1e-3), ("tune", 0.25)]
 
 
 def test_an_override_opens_a_section_that_is_off_by_default(write):
-    run = load(Run, write("fit: {steps: 1}\n"), ["lora.name=x", "extra.a.b=[1, 2]"])
+    run = load_config(Run, write("fit: {steps: 1}\n"), ["lora.name=x", "extra.a.b=[1, 2]"])
     assert run.lora == Stage(name="x") and run.extra == {"a": {"b": [1, 2]}}
 
 
 def test_an_override_supplies_what_the_file_lacks(write):
-    assert load(Run, write(""), ["fit.steps=9"]).fit.steps == 9
+    assert load_config(Run, write(""), ["fit.steps=9"]).fit.steps == 9
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_mistake_in_the_file_is_not_blamed_on_an_override(write):
 
 
 def test_exponents_without_a_point_are_numbers(write):
-    run = load(Run, write("fit: {steps: 1}\nextra: {lr: 1e-5, name: e5, version: 1.2.3}\n"))
+    run = load_config(Run, write("fit: {steps: 1}\nextra: {lr: 1e-5, name: e5, version: 1.2.3}\n"))
     assert run.extra == {"lr": 1e-5, "name": "e5", "version": "1.2.3"}
 
 
@@ -167,8 +167,8 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_saved_run_loads_as_itself_and_holds_the_defaults(write, tmp_path):
-    run = load(Run, write("fit: {steps: 3}\ndata: [{kind: image, folder: a/b}]\n"), ["fit.stages.tune.lr=1e-7"])
-    save(run, tmp_path / "resolved.yaml")
-    assert load(Run, tmp_path / "resolved.yaml") == run
+    run = load_config(Run, write("fit: {steps: 3}\ndata: [{kind: image, folder: a/b}]\n"), ["fit.stages.tune.lr=1e-7"])
+    save_config(run, tmp_path / "resolved.yaml")
+    assert load_config(Run, tmp_path / "resolved.yaml") == run
     assert "batch_size: 8" in (tmp_path / "resolved.yaml").read_text()
     assert [path.name for path in tmp_path.glob("*.part")] == []

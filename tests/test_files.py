@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lhrs.files import write_tensors
+from lhrs.files import save_safetensors
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
@@ -15,7 +15,7 @@ def test_tensors_are_as_open_as_other_files(tmp_path, umask):
     before = os.umask(umask)
     try:
         (tmp_path / "other").touch()
-        write_tensors(tmp_path / "new/weights.safetensors", {"a": torch.arange(6.0).view(2, 3).T})
+        save_safetensors(tmp_path / "new/weights.safetensors", {"a": torch.arange(6.0).view(2, 3).T})
     finally:
         os.umask(before)
     file = tmp_path / "new/weights.safetensors"
@@ -28,5 +28,5 @@ def test_tensors_that_cannot_be_written_leave_nothing(tmp_path):
     torch = pytest.importorskip("torch")
     shared = torch.zeros(4)
     with pytest.raises(RuntimeError, match="share memory"):
-        write_tensors(tmp_path / "weights.safetensors", {"a": shared, "b": shared})
+        save_safetensors(tmp_path / "weights.safetensors", {"a": shared, "b": shared})
     assert not list(tmp_path.iterdir())

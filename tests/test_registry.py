@@ -31,49 +31,49 @@ def zoo(tmp_path, monkeypatch):
 
 def test_a_new_file_is_a_new_component(zoo):
     package = zoo("cat", "class Cat(Animal): pass\n")
-    assert registry.names(package) == ["cat"]
-    assert registry.find(package, "cat", Animal).__name__ == "Cat"
+    assert registry.list_components(package) == ["cat"]
+    assert registry.get_component(package, "cat", Animal).__name__ == "Cat"
 
 
 def test_listing_names_imports_nothing(zoo):
     package = zoo("bomb", "raise RuntimeError('imported')\n")
-    assert registry.names(package) == ["bomb"]
+    assert registry.list_components(package) == ["bomb"]
 
 
 def test_an_unknown_name_gets_its_neighbour_and_all_names(zoo):
     zoo("cat", "class Cat(Animal): pass\n")
     package = zoo("dog", "class Dog(Animal): pass\n")
     with pytest.raises(ConfigError) as caught:
-        registry.find(package, "cta", Animal)
+        registry.get_component(package, "cta", Animal)
     assert str(caught.value) == "no animal is called 'cta'. Did you mean 'cat'? Known: cat, dog."
 
 
 def test_imported_and_private_classes_are_no_components(zoo):
     zoo("cat", "class Cat(Animal): pass\n")
     package = zoo("lion", "from .cat import Cat\nclass _Big(Cat): pass\nclass Lion(_Big): pass\n")
-    assert registry.find(package, "lion", Animal).__name__ == "Lion"
+    assert registry.get_component(package, "lion", Animal).__name__ == "Lion"
 
 
 def test_a_module_without_a_component_is_passed_over(zoo):
     zoo("cat", "class Cat(Animal): pass\n")
     package = zoo("food", "def feed(): pass\n")
-    assert list(registry.components(package, Animal)) == ["cat"]
+    assert list(registry.load_components(package, Animal)) == ["cat"]
     with pytest.raises(ConfigError, match=r"'food' in .* is no animal: it defines no Animal"):
-        registry.find(package, "food", Animal)
+        registry.get_component(package, "food", Animal)
 
 
 def test_two_components_in_one_file_are_a_mistake(zoo):
     package = zoo("pair", "class A(Animal): pass\nclass B(Animal): pass\n")
     with pytest.raises(TypeError, match="must define one public Animal, not 2: A, B"):
-        registry.find(package, "pair", Animal)
+        registry.get_component(package, "pair", Animal)
 
 
 def test_other_packages_join_in_with_an_entry_point(zoo, monkeypatch):
     package = zoo("cat", "class Cat(Animal): pass\n")
     point = EntryPoint("dog", f"{__name__}:Animal", package)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == package else [])
-    assert registry.names(package) == ["cat", "dog"]
-    assert registry.find(package, "dog", Animal) is Animal
+    assert registry.list_components(package) == ["cat", "dog"]
+    assert registry.get_component(package, "dog", Animal) is Animal
 
 
 def test_conversation_data_needs_no_torch():

@@ -3,7 +3,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from lhrs.config import problem
+from lhrs.config import validation_message
 from lhrs.schema import Answer, Box, Sample
 
 GOOD = {
@@ -21,7 +21,7 @@ GOOD = {
 def refusal(values: dict) -> str:
     with pytest.raises(ValidationError) as caught:
         Sample.model_validate(values)
-    message = problem(caught.value, Sample, values)
+    message = validation_message(caught.value, Sample, values)
     assert "\n" not in message
     return message
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lhrs.errors import ConfigError
-from lhrs.files import written_whole
+from lhrs.files import atomic_write
 from lhrs.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def map_blocks(
 def _write_part(table: "pa.Table", path: Path) -> None:
     import pyarrow.parquet as pq
 
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         pq.write_table(table, part, compression="zstd", compression_level=3)
 
 

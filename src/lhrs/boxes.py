@@ -253,7 +253,7 @@ def box_pattern(style: str) -> tuple[str, str]:
     return f"(?:{number})".join(re.escape(part) for part in re.split(_NUMBER, low)), re.escape(form.separator)
 
 
-def largest_coordinate(beginning: str, style: str) -> float:
+def max_coordinate_with_prefix(beginning: str, style: str) -> float:
     """Return the largest coordinate of a text style that begins so: "0.4" can become 0.499, "1" can become 1000."""
     write = _style(style).write
     texts = [re.findall(_NUMBER, write(np.full(4, n / 1000)))[0] for n in range(1001)]

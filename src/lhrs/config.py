@@ -37,7 +37,7 @@ class Config(BaseModel):
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
-def load(schema: type[ConfigT], path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> ConfigT:
+def load_config(schema: type[ConfigT], path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> ConfigT:
     """Read a run file.
 
     Args:
@@ -56,10 +56,10 @@ def load(schema: type[ConfigT], path: str | os.PathLike[str], overrides: Sequenc
         shown = _shown(_first(error)["loc"], values)
         from_override = [text for keys, text in origins.items() if shown[: len(keys)] == keys]
         source = f"override {from_override[-1]!r}" if from_override else str(path)
-        raise ConfigError(f"{source}: {problem(error, schema, values)}") from None
+        raise ConfigError(f"{source}: {validation_message(error, schema, values)}") from None
 
 
-def save(config: BaseModel, path: str | os.PathLike[str]) -> None:
+def save_config(config: BaseModel, path: str | os.PathLike[str]) -> None:
     """Write every setting, defaults included, so that `load` gives the same again."""
     path = Path(path)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -68,7 +68,7 @@ def save(config: BaseModel, path: str | os.PathLike[str]) -> None:
     part.replace(path)
 
 
-def problem(error: ValidationError, schema: type[BaseModel], values: Any) -> str:
+def validation_message(error: ValidationError, schema: type[BaseModel], values: Any) -> str:
     """Return one line about what is wrong with `values`, which `schema` refused.
 
     An unknown key is told first, since it is often why another one is missing.

@@ -16,7 +16,7 @@ WORK = ".work"
 """Folder inside an unfinished result that holds what is done so far."""
 
 
-def claim_folder(out: Path) -> Path:
+def prepare_output_dir(out: Path) -> Path:
     """Return the work folder of a result that is to be made, or to be gone on with.
 
     Raises:
@@ -28,7 +28,7 @@ def claim_folder(out: Path) -> Path:
     return work
 
 
-def write_file(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Write `content` to a temporary name beside `path` and rename it; text as UTF-8.
 
     Raises:
@@ -45,7 +45,7 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path` that becomes `path` at the end; after an error it is gone."""
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,11 +56,11 @@ def written_whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write_tensors(path: Path, state: "dict[str, Tensor]") -> None:
+def save_safetensors(path: Path, state: "dict[str, Tensor]") -> None:
     """Write tensors of any device to a safetensors file that whoever may read its folder's other files can read."""
     from safetensors.torch import save_file
 
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         part.touch()
         mode = part.stat().st_mode  # what others may do here; safetensors' own files are closed to them
         save_file({name: t.detach().cpu().contiguous() for name, t in state.items()}, part, metadata={"format": "pt"})
@@ -68,7 +68,7 @@ def write_tensors(path: Path, state: "dict[str, Tensor]") -> None:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def atomic_dir(path: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `path` at the end, in place of what was there; after an error it is gone."""
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)

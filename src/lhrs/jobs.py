@@ -12,7 +12,7 @@ from lhrs import fingerprint
 from lhrs.block_executor import BlockT, Engine, map_blocks
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, LHRSError
-from lhrs.files import claim_folder, write_file
+from lhrs.files import prepare_output_dir, write_atomic
 from lhrs.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Job:
 
     def __init__(self, out: Path, config: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> None:
         self.out = out
-        self.work_dir = claim_folder(out)
+        self.work_dir = prepare_output_dir(out)
         self._is_new_dir = not out.exists()
         config = json.loads(json.dumps(config, default=str))
         record = {"config": config, "inputs": dict(inputs or {})}
@@ -64,7 +64,7 @@ class Job:
         else:
             before = {**record, "started_at": datetime.now(UTC).isoformat(timespec="seconds")}
             self.work_dir.mkdir(parents=True, exist_ok=True)
-            write_file(path, json.dumps(before, indent=1, ensure_ascii=False))
+            write_atomic(path, json.dumps(before, indent=1, ensure_ascii=False))
         self.started_at: str = before["started_at"]
 
     def __enter__(self) -> Self:
@@ -97,7 +97,7 @@ class Job:
     def write_manifest(self, manifest: Mapping[str, Any], dropped: Dropped | None = None) -> dict[str, Any]:
         """Write `manifest.json` and return its content; what was left out is counted under `dropped`."""
         content = dict(manifest) if dropped is None else {**manifest, "dropped": dropped.to_dict()}
-        write_file(self.out / MANIFEST, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_atomic(self.out / MANIFEST, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         return content
 
     def discard(self) -> None:

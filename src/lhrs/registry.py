@@ -17,7 +17,7 @@ from lhrs.errors import ConfigError
 T = TypeVar("T")
 
 
-def names(package: str) -> list[str]:
+def list_components(package: str) -> list[str]:
     """Return the sorted names of the modules and entry points in `package`, importing none of them.
 
     A module whose name begins with an underscore is no component.
@@ -25,14 +25,14 @@ def names(package: str) -> list[str]:
     return sorted({*_modules(package), *_points(package)})
 
 
-def find(package: str, name: str, base: type[T]) -> type[T]:
+def get_component(package: str, name: str, base: type[T]) -> type[T]:
     """Return the component called `name`: the subclass of `base` in that module, or what the entry point names.
 
     Raises:
         ConfigError: There is no such name, or its module holds no `base`.
         TypeError: Its module defines several.
     """
-    known = names(package)
+    known = list_components(package)
     if name not in known:
         nearest = get_close_matches(name, known, n=1)
         raise ConfigError(
@@ -46,7 +46,7 @@ def find(package: str, name: str, base: type[T]) -> type[T]:
     return component
 
 
-def components(package: str, base: type[T]) -> dict[str, type[T]]:
+def load_components(package: str, base: type[T]) -> dict[str, type[T]]:
     """Import everything in `package` and return name -> component; modules that define no `base` are passed over.
 
     Raises:

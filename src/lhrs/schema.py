@@ -12,7 +12,7 @@ IMAGE_PLACEHOLDER = "<image>"
 """Where an image stands in a user's text. Texts without any have all images before the first user turn."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 XYXY = tuple[Finite, Finite, Finite, Finite]
 
@@ -32,7 +32,7 @@ class Box(_Record):
     label: str
     xyxy: XYXY
     """Pixels of the original image."""
-    confidence: Share | None = None
+    confidence: Fraction | None = None
     crowd: bool = False
     """The box is around a group of objects, not one (COCO's `iscrowd`)."""
 
@@ -83,7 +83,7 @@ class AnswerBox(_Record):
     """Pixels of the image that was asked about."""
     lonlat: list[tuple[Finite, Finite]] | None = None
     """Ring of (longitude, latitude), WGS 84 degrees, around the box; None if the image is not georeferenced."""
-    confidence: Share | None = None
+    confidence: Fraction | None = None
 
 
 class Rendering(_Record):
@@ -102,7 +102,7 @@ class Answer(_Record):
     """Path as the user gave it."""
     question: str
     answer: str
-    confidence: Share | None = None
+    confidence: Fraction | None = None
     """From the probabilities of the answer's tokens; None where a server does not tell them."""
     boxes: list[AnswerBox] = []
     rendering: Rendering

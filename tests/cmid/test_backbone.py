@@ -5,7 +5,7 @@ import gc
 import pytest
 import torch
 
-from lhrs.cmid.backbone import create_backbone, recompute
+from lhrs.cmid.backbone import checkpoint_activations, create_backbone
 from lhrs.errors import ConfigError
 
 
@@ -13,7 +13,7 @@ def _step(name: str, parts: list[str], size: int) -> tuple[torch.Tensor, list[to
     """Return features, gradients and how many bytes wait for backward."""
     torch.manual_seed(0)
     model = create_backbone(name, 3, size).train()
-    recompute(model, parts)
+    checkpoint_activations(model, parts)
     kept: dict[int, int] = {}
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
@@ -52,4 +52,4 @@ def test_recomputed_blocks_give_the_same_numbers_and_keep_less(name: str, parts:
 
 def test_recompute_names_the_parts_that_there_are() -> None:
     with pytest.raises(ConfigError, match="no part 'layers' to recompute; it has conv1"):
-        recompute(create_backbone("resnet18", 3, 64), ["layers"])
+        checkpoint_activations(create_backbone("resnet18", 3, 64), ["layers"])

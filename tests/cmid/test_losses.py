@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lhrs.cmid.branches import GlobalBranch, LocalBranch, MaskedBranch
-from lhrs.cmid.losses import focal_frequency, focal_l1, info_nce, prototype_cross_entropy, seen_through_mask
+from lhrs.cmid.branches import InstanceContrast, MaskedReconstruction, PrototypeMatching
+from lhrs.cmid.losses import blend_visible, focal_frequency, focal_l1, info_nce, prototype_cross_entropy
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_info_nce_is_that_of_the_original(recorded):
 
 
 def test_prototype_loss_and_its_centre_are_those_of_the_original(recorded):
-    branch = LocalBranch(8, prototypes=24)
+    branch = PrototypeMatching(8, prototypes=24)
     for step in range(3):
         student, teacher = (recorded[f"local_{w}"][step].transpose(1, 2).flatten(0, 1) for w in ("student", "teacher"))
         loss = prototype_cross_entropy(student, teacher, branch.centre, 0.04).mean()
@@ -52,14 +52,14 @@ def test_what_was_not_hidden_hardly_teaches():
     prediction = torch.randn(2, 3, 8, 8, requires_grad=True)
     mask = torch.zeros(2, 1, 8, 8)
     mask[:, :, :4] = 1
-    seen_through_mask(prediction, torch.randn(2, 3, 8, 8), mask).sum().backward()
+    blend_visible(prediction, torch.randn(2, 3, 8, 8), mask).sum().backward()
     assert (prediction.grad[:, :, :4] == 1).all()
     torch.testing.assert_close(prediction.grad[:, :, 4:], torch.full((2, 3, 4, 8), 0.001))
 
 
 def test_the_queue_holds_unit_keys_each_once_and_newest_last():
     torch.manual_seed(0)
-    branch = GlobalBranch(8, queue_size=12, hidden=8, out=4).train()
+    branch = InstanceContrast(8, queue_size=12, hidden=8, out=4).train()
     torch.testing.assert_close(branch.queue.norm(dim=1), torch.ones(12))
     before = branch.queue.clone()
     for step in range(4):
@@ -78,7 +78,7 @@ def test_the_queue_holds_unit_keys_each_once_and_newest_last():
 
 def test_pairs_that_are_not_close_do_not_count():
     torch.manual_seed(0)
-    branch = LocalBranch(6, prototypes=5, hidden=8, out=4).eval()
+    branch = PrototypeMatching(6, prototypes=5, hidden=8, out=4).eval()
     student, teacher = torch.randn(2, 4, 6, 3, 3)
     pairs = torch.randint(36, (4, 7, 2))
     close = (torch.rand(4, 7) < 0.5).float()
@@ -90,5 +90,5 @@ def test_pairs_that_are_not_close_do_not_count():
 
 
 def test_the_painted_image_has_the_views_size():
-    branch = MaskedBranch(16, in_chans=5, stride=8)
-    assert branch.paint(torch.randn(2, 16, 4, 4)).shape == (2, 5, 32, 32)
+    branch = MaskedReconstruction(16, in_chans=5, stride=8)
+    assert branch.reconstruct(torch.randn(2, 16, 4, 4)).shape == (2, 5, 32, 32)

@@ -22,7 +22,7 @@ from lhrs.data.augment import (
     sample_color_jitter,
     sample_crop,
 )
-from lhrs.data.windows import Windows
+from lhrs.data.windows import UnlabeledWindows
 from lhrs.errors import DataError
 
 
@@ -93,7 +93,7 @@ def pictures(tmp_path_factory):
 
 
 def test_a_view_does_not_depend_on_its_batch_and_changes_with_the_epoch(pictures):
-    views = TwoViewDataset(Windows([pictures], 64), 32, 4, mask_grid=4, seed=3)
+    views = TwoViewDataset(UnlabeledWindows([pictures], 64), 32, 4, mask_grid=4, seed=3)
     mean, std = torch.zeros(3), torch.ones(3)
 
     def batch(keys):
@@ -136,7 +136,7 @@ def test_large_rasters_are_read_in_windows_of_all_bands(tmp_path):
     values = np.arange(13 * 100 * 150, dtype=np.uint16).reshape(13, 100, 150)
     with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", height=100, width=150, count=13, dtype="uint16") as out:
         out.write(values)
-    windows = Windows([tmp_path], 40)
+    windows = UnlabeledWindows([tmp_path], 40)
     assert len(windows) == 2 * 3 and windows.in_chans == 13
     seen = np.zeros((100, 150), bool)
     for epoch in range(40):
@@ -147,9 +147,9 @@ def test_large_rasters_are_read_in_windows_of_all_bands(tmp_path):
             np.testing.assert_array_equal(window, values[:, top : top + 40, left : left + 40])
             seen[top : top + 40, left : left + 40] = True
     assert seen.mean() > 0.9
-    assert Windows([tmp_path], 40, bands=[4, 3, 2])[0, 0].shape == (3, 40, 40)
+    assert UnlabeledWindows([tmp_path], 40, bands=[4, 3, 2])[0, 0].shape == (3, 40, 40)
     with pytest.raises(DataError, match=r"a\.tif"):
-        Windows([tmp_path], 40, bands=[14])
+        UnlabeledWindows([tmp_path], 40, bands=[14])
 
 
 def test_shards_are_read_at_random(pictures, tmp_path):
@@ -159,7 +159,7 @@ def test_shards_are_read_at_random(pictures, tmp_path):
             info = tarfile.TarInfo(f"sample/{file.stem}.json")
             info.size = 2
             archive.addfile(info, io.BytesIO(b"{}"))
-    shard, folder = Windows([tmp_path / "s.tar"], 64), Windows([pictures], 64)
+    shard, folder = UnlabeledWindows([tmp_path / "s.tar"], 64), UnlabeledWindows([pictures], 64)
     assert len(shard) == len(folder) == 6
     for n in (5, 0, 3):
         np.testing.assert_array_equal(shard[0, n], folder[0, n])
@@ -174,10 +174,10 @@ def test_wrong_images_are_one_line(tmp_path, pictures):
         out.write(np.zeros((1, 8, 8), np.uint8))
     for path, why in (("broken.png", "damaged"), ("broken.tar", "tar file"), ("nothing", "does not exist")):
         with pytest.raises(DataError, match=why) as error:
-            Windows([tmp_path / path], 64)
+            UnlabeledWindows([tmp_path / path], 64)
         assert "\n" not in str(error.value)
     with pytest.raises(DataError, match="bands"):
-        Windows([tmp_path / "mixed"], 64)[0, 1]
+        UnlabeledWindows([tmp_path / "mixed"], 64)[0, 1]
 
 
 def test_strength_scales_colours_and_leaves_blur_and_noise():
@@ -197,7 +197,7 @@ def test_strength_scales_colours_and_leaves_blur_and_noise():
 
 def test_noise_disturbs_both_views_each_by_its_own_draw_and_nothing_else(tmp_path):
     Image.fromarray(np.full((64, 64, 3), 100, np.uint8)).save(tmp_path / "flat.png")
-    windows = Windows([tmp_path], 64)
+    windows = UnlabeledWindows([tmp_path], 64)
     plain, noisy = (
         TwoViewDataset(windows, 32, 4, mask_grid=4, scale=(0.2, 0.3), seed=3, noise_std=most) for most in (0.0, 8.0)
     )

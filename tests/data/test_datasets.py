@@ -381,10 +381,10 @@ def test_a_path_that_fits_no_reader_or_several_lists_them(tmp_path, write_image)
 
 def test_every_file_of_the_folder_is_a_reader():
     files = {path.stem for path in Path(find_spec(READERS).origin).parent.glob("*.py") if path.name[0] != "_"}
-    assert files == set(registry.components(READERS, Dataset)) == set(registry.names(READERS))
+    assert files == set(registry.load_components(READERS, Dataset)) == set(registry.list_components(READERS))
 
 
-@pytest.mark.parametrize("name", registry.components(READERS, Dataset))
+@pytest.mark.parametrize("name", registry.load_components(READERS, Dataset))
 def test_every_reader_says_what_it_reads_and_refuses_a_missing_path(tmp_path, name):
     reader = get_reader(name)
     assert reader.__doc__ and reader.layout and reader.licence and reader.homepage.startswith("http")
@@ -395,7 +395,7 @@ def test_every_reader_says_what_it_reads_and_refuses_a_missing_path(tmp_path, na
 
 def test_every_reader_is_documented():
     page = (Path(__file__).parents[2] / "docs/datasets.md").read_text()
-    assert [name for name in registry.names(READERS) if f"`{name}`" not in page] == []
+    assert [name for name in registry.list_components(READERS) if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from PIL import Image
 
 from lhrs.data.dataset import open_dataset
 from lhrs.data.shards import write_shards
-from lhrs.data.sheet import draw_sample, draw_sheet, write_page
-from lhrs.data.windows import Windows
+from lhrs.data.sheet import contact_sheet, draw_sample, html_page
+from lhrs.data.windows import UnlabeledWindows
 from lhrs.errors import ConfigError
 from lhrs.schema import Box, Sample, Turn
 
@@ -46,7 +46,7 @@ def test_boxes_are_drawn_where_they_are(samples):
 
 
 def test_a_sheet_has_room_for_all(samples):
-    sheet = draw_sheet(samples, 3)
+    sheet = contact_sheet(samples, 3)
     assert sheet.width == 3 * (512 + 12) + 12 and sheet.height > 3 * 512
     text = Sample(
         id="a", turns=[Turn(role="user", text="?"), Turn(role="assistant", text="x")], source="t", licence="MIT"
@@ -55,7 +55,7 @@ def test_a_sheet_has_room_for_all(samples):
 
 
 def test_a_page_needs_nothing_beside_it_and_runs_nothing(samples, tmp_path):
-    write_page(samples, tmp_path / "page.html", "<script>x</script>")
+    html_page(samples, tmp_path / "page.html", "<script>x</script>")
     page = (tmp_path / "page.html").read_text()
     assert page.count("<figure>") == 7 and "<script" not in page and "<b>No." not in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)
@@ -75,7 +75,7 @@ def test_shards_are_webdataset(samples, tmp_path):
     files[2].unlink()
     write_shards(samples, tmp_path / "out", 3)
     assert [f.read_bytes() for f in files] == before
-    assert len(Windows([tmp_path / "out"], 64)) == 7  # what pretraining reads
+    assert len(UnlabeledWindows([tmp_path / "out"], 64)) == 7  # what pretraining reads
     (tmp_path / "out/notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="holds other things"):
         write_shards(samples, tmp_path / "out", 3)

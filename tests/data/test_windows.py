@@ -7,7 +7,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from lhrs.data.windows import Windows
+from lhrs.data.windows import UnlabeledWindows
 from lhrs.errors import DataError
 
 
@@ -36,7 +36,7 @@ def pictures(tmp_path):
     [("rasters", [4, 3, 2]), ("rasters", None), ("pictures", [3, 1]), ("pictures", None)],
 )
 def test_shards_are_cut_and_chosen_from_like_folders(pictures, name, bands):
-    shard, folder = (Windows([pictures / path], 100, bands) for path in (f"{name}.tar", name))
+    shard, folder = (UnlabeledWindows([pictures / path], 100, bands) for path in (f"{name}.tar", name))
     assert len(shard) == len(folder) == {"rasters": 10, "pictures": 2}[name]
     for epoch in range(3):
         for n in range(len(folder)):
@@ -46,7 +46,7 @@ def test_shards_are_cut_and_chosen_from_like_folders(pictures, name, bands):
 
 def test_bands_of_pictures_are_chosen(pictures):
     whole = np.asarray(Image.open(pictures / "pictures/c.png")).transpose(2, 0, 1)
-    np.testing.assert_array_equal(Windows([pictures / "pictures"], 500, [3, 1])[0, 0], whole[[2, 0]])
+    np.testing.assert_array_equal(UnlabeledWindows([pictures / "pictures"], 500, [3, 1])[0, 0], whole[[2, 0]])
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_what_cannot_be_read_is_one_line_that_names_it(pictures, path, line):
     with tarfile.open(pictures / "broken.tar", "w") as archive:
         archive.add(pictures / "x.png", "x.png")
     with pytest.raises(DataError, match=line) as error:
-        Windows([pictures / path], 100, [4, 9])
+        UnlabeledWindows([pictures / path], 100, [4, 9])
     assert "\n" not in str(error.value)
 
 
@@ -73,4 +73,4 @@ def test_sixteen_bits_of_a_picture_stay(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(tmp_path / "a.png", "a.png")
     for name in ("a.png", "a.tar"):
-        np.testing.assert_array_equal(Windows([tmp_path / name], 2)[0, 0], values[None])
+        np.testing.assert_array_equal(UnlabeledWindows([tmp_path / name], 2)[0, 0], values[None])

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from lhrs.downstream.backbone import STRIDES, Encoder, Pyramid
+from lhrs.downstream.backbone import STRIDES, Encoder, FeaturePyramid
 from lhrs.errors import CheckpointError, ConfigError, LHRSError
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import nano_folder
@@ -26,7 +26,7 @@ FAMILIES = [
 @pytest.mark.parametrize(("name", "args"), FAMILIES, ids=lambda x: x if isinstance(x, str) else "-".join(x))
 def test_four_maps_of_any_size_and_band_count(name, args):
     torch.manual_seed(0)
-    pyramid = Pyramid(Encoder(name, 5, args)).eval()
+    pyramid = FeaturePyramid(Encoder(name, 5, args)).eval()
     for high, wide in ((64, 96), (75, 33)):
         pixels = torch.randn(2, 5, high, wide)
         maps = pyramid(pixels)
@@ -38,7 +38,7 @@ def test_four_maps_of_any_size_and_band_count(name, args):
 def test_some_of_the_maps_are_the_same_as_all_of_them():
     encoder = Encoder("test_resnet")
     pixels = torch.randn(1, 3, 64, 64)
-    some, whole = Pyramid(encoder, [2]).eval(), Pyramid(encoder).eval()
+    some, whole = FeaturePyramid(encoder, [2]).eval(), FeaturePyramid(encoder).eval()
     torch.testing.assert_close(some(pixels)[0], whole(pixels)[2])
     assert some.channels == [whole.channels[2]]
 
@@ -106,7 +106,7 @@ def test_a_frozen_encoder_does_not_move():
         (lambda _: Encoder("resnet81"), "neither a folder nor a model of timm"),
         (lambda tmp: Encoder(str(tmp)), "is no backbone"),
         (lambda _: Encoder("test_resnet", 3, {"no_such": 1}), "cannot be built"),
-        (lambda _: Pyramid(Encoder("test_vit", 3, {"img_size": 56, "patch_size": 14})), "patch_size: 16"),
+        (lambda _: FeaturePyramid(Encoder("test_vit", 3, {"img_size": 56, "patch_size": 14})), "patch_size: 16"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, make, why):

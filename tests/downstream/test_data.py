@@ -17,7 +17,7 @@ from lhrs.downstream.inputs import ImageInput, fit_normalization
 from lhrs.downstream.reader import Item, Labelled, open_labelled
 from lhrs.errors import DataError
 from lhrs.imagery.normalization import Normalization
-from lhrs.imagery.stack import Stack
+from lhrs.imagery.stack import BandStack
 
 
 def image_input(max_value, mean, std):
@@ -79,15 +79,15 @@ def test_one_hole_does_not_spread_over_a_scene(tmp_path):
 def test_dark_bands_are_not_holes(tmp_path):
     pixels = np.full((3, 8, 8), 90, np.uint8)
     pixels[:, :2], pixels[0, 4] = 0, 0  # nothing there; red alone is dark
-    stack = Stack((write_raster(tmp_path / "a.tif", pixels, nodata=0),))
-    np.testing.assert_array_equal(stack.known(), np.arange(8)[:, None].repeat(8, 1) >= 2)
+    stack = BandStack((write_raster(tmp_path / "a.tif", pixels, nodata=0),))
+    np.testing.assert_array_equal(stack.valid_mask(), np.arange(8)[:, None].repeat(8, 1) >= 2)
     seen = image_input(255.0, (0.4, 0.5, 0.6), (1.0,) * 3).read(stack)
     assert (seen[0, 4] == 0).all() and (seen[1, 4] == 90 / 255).all()
     torch.testing.assert_close(seen[:, 0, 0], torch.tensor([0.4, 0.5, 0.6]))
     # where 7, not 0, says that there is no data, a band's own hole is one
     pixels[1, 6] = 7
-    stack = Stack((write_raster(tmp_path / "b.tif", pixels, nodata=7),))
-    assert stack.known().all() and (gaps := ~stack.read_valid()[1])[1, 6].all() and gaps.sum() == 8
+    stack = BandStack((write_raster(tmp_path / "b.tif", pixels, nodata=7),))
+    assert stack.valid_mask().all() and (gaps := ~stack.read_valid()[1])[1, 6].all() and gaps.sum() == 8
 
 
 def write_rgba(path, pixels):
@@ -106,11 +106,13 @@ def test_alpha_masks_what_three_bands_show_and_is_a_band_of_four(tmp_path):
     path = write_rgba(tmp_path / "a.tif", pixels)
     three = image_input(255.0, (0.5,) * 3, (1.0,) * 3)
     stack = three.open((path,))
-    assert three.read(stack).shape == (3, 6, 6) and (stack.known() == (np.arange(6)[:, None] >= 2)).all()
+    assert three.read(stack).shape == (3, 6, 6) and (stack.valid_mask() == (np.arange(6)[:, None] >= 2)).all()
     assert (three.read(stack)[:, :2] == 0.5).all()
     four = image_input(255.0, (0.5,) * 4, (1.0,) * 4)  # infrared that GDAL takes for alpha
     stack = four.open((path,))
-    assert stack.known().all() and (four.read(stack)[3, :2] == 0).all() and (four.read(stack)[0] == 100 / 255).all()
+    assert (
+        stack.valid_mask().all() and (four.read(stack)[3, :2] == 0).all() and (four.read(stack)[0] == 100 / 255).all()
+    )
 
 
 def test_other_bits_are_told(tmp_path):
@@ -118,9 +120,9 @@ def test_other_bits_are_told(tmp_path):
     sixteen = write_raster(tmp_path / "16.tif", np.full((3, 4, 4), 900, np.uint16))
     for of, other in ((eight, sixteen), (sixteen, eight)):
         inputs = ImageInput(fit_normalization(Labelled([Item("a", ((of,),), "x")], ["x"]), None, None))
-        inputs.read(Stack((of,)))
+        inputs.read(BandStack((of,)))
         with pytest.raises(DataError, match=r"has values of uint.*, the training images have"):
-            inputs.read(Stack((other,)))
+            inputs.read(BandStack((other,)))
 
 
 def test_a_mask_of_another_size_is_told_before_learning(tmp_path):
@@ -137,7 +139,7 @@ def test_a_smaller_image_keeps_its_places(tmp_path, wide, high):
     pixels = np.zeros((3, high, wide), np.uint8)
     x, y = wide - 60, high - 60
     pixels[:, y : y + 40, x : x + 40] = 255
-    stack = Stack((write_raster(tmp_path / "a.tif", pixels),))
+    stack = BandStack((write_raster(tmp_path / "a.tif", pixels),))
     seen, scale = read_window(image_input(255.0, (0.0,) * 3, (1.0,) * 3), stack, None, 256)
     assert max(seen.shape[1:]) == 256 and min(seen.shape[1:]) == np.ceil(min(wide, high) * scale)
     weight = seen[0].clamp(0).double()

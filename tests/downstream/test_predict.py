@@ -19,7 +19,7 @@ from lhrs.downstream.sliding_window import blend_weights, sliding_window_logits,
 from lhrs.downstream.writers import polygonize_mask
 from lhrs.errors import LHRSError
 from lhrs.imagery.georeference import outline_feature
-from lhrs.imagery.stack import Stack
+from lhrs.imagery.stack import BandStack
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_a_scene_is_classified_window_by_window(scene, tmp_path, monkeypatch, ca
     (x,), (y,) = transform(place[0], "EPSG:4326", [west], [north])
     ring = np.array(features[3]["geometry"]["coordinates"][0])
     assert np.abs(ring - [x, y]).max(1).min() < 1e-7 and ring[:, 0].min() > x - 1e-4 and ring[:, 1].max() < y + 1e-4
-    whole = load_predictor(model, "cpu").classify_windows(Stack((scene,)), 20)
+    whole = load_predictor(model, "cpu").classify_windows(BandStack((scene,)), 20)
     assert [n for n, (_, found) in enumerate(whole) if found is None] == [0]  # 20 x 30 pixels have no data
 
 
@@ -272,7 +272,7 @@ def test_outlines_across_the_antimeridian_and_off_the_earth(tmp_path):
         with rasterio.open(tmp_path / f"{name}.tif", "w", driver="GTiff", count=1, height=40, width=60, dtype="uint8",
                            **place) as out:  # fmt: skip
             out.write(mask, 1)
-        where = Stack((tmp_path / f"{name}.tif",)).georeference
+        where = BandStack((tmp_path / f"{name}.tif",)).georeference
         assert polygonize_mask(tmp_path / f"{name}.tif", where, ["a", "b"], tmp_path / "o.geojson", 1) == 1
         (feature,) = json.loads((tmp_path / "o.geojson").read_text())["features"]
         found = shapely.from_geojson(json.dumps(feature["geometry"]))
@@ -322,7 +322,7 @@ def test_bands_of_several_files_lie_over_each_other(tmp_path):
     coarse = np.array([[[0, 100], [0, 100]]], np.uint8)
     with rasterio.open(tmp_path / "b.tif", "w", driver="GTiff", count=1, height=2, width=2, dtype="uint8") as out:
         out.write(coarse)
-    stack = Stack((fine, tmp_path / "b.tif"))
+    stack = BandStack((fine, tmp_path / "b.tif"))
     assert stack.shape == (8, 8)
     whole = stack.read()
     assert whole.shape == (2, 8, 8) and whole[1, 0, 0] == 0 and whole[1, 0, 7] == 100

@@ -9,7 +9,7 @@ from lhrs.data.datasets.oscd import BANDS
 from lhrs.data.mask_dataset import IGNORE, colors_to_classes
 from lhrs.downstream.reader import open_labelled
 from lhrs.errors import LHRSError
-from lhrs.imagery.stack import Stack
+from lhrs.imagery.stack import BandStack
 
 COLOURS = [(255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0), (0, 0, 0)]
 ISPRS = [0, 1, 2, 3, 4, IGNORE, IGNORE]
@@ -120,9 +120,9 @@ def test_oscd_official(tmp_path):
                 picture(tmp_path / f"{base}Images/{city}/imgs_{date}_rect/{band}.tif", values)
     found = open_labelled("change", tmp_path, split="train")
     assert [item.id for item in found.items] == ["paris"]
-    after = Stack(found.items[0].images[1]).read((3, 4, 5, 6))
+    after = BandStack(found.items[0].images[1]).read((3, 4, 5, 6))
     assert after.shape == (13, 6, 5) and after[:, 0, 0].tolist() == [200 + n for n in range(13)]
-    assert Stack(found.items[0].images[1], (4, 3, 2)).read()[:, 0, 0].tolist() == [203, 202, 201]
+    assert BandStack(found.items[0].images[1], (4, 3, 2)).read()[:, 0, 0].tolist() == [203, 202, 201]
     assert found.mask(found.items[0]).sum() == 24
 
 
@@ -130,7 +130,7 @@ def test_the_real_oscd_and_dubai(shared_data):
     cities = open_labelled("change", shared_data / "oscd")
     assert sorted(item.id for item in cities.items) == ["bercy", "bordeaux", "paris", "rennes"]
     bercy = next(item for item in cities.items if item.id == "bercy")
-    stack = Stack(bercy.images[0])
+    stack = BandStack(bercy.images[0])
     assert stack.shape == cities.mask(bercy).shape == (395, 360)
     assert 0 < cities.mask(bercy).mean() < 0.1
     with rasterio.open(shared_data / "oscd/bercy/1_B04.tif") as dataset:

@@ -36,8 +36,8 @@ def test_every_odd_fixture_opens_or_says_in_one_line_why_not(shared_data: Path, 
         assert image.pixels.dtype == np.uint8
         assert image.pixels.ndim == 3 and image.pixels.shape[2] == 3
         assert max(image.pixels.shape) <= 1024
-        assert 0 < image.valid <= 1
-        assert len(image.view.bands) == 3 and image.view.scaling
+        assert 0 < image.valid_fraction <= 1
+        assert len(image.rendering.bands) == 3 and image.rendering.scaling
     assert sorted(refused) == ["RGB.byte.tif.aux.xml", "all-nodata.tif", "corrupt.tif", "sample_geotiff.tif.txt"]
     assert not any("\n" in message for message in refused.values())
     assert "no valid pixel" in refused["all-nodata.tif"]
@@ -50,7 +50,7 @@ def test_every_image_of_the_real_sets_opens(shared_data: Path) -> None:
     images = list_images(folders)
     assert len(images) > 100
     for path in images:
-        assert open_image(path).valid > 0
+        assert open_image(path).valid_fraction > 0
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
@@ -60,8 +60,8 @@ def test_lossless_colour_pictures_come_back_unchanged(tmp_path: Path, suffix: st
     Image.fromarray(pixels).save(path)
     image = open_image(path)
     np.testing.assert_array_equal(image.pixels, pixels)
-    assert (image.width, image.height, image.valid, image.gsd_m) == (60, 40, 1.0, None)
-    assert image.view.bands == [1, 2, 3] and image.view.scaling == "uint8 as is"
+    assert (image.width, image.height, image.valid_fraction, image.gsd_m) == (60, 40, 1.0, None)
+    assert image.rendering.bands == [1, 2, 3] and image.rendering.scaling == "uint8 as is"
     assert image.to_lonlat(np.zeros((1, 2))) is None
 
 
@@ -79,7 +79,7 @@ def test_gray_pictures_show_their_band_three_times(tmp_path: Path) -> None:
     Image.fromarray(gray).save(tmp_path / "gray.png")
     image = open_image(tmp_path / "gray.png")
     np.testing.assert_array_equal(image.pixels, np.stack([gray] * 3, -1))
-    assert image.view.bands == [1, 1, 1]
+    assert image.rendering.bands == [1, 1, 1]
 
 
 def test_sixteen_bit_png_is_stretched_not_cut_to_its_high_byte(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_sixteen_bit_png_is_stretched_not_cut_to_its_high_byte(tmp_path: Path) -
     image = open_image(tmp_path / "deep.png")
     assert image.pixels.min() == 0 and image.pixels.max() == 255
     assert len(np.unique(image.pixels)) > 150
-    assert image.view.scaling == "2-98 percentile of all bands"
+    assert image.rendering.scaling == "2-98 percentile of all bands"
 
 
 def test_palette_pictures_show_their_colours_and_transparency(tmp_path: Path) -> None:
@@ -97,8 +97,8 @@ def test_palette_pictures_show_their_colours_and_transparency(tmp_path: Path) ->
     picture.putpalette([255, 0, 0, 0, 0, 255])
     picture.save(tmp_path / "codes.png", transparency=0)
     image = open_image(tmp_path / "codes.png")
-    assert image.view.scaling == "colour table" and image.view.bands == [1, 1, 1]
-    assert image.valid == 0.5
+    assert image.rendering.scaling == "colour table" and image.rendering.bands == [1, 1, 1]
+    assert image.valid_fraction == 0.5
     assert image.pixels[0, 0].tolist() == [0, 0, 0] and image.pixels[0, 9].tolist() == [0, 0, 255]
 
 
@@ -107,7 +107,7 @@ def test_transparent_pixels_are_no_data(tmp_path: Path) -> None:
     rgba[:10, :, 3] = 0
     Image.fromarray(rgba).save(tmp_path / "part.png")
     image = open_image(tmp_path / "part.png")
-    assert image.valid == 0.75 and not image.pixels[:10].any()
+    assert image.valid_fraction == 0.75 and not image.pixels[:10].any()
     np.testing.assert_array_equal(image.pixels[10:], rgba[10:, :, :3])
     rgba[..., 3] = 0
     Image.fromarray(rgba).save(tmp_path / "none.png")

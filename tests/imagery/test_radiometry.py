@@ -13,7 +13,7 @@ from lhrs.errors import ConfigError
 from lhrs.imagery import open_image
 from lhrs.imagery.reader import open_source
 from lhrs.imagery.scene import open_scene
-from lhrs.imagery.sources import scene_of, sources
+from lhrs.imagery.sources import open_scene_source, sources
 
 Write = Callable[..., Path]
 UTM_33N = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10)}
@@ -37,7 +37,7 @@ def test_sixteen_bit_reflectances_are_rendered_as_their_8bit_originals(write_ras
     values = (original / 255 * 3000).round().astype(np.uint16)
     image = open_image(write_raster(values, descriptions=names))
     np.testing.assert_array_equal(image.pixels, original.transpose(1, 2, 0))
-    assert image.view.scaling == "sentinel-2 true-color 0 to 3000"
+    assert image.rendering.scaling == "sentinel-2 true-color 0 to 3000"
 
 
 @pytest.mark.parametrize("how", ["tags", "product name", "metadata tag", "MTD file", "float", "fraction of 0.0001"])
@@ -82,7 +82,7 @@ def test_landsat_surface_reflectance_has_its_own_limits(write_raster: Write) -> 
     names = [f"SR_B{n}" for n in range(1, 8)]
     values = RNG.integers(7300, 18000, (7, 30, 40)).astype(np.uint16)
     plain = open_image(write_raster(values, descriptions=names))
-    assert plain.view.scaling == "landsat-c2-l2 true-color 7273 to 18182" and plain.view.bands == [4, 3, 2]
+    assert plain.rendering.scaling == "landsat-c2-l2 true-color 7273 to 18182" and plain.rendering.bands == [4, 3, 2]
     with_tags = open_image(tagged(write_raster(values, "tagged.tif", descriptions=names), 0.0000275, -0.2))
     np.testing.assert_array_equal(with_tags.pixels, plain.pixels)
 
@@ -110,10 +110,10 @@ def test_what_is_unknown_is_stretched_over_all_bands_and_said(write_raster: Writ
     ramp = np.linspace(0, 60_000, 1200).reshape(1, 30, 40)
     path = write_raster(np.concatenate([ramp, ramp / 2, ramp / 4]).astype(np.uint16))
     image = open_image(path)
-    assert image.view.scaling == "2-98 percentile of all bands"
+    assert image.rendering.scaling == "2-98 percentile of all bands"
     assert image.pixels[..., 0].mean() > 1.5 * image.pixels[..., 1].mean()
     alone = open_image(path, composite="per-band")
-    assert alone.view.scaling == "2-98 percentile of each band"
+    assert alone.rendering.scaling == "2-98 percentile of each band"
     assert abs(alone.pixels[..., 0].mean() - alone.pixels[..., 2].mean()) < 1
     with pytest.raises(ConfigError, match="name its sensor"):
         open_image(path, composite="swir")
@@ -141,7 +141,7 @@ def test_a_safe_folder_is_one_scene_of_its_finest_bands(write_raster: Write, tmp
         path.rename(folder / f"T33TWN_20230601T100031_{band}_{side}m.tif")
     (source,) = sources([safe])
     assert [Path(file).stem[-7:] for file in source.files[:3]] == ["B04_10m", "B03_10m", "B02_10m"]
-    scene = scene_of(source)
+    scene = open_scene_source(source)
     assert scene is not None and "offset -1000 of baseline 04.00" in scene.scaling.words
     np.testing.assert_array_equal(scene.read()[0][0, 0], np.round(np.array([900, 600, 300]) / 3000 * 255))
     assert open_source(safe).band_names[:3] == ("B04", "B03", "B02")
@@ -156,7 +156,7 @@ def test_a_planet_folder_shows_its_image_and_not_its_mask(write_raster: Write, t
         folder / "20230601_101500_12_24a1_3B_udm2.tif"
     )
     (source,) = sources([folder])
-    scene = scene_of(source)
+    scene = open_scene_source(source)
     assert scene is not None and scene.plan.bands == (3, 2, 1)
     assert scene.scaling.words == "planetscope-4 true-color 0 to 3000"
 
@@ -180,6 +180,6 @@ def test_a_catalog_says_whether_the_offset_was_applied(write_raster: Write, tmp_
     }  # fmt: skip
     (tmp_path / "item.json").write_text(json.dumps(item))
     (source,) = sources([tmp_path / "item.json"])
-    scene = scene_of(source)
+    scene = open_scene_source(source)
     assert scene is not None
     assert np.abs(scene.read()[0].astype(int) - WANTED).max() <= 1

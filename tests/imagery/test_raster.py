@@ -29,8 +29,8 @@ def bands(count: int, dtype: type = np.uint8, low: int = 0, high: int = 256) -> 
 def test_a_sentinel2_stack_shows_its_true_colours(write_raster: Write) -> None:
     values = bands(13, np.uint16, 0, 3001)
     image = open_image(write_raster(values, **UTM_33N))
-    assert image.view.bands == [4, 3, 2]
-    assert image.view.scaling == "Sentinel-2 reflectance 0-3000"
+    assert image.rendering.bands == [4, 3, 2]
+    assert image.rendering.scaling == "Sentinel-2 reflectance 0-3000"
     np.testing.assert_allclose(image.pixels, values[[3, 2, 1]].transpose(1, 2, 0) / 3000 * 255, atol=0.501)
 
 
@@ -45,13 +45,13 @@ def test_colours_declared_as_blue_green_red_are_put_right(write_raster: Write) -
 def test_band_descriptions_are_read_from_the_file(write_raster: Write) -> None:
     names = ["nir", "red", "swir", "blue", "green"]
     image = open_image(write_raster(bands(5), descriptions=names, photometric="MINISBLACK"))
-    assert image.view.bands == [2, 5, 4]
-    assert image.view.chosen_by == "band names"
+    assert image.rendering.bands == [2, 5, 4]
+    assert image.rendering.chosen_by == "band names"
 
 
 def test_two_bands_make_a_radar_composite(write_raster: Write) -> None:
     image = open_image(write_raster(RNG.gamma(1, 1, (2, 30, 40)), **UTM_33N))
-    assert image.view.bands == [1, 2, 1]
+    assert image.rendering.bands == [1, 2, 1]
     np.testing.assert_array_equal(image.pixels[..., 0], image.pixels[..., 2])
     assert (image.pixels[..., 0] != image.pixels[..., 1]).any()
 
@@ -60,7 +60,7 @@ def test_complex_radar_shows_its_amplitude(write_raster: Write) -> None:
     amplitude = np.linspace(1, 2, 1200).reshape(1, 30, 40)
     values = (amplitude * np.exp(1j * RNG.uniform(0, 6, amplitude.shape))).astype(np.complex64)
     image = open_image(write_raster(values))
-    assert image.view.scaling.startswith("amplitude")
+    assert image.rendering.scaling.startswith("amplitude")
     assert (np.diff(image.pixels[..., 0].ravel().astype(int)) >= 0).all()
 
 
@@ -70,7 +70,7 @@ def test_a_colour_table_is_applied_and_reduced_without_mixing_classes(write_rast
     with rasterio.open(path, "r+") as dataset:
         dataset.write_colormap(1, {0: (255, 0, 0, 255), 1: (0, 0, 255, 255)})
     image = open_image(path, max_side=100)
-    assert image.view.scaling == "colour table"
+    assert image.rendering.scaling == "colour table"
     assert {tuple(c) for c in image.pixels.reshape(-1, 3).tolist()} == {(255, 0, 0), (0, 0, 255)}
 
 
@@ -88,7 +88,7 @@ def test_pixels_without_data_are_black_and_counted(write_raster: Write, kind: st
         values[0, hole] = {"nodata": 7, "nan": np.nan, "undeclared": -9999}[kind]
         path = write_raster(values, nodata=7 if kind == "nodata" else None)
     image = open_image(path)
-    assert image.valid == pytest.approx(0.75)
+    assert image.valid_fraction == pytest.approx(0.75)
     assert not image.pixels[hole].any()
     assert image.pixels[~hole].mean() == pytest.approx(127.5, abs=8), "the hole took part in the stretch"
 
@@ -99,7 +99,7 @@ def test_a_saturated_colour_that_equals_nodata_is_kept(write_raster: Write) -> N
     values[:, 0] = 255
     image = open_image(write_raster(values, nodata=255, photometric="RGB"))
     assert image.pixels[5, 5].tolist() == [255, 90, 90]
-    assert image.valid == pytest.approx(0.95)
+    assert image.valid_fraction == pytest.approx(0.95)
 
 
 @pytest.mark.parametrize("nodata", [0, None])
@@ -113,7 +113,7 @@ def test_overviews_are_what_a_reduced_view_is_made_from(write_raster: Write) -> 
     path = write_raster(np.full((3, 2048, 2048), 9, np.uint8), tiled=True, nodata=9)
     write_raster(np.full((3, 512, 512), 200, np.uint8), name="image.tif.ovr")
     image = open_image(path, max_side=256)
-    assert (image.pixels == 200).all() and image.valid == 1, "the mask too comes from the overview"
+    assert (image.pixels == 200).all() and image.valid_fraction == 1, "the mask too comes from the overview"
     with pytest.raises(DataError, match="no valid pixel"):
         open_image(path, max_side=2048)
 

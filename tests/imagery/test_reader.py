@@ -20,10 +20,10 @@ from rasterio.transform import from_origin
 
 from lhrs.errors import DataError
 from lhrs.imagery import open_image
-from lhrs.imagery.image import Area
+from lhrs.imagery.image import GeoBounds
 from lhrs.imagery.reader import open_source
 from lhrs.imagery.scene import open_scene
-from lhrs.imagery.stack import Stack
+from lhrs.imagery.stack import BandStack
 
 Write = Callable[..., Path]
 UTM_33N = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10)}
@@ -71,7 +71,7 @@ def test_every_orientation_is_turned_upright_by_every_reader(tmp_path: Path, suf
     part, _ = reader.read((3, 2, 10, 5))
     np.testing.assert_array_equal(part.transpose(1, 2, 0), upright[2:7, 3:13])
     np.testing.assert_array_equal(open_image(path).pixels, upright)
-    np.testing.assert_array_equal(Stack((path,)).read(), values)
+    np.testing.assert_array_equal(BandStack((path,)).read(), values)
 
 
 def test_statistics_next_to_a_photo_are_no_georeference(tmp_path: Path) -> None:
@@ -137,9 +137,9 @@ def test_transparency_of_every_kind_is_no_data_for_every_reader(tmp_path: Path, 
         Image.fromarray((alpha > 0).astype(np.uint8), "P").save(path, transparency=0)
     else:
         Image.fromarray(pixels).save(path, transparency=(0, 0, 0))
-    assert open_image(path).valid == pytest.approx(0.5)
+    assert open_image(path).valid_fraction == pytest.approx(0.5)
     bands = (1, 2, 3) if suffix == "tif" else None
-    known = Stack((path,), bands).known()
+    known = BandStack((path,), bands).valid_mask()
     assert not known[:, :15].any() and known[:, 15:].all()
 
 
@@ -152,8 +152,8 @@ def test_masks_and_overviews_next_to_an_image_are_read(write_raster: Write, tmp_
         write_raster(mask, name=name)
         with rasterio.open(tmp_path / name, "r+") as dataset:
             dataset.update_tags(INTERNAL_MASK_FLAGS_1="2", INTERNAL_MASK_FLAGS_2="2", INTERNAL_MASK_FLAGS_3="2")
-    assert open_image(path).valid == pytest.approx(0.75)
-    assert open_image(tmp_path / "b.png").valid == pytest.approx(0.75)
+    assert open_image(path).valid_fraction == pytest.approx(0.75)
+    assert open_image(tmp_path / "b.png").valid_fraction == pytest.approx(0.75)
 
 
 def test_nodata_is_each_bands_own_and_zero_in_some_bands_is_dark(write_raster: Write) -> None:
@@ -163,17 +163,21 @@ def test_nodata_is_each_bands_own_and_zero_in_some_bands_is_dark(write_raster: W
     path = write_raster(values, nodata=0)
     _, valid = open_source(path).read()
     assert not valid[0, 1:, :5].any() and valid[1, 1:].all() and not valid[:, 0].any()
-    _, usable = Stack((path,)).read_valid()
+    _, usable = BandStack((path,)).read_valid()
     assert usable[:, 1:].all() and not usable[:, 0].any()
-    assert open_image(path).valid == open_scene([write_raster(values, "b.tif", nodata=0, **UTM_33N)]).read()[1] == 0.95
+    assert (
+        open_image(path).valid_fraction
+        == open_scene([write_raster(values, "b.tif", nodata=0, **UTM_33N)]).read()[1]
+        == 0.95
+    )
 
 
 def test_areas_and_points_are_found_whether_longitude_counts_to_180_or_to_360(write_raster: Write) -> None:
     place = {"crs": "EPSG:4326", "transform": from_origin(285, -12, 0.001, 0.001)}
     path = write_raster(RNG.integers(1, 255, (3, 30, 40), np.uint8), **place)
     for west in (-74.99, 285.01):
-        part = open_image(path, area=Area((west, -12.02, west + 0.01, -12.01)))
-        assert (part.width, part.height, part.corner) == (10, 10, (10, 10))
+        part = open_image(path, area=GeoBounds((west, -12.02, west + 0.01, -12.01)))
+        assert (part.width, part.height, part.offset) == (10, 10, (10, 10))
     georeference = open_source(path).georeference
     assert georeference is not None
     for lon in (-74.99, 285.01):
@@ -181,7 +185,7 @@ def test_areas_and_points_are_found_whether_longitude_counts_to_180_or_to_360(wr
             georeference.to_pixels(np.array([[lon, -12.01]]), "EPSG:4326"), [[10, 10]], atol=1e-6
         )
     with pytest.raises(DataError, match="does not touch"):
-        open_image(path, area=Area((-76.0, -12.02, -75.9, -12.01)))
+        open_image(path, area=GeoBounds((-76.0, -12.02, -75.9, -12.01)))
 
 
 def test_control_points_place_a_scene_if_an_affine_transform_fits_them(write_raster: Write) -> None:
@@ -297,7 +301,7 @@ def test_the_content_of_a_file_decides_what_it_is(write_raster: Write, tmp_path:
     np.testing.assert_array_equal(open_source(tmp_path / "named.png").read()[0], values)
     Image.fromarray(values.transpose(1, 2, 0)).save(tmp_path / "x.png")
     shutil.move(tmp_path / "x.png", tmp_path / "named.tif")
-    np.testing.assert_array_equal(Stack((tmp_path / "named.tif",)).read(), values)
+    np.testing.assert_array_equal(BandStack((tmp_path / "named.tif",)).read(), values)
 
 
 def test_infrared_in_place_of_alpha_is_a_band_and_real_alpha_is_validity(write_raster: Write) -> None:

@@ -11,8 +11,8 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from lhrs.errors import ConfigError, DataError
-from lhrs.imagery.sources import scene_of, sources
-from lhrs.imagery.tiles import tile_address
+from lhrs.imagery.sources import open_scene_source, sources
+from lhrs.imagery.tiles import parse_xyz
 
 Write = Callable[..., Path]
 UTM_33N = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 30, 30)}
@@ -44,19 +44,19 @@ def test_only_sentinel2_is_scaled_as_sentinel2(
 ) -> None:
     write_bands(write_raster, name, *bands)
     (source,) = sources([tmp_path])
-    scene = scene_of(source)
+    scene = open_scene_source(source)
     assert scene is not None and scene.scaling.words == scaling
     if scaling == STRETCHED:
         pixels, _ = scene.read()
         assert pixels.min() == 0 and 120 < np.median(pixels) < 136
         with pytest.raises(ConfigError, match="its bands are unknown"):
-            scene_of(source, composite="swir")
+            open_scene_source(source, composite="swir")
 
 
 def test_a_named_sensor_shows_landsat_stored_band_by_band(write_raster: Write, tmp_path: Path) -> None:
     write_bands(write_raster, LANDSAT_8, *"234567")
     (source,) = sources([tmp_path])
-    scene = scene_of(source, "landsat-c2-l2", "swir")
+    scene = open_scene_source(source, "landsat-c2-l2", "swir")
     assert scene is not None and scene.scaling.limits == ((7273, 23636),) * 3
     assert [Path(file).stem[-2:] for file in scene.files] == ["B7", "B5", "B4"]
 
@@ -68,10 +68,10 @@ def test_older_landsats_number_red_green_and_blue_from_3_to_1(write_raster: Writ
     write_bands(write_raster, name, *"234")
     (source,) = sources([tmp_path])
     with pytest.raises(DataError, match="there is no file of the band blue next to it, for landsat-4-7"):
-        scene_of(source)
+        open_scene_source(source)
     write_bands(write_raster, name, *"1234")
     (source,) = sources([tmp_path])
-    scene = scene_of(source)
+    scene = open_scene_source(source)
     assert scene is not None and [Path(file).stem[-2:] for file in scene.files] == ["B3", "B2", "B1"]
 
 
@@ -90,12 +90,12 @@ NO_TILES = [
 
 def test_tiles_are_told_from_dates(shared_data: Path) -> None:
     for name, address in TILES.items():
-        assert tile_address(Path("2021") / name) == address
+        assert parse_xyz(Path("2021") / name) == address
     for name in NO_TILES:
         with pytest.raises(DataError, match="web-mercator"):
-            tile_address(Path("x") / name)
+            parse_xyz(Path("x") / name)
     real = sorted((shared_data / "oam_osm_sites").rglob("OAM-*.png"))
-    assert real and all("OAM-{}-{}-{}".format(*tile_address(path)) == path.stem for path in real)
+    assert real and all("OAM-{}-{}-{}".format(*parse_xyz(path)) == path.stem for path in real)
 
 
 def test_a_dated_picture_lies_nowhere_and_a_georeference_goes_before_a_name(tmp_path: Path) -> None:
@@ -106,8 +106,8 @@ def test_a_dated_picture_lies_nowhere_and_a_georeference_goes_before_a_name(tmp_
     with rasterio.open(path, "r+") as dataset:
         dataset.crs, dataset.transform = UTM_33N["crs"], UTM_33N["transform"]
     dated, placed = sources([tmp_path / "farm_2021-06-30.png", path])
-    assert scene_of(dated) is None
-    scene = scene_of(placed)
+    assert open_scene_source(dated) is None
+    scene = open_scene_source(placed)
     assert scene is not None and scene.crs == "EPSG:32633" and scene.transform[2] == 500_000
 
 
@@ -122,7 +122,7 @@ def test_tiles_of_every_kind_show_what_they_are(tmp_path: Path, kind: str) -> No
     path.parent.mkdir(parents=True)
     made.save(path)
     (source,) = sources([path])
-    scene = scene_of(source)
+    scene = open_scene_source(source)
     assert scene is not None and scene.crs == "EPSG:3857"
     shown, _ = scene.read()
     known = np.asarray(made.convert("RGBA"))[..., 3:] > 0

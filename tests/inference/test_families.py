@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhrs.inference.model_family import ModelFamily, family_for, get_family
-from lhrs.registry import components
+from lhrs.registry import load_components
 
-FAMILIES = {"plain": ModelFamily, **components("lhrs.inference.families", ModelFamily)}
+FAMILIES = {"plain": ModelFamily, **load_components("lhrs.inference.families", ModelFamily)}
 SEEN = (784, 560)
 STEP = {"lhrs_nano": 1 / 64, "paligemma": 1 / 1024, "qwen2_5_vl": 1 / 560}
 EDGE = st.integers(0, 1000)

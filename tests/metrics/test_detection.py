@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from lhrs.metrics.detection import Detected, Objects, average_precision, mean_average_precision
+from lhrs.metrics.detection import Detected, GroundTruth, average_precision, mean_average_precision
 from lhrs.metrics.overlap import oriented_corners
 
 
@@ -13,7 +13,7 @@ def square(x, y=0.0, side=10.0):
 
 
 def objects(*corners, labels=None, difficult=None):
-    return Objects(
+    return GroundTruth(
         np.array(corners, float).reshape(-1, 4, 2), np.array(labels or [0] * len(corners), int),
         None if difficult is None else np.array(difficult, bool),
     )  # fmt: skip
@@ -80,7 +80,7 @@ def test_agrees_with_plain_loops(points):
         guesses[:, :5] += rng.normal(0, 1, guesses.shape) * [2, 2, 1, 1, 0.1]
         guesses[:, 2:4] = np.abs(guesses[:, 2:4])
         labels = rng.integers(0, 2, count)
-        truth.append(Objects(oriented_corners(boxes), labels, rng.random(count) < 0.25))
+        truth.append(GroundTruth(oriented_corners(boxes), labels, rng.random(count) < 0.25))
         guessed = np.concatenate([labels, labels[:3], rng.integers(0, 2, 3)])
         found.append(Detected(oriented_corners(guesses), rng.permutation(len(guesses)) / 97 + rng.random(), guessed))
     mine = mean_average_precision(found, truth, 2, points=points)
@@ -137,6 +137,6 @@ def test_straight_boxes_apart_agree_with_the_scorer_of_boxes():
     turn = lambda b: np.stack([b[:, [0, 1]], b[:, [2, 1]], b[:, [2, 3]], b[:, [0, 3]]], 1)  # noqa: E731
     zero = np.zeros(5, int)
     mine = mean_average_precision(
-        [Detected(turn(b), s, zero) for b, s in found], [Objects(turn(b), zero) for b in truth], 1, points=11
+        [Detected(turn(b), s, zero) for b, s in found], [GroundTruth(turn(b), zero) for b in truth], 1, points=11
     )
     assert mine.mean == pytest.approx(average_precision(found, truth, 0.5, points=11))

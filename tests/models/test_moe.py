@@ -5,7 +5,7 @@ import torch
 
 from lhrs.errors import ConfigError
 from lhrs.models import LHRSBridgeConfig
-from lhrs.models.moe import Experts, MixtureOfExperts, NovaGate
+from lhrs.models.moe import Experts, MixtureOfExperts, NoisyRouter
 
 
 def make(**changes) -> MixtureOfExperts:
@@ -47,7 +47,7 @@ def test_experts_have_an_activation_unless_imported_from_nova():
 
 
 def test_nova_s_router_is_noisy_in_training_only():
-    gate, x = NovaGate(8, 4), torch.randn(6, 8)
+    gate, x = NoisyRouter(8, 4), torch.randn(6, 8)
     assert not torch.equal(gate(x), gate(x))
     gate.eval()
     assert torch.equal(gate(x), gate(x))

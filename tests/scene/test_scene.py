@@ -16,11 +16,11 @@ from rasterio.transform import from_origin
 from tests.training.tiny import SRC, finish
 
 from lhrs.errors import ConfigError, DataError
-from lhrs.imagery.sources import Source
+from lhrs.imagery.sources import ImageSource
 from lhrs.imagery.windows import make_windows
 from lhrs.scene import run as running
 from lhrs.scene.run import SceneConfig, run
-from lhrs.scene.work import Asking
+from lhrs.scene.work import SceneQuery
 
 
 def write(path, pixels, gsd=0.5, crs="EPSG:32632", **profile):
@@ -58,7 +58,11 @@ def test_objects_on_seams_are_found_once_and_whole(sees, tmp_path, largest):
             pixels[:, top : top + height, left : left + width] = np.array([200, code // 256, code % 256])[:, None, None]
             planted.append([left, top, left + width, top + height])
     path = write(tmp_path / "planted.tif", pixels)
-    run(SceneConfig(scenes=(str(path),), out=tmp_path / "out", asking=Asking("ground", words="the squares"), size=128))
+    run(
+        SceneConfig(
+            scenes=(str(path),), out=tmp_path / "out", asking=SceneQuery("ground", words="the squares"), size=128
+        )
+    )
     answers = geopandas.read_file(tmp_path / "out/answers.geojson")
     found = np.array([json.loads(row) if isinstance(row, str) else row for row in answers["xyxy"]])
     wanted = np.array(planted, float)
@@ -71,7 +75,7 @@ def test_places_are_exact_in_both_files(sees, tmp_path):
     pixels = np.zeros((3, 300, 500), np.uint8)
     pixels[:, 100:180, 200:290] = 90
     path = write(tmp_path / "one.tif", pixels, gsd=0.3, crs="EPSG:32733")
-    run(SceneConfig(scenes=(str(path),), out=tmp_path / "out", asking=Asking("ground", words="it"), size=512))
+    run(SceneConfig(scenes=(str(path),), out=tmp_path / "out", asking=SceneQuery("ground", words="it"), size=512))
     for name in ("answers.geojson", "answers.parquet"):
         read = geopandas.read_parquet if name.endswith("parquet") else geopandas.read_file
         frame = read(tmp_path / "out" / name).to_crs("EPSG:32733")
@@ -89,7 +93,7 @@ def test_classes_have_areas_a_raster_and_nothing_where_there_is_no_data(sees, tm
     pixels[:, :128, :256] = 0  # the other class
     pixels[:, 512:, :] = 255
     path = write(tmp_path / "s.tif", pixels, nodata=255)
-    asking = Asking("classify", labels=("Bare land", "built_up"))
+    asking = SceneQuery("classify", labels=("Bare land", "built_up"))
     manifest = run(SceneConfig(scenes=(str(path),), out=tmp_path / "out", asking=asking, size=128))
     (summary,) = manifest["scenes"]
     assert summary["windows"] == 40 and summary["asked"] == 32
@@ -114,7 +118,7 @@ def test_what_two_windows_see_is_counted_once(sees, tmp_path, overlap):
         SceneConfig(
             scenes=(str(path),),
             out=tmp_path / "out",
-            asking=Asking("count", words="the dots"),
+            asking=SceneQuery("count", words="the dots"),
             size=64,
             overlap=overlap,
         )
@@ -127,7 +131,11 @@ def test_what_two_windows_see_is_counted_once(sees, tmp_path, overlap):
 def test_a_coarser_look_reads_what_gdal_averages(sees, tmp_path):
     values = np.random.default_rng(0).integers(0, 255, (1, 512, 512), np.uint8).repeat(3, 0)
     path = write(tmp_path / "s.tif", values)
-    run(SceneConfig(scenes=(str(path),), out=tmp_path / "out", asking=Asking("vqa", words="mean?"), size=64, gsd_m=2.0))
+    run(
+        SceneConfig(
+            scenes=(str(path),), out=tmp_path / "out", asking=SceneQuery("vqa", words="mean?"), size=64, gsd_m=2.0
+        )
+    )
     frame = geopandas.read_file(tmp_path / "out/answers.geojson")
     assert len(frame) == 4
     means = values[0].reshape(2, 256, 2, 256).mean((1, 3)).ravel()
@@ -138,7 +146,7 @@ def test_change_compares_the_same_ground(sees, tmp_path):
     before, after = np.zeros((3, 256, 256), np.uint8), np.zeros((3, 128, 200), np.uint8)
     after[:, 64:100, 10:20] = 9  # two metres a pixel: windows of the first scene 64 x 64 at 1 m
     one, two = write(tmp_path / "a.tif", before, 1.0), write(tmp_path / "b.tif", after, 2.0)
-    asking = Asking("change", labels=("empty", "built"))
+    asking = SceneQuery("change", labels=("empty", "built"))
     manifest = run(SceneConfig(scenes=(str(one), str(two)), out=tmp_path / "out", asking=asking, size=64))
     frame = geopandas.read_file(tmp_path / "out/answers.geojson")
     changed = [window for window, yes in zip(frame["window"], frame["changed"], strict=True) if yes]
@@ -247,16 +255,16 @@ def test_results_stay_in_their_folder_whatever_a_catalogue_calls_its_items(sees,
     catalogue = {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "description": "three", "links": links}
     (tmp_path / "catalogue.json").write_text(json.dumps(catalogue))
     before, out = set(tmp_path.rglob("*")), tmp_path / "a/b/c/out"
-    job = SceneConfig(scenes=(str(tmp_path / "catalogue.json"),), out=out, asking=Asking("caption"), size=64)
+    job = SceneConfig(scenes=(str(tmp_path / "catalogue.json"),), out=out, asking=SceneQuery("caption"), size=64)
     assert len(run(job)["scenes"]) == 3
     written = [p for p in set(tmp_path.rglob("*")) - before if p.is_file()]
     assert len(written) > 9 and all(p.is_relative_to(out) for p in written)
     assert len(list(out.iterdir())) == 4 and (out / "S2A_1/summary.json").exists()
     for name in ("../x", str(tmp_path / "x"), "a/../.."):
-        found = [Source(name, (str(path),)), Source("y", (str(path),))]
+        found = [ImageSource(name, (str(path),)), ImageSource("y", (str(path),))]
         monkeypatch.setattr(running, "sources", lambda scenes, found=found: found)
         with pytest.raises(DataError, match="its results would not lie in"):
-            run(SceneConfig(scenes=("given",), out=tmp_path / "other", asking=Asking("caption"), size=64))
+            run(SceneConfig(scenes=("given",), out=tmp_path / "other", asking=SceneQuery("caption"), size=64))
         assert not (tmp_path / "other").exists()
 
 

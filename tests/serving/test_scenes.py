@@ -9,7 +9,7 @@ import rasterio.shutil
 from rasterio.transform import from_origin
 from tests.serving.conftest import RIVER, refusal, running
 
-from lhrs.imagery.image import OpenedImage, View
+from lhrs.imagery.image import GeoImage, Rendering
 from lhrs.imagery.windows import make_windows
 from lhrs.serving.scene_jobs import SceneRequest, _environment
 
@@ -113,7 +113,7 @@ def test_windows_are_counted_as_they_are_cut():
         [(256, 256), (1000, 333), (40, 900)], [16, 64, 300], [None, 2.5, 30.0], ["count", "ground"]
     ):
         asked = SceneRequest(file_id="x", task=task, target="roofs", size=size, gsd_m=gsd)
-        image = OpenedImage(np.zeros((1, 1, 3), np.uint8), 1.0, width, height, View([1], "", ""), 10.0)
+        image = GeoImage(np.zeros((1, 1, 3), np.uint8), 1.0, width, height, Rendering([1], "", ""), 10.0)
         side = max(1, round(size / (10.0 / (gsd or 10.0))))
         overlap = min(side - 1, round(0.25 * side)) if task == "ground" else 0
         count = len(make_windows(width, height, side, overlap))

@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from tests.training.tiny import TWO, finish, losses, start_lhrs, wait_for_checkpoint, write_parts, write_run
 
-from lhrs.cmid.backbone import to_map
+from lhrs.cmid.backbone import to_feature_map
 from lhrs.cmid.load_backbone import load_backbone
-from lhrs.cmid.model import CMID, ema_momentum, set_clean_statistics
+from lhrs.cmid.model import CMID, ema_momentum, recompute_bn_stats
 from lhrs.cmid.two_views import resize_full_window
 from lhrs.errors import CheckpointError, ConfigError, DataError, LHRSError
 from lhrs.models.presets import build_model, get_preset
@@ -157,7 +157,7 @@ def test_thirteen_bands_and_any_backbone(tmp_path):
         )
         pixels = (F.interpolate(scaled, (64, 64), mode="bilinear", antialias=True) - mean) / std
         with torch.no_grad():
-            wanted = to_map(probe.model, probe.model.forward_features(pixels)).mean((2, 3))
+            wanted = to_feature_map(probe.model, probe.model.forward_features(pixels)).mean((2, 3))
         torch.testing.assert_close(probe.pooled_features([tmp_path / "s2.tif"]), wanted, atol=1e-4, rtol=1e-4)
         Image.new("RGB", (64, 64)).save(tmp_path / "rgb.png")
         with pytest.raises(DataError, match="has 3 bands, 13 are needed"):
@@ -195,7 +195,7 @@ def test_statistics_are_measured_where_the_backbone_is():
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)).to("meta")  # as on a GPU
     seen = []
     model[1].forward = lambda pixels: seen.append(pixels.device.type)
-    set_clean_statistics(model, iter([torch.zeros(2, 3, 8, 8)]))
+    recompute_bn_stats(model, iter([torch.zeros(2, 3, 8, 8)]))
     assert seen == ["meta"]
 
 
@@ -229,7 +229,7 @@ def test_the_teacher_follows_the_student_as_it_is_after_the_step(images, finishe
     before = teacher.clone()
     with torch.no_grad():
         student += 1
-    module.follow(0.9)
+    module.update_teacher(0.9)
     torch.testing.assert_close(teacher, before + 0.1)
     assert not any(p.requires_grad for p in module.teacher.parameters())
 

@@ -9,7 +9,7 @@ import torch
 from tests.downstream.world import write_raster
 
 from lhrs.cmid.load_backbone import load_backbone
-from lhrs.data.windows import Windows
+from lhrs.data.windows import UnlabeledWindows
 from lhrs.downstream.backbone import Encoder
 from lhrs.downstream.inputs import ImageInput, fit_normalization
 from lhrs.downstream.reader import Item, Labelled
@@ -35,7 +35,7 @@ def config(**data):
 
 
 def fitted_by_both(file, scale=None):
-    windows = Windows([file], 40)
+    windows = UnlabeledWindows([file], 40)
     labelled = Labelled([Item("a", ((file,),), "x")], ["x"])
     return cmid.fit_normalization(config(max_value=scale), windows), fit_normalization(labelled, None, scale)
 

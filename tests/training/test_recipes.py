@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from lhrs.config import load, save
+from lhrs.config import load_config, save_config
 from lhrs.errors import ConfigError
 from lhrs.nano.config import QuestionsRun, VisionRun
 from lhrs.nano.tasks import TASKS
@@ -34,8 +34,8 @@ def test_every_recipe_is_tested():
 def test_a_recipe_resolves_and_its_resolved_form_says_the_same(path, tmp_path):
     run = load_run(path)
     assert run.output_dir == Path("runs") / path.stem
-    save(run, tmp_path / "run.yaml")
-    assert load(type(run), tmp_path / "run.yaml") == run
+    save_config(run, tmp_path / "run.yaml")
+    assert load_config(type(run), tmp_path / "run.yaml") == run
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
@@ -104,8 +104,8 @@ def test_an_override_reaches_a_recipe_and_a_wrong_one_is_told():
 def test_a_downstream_recipe_resolves_and_begins_with_a_recipes_backbone(path, tmp_path):
     run = load_run(path)
     assert isinstance(run, FinetuneConfig) and run.output_dir == Path("runs") / path.stem
-    save(run, tmp_path / "run.yaml")
-    assert load(type(run), tmp_path / "run.yaml") == run
+    save_config(run, tmp_path / "run.yaml")
+    assert load_config(type(run), tmp_path / "run.yaml") == run
     begins = Path(run.backbone.name)
     assert (
         run.backbone.name in ("resnet18", "lhrs-nano")

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from tests.training.tiny import NUM_SAMPLES, losses, stage_settings, write_parts, write_run
 
 from lhrs.data.chat import IGNORE
-from lhrs.data.collate import Collator, fill_lines
+from lhrs.data.collate import Collator, pack_sequences
 from lhrs.data.keyed import group_by_length
 from lhrs.errors import ConfigError
 from lhrs.training.dispatch import load_run, train
@@ -65,7 +65,7 @@ def test_a_sample_does_not_see_its_neighbours_in_a_packed_row(ready):
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 80))
 def test_lines_hold_every_sample_once_and_are_nearly_equal(lengths, tokens):
-    lines = fill_lines(lengths, tokens)
+    lines = pack_sequences(lengths, tokens)
     assert sorted(n for line in lines for n in line) == list(range(len(lengths)))
     filled = [sum(lengths[n] for n in line) for line in lines]
     assert min(filled) and max(filled) <= sum(lengths) / len(lines) + max(lengths)

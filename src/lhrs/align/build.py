@@ -41,8 +41,8 @@ from lhrs.align.table import INDEX, KIND, SCHEMA, UNREADABLE, facts_to_rows, foo
 from lhrs.block_executor import Engine
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import claim_folder, write_file
-from lhrs.imagery.sources import Source
+from lhrs.files import prepare_output_dir, write_atomic
+from lhrs.imagery.sources import ImageSource
 from lhrs.jobs import Job
 from lhrs.progress import Progress, no_progress
 
@@ -122,7 +122,7 @@ def build_caption_dataset(
     if not config.osm.is_file():
         what = "is a folder" if config.osm.is_dir() else "does not exist"
         raise DataError(f"{config.osm} {what}; --osm takes a file.")
-    claim_folder(config.out)
+    prepare_output_dir(config.out)
     dropped = Dropped() if dropped is None else dropped
     unreadable: list[str] = []
     footprints = _list_footprints(config, unreadable) if config.imagery else []
@@ -146,7 +146,7 @@ def build_caption_dataset(
         manifest = _manifest(config, len(footprints), table, osm_date)
         if unreadable:
             manifest["unreadable"] = list(dict.fromkeys(unreadable))[:_MAX_REASONS]
-        write_file(config.out / "ATTRIBUTION.txt", "\n".join(manifest["attribution"]) + "\n")
+        write_atomic(config.out / "ATTRIBUTION.txt", "\n".join(manifest["attribution"]) + "\n")
         manifest = job.write_manifest(manifest, dropped)
         job.finish()
     return manifest
@@ -266,7 +266,7 @@ def _row(
     text = caption(facts, footprint.id, config.seed, footprint.gsd_m, is_north_up(corners))
     if text is None:
         return None
-    source = footprint.source or Source(footprint.id, ())
+    source = footprint.source or ImageSource(footprint.id, ())
     chip, unreadable = None, None
     try:
         chip = extract_chip(footprint, config.out) if footprint.source else None

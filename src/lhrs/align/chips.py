@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from lhrs.align.footprints import Footprint
-from lhrs.files import written_whole
+from lhrs.files import atomic_write
 from lhrs.imagery.open import open_image
 from lhrs.imagery.reader import open_source
 from lhrs.imagery.scene import Scene
-from lhrs.imagery.sources import Source, scene_of
+from lhrs.imagery.sources import ImageSource, open_scene_source
 
 _CLOUDS = (3, 8, 9, 10)
 """Sentinel-2's scene classes of cloud shadow, cloud and cirrus."""
@@ -40,7 +40,7 @@ def extract_chip(footprint: Footprint, out: Path) -> ImageChip:
     source = footprint.source
     assert source is not None
     if footprint.window is None and len(source.files) == 1:
-        share = 1 - open_image(source.files[0], 256).valid
+        share = 1 - open_image(source.files[0], 256).valid_fraction
         return ImageChip(os.path.abspath(source.files[0]), round(share, 4), source.cloud_share)
     scene = _scene(source)
     pixels, valid = scene.read(footprint.window, (footprint.width, footprint.height))
@@ -48,7 +48,7 @@ def extract_chip(footprint: Footprint, out: Path) -> ImageChip:
     if not path.exists():
         from PIL import Image
 
-        with written_whole(path) as part:
+        with atomic_write(path) as part:
             Image.fromarray(pixels).save(part, format="PNG")
     cloud = source.cloud_share if source.scl is None else _cloud_fraction(source.scl, footprint, scene)
     return ImageChip(path.relative_to(out).as_posix(), round(1 - valid, 4), cloud)
@@ -72,8 +72,8 @@ def _file_name(identity: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _scene(source: Source) -> Scene:
-    scene = scene_of(source)
+def _scene(source: ImageSource) -> Scene:
+    scene = open_scene_source(source)
     assert scene is not None  # footprints come from sources that lie somewhere
     return scene
 

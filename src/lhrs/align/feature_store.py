@@ -11,7 +11,7 @@ import shapely
 
 from lhrs.align.features import Features
 from lhrs.dropped import Dropped
-from lhrs.files import written_whole
+from lhrs.files import atomic_write
 
 _ROW_GROUP = 2048
 _BOUNDS = ("west", "south", "east", "north")
@@ -61,7 +61,7 @@ def write_store(
         )
     ]
     with (
-        written_whole(path) as part,
+        atomic_write(path) as part,
         pq.ParquetWriter(part, whole.schema, compression="zstd", compression_level=1) as out,
     ):
         for start in range(0, len(order), _ROW_GROUP):  # not all at once: that would be a second copy

@@ -15,7 +15,7 @@ import numpy as np
 
 from lhrs.align.feature_store import Region
 from lhrs.errors import DataError
-from lhrs.imagery.sources import Affine6, Source, scene_of, sources
+from lhrs.imagery.sources import Affine6, ImageSource, open_scene_source, sources
 from lhrs.imagery.windows import window_starts
 
 _WHOLE = 1.5
@@ -35,7 +35,7 @@ class Footprint:
     width: int
     height: int
     gsd_m: float
-    source: Source | None = None
+    source: ImageSource | None = None
     window: tuple[float, float, float, float] | None = None
     """Left, top, width, height in pixels of the source; None is all of it."""
 
@@ -120,8 +120,8 @@ def footprints_from_imagery(
         raise DataError(f"{given} holds no georeferenced image and no web-mercator tile (looked at {seen}).")
 
 
-def _of_source(source: Source, size: int, gsd_m: float | None) -> Iterator[Footprint]:
-    scene = scene_of(source)
+def _of_source(source: ImageSource, size: int, gsd_m: float | None) -> Iterator[Footprint]:
+    scene = open_scene_source(source)
     if scene is None:
         return
     step = size if gsd_m is None else size * gsd_m / scene.gsd_m

@@ -25,7 +25,7 @@ from lhrs.align.facts import Fact
 from lhrs.align.table import INDEX, read_table, rows_to_facts, write_table
 from lhrs.align.tags import tag_table
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import claim_folder, write_file
+from lhrs.files import prepare_output_dir, write_atomic
 from lhrs.imagery.open import open_image
 from lhrs.jobs import MANIFEST, Job
 from lhrs.progress import Progress, no_progress
@@ -89,7 +89,7 @@ def recaption(config: RecaptionConfig, generate: TextGenerator, *, progress: Pro
         ConfigError: the directory holds something else, or images are needed and there are none.
     """
     table = read_table(config.source)
-    claim_folder(config.out)
+    prepare_output_dir(config.out)
     if config.mode == "recaption" and table["image"].null_count == len(table):
         raise ConfigError(f"{config.source} has no images: it was built on a grid. Use lhrs align rewrite.")
     size = config.batch_size
@@ -103,7 +103,7 @@ def recaption(config: RecaptionConfig, generate: TextGenerator, *, progress: Pro
         write_table(_join_columns(table, generated, config), config.out / INDEX)
         attribution = config.source / "ATTRIBUTION.txt"
         if attribution.exists():
-            write_file(config.out / attribution.name, attribution.read_bytes())
+            write_atomic(config.out / attribution.name, attribution.read_bytes())
         manifest = job.write_manifest(_manifest(config, generated))
         job.finish()
     return manifest

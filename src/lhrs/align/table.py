@@ -13,7 +13,7 @@ from pyproj import CRS
 
 from lhrs.align.facts import Fact, Relation
 from lhrs.errors import DataError
-from lhrs.files import written_whole
+from lhrs.files import atomic_write
 
 INDEX = "index.parquet"
 KIND = "lhrs-align"
@@ -97,7 +97,7 @@ def write_table(table: pa.Table, path: Path) -> None:
             }
         },
     }
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         kept = [name for name in table.column_names if name != "number"]
         marked = table.select(kept).replace_schema_metadata({"geo": json.dumps(geo)})
         pq.write_table(marked, part, compression="zstd", compression_level=3, row_group_size=4096)

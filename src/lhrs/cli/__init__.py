@@ -86,7 +86,7 @@ def _root(
 
 def main() -> None:
     """Run the command line; mistakes of the user end in one line and exit code 2."""
-    from lhrs.cli.console import FAILED, complain
+    from lhrs.cli.console import EXIT_USER_ERROR, print_error
     from lhrs.errors import LHRSError
 
     try:
@@ -96,17 +96,17 @@ def main() -> None:
         if message.startswith("Usage:"):  # a group of commands without one of them
             print(message, file=sys.stderr)
         else:
-            complain(f"{message.rstrip('.')}. See: {where} --help")
+            print_error(f"{message.rstrip('.')}. See: {where} --help")
     except LHRSError as error:
-        complain(error)
+        print_error(error)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA_OF:
             raise
-        complain(f"this needs {missing}, which is not installed: pip install 'lhrs[{_EXTRA_OF[missing]}]'")
+        print_error(f"this needs {missing}, which is not installed: pip install 'lhrs[{_EXTRA_OF[missing]}]'")
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
-        complain(f"{named}{error.strerror or error}.")
+        print_error(f"{named}{error.strerror or error}.")
     except typer.Abort:
-        complain("aborted.")
-    sys.exit(FAILED)
+        print_error("aborted.")
+    sys.exit(EXIT_USER_ERROR)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lhrs.cli.console import note, progress_bar
+from lhrs.cli.console import print_info, progress_bar
 
 _MAX_REASONS = 3
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -105,14 +105,14 @@ def build(
     )
     dropped = Dropped()
     manifest = build_caption_dataset(config, engine=engine, num_workers=workers, progress=progress_bar, dropped=dropped)
-    note(
+    print_info(
         f"{out}: {manifest['num_images']:,} of {manifest['num_footprints']:,} footprints with captions, "
         f"{manifest['num_facts']:,} facts"
     )
     if len(dropped):
-        note(dropped.summary())
+        print_info(dropped.summary())
     for reason in manifest.get("unreadable", ())[:_MAX_REASONS]:
-        note(f"unreadable: {reason}")
+        print_info(f"unreadable: {reason}")
 
 
 @app.command()
@@ -165,4 +165,6 @@ def _recaption(
     )  # fmt: skip
     manifest = run_recaption(config, load_text_generator(model, device, max_new_tokens), progress=progress_bar)
     counts = manifest["generated_text"]
-    note(f"{out}: {counts['accepted']:,} accepted, {counts['flagged']:,} flagged, {counts['rejected']:,} rejected")
+    print_info(
+        f"{out}: {counts['accepted']:,} accepted, {counts['flagged']:,} flagged, {counts['rejected']:,} rejected"
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lhrs.cli.console import FAILED, complain, note, progress_bar
+from lhrs.cli.console import EXIT_USER_ERROR, print_error, print_info, progress_bar
 from lhrs.cli.options import GSD, AsJson, Composite, Device, Model, Seed, Sensor, Temperature
 from lhrs.errors import ConfigError, DataError
 
@@ -150,12 +150,12 @@ class Errors:
 
     def __call__(self, error: DataError) -> None:
         self._count += 1
-        complain(error)
+        print_error(error)
 
     def exit(self) -> None:
         """End the command with 2 if there was an error."""
         if self._count:
-            raise typer.Exit(FAILED)
+            raise typer.Exit(EXIT_USER_ERROR)
 
 
 def list_paths(images: list[Path]) -> list[Path]:
@@ -173,7 +173,7 @@ def _print_answers(answers: Iterator["Answer"], total: int, as_json: bool) -> li
             print(json.dumps(answer.model_dump(), ensure_ascii=False) if as_json else to_text(answer, total > 1),
                   flush=True)  # fmt: skip
             if not as_json:
-                note(_remark(answer))
+                print_info(_remark(answer))
             printed.append(answer)
             bar.update()
     return printed
@@ -225,7 +225,7 @@ def _write_boxes(out: Path, answers: list["Answer"], assistant: "Assistant") -> 
             about = {"label": box.label, "confidence": box.confidence, "image": answer.image, "model": answer.model}
             features.append(feature(np.array(box.lonlat[:-1]), about))
     write_geojson(out, features)
-    note(f"{out}: {len(features)} box{'' if len(features) == 1 else 'es'}")
+    print_info(f"{out}: {len(features)} box{'' if len(features) == 1 else 'es'}")
 
 
 def _write_drawing(out: Path, answer: "Answer", assistant: "Assistant") -> None:
@@ -233,7 +233,7 @@ def _write_drawing(out: Path, answer: "Answer", assistant: "Assistant") -> None:
 
     import numpy as np
 
-    from lhrs.files import write_file
+    from lhrs.files import write_atomic
     from lhrs.imagery.draw import draw_boxes
     from lhrs.inference.images import open_input
 
@@ -243,8 +243,8 @@ def _write_drawing(out: Path, answer: "Answer", assistant: "Assistant") -> None:
     boxes = np.array([b.xyxy for b in answer.boxes]).reshape(-1, 4) * scale
     data = io.BytesIO()
     draw_boxes(image.pixels, boxes, [f"{b.label} {b.confidence or 0:.2f}" for b in answer.boxes]).save(data, "PNG")
-    write_file(out, data.getvalue())
-    note(f"{out}: {len(boxes)} box{'' if len(boxes) == 1 else 'es'}")
+    write_atomic(out, data.getvalue())
+    print_info(f"{out}: {len(boxes)} box{'' if len(boxes) == 1 else 'es'}")
 
 
 def _split(words: list[str], what: str) -> tuple[list[Path], str]:

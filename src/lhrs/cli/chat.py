@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lhrs.cli.ask import load_assistant, to_text
-from lhrs.cli.console import complain, note
+from lhrs.cli.console import print_error, print_info
 from lhrs.cli.options import GSD, Composite, Device, Model, Seed, Sensor, Temperature
 from lhrs.errors import ConfigError, LHRSError
 
@@ -33,7 +33,7 @@ def chat(
     if sys.stdin.isatty():
         import readline  # noqa: F401 (arrow keys and history in input())
 
-        note(_HELP)
+        print_info(_HELP)
     while True:
         try:
             line = input("> " if sys.stdin.isatty() else "").strip()
@@ -44,7 +44,7 @@ def chat(
         try:
             talk = _do(line, talk, assistant)
         except LHRSError as error:
-            complain(error)  # a slip does not end a conversation
+            print_error(error)  # a slip does not end a conversation
 
 
 def _do(line: str, talk: "Chat", assistant: "Assistant") -> "Chat":
@@ -53,15 +53,15 @@ def _do(line: str, talk: "Chat", assistant: "Assistant") -> "Chat":
     if not line:
         return talk
     if command == "/help":
-        note(_HELP)
+        print_info(_HELP)
     elif command == "/image":
         return _start(assistant, _path(rest, "/image PATH"))
     elif command == "/save":
-        from lhrs.files import write_file
+        from lhrs.files import write_atomic
 
         path = _path(rest, "/save FILE")
-        write_file(path, "".join(answer.model_dump_json() + "\n" for answer in talk.answers))
-        note(f"{path}: {len(talk.answers)} answers")
+        write_atomic(path, "".join(answer.model_dump_json() + "\n" for answer in talk.answers))
+        print_info(f"{path}: {len(talk.answers)} answers")
     elif command.startswith("/"):
         raise ConfigError(f"there is no command {command}. {_HELP}")
     else:
@@ -86,7 +86,7 @@ def _speak(talk: "Chat", question: str) -> None:
     else:
         print(flush=True)
     if answer.out_of_distribution and len(talk.answers) == 1:
-        note("  This image is unlike everything the model was trained on: do not rely on the answers.")
+        print_info("  This image is unlike everything the model was trained on: do not rely on the answers.")
 
 
 def _start(assistant: "Assistant", path: Path | None) -> "Chat":
@@ -95,7 +95,7 @@ def _start(assistant: "Assistant", path: Path | None) -> "Chat":
     from lhrs.inference.images import open_input
 
     name, opened = open_input(path, assistant.rendering)
-    note(f"{path}: bands {','.join(map(str, opened.view.bands))}, {opened.view.scaling}")
+    print_info(f"{path}: bands {','.join(map(str, opened.rendering.bands))}, {opened.rendering.scaling}")
     return assistant.chat(opened, name)
 
 

@@ -10,7 +10,7 @@ from lhrs.progress import Bar, no_progress
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-FAILED = 2
+EXIT_USER_ERROR = 2
 """Exit code when something the user gave is wrong."""
 
 
@@ -39,11 +39,11 @@ def progress_bar(description: str, total: int | None = None) -> Iterator[Bar]:
         yield _RichBar(bar, bar.add_task(description, total=total))
 
 
-def complain(error: object) -> None:
+def print_error(error: object) -> None:
     """Print an error as one line on stderr."""
     print("lhrs: " + " ".join(str(error).split()), file=sys.stderr)
 
 
-def note(text: str) -> None:
+def print_info(text: str) -> None:
     """Print a remark on stderr."""
     print(text, file=sys.stderr)

@@ -43,7 +43,7 @@ def curate(
     Dropped are images that cannot be opened, empty, cloudy and blurred ones, images of a test set, duplicates and
     near-duplicates, and with --keep-fraction the lowest scores. OUT has the samples, scores.parquet and report.html.
     """
-    from lhrs.cli.console import note, progress_bar
+    from lhrs.cli.console import print_info, progress_bar
     from lhrs.curate.pipeline import CurationConfig
     from lhrs.curate.pipeline import curate as run_curation
     from lhrs.errors import ConfigError
@@ -69,4 +69,4 @@ def curate(
     )
     curated = run_curation(config, num_workers=workers, progress=progress_bar)
     dropped = "".join(f", {count:,} dropped: {reason}" for reason, count in curated["dropped"].items())
-    note(f"{out}: {curated['num_accepted']:,} of {curated['num_samples']:,} samples kept{dropped}")
+    print_info(f"{out}: {curated['num_accepted']:,} of {curated['num_samples']:,} samples kept{dropped}")

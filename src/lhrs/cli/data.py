@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lhrs.cli.console import note, progress_bar
+from lhrs.cli.console import print_info, progress_bar
 
 if TYPE_CHECKING:
     from lhrs.data.dataset import Dataset
@@ -42,7 +42,7 @@ def show(
     from lhrs import registry
     from lhrs.data.dataset import READERS, get_reader, open_dataset
 
-    if not Path(name_or_path).exists() and format is None and name_or_path in registry.names(READERS):
+    if not Path(name_or_path).exists() and format is None and name_or_path in registry.list_components(READERS):
         for line in _data_sheet(name_or_path, get_reader(name_or_path)):
             typer.echo(line)
         return
@@ -74,9 +74,9 @@ def view(
 ) -> None:
     """Draw samples: images with their boxes and texts."""
     from lhrs.data.dataset import open_dataset
-    from lhrs.data.sheet import draw_sheet, write_page
+    from lhrs.data.sheet import contact_sheet, html_page
     from lhrs.errors import ConfigError
-    from lhrs.files import written_whole
+    from lhrs.files import atomic_write
 
     if out.suffix not in (".html", ".png"):
         raise ConfigError(f"--out {out} is neither a .html page nor a .png sheet.")
@@ -84,10 +84,10 @@ def view(
     num = min(limit, len(dataset))
     samples = [dataset[(2 * n + 1) * len(dataset) // (2 * num)] for n in range(num)]
     if out.suffix == ".html":
-        write_page(samples, out, f"{path.name}: {num} of {len(dataset):,} samples")
+        html_page(samples, out, f"{path.name}: {num} of {len(dataset):,} samples")
     else:
-        with written_whole(out) as part:
-            draw_sheet(samples, columns).save(part, format="PNG")
+        with atomic_write(out) as part:
+            contact_sheet(samples, columns).save(part, format="PNG")
     _note_dropped(dataset)
 
 
@@ -105,7 +105,7 @@ def export(
 
     dataset = open_dataset(path, format, split)
     files = write_shards(dataset, out, per_shard, progress_bar)
-    note(f"{out}: {len(dataset):,} samples in {len(files)} tar files")
+    print_info(f"{out}: {len(dataset):,} samples in {len(files)} tar files")
     _note_dropped(dataset)
 
 
@@ -127,7 +127,7 @@ def tile(
     dropped = Dropped()
     with progress_bar("cutting", len(dataset)) as bar:
         num_tiles = write_tiles(dataset, out, size, overlap, bar.update, dropped)
-    note(f"{out}: {num_tiles:,} tiles of {len(dataset):,} images")
+    print_info(f"{out}: {num_tiles:,} tiles of {len(dataset):,} images")
     _note_dropped(dataset, dropped)
 
 
@@ -164,7 +164,7 @@ def _note_dropped(dataset: "Dataset", further: "Dropped | None" = None) -> None:
     if further is not None:
         dropped.update(further)
     if len(dropped):
-        note(dropped.summary())
+        print_info(dropped.summary())
 
 
 def _data_sheet(name: str, reader: "type[Dataset]") -> Iterator[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from lhrs.cli.console import note
+from lhrs.cli.console import print_info
 
 
 def evaluate(
@@ -39,9 +39,9 @@ def evaluate(
     evaluation = evaluate(
         benchmarks or [], model=model, output_dir=out, protocol=protocol, limit=limit, baselines=baselines,
         batch_size=batch_size, compare_to=compare_to, device=device, engine=engine, num_workers=workers,
-        progress=progress_bar, log=note,
+        progress=progress_bar, log=print_info,
     )  # fmt: skip
     typer.echo(evaluation.table(), nl=False)
     for line in evaluation.comparisons():
         typer.echo(line)
-    note(f"{out}: answers, scores and pages of errors")
+    print_info(f"{out}: answers, scores and pages of errors")

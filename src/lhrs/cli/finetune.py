@@ -38,6 +38,6 @@ def _command(task: str) -> Callable[..., None]:
     return run_task
 
 
-for _task in registry.names("lhrs.downstream.tasks"):
+for _task in registry.list_components("lhrs.downstream.tasks"):
     _help = f"Finetune on {_KNOWN.get(_task, _task)}. The result is OUTPUT_DIR/model and OUTPUT_DIR/scores.json."
     app.command(_task, help=_help)(_command(_task))

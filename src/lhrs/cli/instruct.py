@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lhrs.cli.console import note, progress_bar
+from lhrs.cli.console import print_info, progress_bar
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -58,6 +58,6 @@ def build(
     )  # fmt: skip
     for line in summary(result.samples):
         typer.echo(line)
-    note(f"{out}: {len(result.samples):,} samples about {result.num_images:,} images")
+    print_info(f"{out}: {len(result.samples):,} samples about {result.num_images:,} images")
     if len(result.dropped):
-        note(result.dropped.summary())
+        print_info(result.dropped.summary())

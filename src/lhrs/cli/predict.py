@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lhrs.cli.console import note, progress_bar
+from lhrs.cli.console import print_info, progress_bar
 
 
 def predict(
@@ -56,5 +56,5 @@ def predict(
             option = name.replace("_", "-")
             raise ConfigError(f"--{option} is not for {model}, a model of task {task.name!r}.")
     task.check_output(out, options)
-    for path in task.write(lambda: load_predictor(model, device), images, out, options, progress_bar, note):
+    for path in task.write(lambda: load_predictor(model, device), images, out, options, progress_bar, print_info):
         print(path)

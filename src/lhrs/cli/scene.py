@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from lhrs.cli.console import note, progress_bar
+from lhrs.cli.console import print_info, progress_bar
 
 
 def _print_sensors(value: bool) -> None:
@@ -52,7 +52,7 @@ def scene(
     from lhrs.errors import ConfigError
     from lhrs.imagery.locations import gdal_name
     from lhrs.scene.run import SceneConfig, run
-    from lhrs.scene.work import KINDS, Asking
+    from lhrs.scene.work import KINDS, SceneQuery
 
     if task not in KINDS:
         raise ConfigError(f"--task is one of {', '.join(KINDS)}, not {task!r}.")
@@ -68,7 +68,7 @@ def scene(
     if listed is not None and not all(listed):
         raise ConfigError(f"--labels {labels!r} has an empty entry.")
     given = tuple(gdal_name(s) or os.path.abspath(s) for s in scenes)
-    asking = Asking(task, listed, question or target or "", model, device)
+    asking = SceneQuery(task, listed, question or target or "", model, device)
     config = SceneConfig(
         scenes=given, out=Path(os.path.abspath(out)), asking=asking, size=window_size, gsd_m=gsd, overlap=overlap,
         sensor=sensor, composites=tuple(composite), min_valid=min_valid,
@@ -78,8 +78,10 @@ def scene(
         typer.echo(f"{one['item']}: {one['answer']}" if len(manifest["scenes"]) > 1 else one["answer"])
     asked, windows = (sum(one[key] for one in manifest["scenes"]) for key in ("asked", "windows"))
     strange = sum(one["out_of_distribution"] for one in manifest["scenes"])
-    note(f"{out}: {asked:,} of {windows:,} windows asked; {manifest['scenes'][0]['view']}; {manifest['model']}")
+    print_info(f"{out}: {asked:,} of {windows:,} windows asked; {manifest['scenes'][0]['view']}; {manifest['model']}")
     if manifest["dropped"]:
-        note("left out " + ", ".join(f"{count:,} {reason}" for reason, count in manifest["dropped"].items()))
+        print_info("left out " + ", ".join(f"{count:,} {reason}" for reason, count in manifest["dropped"].items()))
     if strange:
-        note(f"{strange:,} windows look unlike everything the model was trained on: do not rely on their answers.")
+        print_info(
+            f"{strange:,} windows look unlike everything the model was trained on: do not rely on their answers."
+        )

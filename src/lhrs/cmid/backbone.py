@@ -43,7 +43,7 @@ class MaskedBackbone(nn.Module):
             self._layout, first, last = None, [], None
             handle = getattr(self.model, stem).register_forward_hook(lambda _m, _i, out: first.append(out))
             was = self.model.training
-            last = to_map(
+            last = to_feature_map(
                 self.model.eval(), cast(Any, self.model).forward_features(torch.zeros(1, in_chans, size, size))
             )
             self.model.train(was)
@@ -65,7 +65,7 @@ class MaskedBackbone(nn.Module):
         """
         self._mask = mask
         try:
-            return to_map(self.model, cast(Any, self.model).forward_features(pixels))
+            return to_feature_map(self.model, cast(Any, self.model).forward_features(pixels))
         finally:
             self._mask = None
 
@@ -81,7 +81,7 @@ class MaskedBackbone(nn.Module):
         return out + self.mask_token.to(out.dtype) * grid
 
 
-def recompute(model: nn.Module, names: Sequence[str]) -> None:
+def checkpoint_activations(model: nn.Module, names: Sequence[str]) -> None:
     """Let parts of a model keep only their input and what was dear to compute, for backward.
 
     All else (norms, activations, windows, attention, narrow convolutions) is computed again, block by block: less
@@ -139,7 +139,7 @@ def create_backbone(name: str, in_chans: int, size: int, **kwargs: Any) -> nn.Mo
         raise ConfigError(f"backbone {name!r} cannot be built: {' '.join(str(error).split())[:200]}") from error
 
 
-def to_map(model: nn.Module, features: Tensor) -> Tensor:
+def to_feature_map(model: nn.Module, features: Tensor) -> Tensor:
     """Return what `forward_features` gives as `(B, C, h, w)`; class and register tokens are dropped."""
     if features.ndim == 3:
         tokens = features[:, int(getattr(model, "num_prefix_tokens", 0)) :]

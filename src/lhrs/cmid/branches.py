@@ -7,11 +7,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lhrs.cmid.losses import focal_frequency, focal_l1, info_nce, prototype_cross_entropy, seen_through_mask
+from lhrs.cmid.losses import blend_visible, focal_frequency, focal_l1, info_nce, prototype_cross_entropy
 from lhrs.cmid.masking import to_pixels
 
 
-class MaskedBranch(nn.Module):
+class MaskedReconstruction(nn.Module):
     """Paint the hidden pixels from the student's last map: focal L1 and focal frequency loss.
 
     Args:
@@ -34,18 +34,18 @@ class MaskedBranch(nn.Module):
             pixels: `(N, in_chans, S, S)` normalised, without mask.
             mask: `(N, m, m)` bool.
         """
-        painted = self.paint(features)
+        painted = self.reconstruct(features)
         hidden = to_pixels(mask, pixels.shape[-2:]).to(painted.dtype)
         spatial = focal_l1(painted, pixels, hidden)
-        seen = seen_through_mask(painted, pixels, hidden)
+        seen = blend_visible(painted, pixels, hidden)
         return spatial + self.frequency_weight * focal_frequency(seen, pixels)
 
-    def paint(self, features: Tensor) -> Tensor:
+    def reconstruct(self, features: Tensor) -> Tensor:
         """Return images `(N, in_chans, S, S)`, normalised."""
         return self.decoder(features).float()
 
 
-class GlobalBranch(nn.Module):
+class InstanceContrast(nn.Module):
     """Recognise an image's other view among many (MoCo v2, arXiv:2003.04297, with an MLP and no predictor).
 
     Args:
@@ -71,7 +71,7 @@ class GlobalBranch(nn.Module):
         self.register_buffer("place", torch.zeros((), dtype=torch.long))
         self._keys: Tensor | None = None
 
-    def pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+    def ema_pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
         """Yield modules and those that follow them."""
         yield self.projector, self.teacher_projector
 
@@ -103,7 +103,7 @@ class GlobalBranch(nn.Module):
         self.place.copy_((self.place + len(keys)) % len(self.queue))
 
 
-class LocalBranch(nn.Module):
+class PrototypeMatching(nn.Module):
     """Give cells that show the same place the same prototypes (DINO's loss on VICRegL's pairs).
 
     Args:
@@ -131,7 +131,7 @@ class LocalBranch(nn.Module):
         self.momentum = momentum
         self.register_buffer("centre", torch.zeros(prototypes))
 
-    def pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+    def ema_pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
         """Yield modules and those that follow them."""
         yield self.head, self.teacher_head
 

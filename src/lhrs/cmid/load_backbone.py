@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from lhrs.cmid.probes import FeatureExtractor
-from lhrs.config import problem
+from lhrs.config import validation_message
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.imagery.normalization import Normalization
 from lhrs.models.presets import NANO, nano_folder
@@ -56,7 +56,7 @@ def load_backbone(source: str, size: int | None = None, device: str = "cpu", ran
         normalization = Normalization.model_validate(saved or rgb)
     except ValidationError as error:
         raise CheckpointError(
-            f"{source} has no usable normalization: {problem(error, Normalization, saved or rgb)}"
+            f"{source} has no usable normalization: {validation_message(error, Normalization, saved or rgb)}"
         ) from None
     return FeatureExtractor(
         model.eval().to(device), normalization, size or cfg.get("input_size", [3, 224, 224])[-1], device

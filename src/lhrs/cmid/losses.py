@@ -53,7 +53,7 @@ def _twice(width: int, half: int, device: torch.device) -> Tensor:
     return count
 
 
-def seen_through_mask(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+def blend_visible(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Return what the frequency loss sees: where nothing was masked, half of the target, and almost no gradient.
 
     Args:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lhrs.cmid.backbone import MaskedBackbone
-from lhrs.cmid.branches import GlobalBranch, LocalBranch, MaskedBranch
+from lhrs.cmid.branches import InstanceContrast, MaskedReconstruction, PrototypeMatching
 from lhrs.cmid.masking import fill_with_mean, to_pixels
 from lhrs.errors import ConfigError
 
@@ -50,26 +50,26 @@ class CMID(nn.Module):
             kinds = nn.modules.batchnorm._BatchNorm
             local = {**local, "batch_norm": any(isinstance(part, kinds) for part in self.student.modules())}
         self.weights = {"masked": 1.0, "global": 1.0, "local": 1.0} | (weights or {})
-        self.masked = None if masked is None else MaskedBranch(width, in_chans, size // grid, **masked)
-        self.global_ = None if global_ is None else GlobalBranch(width, **global_)
-        self.local = None if local is None else LocalBranch(width, **local)
+        self.masked = None if masked is None else MaskedReconstruction(width, in_chans, size // grid, **masked)
+        self.global_ = None if global_ is None else InstanceContrast(width, **global_)
+        self.local = None if local is None else PrototypeMatching(width, **local)
         if self.masked is None and self.global_ is None and self.local is None:
             raise ConfigError("CMID needs at least one of its branches: masked, global, local.")
         self.teacher: MaskedBackbone | None = None
         if self.global_ is not None or self.local is not None:
             self.teacher = MaskedBackbone(backbone, in_chans, size, masked=False, **arguments)
-        for module, follower in self.pairs():
+        for module, follower in self.ema_pairs():
             theirs = copy.deepcopy(module.state_dict())
             follower.load_state_dict(theirs)
             follower.requires_grad_(False)
 
-    def pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+    def ema_pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
         """Yield modules of the student and those of the teacher that follow them."""
         if self.teacher is not None:
             yield self.student.model, self.teacher.model
         for branch in (self.global_, self.local):
             if branch is not None:
-                yield from branch.pairs()
+                yield from branch.ema_pairs()
 
     def forward(
         self,
@@ -108,13 +108,13 @@ class CMID(nn.Module):
         return {"loss": loss, **{name: value.detach() for name, value in found.items()}}
 
     @torch.no_grad()
-    def follow(self, momentum: float) -> None:
+    def update_teacher(self, momentum: float) -> None:
         """After the optimizer's step: teacher = momentum * teacher + (1 - momentum) * student, keys join the queue.
 
         Batch-norm statistics stay its own: it sees whole images, the student masked ones.
         """
-        theirs: list[Tensor] = [p for _, follower in self.pairs() for p in follower.parameters()]
-        ours = [p.detach() for module, _ in self.pairs() for p in module.parameters()]
+        theirs: list[Tensor] = [p for _, follower in self.ema_pairs() for p in follower.parameters()]
+        ours = [p.detach() for module, _ in self.ema_pairs() for p in module.parameters()]
         if theirs:
             torch._foreach_lerp_(theirs, ours, 1 - momentum)
         if self.global_ is not None:
@@ -127,7 +127,7 @@ def ema_momentum(step: int, steps: int, base: float = 0.996) -> float:
 
 
 @torch.no_grad()
-def set_clean_statistics(model: nn.Module, batches: Iterator[Tensor]) -> None:
+def recompute_bn_stats(model: nn.Module, batches: Iterator[Tensor]) -> None:
     """Estimate batch-norm statistics anew on whole images: in training the student saw masked ones.
 
     Args:

@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lhrs.cmid.backbone import to_map
+from lhrs.cmid.backbone import to_feature_map
 from lhrs.data.datasets.image_folder import ImageFolder
 from lhrs.data.mask_dataset import pair_masks, read_mask_values
 from lhrs.errors import DataError
 from lhrs.imagery.normalization import Normalization
 from lhrs.imagery.open import DEFAULT_MAX_SIDE, open_image
-from lhrs.imagery.stack import Stack
+from lhrs.imagery.stack import BandStack
 from lhrs.imagery.windows import make_windows
 from lhrs.metrics.segmentation import IGNORE, confusion_matrix
 from lhrs.models.logistic_regression import fit, fit_logistic_regression
@@ -60,7 +60,7 @@ class FeatureExtractor:
         normalization = self.normalization
         if normalization.is_rgb:
             return open_image(file, max_side).pixels
-        stack = Stack((file,), normalization.bands)
+        stack = BandStack((file,), normalization.bands)
         values, valid = stack.read_valid()
         normalization.check(values, file)
         usable = valid & np.isfinite(values)
@@ -76,7 +76,7 @@ class FeatureExtractor:
             pixels = F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
         mean, std = (pixels.new_tensor(x).view(-1, 1, 1) for x in (self.normalization.mean, self.normalization.std))
         pixels = (pixels - mean) / std
-        return to_map(self.model, cast(Any, self.model).forward_features(pixels)).float()
+        return to_feature_map(self.model, cast(Any, self.model).forward_features(pixels)).float()
 
     def pooled_features(self, files: Sequence[Path]) -> Tensor:
         """Return `(N, C)` of files."""

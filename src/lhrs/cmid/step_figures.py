@@ -35,7 +35,7 @@ def draw_step(module: CMID, pixels: Tensor, batch: dict[str, Tensor], mean: Tens
         mask = batch["mask"][:rows]
         hidden = to_pixels(mask, pixels.shape[-2:])
         shown = fill_with_mean(pixels[:rows], hidden)
-        painted = module.masked.paint(module.student(shown, mask))
+        painted = module.masked.reconstruct(module.student(shown, mask))
         columns += [shown, torch.where(hidden > 0, painted, pixels[:rows])]
         module.train(was)
     wide = torch.cat([_to_rgb(column.cpu(), mean, std) for column in columns], 2)

@@ -12,8 +12,8 @@ from torchvision.transforms.v2 import functional as tv
 from lhrs.cmid.geometry import match_patches
 from lhrs.cmid.masking import sample_mask
 from lhrs.data.augment import Crop, apply_color_jitter, identity_jitter, sample_color_jitter, sample_crop
-from lhrs.data.keyed import Key, sample_rng
-from lhrs.data.windows import Windows
+from lhrs.data.keyed import SampleKey, sample_rng
+from lhrs.data.windows import UnlabeledWindows
 from lhrs.imagery.normalization import Normalization
 
 _AT_ONCE = 2
@@ -41,7 +41,7 @@ class TwoViewDataset(Dataset):
 
     def __init__(
         self,
-        windows: Windows,
+        windows: UnlabeledWindows,
         size: int,
         grid: int,
         mask_grid: int = 7,
@@ -61,7 +61,7 @@ class TwoViewDataset(Dataset):
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, key: Key) -> dict[str, Any]:
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         """Return `views (2, C, S, S)` of raw values, `masks (2, m, m)`, `centers (2, g * g, 2)`, `color_jitter`.
 
         Centers are in pixels of a view that would show the whole window.

@@ -13,7 +13,7 @@ from lhrs.cmid.probes import FeatureExtractor, list_image_folder
 from lhrs.cmid.two_views import resize
 from lhrs.data.augment import sample_crop
 from lhrs.errors import ConfigError
-from lhrs.files import write_file
+from lhrs.files import write_atomic
 from lhrs.imagery.open import open_image
 
 _SIDE = 448
@@ -46,7 +46,7 @@ def plot_tsne(extractor: FeatureExtractor, folder: Path, out: Path, limit: int =
     written = io.BytesIO()
     figure.savefig(written, bbox_inches="tight", format="png")
     pyplot.close(figure)
-    write_file(out, written.getvalue())
+    write_atomic(out, written.getvalue())
 
 
 def plot_similarity_and_pca(extractor: FeatureExtractor, image: Path, query: tuple[float, float], out: Path) -> None:
@@ -114,7 +114,7 @@ def parse_point(text: str) -> tuple[float, float]:
 def _save(picture: Image.Image, out: Path) -> None:
     written = io.BytesIO()
     picture.save(written, format="png")
-    write_file(out, written.getvalue())
+    write_atomic(out, written.getvalue())
 
 
 def _square(pixels: np.ndarray) -> np.ndarray:

@@ -92,7 +92,7 @@ def _measure(image: str) -> dict[str, object]:
         "thumbnail": thumbnail(pixels).tobytes(),
         "sharpness": sharpness(pixels),
         # A picture has no place to say where it has no data: there, such pixels are black.
-        "nodata_fraction": round(1 - opened.valid if opened.valid < 1 else black, 4),
+        "nodata_fraction": round(1 - opened.valid_fraction if opened.valid_fraction < 1 else black, 4),
         "num_pixels": opened.width * opened.height,
     }
 

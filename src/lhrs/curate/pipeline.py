@@ -35,7 +35,7 @@ from lhrs.curate.records import CurationRecord, open_samples, read_records
 from lhrs.curate.report import write_report
 from lhrs.curate.writers import write_align, write_samples, write_scores
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import claim_folder
+from lhrs.files import prepare_output_dir
 from lhrs.jobs import Job
 from lhrs.progress import Progress, no_progress
 
@@ -92,7 +92,7 @@ def curate(config: CurationConfig, *, num_workers: int = 1, progress: Progress =
         ConfigError: a model cannot be loaded or is of the wrong kind, the directory holds something else, or there is
             no text to rank by.
     """
-    claim_folder(config.out)
+    prepare_output_dir(config.out)
     dataset, is_align = open_samples(config.data, config.reader, config.split)
     records = read_records(dataset, is_align)
     test = [record for path in config.test_sets for record in read_records(*open_samples(path))]

@@ -14,7 +14,7 @@ from lhrs.curate.records import CurationRecord
 from lhrs.data.dataset import Dataset
 from lhrs.data.sheet import draw_sample
 from lhrs.errors import DataError
-from lhrs.files import write_file
+from lhrs.files import write_atomic
 from lhrs.schema import Sample
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def write_report(
     )
     sheets = "".join(_sheets(dataset, records, scores, decisions, test))
     name = f"{_text(dataset.root.name)}: {curated['num_accepted']:,} of {curated['num_samples']:,} samples kept"
-    write_file(
+    write_atomic(
         path,
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{name}</title><style>{_STYLE}</style><h1>{name}</h1><table>{counts}</table>"

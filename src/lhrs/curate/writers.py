@@ -17,7 +17,7 @@ from lhrs.curate.filters import FilterDecision
 from lhrs.curate.records import CurationRecord
 from lhrs.data.dataset import Dataset, read_json
 from lhrs.errors import DataError
-from lhrs.files import write_file, written_whole
+from lhrs.files import atomic_write, write_atomic
 from lhrs.jobs import MANIFEST
 
 SAMPLES = "samples.jsonl"
@@ -47,14 +47,14 @@ def write_scores(
         "hash_bits": pa.array([match and match.bits for match in matches], pa.int32()),
         "similarity": pa.array([match and match.similarity for match in matches], pa.float64()),
     }
-    with written_whole(out / SCORES) as part:
+    with atomic_write(out / SCORES) as part:
         pq.write_table(pa.table(columns), part, compression="zstd", compression_level=3)
 
 
 def write_samples(dataset: Dataset, accepted: Sequence[int], out: Path) -> dict[str, Any]:
     """Write accepted samples as JSON lines of our schema, images by absolute path; returns the manifest."""
     licenses: Counter[str] = Counter()
-    with written_whole(out / SAMPLES) as part, part.open("w", encoding="utf-8") as file:
+    with atomic_write(out / SAMPLES) as part, part.open("w", encoding="utf-8") as file:
         for n in accepted:
             sample = dataset[n]
             licenses[sample.licence] += 1
@@ -81,7 +81,7 @@ def write_align(data: Path, accepted: Sequence[int], out: Path) -> dict[str, Any
     table = table.set_column(at, "image", pa.array(images, pa.string()))
     write_table(table.append_column("number", pa.array(range(len(table)), pa.int64())), out / INDEX)
     attributions = sorted(set(table["attribution"].to_pylist()))
-    write_file(out / "ATTRIBUTION.txt", "\n".join(attributions) + "\n")
+    write_atomic(out / "ATTRIBUTION.txt", "\n".join(attributions) + "\n")
     shapes = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
     return {
         **manifest,
@@ -97,7 +97,7 @@ def write_align(data: Path, accepted: Sequence[int], out: Path) -> dict[str, Any
 def _link(source: Path, target: Path) -> None:
     """Make `target` the same file as `source`, or a copy on another disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(target) as part:
+    with atomic_write(target) as part:
         try:
             os.link(source, part)
         except OSError:

@@ -11,10 +11,10 @@ from torch.utils.data import Dataset
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from lhrs.boxes import Size, format_boxes
-from lhrs.data.features import FeatureFolder
-from lhrs.data.keyed import Key
+from lhrs.data.features import FeatureCache
+from lhrs.data.keyed import SampleKey
 from lhrs.errors import ConfigError, DataError
-from lhrs.imagery.image import OpenedImage
+from lhrs.imagery.image import GeoImage
 from lhrs.imagery.open import open_image
 from lhrs.schema import IMAGE_PLACEHOLDER, Sample, Turn
 
@@ -39,7 +39,7 @@ class ChatEncoder:
     """Put before conversations that have none."""
     max_tokens: int = 4096
     """Longer rows lose their end."""
-    features: FeatureFolder | None = None
+    features: FeatureCache | None = None
     """Where the encoder's view of every image is kept; rows then hold it in place of pixels."""
     box_style: str = "norm1"
     """Text form of boxes, see `lhrs.boxes.STYLES`: the one in which the model's answers are read."""
@@ -99,7 +99,7 @@ class ChatEncoder:
         pixels = self._pixels(images[:num_images])
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **pixels}
 
-    def texts(self, sample: Sample, images: Sequence[OpenedImage] = ()) -> list[str]:
+    def texts(self, sample: Sample, images: Sequence[GeoImage] = ()) -> list[str]:
         """Return what each turn says, with the boxes that it speaks of behind it.
 
         Boxes are shares of the whole first image, however the encoder crops it: so answers are read back.
@@ -121,7 +121,7 @@ class ChatEncoder:
         except ValueError as error:
             raise DataError(f"sample {sample.id!r} of {sample.source}: {error}.") from error
 
-    def _messages(self, sample: Sample, images: Sequence[OpenedImage]) -> list[dict[str, Any]]:
+    def _messages(self, sample: Sample, images: Sequence[GeoImage]) -> list[dict[str, Any]]:
         """Return turns as the templates take them, each image in the turn that names it, else in the first question."""
         turns = sample.turns
         named = [turn.text.count(IMAGE_PLACEHOLDER) if turn.role == "user" else 0 for turn in turns]
@@ -174,14 +174,14 @@ class ChatEncoder:
         starts = [start for start, _ in encoded["offset_mapping"]]
         return np.array(encoded["input_ids"], np.int64), np.array(starts, np.int64)
 
-    def _pixels(self, images: Sequence[OpenedImage]) -> dict[str, Tensor]:
+    def _pixels(self, images: Sequence[GeoImage]) -> dict[str, Tensor]:
         if not images:
             return {}
         pixels = [image.pixels for image in images]
         return {"pixel_values": self.processor.image_processor(images=pixels, return_tensors="pt")["pixel_values"]}
 
 
-def _read(paths: Sequence[str]) -> list[OpenedImage]:
+def _read(paths: Sequence[str]) -> list[GeoImage]:
     return [open_image(path, _MAX_SIDE) for path in paths]
 
 
@@ -231,5 +231,5 @@ class ChatDataset(Dataset):
         letters = sum(len(turn.text) + _LETTERS_PER_BOX * len(turn.boxes) for turn in sample.turns)
         return letters / _LETTERS_PER_TOKEN + self.encoder.processor.num_image_tokens * len(sample.images)
 
-    def __getitem__(self, key: Key) -> dict[str, Tensor]:
+    def __getitem__(self, key: SampleKey) -> dict[str, Tensor]:
         return self.encoder.encode(self.sample(key[1]))

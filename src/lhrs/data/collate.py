@@ -34,7 +34,7 @@ class Collator:
             batch = self._rectangle(ids, [row["labels"] for row in rows])
             batch["attention_mask"] = pad_sequence([torch.ones_like(x) for x in ids], batch_first=True)
         else:
-            lines = fill_lines([len(row["input_ids"]) for row in rows], self.pack)
+            lines = pack_sequences([len(row["input_ids"]) for row in rows], self.pack)
             rows = [rows[n] for line in lines for n in line]  # images follow their placeholders
             ends = torch.tensor([len(line) for line in lines]).cumsum(0).tolist()
             parts = [rows[start:end] for start, end in zip([0, *ends], ends, strict=False)]
@@ -60,7 +60,7 @@ def _first_ignored(labels: Tensor) -> Tensor:
     return torch.cat([labels.new_full((1,), IGNORE), labels[1:]])
 
 
-def fill_lines(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+def pack_sequences(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """Return which samples share a line, so that lines of about `tokens` tokens come out nearly equal.
 
     Longest first, each into the line that is shortest so far (Graham 1969): no line is longer than the average line

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from lhrs import registry
-from lhrs.config import problem
+from lhrs.config import validation_message
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
 from lhrs.schema import Sample, Turn
@@ -151,7 +151,7 @@ class Dataset(Sequence[Sample], ABC):
         try:
             return self.load(position)
         except ValidationError as error:  # a field of another type than the format promises
-            raise DataError(f"{self.root}, sample {position}: {problem(error, Sample, {})}") from None
+            raise DataError(f"{self.root}, sample {position}: {validation_message(error, Sample, {})}") from None
 
 
 def open_dataset(root: str | os.PathLike[str], format: str | None = None, split: str | None = None) -> Dataset:
@@ -170,7 +170,7 @@ def get_reader(name: str) -> type[Dataset]:
     Raises:
         ConfigError: There is none.
     """
-    return registry.find(READERS, name, Dataset)  # type: ignore[type-abstract]
+    return registry.get_component(READERS, name, Dataset)  # type: ignore[type-abstract]
 
 
 def detect_format(root: Path, accepts: Callable[[type[Dataset]], bool] = lambda reader: True) -> str:
@@ -182,7 +182,7 @@ def detect_format(root: Path, accepts: Callable[[type[Dataset]], bool] = lambda 
     """
     if not root.exists():
         raise DataError(f"{root} does not exist.")
-    components = registry.components(READERS, Dataset)  # type: ignore[type-abstract]
+    components = registry.load_components(READERS, Dataset)  # type: ignore[type-abstract]
     readers = {name: reader for name, reader in components.items() if accepts(reader)}
     matching = [name for name, reader in readers.items() if reader.sniff(root)]
     preferred = [name for name in matching if not readers[name].is_fallback] or matching
@@ -240,7 +240,7 @@ def parse_sample(row: Any, folder: Path, where: str) -> Sample:
     try:
         sample = Sample.model_validate(row)
     except ValidationError as error:
-        raise DataError(f"{where}: {problem(error, Sample, row)}") from None
+        raise DataError(f"{where}: {validation_message(error, Sample, row)}") from None
     return sample.model_copy(update={"images": [os.path.abspath(folder / image) for image in sample.images]})
 
 

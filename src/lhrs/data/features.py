@@ -11,11 +11,11 @@ from torch import Tensor
 
 from lhrs import fingerprint
 from lhrs.errors import DataError
-from lhrs.files import write_tensors
+from lhrs.files import save_safetensors
 
 
 @dataclass(frozen=True)
-class FeatureFolder:
+class FeatureCache:
     """One file an image.
 
     An image that changes on disk gets a new file; another encoder or preprocessing must get another folder.
@@ -44,4 +44,4 @@ class FeatureFolder:
 
     def write(self, image: str, levels: Tensor) -> None:
         """Keep `(levels * N, C)` of an image; a reader sees all of it or nothing."""
-        write_tensors(self.file(image), {"levels": levels})
+        save_safetensors(self.file(image), {"levels": levels})

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-Key = tuple[int, int]
+SampleKey = tuple[int, int]
 _BATCHES_TOGETHER = 50
 
 
-class KeyedSampler(Sampler[Key]):
+class DeterministicSampler(Sampler[SampleKey]):
     """Yield `(epoch, index)` keys: a fresh permutation each epoch, the same on every process.
 
     accelerate calls `set_epoch`; the epoch travels inside the key because dataset state does not reach persistent
@@ -30,7 +30,7 @@ class KeyedSampler(Sampler[Key]):
     def __len__(self) -> int:
         return self.size
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[SampleKey]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
         return ((self.epoch, int(i)) for i in order)
 
@@ -51,7 +51,7 @@ def group_by_length(order: np.ndarray, lengths: np.ndarray, batch_size: int, rng
     return np.concatenate(out)
 
 
-def sample_rng(seed: int, key: Key) -> np.random.Generator:
+def sample_rng(seed: int, key: SampleKey) -> np.random.Generator:
     """Return the generator that owns every random draw of one sample in one epoch."""
     return np.random.default_rng([seed, *key])
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from lhrs.files import write_file, written_whole
+from lhrs.files import atomic_write, write_atomic
 from lhrs.schema import Sample
 
 
@@ -26,12 +26,12 @@ def write_samples(samples: Sequence[Sample], path: Path) -> None:
     if path.suffix == ".jsonl":
         import json
 
-        write_file(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         return
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         pq.write_table(pa.Table.from_pylist(_all_keys(rows)), part, compression="zstd", row_group_size=4096)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lhrs import fingerprint
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import written_whole
+from lhrs.files import atomic_write
 from lhrs.imagery.open import open_image
 from lhrs.jobs import Job
 from lhrs.progress import Progress, no_progress
@@ -60,7 +60,7 @@ def _inputs(dataset: Sequence[Sample]) -> dict[str, str]:
 
 
 def _write_shard(file: Path, dataset: Sequence[Sample], indices: range) -> None:
-    with written_whole(file) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
+    with atomic_write(file) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
         for index in indices:
             for suffix, content in _files(dataset[index]):
                 info = tarfile.TarInfo(f"{index:09d}{suffix}")  # without times and owners: the same bytes always

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lhrs.files import write_file
+from lhrs.files import write_atomic
 from lhrs.imagery.draw import draw_boxes
 from lhrs.imagery.open import open_image
 from lhrs.schema import Sample
@@ -43,7 +43,7 @@ def draw_sample(sample: Sample, side: int = _SIDE) -> "Image":
     return drawn
 
 
-def draw_sheet(samples: Sequence[Sample], columns: int = 3) -> "Image":
+def contact_sheet(samples: Sequence[Sample], columns: int = 3) -> "Image":
     """Return one image of all samples, each with its text below."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -64,7 +64,7 @@ def draw_sheet(samples: Sequence[Sample], columns: int = 3) -> "Image":
     return sheet
 
 
-def write_page(samples: Sequence[Sample], path: Path, title: str) -> None:
+def html_page(samples: Sequence[Sample], path: Path, title: str) -> None:
     """Write an HTML page with embedded images."""
     cards = []
     for sample in samples:
@@ -84,7 +84,7 @@ def write_page(samples: Sequence[Sample], path: Path, title: str) -> None:
         "figure{margin:0}img{width:100%}h2{font-size:.9rem;overflow-wrap:anywhere}p{margin:.3rem 0}small{opacity:.7}"
     )
     name = html.escape(title)
-    write_file(
+    write_atomic(
         path,
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{name}</title><style>{style}</style><h1>{name}</h1><main>{''.join(cards)}</main></html>\n",

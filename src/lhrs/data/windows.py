@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lhrs.data.keyed import Key, sample_rng
+from lhrs.data.keyed import SampleKey, sample_rng
 from lhrs.errors import DataError
 from lhrs.imagery.open import IMAGE_SUFFIXES, list_images
 from lhrs.imagery.reader import RasterReader, open_source
@@ -21,7 +21,7 @@ SHARD_SUFFIX = ".tar"
 
 
 @dataclass(frozen=True)
-class Member:
+class TarMember:
     """An image inside a shard."""
 
     shard: Path
@@ -40,10 +40,10 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Place:
+class GridCell:
     """One cell of the grid of windows."""
 
-    file: Path | Member
+    file: Path | TarMember
     top: int
     left: int
     height: int
@@ -52,7 +52,7 @@ class Place:
     reader: RasterReader = field(repr=False)
 
 
-class Windows:
+class UnlabeledWindows:
     """Windows of images, by `(epoch, index)`.
 
     Args:
@@ -68,8 +68,8 @@ class Windows:
     def __init__(self, paths: Sequence[str | Path], size: int, bands: Sequence[int] | None = None, seed: int = 0):
         self.size, self.seed = size, seed
         self.bands = None if bands is None else list(bands)
-        self.places: list[Place] = []
-        files: Iterator[tuple[Path | Member, RasterReader]]
+        self.places: list[GridCell] = []
+        files: Iterator[tuple[Path | TarMember, RasterReader]]
         for path in map(Path, paths):
             if path.suffix == SHARD_SUFFIX:
                 files = _members(path)
@@ -84,7 +84,7 @@ class Windows:
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, key: Key) -> np.ndarray:
+    def __getitem__(self, key: SampleKey) -> np.ndarray:
         """Return `(bands, rows, columns)` in the file's own numbers.
 
         Raises:
@@ -98,23 +98,23 @@ class Windows:
         try:
             pixels, _ = reader.read((left, top, wide, high), bands=self.bands)
         except DataError as error:
-            name = str(place.file.path) if isinstance(place.file, Member) else str(place.file)
+            name = str(place.file.path) if isinstance(place.file, TarMember) else str(place.file)
             raise DataError(str(error).replace(name, str(place.file))) from None
         return self._check(pixels, place.file)
 
-    def _check(self, pixels: np.ndarray, file: Path | Member) -> np.ndarray:
+    def _check(self, pixels: np.ndarray, file: Path | TarMember) -> np.ndarray:
         count = getattr(self, "in_chans", len(pixels))
         if len(pixels) != count:
             raise DataError(f"{file} has {len(pixels)} bands, others have {count}; choose with `bands`.")
         return pixels
 
-    def _grid(self, file: Path | Member, reader: RasterReader) -> list[Place]:
+    def _grid(self, file: Path | TarMember, reader: RasterReader) -> list[GridCell]:
         height, width = reader.shape
         parts = (part.window for part in make_windows(width, height, self.size, layout="partition"))
-        return [Place(file, top, left, rows, columns, reader) for left, top, columns, rows in parts]
+        return [GridCell(file, top, left, rows, columns, reader) for left, top, columns, rows in parts]
 
 
-def _members(shard: Path) -> Iterator[tuple[Member, RasterReader]]:
+def _members(shard: Path) -> Iterator[tuple[TarMember, RasterReader]]:
     """Yield the images of a tar file. Shards are not compressed, so any image can be read at once."""
     found = False
     try:
@@ -122,7 +122,7 @@ def _members(shard: Path) -> Iterator[tuple[Member, RasterReader]]:
             for info in archive:
                 if info.isfile() and Path(info.name).suffix.lower() in IMAGE_SUFFIXES:
                     found = True
-                    member = Member(shard, info.name, info.offset_data, info.size)
+                    member = TarMember(shard, info.name, info.offset_data, info.size)
                     yield member, _open_member(member)
     except (OSError, tarfile.TarError) as error:
         raise DataError(f"{shard} cannot be read as an uncompressed tar file: {error}") from error
@@ -130,7 +130,7 @@ def _members(shard: Path) -> Iterator[tuple[Member, RasterReader]]:
         raise DataError(f"{shard} holds no image.")
 
 
-def _open_member(member: Member) -> RasterReader:
+def _open_member(member: TarMember) -> RasterReader:
     try:
         return open_source(member.path)
     except DataError as error:

@@ -12,7 +12,7 @@ from timm.layers import LayerNorm2d
 from timm.models import adapt_input_conv, group_parameters
 from torch import Tensor, nn
 
-from lhrs.config import problem
+from lhrs.config import validation_message
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.imagery.normalization import Normalization
 from lhrs.models.importers.backbone_checkpoint import load_backbone_checkpoint
@@ -28,7 +28,7 @@ _ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_im
 _PYRAMID_WIDTH = 256
 
 
-def weights_folder(name: str) -> Path | None:
+def backbone_dir(name: str) -> Path | None:
     """Return where the weights of a backbone lie; None if it is named by timm."""
     if name == NANO:
         return nano_folder()
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
         is_folder: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        folder = None if is_folder is False else weights_folder(name)
+        folder = None if is_folder is False else backbone_dir(name)
         state, found = read_timm_folder(folder) if folder else (None, {})
         architecture = found.get("architecture", name)
         args = {k: v for k, v in {**found.get("model_args", {}), **(args or {})}.items() if k != "in_chans"}
@@ -118,7 +118,7 @@ class Encoder(nn.Module):
                 part.eval()
         return self
 
-    def maps(self, pixels: Tensor, which: Sequence[int]) -> list[Tensor]:
+    def feature_maps(self, pixels: Tensor, which: Sequence[int]) -> list[Tensor]:
         """Return some of the maps, `(B, C, ceil(H / stride), ceil(W / stride))`.
 
         Args:
@@ -137,10 +137,10 @@ class Encoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the last map."""
-        return self.maps(pixels, [len(self.strides) - 1])[0]
+        return self.feature_maps(pixels, [len(self.strides) - 1])[0]
 
 
-class Pyramid(nn.Module):
+class FeaturePyramid(nn.Module):
     """Four maps at strides 4, 8, 16 and 32, `channels` wide.
 
     Backbones with stages give their stages: those without batch norm get a layer norm each, those that keep a finer
@@ -181,7 +181,7 @@ class Pyramid(nn.Module):
         """Return maps `(B, channels[i], ceil(H / stride), ceil(W / stride))` of normalised `(B, in_chans, H, W)`."""
         high, wide = pixels.shape[-2:]
         plain = self.encoder.plain
-        maps = [self.encoder(pixels)] * len(self.which) if plain else self.encoder.maps(pixels, self.which)
+        maps = [self.encoder(pixels)] * len(self.which) if plain else self.encoder.feature_maps(pixels, self.which)
         found = [level(x) for level, x in zip(self.levels, maps, strict=True)]
         strides = [STRIDES[n] for n in self.which]
         return [x[..., : -(-high // s), : -(-wide // s)] for x, s in zip(found, strides, strict=True)]
@@ -196,7 +196,9 @@ def _normalization(saved: dict[str, Any] | None, cfg: dict[str, Any], name: str)
     try:
         return Normalization.model_validate(saved)
     except ValidationError as error:
-        raise CheckpointError(f"{name} has no usable normalization: {problem(error, Normalization, saved)}") from None
+        raise CheckpointError(
+            f"{name} has no usable normalization: {validation_message(error, Normalization, saved)}"
+        ) from None
 
 
 def _scaled(width: int, stride: int, wanted: int) -> nn.Sequential:

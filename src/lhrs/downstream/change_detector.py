@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lhrs.downstream.backbone import Encoder, Pyramid
+from lhrs.downstream.backbone import Encoder, FeaturePyramid
 from lhrs.downstream.layers import (
     conv_norm,
     masked_cross_entropy,
@@ -95,7 +95,7 @@ class ChangeDetector(LogitNetwork):
             self.norm = nn.BatchNorm2d(encoder.width, affine=False)
             self.head = nn.Sequential(nn.Conv2d(encoder.width, num_classes, 1))
             return
-        self.backbone = Pyramid(encoder, [2])
+        self.backbone = FeaturePyramid(encoder, [2])
         self.narrow = nn.Conv2d(self.backbone.channels[0], _WIDTH, 3, padding=1)
         self.bit = Bit() if head == "bit" else None
         self.head = nn.Sequential(conv_norm(_WIDTH, _WIDTH), nn.Conv2d(_WIDTH, num_classes, 3, padding=1))
@@ -107,7 +107,7 @@ class ChangeDetector(LogitNetwork):
         the head works at stride 4, a sixteenth of the work, and its scores are enlarged.
         """
         both = pad_to_stride(pixels.flatten(0, 1))
-        if isinstance(self.backbone, Pyramid):
+        if isinstance(self.backbone, FeaturePyramid):
             maps = self.narrow(F.interpolate(self.backbone(both)[0], scale_factor=2, mode="nearest"))
             first, second = maps.unflatten(0, (-1, 2)).unbind(1)
             if self.bit is not None:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lhrs.data import augment
-from lhrs.data.keyed import Key, sample_rng
+from lhrs.data.keyed import SampleKey, sample_rng
 from lhrs.downstream.inputs import ImageInput
 from lhrs.downstream.reader import IGNORE, Item, Labelled
 from lhrs.errors import DataError
-from lhrs.imagery.stack import Box, Stack, image_shape
+from lhrs.imagery.stack import BandStack, PixelWindow, image_shape
 
 _KEPT_BYTES = 1 << 29
 """Decoded images that a process keeps; enough for a few dozen tiles. Those above an eighth are read in windows."""
@@ -62,7 +62,7 @@ class ClassificationDataset:
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, key: Key) -> dict[str, Any]:
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         """Return `pixels` `(C, size, size)`, `target` and `key`."""
         item, settings = self.items[key[1]], self.augment
         pixels = self.image_input.read(self.image_input.open(item.images[0]))
@@ -155,7 +155,7 @@ class SegmentationDataset:
         self, labelled: Labelled, image_input: ImageInput, size: int, seed: int, augment: SegmentationAugment
     ) -> None:
         self.labelled, self.image_input, self.size, self.seed, self.augment = labelled, image_input, size, seed, augment
-        self.shapes = [Stack(item.images[0]).shape for item in labelled.items]
+        self.shapes = [BandStack(item.images[0]).shape for item in labelled.items]
         for item, shape in zip(labelled.items, self.shapes, strict=True):
             _check_size(item, image_shape(Path(item.label)), shape)
         counts = [max(1, round(high * wide / size**2)) for high, wide in self.shapes]
@@ -166,7 +166,7 @@ class SegmentationDataset:
     def __len__(self) -> int:
         return len(self._item_of)
 
-    def __getitem__(self, key: Key) -> dict[str, Any]:
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         """Return `pixels` `(C, size, size)`, of two dates `(2, C, size, size)`, and `target` uint8 `(size, size)`."""
         number, settings = int(self._item_of[key[1]]), self.augment
         rng = sample_rng(self.seed, key)
@@ -201,24 +201,24 @@ class SegmentationDataset:
         dates, target = d4.apply(dates), d4.apply(target)
         return {"pixels": (dates if len(dates) == 2 else dates[0]).contiguous(), "target": target.contiguous()}
 
-    def _images(self, number: int, box: Box) -> list[Tensor]:
+    def _images(self, number: int, box: PixelWindow) -> list[Tensor]:
         item = self.labelled.items[number]
         if self._keeps(number):
             left, top, width, height = box
             return [x[:, top : top + height, left : left + width] for x in self._kept[number][0]]
         return [self.image_input.read(self.image_input.open(files), box) for files in item.images]
 
-    def _label(self, number: int, box: Box) -> np.ndarray:
+    def _label(self, number: int, box: PixelWindow) -> np.ndarray:
         """Return a window's classes; where any date has no data, nothing counts."""
         if self._keeps(number):
             left, top, width, height = box
             return self._kept[number][1][top : top + height, left : left + width]
         return self._read_label(number, box)
 
-    def _read_label(self, number: int, box: Box | None) -> np.ndarray:
+    def _read_label(self, number: int, box: PixelWindow | None) -> np.ndarray:
         item = self.labelled.items[number]
         found = read_mask(self.labelled, item, self.shapes[number], box)
-        known = np.all([self.image_input.open(files).known(box) for files in item.images], axis=0)
+        known = np.all([self.image_input.open(files).valid_mask(box) for files in item.images], axis=0)
         return np.where(known, found, IGNORE).astype(np.uint8)
 
     def _keeps(self, number: int) -> bool:
@@ -234,7 +234,7 @@ class SegmentationDataset:
         return True
 
 
-def read_mask(labelled: Labelled, item: Item, shape: tuple[int, int], box: Box | None) -> np.ndarray:
+def read_mask(labelled: Labelled, item: Item, shape: tuple[int, int], box: PixelWindow | None) -> np.ndarray:
     """Return uint8 `(H, W)` of a window of an item, 255 where nothing counts.
 
     Raises:

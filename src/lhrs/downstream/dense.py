@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lhrs.downstream.inputs import ImageInput
     from lhrs.downstream.predict import Predictor
     from lhrs.downstream.reader import Labelled
-    from lhrs.imagery.stack import Stack
+    from lhrs.imagery.stack import BandStack
 
 
 class DenseAugmentConfig(Config):
@@ -75,7 +75,7 @@ class DenseTask(Task):
         augment = SegmentationAugment(**config.augment.model_dump())
         return SegmentationDataset(train, image_input, config.image_size, config.seed, augment), segmentation_collate
 
-    def predict(self, predictor: "Predictor", inputs: "tuple[Stack, ...]") -> "np.ndarray":
+    def predict(self, predictor: "Predictor", inputs: "tuple[BandStack, ...]") -> "np.ndarray":
         import numpy as np
 
         mask = np.empty(inputs[0].shape, np.uint8)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lhrs.downstream.reader import Labelled
 from lhrs.imagery.normalization import Normalization, Sample
-from lhrs.imagery.stack import Box, Stack
+from lhrs.imagery.stack import BandStack, PixelWindow
 
 _FIT_SIDE = 1024
 _FIT_IMAGES = 256
@@ -27,15 +27,15 @@ class ImageInput:
     normalization: Normalization
     interpolation: str = "bicubic"
 
-    def open(self, files: tuple[Path, ...]) -> Stack:
+    def open(self, files: tuple[Path, ...]) -> BandStack:
         """Return the bands that are read; alpha is left out if the other bands are as many as are needed."""
         bands, needed = self.normalization.bands, len(self.normalization.mean)
-        stack = Stack(files, bands)
+        stack = BandStack(files, bands)
         if bands is None and stack.alpha == needed + 1:
-            return Stack(files, tuple(range(1, needed + 1)))
+            return BandStack(files, tuple(range(1, needed + 1)))
         return stack
 
-    def read(self, stack: Stack, window: Box | None = None) -> Tensor:
+    def read(self, stack: BandStack, window: PixelWindow | None = None) -> Tensor:
         """Return float32 `(C, H, W)` of about 0-1, the mean where there is no data.
 
         Raises:
@@ -65,10 +65,10 @@ def fit_normalization(labelled: Labelled, bands: tuple[int, ...] | None, max_val
     count = min(_FIT_IMAGES, len(labelled.items))
     chosen = np.linspace(0, len(labelled.items) - 1, count).round().astype(int)
     files = [files for n in chosen for files in labelled.items[n].images]
-    return Normalization.fit((_middle(Stack(one, bands)) for one in files), bands, max_value)
+    return Normalization.fit((_middle(BandStack(one, bands)) for one in files), bands, max_value)
 
 
-def _middle(stack: Stack) -> Sample:
+def _middle(stack: BandStack) -> Sample:
     high, wide = stack.shape
     top, left = max(0, (high - _FIT_SIDE) // 2), max(0, (wide - _FIT_SIDE) // 2)
     window = (left, top, min(_FIT_SIDE, wide), min(_FIT_SIDE, high))

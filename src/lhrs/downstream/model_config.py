@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
-from lhrs.config import problem
+from lhrs.config import validation_message
 from lhrs.downstream.task import get_task, list_tasks
 from lhrs.errors import CheckpointError
 from lhrs.imagery.normalization import Normalization
@@ -65,7 +65,7 @@ class ModelConfig(BaseModel):
         try:
             task.inference_config.model_validate(self.inference)
         except ValidationError as error:
-            raise ValueError(f"inference: {problem(error, task.inference_config, self.inference)}") from None
+            raise ValueError(f"inference: {validation_message(error, task.inference_config, self.inference)}") from None
         return self
 
 
@@ -82,6 +82,8 @@ def read_model_config(folder: Path) -> ModelConfig:
     except FileNotFoundError:
         raise CheckpointError(f"{folder} holds no model of `lhrs finetune`: there is no {CONFIG} in it.") from None
     except ValidationError as error:
-        raise CheckpointError(f"{path} is no model of `lhrs finetune`: {problem(error, ModelConfig, values)}") from None
+        raise CheckpointError(
+            f"{path} is no model of `lhrs finetune`: {validation_message(error, ModelConfig, values)}"
+        ) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None

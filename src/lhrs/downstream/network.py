@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lhrs.downstream.backbone import Encoder, Pyramid
+from lhrs.downstream.backbone import Encoder, FeaturePyramid
 
 
 class TaskNetwork(nn.Module, ABC):
@@ -13,12 +13,12 @@ class TaskNetwork(nn.Module, ABC):
 
     heads: tuple[str, ...]
     """The first is the default; `linear` is the linear probe."""
-    backbone: Encoder | Pyramid
+    backbone: Encoder | FeaturePyramid
 
     @property
     def encoder(self) -> Encoder:
         """The backbone, without its feature pyramid."""
-        return self.backbone.encoder if isinstance(self.backbone, Pyramid) else self.backbone
+        return self.backbone.encoder if isinstance(self.backbone, FeaturePyramid) else self.backbone
 
     @abstractmethod
     def forward(self, pixels: Tensor, target: Any) -> dict[str, Tensor]:

@@ -25,9 +25,9 @@ from lhrs.downstream.reader import IGNORE
 from lhrs.downstream.sliding_window import sliding_window_logits, strip_starts
 from lhrs.downstream.task import get_task
 from lhrs.errors import CheckpointError, ConfigError, DataError
-from lhrs.files import new_folder, write_tensors
+from lhrs.files import atomic_dir, save_safetensors
 from lhrs.fingerprint import of_config, of_file
-from lhrs.imagery.stack import Box, Stack
+from lhrs.imagery.stack import BandStack, PixelWindow
 from lhrs.imagery.windows import SceneWindow, make_windows, window_starts
 from lhrs.metrics.detection import Detected
 from lhrs.models.state_dict import load_strict
@@ -110,7 +110,7 @@ class Predictor:
             pixels = [self.image_input.standardize(self._resize(x)) for x in whole]
             yield from self._classes(torch.stack(pixels))
 
-    def classify_windows(self, stack: Stack, size: int) -> Iterator[tuple[SceneWindow, ClassPrediction | None]]:
+    def classify_windows(self, stack: BandStack, size: int) -> Iterator[tuple[SceneWindow, ClassPrediction | None]]:
         """Yield the class of each window of a scene, row by row; None where a window has no data at all.
 
         Args:
@@ -121,7 +121,7 @@ class Predictor:
         windows = make_windows(wide, high, size)
         for at in range(0, len(windows), _BATCH):
             part = windows[at : at + _BATCH]
-            has_data = [bool(stack.known(window.window).any()) for window in part]
+            has_data = [bool(stack.valid_mask(window.window).any()) for window in part]
             pixels = [
                 self._resize(self.read_standardized(stack, window.window))
                 for window, has in zip(part, has_data, strict=True)
@@ -142,17 +142,17 @@ class Predictor:
                 self.config.classes[best], row[best], dict(zip(self.config.classes, row, strict=True))
             )
 
-    def detect_objects(self, stack: Stack, bar: Bar | None = None) -> Iterator[DetectedObject]:
+    def detect_objects(self, stack: BandStack, bar: Bar | None = None) -> Iterator[DetectedObject]:
         """Yield the objects on an image, best first; `bar` counts tiles."""
         for corners, score, label in zip(*self.detect(stack, bar), strict=True):
             yield DetectedObject(self.config.classes[label], float(score), corners)
 
     @torch.inference_mode()
-    def detect(self, stack: Stack, bar: Bar | None = None) -> Detected:
+    def detect(self, stack: BandStack, bar: Bar | None = None) -> Detected:
         """Return the objects on an image, best first, in its pixels; large images are read in tiles."""
         network, inference = cast(ObjectDetector, self.network), self.inference
 
-        def read(box: Box) -> tuple[Tensor, float]:
+        def read(box: PixelWindow) -> tuple[Tensor, float]:
             if bar is not None:
                 bar.update()
             return read_window(self.image_input, stack, box, self.config.image_size)
@@ -163,7 +163,7 @@ class Predictor:
         tiles = (inference.tile_size, inference.tile_overlap)
         return to_detected(detect_tiled(detect, stack.shape, read, network.columns, *tiles))
 
-    def open_inputs(self, *images: Image) -> tuple[Stack, ...]:
+    def open_inputs(self, *images: Image) -> tuple[BandStack, ...]:
         """Open one image, or two of one size for change.
 
         Raises:
@@ -188,7 +188,9 @@ class Predictor:
                     raise DataError(f"{other.files[0]} does not cover the same ground as {found[0].files[0]}.")
         return found
 
-    def iter_mask_strips(self, stacks: tuple[Stack, ...], size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    def iter_mask_strips(
+        self, stacks: tuple[BandStack, ...], size: int | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """Yield `(top, classes)` from top to bottom, uint8 `(rows, W)`; memory holds one row of windows.
 
         Args:
@@ -201,26 +203,26 @@ class Predictor:
         )  # fmt: skip
         for top, classes in strips:
             box = (0, top, width, len(classes))
-            known = np.all([stack.known(box) for stack in stacks], axis=0)
+            known = np.all([stack.valid_mask(box) for stack in stacks], axis=0)
             yield top, np.where(known, classes, IGNORE).astype(np.uint8)
 
-    def num_strips(self, stacks: tuple[Stack, ...], size: int | None = None) -> int:
+    def num_strips(self, stacks: tuple[BandStack, ...], size: int | None = None) -> int:
         """Return how many strips `iter_mask_strips` yields."""
         height = stacks[0].shape[0]
         if size is not None:
             return len(window_starts(height, size))
         return len(strip_starts(height, self.config.image_size, self.inference.overlap))
 
-    def _class_strips(self, stack: Stack, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    def _class_strips(self, stack: BandStack, size: int) -> Iterator[tuple[int, np.ndarray]]:
         index = {name: n for n, name in enumerate(self.config.classes)}
         for top, row in groupby(self.classify_windows(stack, size), key=lambda result: result[0].core[1]):
             parts = [(window.core, IGNORE if one is None else index[one.label]) for window, one in row]
             yield top, np.concatenate([np.full((core[3], core[2]), value) for core, value in parts], axis=1)
 
-    def iter_logit_strips(self, stacks: tuple[Stack, ...]) -> Iterator[tuple[int, np.ndarray]]:
+    def iter_logit_strips(self, stacks: tuple[BandStack, ...]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield `(top, logits)`, float32 `(K, rows, W)`; see `lhrs.downstream.sliding_window`."""
 
-        def logits(boxes: list[Box]) -> np.ndarray:
+        def logits(boxes: list[PixelWindow]) -> np.ndarray:
             windows = []
             for box in boxes:
                 dates = [self.read_standardized(stack, box) for stack in stacks]
@@ -229,7 +231,7 @@ class Predictor:
 
         yield from sliding_window_logits(stacks[0].shape, self.config.image_size, self.inference.overlap, logits)
 
-    def read_standardized(self, stack: Stack, box: Box) -> Tensor:
+    def read_standardized(self, stack: BandStack, box: PixelWindow) -> Tensor:
         """Return a window of an image as the network's input, but for its size."""
         return self.image_input.standardize(self.image_input.read(stack, box))
 
@@ -262,8 +264,8 @@ def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor
 
 def save(folder: Path, config: ModelConfig, network: TaskNetwork) -> None:
     """Write a model folder; it is there whole or not at all."""
-    with new_folder(folder) as part:
-        write_tensors(part / WEIGHTS, network.state_dict())
+    with atomic_dir(folder) as part:
+        save_safetensors(part / WEIGHTS, network.state_dict())
         (part / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
 
 

@@ -114,7 +114,7 @@ def _masks(task: str, path: Path, format: str | None, split: str | None) -> Labe
     name = format or detect_format(path, lambda reader: reader.has_masks and reader.dates == dates)
     reader = get_reader(name)
     if not issubclass(reader, MaskDataset):
-        readers = registry.components(READERS, MaskDataset)  # type: ignore[type-abstract]
+        readers = registry.load_components(READERS, MaskDataset)  # type: ignore[type-abstract]
         names = ", ".join(key for key, of in readers.items() if of.dates == dates)
         raise ConfigError(f"format {name!r} has no masks; {task} needs one of {names}.")
     if reader.dates != dates:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lhrs.downstream.backbone import Encoder, Pyramid
+from lhrs.downstream.backbone import Encoder, FeaturePyramid
 from lhrs.downstream.layers import (
     conv_norm,
     masked_cross_entropy,
@@ -72,7 +72,7 @@ class SemanticSegmenter(LogitNetwork):
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
         if head == "upernet":
-            self.backbone = Pyramid(encoder)
+            self.backbone = FeaturePyramid(encoder)
             self.fpn = UPerHead(self.backbone.channels, decoder_channels)
             self.head = nn.Sequential(nn.Dropout2d(_DROPOUT), nn.Conv2d(decoder_channels, num_classes, 1))
             if self.aux_loss_weight:

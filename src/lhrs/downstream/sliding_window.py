@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from lhrs.imagery.stack import Box
+from lhrs.imagery.stack import PixelWindow
 from lhrs.imagery.windows import window_starts
 
-Logits = Callable[[list[Box]], np.ndarray]
+Logits = Callable[[list[PixelWindow]], np.ndarray]
 """Returns float32 logits `(N, K, h, w)` of N windows of one size."""
 _BATCH = 4
 

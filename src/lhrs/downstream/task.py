@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lhrs.downstream.network import TaskNetwork
     from lhrs.downstream.predict import Predictor
     from lhrs.downstream.reader import Labelled
-    from lhrs.imagery.stack import Stack
+    from lhrs.imagery.stack import BandStack
 
 TASKS = "lhrs.downstream.tasks"
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -130,7 +130,7 @@ class Task(ABC):
         return None
 
     @abstractmethod
-    def predict(self, predictor: "Predictor", inputs: "tuple[Stack, ...]") -> Any:
+    def predict(self, predictor: "Predictor", inputs: "tuple[BandStack, ...]") -> Any:
         """Return the prediction for one image, or for the two of a change."""
 
     @abstractmethod
@@ -164,7 +164,7 @@ class Task(ABC):
 
 def list_tasks() -> list[str]:
     """Return the names of all tasks."""
-    return registry.names(TASKS)
+    return registry.list_components(TASKS)
 
 
 def get_task(name: str) -> Task:
@@ -173,7 +173,7 @@ def get_task(name: str) -> Task:
     Raises:
         ConfigError: there is none.
     """
-    return registry.find(TASKS, name, Task)()  # type: ignore[type-abstract]
+    return registry.get_component(TASKS, name, Task)()  # type: ignore[type-abstract]
 
 
 def choose_head(task: str, heads: Sequence[str], head: str | None) -> str:

@@ -14,24 +14,24 @@ from lhrs.downstream.detect.dota_io import write_results
 from lhrs.downstream.predict import ClassPrediction, DetectedObject, Predictor
 from lhrs.downstream.reader import IGNORE
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import write_file, written_whole
+from lhrs.files import atomic_write, write_atomic
 from lhrs.fingerprint import of_config, of_files
 from lhrs.imagery.georeference import Georeference, feature, outline_feature, write_geojson
-from lhrs.imagery.quiet import ignored
+from lhrs.imagery.quiet import suppress_warnings
 from lhrs.imagery.reader import open_source
-from lhrs.imagery.stack import Box, Stack
+from lhrs.imagery.stack import BandStack, PixelWindow
 from lhrs.metrics.detection import Detected
 from lhrs.progress import Bar
 
 # Okabe and Ito's colours, which people with colour blindness tell apart; darker for more classes.
 _COLORS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
 _BLOCK = 512
-Classified = tuple[Path, Box | None, ClassPrediction]
+Classified = tuple[Path, PixelWindow | None, ClassPrediction]
 """An image, the window of it if it is not all of it, and its class."""
 
 
 def write_mask(
-    predictor: Predictor, stacks: tuple[Stack, ...], out: Path, size: int | None = None,
+    predictor: Predictor, stacks: tuple[BandStack, ...], out: Path, size: int | None = None,
     bar: Bar | None = None, provenance: str = "",
 ) -> None:  # fmt: skip
     """Write the class of each pixel as a COG, 255 where there is no data, georeferenced as the image is.
@@ -63,10 +63,10 @@ def write_mask(
                "tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK, "compress": "deflate", "BIGTIFF": "IF_SAFER",
                **placed}  # fmt: skip
     names = predictor.config.classes
-    with written_whole(out) as part:
+    with atomic_write(out) as part:
         strips = part.with_name(f"{part.name}.strips.tif")
         try:
-            with ignored(NotGeoreferencedWarning):
+            with suppress_warnings(NotGeoreferencedWarning):
                 dataset = rasterio.open(strips, "w", **profile)
             with dataset:
                 dataset.write_colormap(1, {n: _color(n) for n in range(len(names))})
@@ -75,7 +75,7 @@ def write_mask(
                     dataset.write(rows, 1, window=Window(0, top, wide, len(rows)))
                     if bar is not None:
                         bar.update()
-            with ignored(NotGeoreferencedWarning):
+            with suppress_warnings(NotGeoreferencedWarning):
                 copy(strips, part, driver="COG", compress="deflate", blocksize=_BLOCK, overview_resampling="mode")
         finally:
             strips.unlink(missing_ok=True)
@@ -169,10 +169,10 @@ def polygonize_mask(mask: Path, where: Georeference, names: Sequence[str], out: 
     import rasterio
     from rasterio.features import shapes
 
-    from lhrs.imagery.gdal_reader import opened
+    from lhrs.imagery.gdal_reader import open_raster
 
     count = 0
-    with written_whole(out) as part, opened(mask) as dataset, part.open("w", encoding="utf-8") as file:
+    with atomic_write(out) as part, open_raster(mask) as dataset, part.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         to_pixels = ~dataset.transform
         for outline, number in shapes(rasterio.band(dataset, 1), connectivity=4):
@@ -206,15 +206,15 @@ def write_classes_csv(rows: Iterable[Classified], classes: Sequence[str], out: P
         numbers = (round(found.probabilities[name], 6) for name in classes)
         writer.writerow([path, *(box or ()), found.label, round(found.confidence, 6), *numbers])
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_file(out, text.getvalue())
+    write_atomic(out, text.getvalue())
 
 
 def write_classes_geojson(rows: Iterable[Classified], out: Path) -> None:
     """Write a footprint per image or window with its class; one that is not georeferenced has no geometry."""
-    features, stack = [], Stack(())
+    features, stack = [], BandStack(())
     for path, box, found in rows:
         if stack.files != (path,):
-            stack = Stack((path,))
+            stack = BandStack((path,))
         where, (left, top, wide, high) = stack.georeference, box or (0, 0, *stack.shape[::-1])
         corners = np.array([left, top]) + np.array([[0, 0], [wide, 0], [wide, high], [0, high]], np.float64)
         ring = np.full((4, 2), np.nan) if where is None else where.to_lonlat(corners)
@@ -247,7 +247,7 @@ def require_georeference(path: Path) -> Georeference:
     Raises:
         DataError: it does not say.
     """
-    where = Stack((path,)).georeference
+    where = BandStack((path,)).georeference
     if where is None:
         raise DataError(f"{path} is not georeferenced: name --out .jsonl for pixels, or a folder for DOTA's files.")
     return where
@@ -262,7 +262,7 @@ def write_objects_jsonl(rows: Iterable[tuple[Path, Sequence[DetectedObject]]], o
         for one in found
     ]  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_file(out, "".join(f"{line}\n" for line in lines))
+    write_atomic(out, "".join(f"{line}\n" for line in lines))
 
 
 def write_objects_dota(

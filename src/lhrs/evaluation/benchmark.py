@@ -184,7 +184,7 @@ def find_benchmark(name: str) -> type[Benchmark]:
     Raises:
         ConfigError: there is none of that name.
     """
-    return registry.find(BENCHMARKS, name.replace("-", "_"), Benchmark)  # type: ignore[type-abstract]
+    return registry.get_component(BENCHMARKS, name.replace("-", "_"), Benchmark)  # type: ignore[type-abstract]
 
 
 def open_benchmark(spec: str, log: Callable[[str], None] = lambda line: None) -> Benchmark:
@@ -209,7 +209,7 @@ def open_benchmark(spec: str, log: Callable[[str], None] = lambda line: None) ->
 
 def benchmark_names() -> list[str]:
     """Return the names of all benchmarks, importing none."""
-    return [name.replace("_", "-") for name in registry.names(BENCHMARKS)]
+    return [name.replace("_", "-") for name in registry.list_components(BENCHMARKS)]
 
 
 class SceneBenchmark(Benchmark):

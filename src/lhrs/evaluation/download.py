@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lhrs.errors import DataError, LHRSError, MissingExtraError
-from lhrs.files import new_folder
+from lhrs.files import atomic_dir
 
 
 class Source(Protocol):
@@ -121,7 +121,7 @@ def download_if_missing(source: Source) -> Path:
     if not folder.exists():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with new_folder(folder) as part:
+            with atomic_dir(folder) as part:
                 source.get(part)
         except LHRSError:
             raise

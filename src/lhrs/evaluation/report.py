@@ -9,7 +9,7 @@ import numpy as np
 
 from lhrs.evaluation.benchmark import Benchmark
 from lhrs.evaluation.prompts import PromptedItem
-from lhrs.files import write_file
+from lhrs.files import write_atomic
 from lhrs.metrics.metric import Metric
 from lhrs.metrics.scoring import score_per_sample, score_records
 from lhrs.metrics.statistics import bootstrap, paired_difference
@@ -87,15 +87,15 @@ def score_table(results: Sequence[dict[str, Any]], model: str) -> str:
 
 def write_report(results: Sequence[dict[str, Any]], model: str, folder: Path) -> None:
     """Write the scores as JSON and as a Markdown table."""
-    write_file(folder / SCORES, json.dumps({"model": model, "results": list(results)}, indent=1) + "\n")
-    write_file(folder / TABLE, score_table(results, model))
+    write_atomic(folder / SCORES, json.dumps({"model": model, "results": list(results)}, indent=1) + "\n")
+    write_atomic(folder / TABLE, score_table(results, model))
 
 
 def write_errors(
     benchmark: Benchmark, metric: Metric, prompted: Sequence[PromptedItem], rows: Sequence[dict[str, Any]], path: Path
 ) -> None:
     """Write an HTML page of the worst answers with their images."""
-    from lhrs.data.sheet import write_page
+    from lhrs.data.sheet import html_page
     from lhrs.schema import Box, Sample, Turn
 
     records = _records(prompted, rows, metric)
@@ -116,7 +116,7 @@ def write_errors(
                    source=benchmark.full_name, licence=benchmark.license)
         )  # fmt: skip
     num_wrong = int((values < 1).sum())
-    write_page(samples, path, f"{benchmark.full_name}: {len(samples)} of {num_wrong:,} wrong answers")
+    html_page(samples, path, f"{benchmark.full_name}: {len(samples)} of {num_wrong:,} wrong answers")
 
 
 def _records(prompted: Sequence[PromptedItem], rows: Sequence[dict[str, Any]], metric: Metric) -> list[dict[str, Any]]:

@@ -17,8 +17,8 @@ from lhrs.dropped import Dropped
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import image_digest
 from lhrs.evaluation.prompts import PromptedItem, options_hash
-from lhrs.files import write_file
-from lhrs.imagery.open import OpenedImage, open_image
+from lhrs.files import write_atomic
+from lhrs.imagery.open import GeoImage, open_image
 from lhrs.inference.runtime import Generation, Request, Runtime
 from lhrs.metrics.metric import Metric
 from lhrs.progress import Bar
@@ -45,7 +45,7 @@ class PredictionFile:
         """Write every row once: first those of other models, splits and protocols, then those with the keys `last`."""
         current = set(last)
         keys = [key for key in self.rows if key not in current] + list(dict.fromkeys(last))
-        write_file(self.path, "".join(_to_line(self.rows[key]) for key in keys))
+        write_atomic(self.path, "".join(_to_line(self.rows[key]) for key in keys))
 
 
 def answer_all(
@@ -125,7 +125,7 @@ def to_row(reply: Generation, metric: Metric, size_wh: tuple[int, int]) -> dict[
     return row
 
 
-def _asked_size(prompted: PromptedItem, opened: Sequence[OpenedImage], variant: str) -> tuple[int, int]:
+def _asked_size(prompted: PromptedItem, opened: Sequence[GeoImage], variant: str) -> tuple[int, int]:
     """Return the size of the image that the question is about, even where another image was shown."""
     image = opened[0] if variant == "normal" else open_image(prompted.item.images[0])
     return image.width, image.height

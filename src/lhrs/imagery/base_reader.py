@@ -10,7 +10,7 @@ import numpy as np
 
 from lhrs.errors import DataError
 from lhrs.imagery.georeference import Georeference
-from lhrs.imagery.image import View
+from lhrs.imagery.image import Rendering
 
 PixelWindow = tuple[float, float, float, float]
 """Left, top, width, height in pixels of the upright image."""
@@ -44,7 +44,7 @@ class RasterReader(ABC):
     """Meters on the ground per pixel at the center; None if not georeferenced."""
     tags: dict[str, str] = field(default_factory=dict, repr=False)
     """The file's own metadata."""
-    native: View | None = None
+    native: Rendering | None = None
     """The rendering of values that are 8-bit colors already; None where it has to be chosen."""
     is_complex: bool = False
     """Values are amplitudes of complex numbers."""

@@ -10,7 +10,7 @@ import numpy as np
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.base_reader import RasterReader, dark_is_valid
 from lhrs.imagery.radiometry import Conversion, convert, has_scale_tags, percentiles
-from lhrs.imagery.rendering import SENTINEL2_WHITE, Scaling, choose_bands, choose_scaling, stretched
+from lhrs.imagery.rendering import SENTINEL2_WHITE, Scaling, choose_bands, choose_scaling, percentile_stretch
 from lhrs.imagery.sensors import (
     TRUE_COLOR,
     BandComposite,
@@ -75,7 +75,7 @@ class Fitted:
     formula: Formula = "plain"
     conversion: Conversion | None = None
     """Of the values a formula is computed from."""
-    known: BandComposite | None = None
+    composite: BandComposite | None = None
 
     def render(self, values: np.ndarray, valid: np.ndarray, zero_nodata: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return uint8 pixels `(H, W, 3)`, black without data, and bool `(H, W)` where there is data.
@@ -256,15 +256,15 @@ def _known(one: Candidate, conversion: Conversion, values: np.ndarray, valid: np
         made = Fitted(Scaling(None, words), look.formula, physical, look)
         if look.limits is None:
             combined, is_valid = made.combine(values, valid)
-            return Fitted(stretched(combined, is_valid, words), look.formula, physical, look)
+            return Fitted(percentile_stretch(combined, is_valid, words), look.formula, physical, look)
         return Fitted(Scaling((look.limits,) * 3, words), look.formula, physical, look)
     if look.limits is None:
-        return Fitted(stretched(values, valid, f"{look.words}, 2-98 percentile of all bands"), known=look)
+        return Fitted(percentile_stretch(values, valid, f"{look.words}, 2-98 percentile of all bands"), composite=look)
     low, high = look.limits
     limits = tuple(((low - o) / s, (high - o) / s) for s, o in zip(conversion.scale, conversion.offset, strict=True))
     if len(limits) == 3 and limits == ((0.0, 255.0),) * 3 and values.dtype == np.uint8:
-        return Fitted(Scaling(None, words), known=look)
-    return Fitted(Scaling(limits, words), known=look)
+        return Fitted(Scaling(None, words), composite=look)
+    return Fitted(Scaling(limits, words), composite=look)
 
 
 def _unknown(plan: Plan, reader: RasterReader, values: np.ndarray, valid: np.ndarray) -> Fitted:

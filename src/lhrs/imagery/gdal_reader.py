@@ -18,9 +18,9 @@ from lhrs.errors import DataError
 from lhrs.imagery import locations
 from lhrs.imagery.base_reader import PixelWindow, RasterReader, Resampling
 from lhrs.imagery.georeference import read_georeference
-from lhrs.imagery.image import View
+from lhrs.imagery.image import Rendering
 from lhrs.imagery.orientation import UPRIGHT, tiff_orientation, to_stored, turn_upright, upright_size
-from lhrs.imagery.quiet import ignored
+from lhrs.imagery.quiet import suppress_warnings
 from lhrs.imagery.rendering import data_mask
 
 if TYPE_CHECKING:
@@ -70,7 +70,10 @@ class GdalReader(RasterReader):
             return super().read_mask(window, bands)
         chosen = list(range(1, self.count + 1) if bands is None else bands)
         stored, (wide, high) = self._stored((left, top, width, height), (round(width), round(height)))
-        with rasterio.Env(GDAL_NUM_THREADS="1", GDAL_CACHEMAX=_CACHE_MIB), opened(self.name, self.driver) as dataset:
+        with (
+            rasterio.Env(GDAL_NUM_THREADS="1", GDAL_CACHEMAX=_CACHE_MIB),
+            open_raster(self.name, self.driver) as dataset,
+        ):
             try:
                 mask = _read_mask(dataset, chosen, (len(chosen), high, wide), stored)
             except RasterioError as error:
@@ -93,7 +96,7 @@ class GdalReader(RasterReader):
         stack, dataset = self.__dict__.pop("_held", (None, None))
         if stack is None:
             stack = ExitStack()
-            dataset = stack.enter_context(opened(self.name, self.driver))
+            dataset = stack.enter_context(open_raster(self.name, self.driver))
         with stack:
             yield dataset
 
@@ -102,7 +105,7 @@ class GdalReader(RasterReader):
 
     def list_files(self) -> list[Path]:
         """Return all files that are read: also those next to a raster, and those that a VRT is made of."""
-        with rasterio.Env(), opened(self.name, self.driver) as dataset:
+        with rasterio.Env(), open_raster(self.name, self.driver) as dataset:
             return [Path(file) for file in dataset.files]
 
     def decoded_pixels(self, window: PixelWindow, size: tuple[int, int]) -> float:
@@ -113,7 +116,7 @@ class GdalReader(RasterReader):
 
 
 def _damaged(name: str, error: RasterioError) -> DataError:
-    return DataError(f"{name}: the file is damaged, its pixels cannot be read ({reason(error)}).")
+    return DataError(f"{name}: the file is damaged, its pixels cannot be read ({gdal_message(error)}).")
 
 
 def open_gdal(name: str, driver: str | None, raw: bool, keep_open: bool = False) -> RasterReader:
@@ -125,7 +128,7 @@ def open_gdal(name: str, driver: str | None, raw: bool, keep_open: bool = False)
         DataError: GDAL does not read it, or it has no bands of its own.
     """
     with rasterio.Env(GDAL_NUM_THREADS="1"), ExitStack() as stack:
-        dataset = stack.enter_context(opened(name, driver))
+        dataset = stack.enter_context(open_raster(name, driver))
         tags = dataset.tags()
         orientation = _orientation(name, tags)
         width, height = upright_size(orientation, dataset.width, dataset.height)
@@ -148,7 +151,7 @@ def open_gdal(name: str, driver: str | None, raw: bool, keep_open: bool = False)
             scales=(1.0,) * 3 if palette else tuple(dataset.scales),
             offsets=(0.0,) * 3 if palette else tuple(dataset.offsets),
             georeference=georeference, gsd_m=gsd_m, tags=tags,
-            native=View([1, 1, 1], COLOUR_TABLE, "single band") if palette else None, is_complex=is_complex,
+            native=Rendering([1, 1, 1], COLOUR_TABLE, "single band") if palette else None, is_complex=is_complex,
             driver=driver, orientation=orientation, palette=palette, overviews=tuple(dataset.overviews(1)), raw=raw,
         )  # fmt: skip
         if keep_open:
@@ -161,7 +164,7 @@ def adds_to_image(name: str) -> bool:
     if any(os.path.exists(name + end) for end in (".msk", ".ovr")):
         return True
     try:
-        with rasterio.Env(), opened(name) as dataset:
+        with rasterio.Env(), open_raster(name) as dataset:
             if any(value is not None for value in dataset.nodatavals) and os.path.exists(f"{name}.aux.xml"):
                 return True
             return read_georeference(dataset, locations.projection_file(name)) is not None
@@ -185,7 +188,7 @@ def _orientation(name: str, tags: dict[str, str]) -> int:
 
 
 @contextmanager
-def opened(name: str | Path, driver: str | None = None) -> "Iterator[DatasetReader]":
+def open_raster(name: str | Path, driver: str | None = None) -> "Iterator[DatasetReader]":
     """Open a raster.
 
     Args:
@@ -196,10 +199,12 @@ def opened(name: str | Path, driver: str | None = None) -> "Iterator[DatasetRead
         DataError: it cannot be, has no bands of its own, or refers to another file while `driver` is given.
     """
     try:
-        with ignored(NotGeoreferencedWarning):
+        with suppress_warnings(NotGeoreferencedWarning):
             dataset = rasterio.open(locations.gdal_path(str(name)), driver=driver)
     except RasterioError as error:
-        raise DataError(f"{name} is not an image or raster that can be read ({reason(error)}{_hint(name)}).") from error
+        raise DataError(
+            f"{name} is not an image or raster that can be read ({gdal_message(error)}{_hint(name)})."
+        ) from error
     with dataset:
         if not dataset.count:
             first = f": name one of its parts, for example {dataset.subdatasets[0]}" if dataset.subdatasets else ""
@@ -218,7 +223,7 @@ def _hint(name: str | Path) -> str:
     return ""
 
 
-def reason(error: BaseException) -> str:
+def gdal_message(error: BaseException) -> str:
     """Return the first message of GDAL's chain of errors that has content, on one line."""
     while "previous exception" in str(error) and error.__cause__ is not None:
         error = error.__cause__

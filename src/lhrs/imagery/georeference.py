@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lhrs.errors import DataError
-from lhrs.files import write_file
+from lhrs.files import write_atomic
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -93,7 +93,7 @@ class Georeference:
         inner = matrix if self.to_stored is None else self.to_stored @ matrix
         return replace(self, to_stored=inner, middle=middle)
 
-    def moved(self, left: int, top: int) -> "Georeference":
+    def shifted(self, left: int, top: int) -> "Georeference":
         """Return the georeference of the part of the raster that begins at a column and row."""
         from affine import Affine
 
@@ -317,4 +317,4 @@ def write_geojson(path: Path, features: Iterable[dict[str, Any]]) -> None:
         DataError: The file cannot be written.
     """
     text = json.dumps({"type": "FeatureCollection", "features": list(features)}, allow_nan=False)
-    write_file(path, text + "\n")
+    write_atomic(path, text + "\n")

@@ -8,7 +8,7 @@ from lhrs.imagery.georeference import Georeference
 
 
 @dataclass(frozen=True)
-class View:
+class Rendering:
     """Which bands of a file are shown and how their values became eight bits."""
 
     bands: list[int]
@@ -20,7 +20,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Area:
+class GeoBounds:
     """A rectangle on the ground."""
 
     bbox: tuple[float, float, float, float]
@@ -30,7 +30,7 @@ class Area:
 
 
 @dataclass(frozen=True)
-class OpenedImage:
+class GeoImage:
     """An image reduced to what a model or a person looks at.
 
     Pixel coordinates are x right, y down, with (0, 0) the outer corner of the top-left pixel, always of the file
@@ -39,17 +39,17 @@ class OpenedImage:
 
     pixels: np.ndarray
     """uint8 `(H, W, 3)`, possibly smaller than the file; black where there is no data."""
-    valid: float
+    valid_fraction: float
     """Share of pixels with data, 0-1."""
     width: int
     """Width of the file in pixels."""
     height: int
     """Height of the file in pixels."""
-    view: View
+    rendering: Rendering
     gsd_m: float | None = None
     """Metres on the ground per pixel of the file, at the image centre; None if not georeferenced."""
     georeference: Georeference | None = field(default=None, repr=False)
-    corner: tuple[int, int] = (0, 0)
+    offset: tuple[int, int] = (0, 0)
     """Column and row in the file of the top-left pixel, where only a part of it was opened: then `width`, `height` and
     all pixel coordinates are the part's."""
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from lhrs.errors import DataError
 from lhrs.imagery.composites import check_valid, fit_composite, plan_composite
-from lhrs.imagery.image import Area, OpenedImage, View, reduced_size
+from lhrs.imagery.image import GeoBounds, GeoImage, Rendering, reduced_size
 from lhrs.imagery.locations import IMAGE_SUFFIXES, list_images
 from lhrs.imagery.reader import PixelWindow, RasterReader, open_source
 
@@ -22,13 +22,13 @@ _MAX_RETURNED = 2**28
 def open_image(
     path: str | os.PathLike[str],
     max_side: int | None = DEFAULT_MAX_SIDE,
-    area: Area | None = None,
+    area: GeoBounds | None = None,
     driver: str | None = None,
     *,
     sensor: str | None = None,
     composite: str | None = None,
     gsd_m: float | None = None,
-) -> OpenedImage:
+) -> GeoImage:
     """Open an image or raster of any type, size, band count and georeference, and render it as 8-bit RGB.
 
     8-bit images are read with Pillow and turned upright as their EXIF says; all else is read with GDAL. Everything that
@@ -71,15 +71,15 @@ def open_image(
     fitted = fit_composite(plan, reader, values, valid)
     pixels, has_data = fitted.render(values, valid, reader.has_zero_nodata[[band - 1 for band in plan.bands]])
     check_valid(reader, has_data)
-    view = reader.native or View(list(plan.bands), fitted.scaling.words, plan.chosen_by)
+    view = reader.native or Rendering(list(plan.bands), fitted.scaling.words, plan.chosen_by)
     georeference, own_gsd_m = reader.georeference, reader.gsd_m if reader.gsd_m is not None else gsd_m
     if georeference is not None and area is not None:
-        georeference = georeference.moved(left, top)
+        georeference = georeference.shifted(left, top)
         own_gsd_m = georeference.gsd_m(width, height)
-    return OpenedImage(pixels, float(has_data.mean()), width, height, view, own_gsd_m, georeference, (left, top))
+    return GeoImage(pixels, float(has_data.mean()), width, height, view, own_gsd_m, georeference, (left, top))
 
 
-def _window(reader: RasterReader, area: Area) -> tuple[int, int, int, int]:
+def _window(reader: RasterReader, area: GeoBounds) -> tuple[int, int, int, int]:
     """Return the pixels that touch an area."""
     georeference = reader.georeference
     if georeference is None:

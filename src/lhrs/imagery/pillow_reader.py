@@ -12,9 +12,9 @@ from PIL import Image, ImageOps
 from lhrs.errors import DataError
 from lhrs.imagery import locations
 from lhrs.imagery.base_reader import PixelWindow, RasterReader, Resampling
-from lhrs.imagery.image import View
+from lhrs.imagery.image import Rendering
 from lhrs.imagery.orientation import UPRIGHT
-from lhrs.imagery.quiet import ignored
+from lhrs.imagery.quiet import suppress_warnings
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -115,12 +115,12 @@ def verify_checksums(name: str) -> None:
         image.verify()
 
 
-def _native(mode: str) -> View:
+def _native(mode: str) -> Rendering:
     if mode in {"P", "PA"}:
-        return View([1, 1, 1], "colour table", "single band")
+        return Rendering([1, 1, 1], "colour table", "single band")
     if mode in {"1", "L", "LA"}:
-        return View([1, 1, 1], "uint8 as is" if mode != "1" else "black and white", "single band")
-    return View([1, 2, 3], "CMYK converted to RGB" if mode == "CMYK" else "uint8 as is", "declared colours")
+        return Rendering([1, 1, 1], "uint8 as is" if mode != "1" else "black and white", "single band")
+    return Rendering([1, 2, 3], "CMYK converted to RGB" if mode == "CMYK" else "uint8 as is", "declared colours")
 
 
 def _decode(name: str, size: tuple[int, int]) -> np.ndarray:
@@ -147,7 +147,9 @@ def _decode_raw(name: str) -> np.ndarray:
 def _opened(name: str) -> "Iterator[PillowImage]":
     """Open an image; say in one line why Pillow cannot decode it."""
     try:
-        with ignored(Image.DecompressionBombWarning):  # half the size of what is refused, and honest as a rule
+        with suppress_warnings(
+            Image.DecompressionBombWarning
+        ):  # half the size of what is refused, and honest as a rule
             image = Image.open(locations.open_binary(name) if name.startswith("/vsi") else name)
         with image:
             yield image

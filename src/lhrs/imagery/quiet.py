@@ -9,7 +9,7 @@ _lock = threading.Lock()
 
 
 @contextmanager
-def ignored(category: type[Warning]) -> Iterator[None]:
+def suppress_warnings(category: type[Warning]) -> Iterator[None]:
     """Ignore one category of warnings in this block, which should be short: one thread at a time is let in.
 
     The list of warning filters belongs to the whole process; without the lock, threads would restore each other's.

@@ -114,9 +114,9 @@ def choose_scaling(values: np.ndarray, mask: np.ndarray, per_band: bool = False)
     if per_band:
         limits = tuple(_stretch(band, known) for band, known in zip(values, mask, strict=True))
         return Scaling(limits, "2-98 percentile of each band")
-    return stretched(values, mask, STRETCHED)
+    return percentile_stretch(values, mask, STRETCHED)
 
 
-def stretched(values: np.ndarray, mask: np.ndarray, words: str) -> Scaling:
+def percentile_stretch(values: np.ndarray, mask: np.ndarray, words: str) -> Scaling:
     """Return the scaling to the 2nd and 98th percentile of all bands `(B, H, W)` together, where they have data."""
     return Scaling((_stretch(values, mask),) * len(values), words)

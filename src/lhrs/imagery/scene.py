@@ -18,7 +18,7 @@ _SAMPLE_SIDE = 1024
 _MAX_ERROR_PX = 0.5
 
 
-class NowhereError(DataError):
+class NotGeoreferencedError(DataError):
     """A raster that is not georeferenced."""
 
 
@@ -102,7 +102,7 @@ def make_scene(reader: RasterReader, sensor: str | None = None, composite: str |
     """
     georeference = reader.georeference
     if georeference is None:
-        raise NowhereError(f"{reader.name} is not georeferenced.")
+        raise NotGeoreferencedError(f"{reader.name} is not georeferenced.")
     placed = georeference.as_affine(reader.width, reader.height, _MAX_ERROR_PX)
     if placed is None or placed.transform is None or reader.gsd_m is None:
         kind = "ground control points" if georeference.gcps else "an RPC model"

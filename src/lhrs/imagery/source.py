@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """One image, or one scene stored band by band."""
 
     name: str

@@ -11,10 +11,10 @@ from lhrs.imagery.band_files import group_band_files
 from lhrs.imagery.georeference import Georeference
 from lhrs.imagery.open import list_images
 from lhrs.imagery.reader import RasterReader, open_bands, open_source, with_radiometry
-from lhrs.imagery.scene import NowhereError, Scene, make_scene
+from lhrs.imagery.scene import NotGeoreferencedError, Scene, make_scene
 from lhrs.imagery.sensors import TRUE_COLOR, find_sensor
-from lhrs.imagery.source import Source
-from lhrs.imagery.tiles import tile_address, tile_transform
+from lhrs.imagery.source import ImageSource
+from lhrs.imagery.tiles import parse_xyz, tile_transform
 
 Affine6 = tuple[float, float, float, float, float, float]
 """a, b, c, d, e, f: x' = a x + b y + c, y' = d x + e y + f."""
@@ -28,7 +28,7 @@ def sources(
     attribution: str | None = None,
     date: str | None = None,
     dropped: Dropped | None = None,
-) -> Iterator[Source]:
+) -> Iterator[ImageSource]:
     """Yield the sources among files, folders and STAC files (.json).
 
     Args:
@@ -48,7 +48,7 @@ def sources(
             yield from stac_sources(str(path), licence, attribution)
             continue
         if (name := locations.gdal_name(path)) is not None:
-            yield Source(name.rstrip("/").rpartition("/")[2], (name,), date, licence, attribution)
+            yield ImageSource(name.rstrip("/").rpartition("/")[2], (name,), date, licence, attribution)
             continue
         root = Path(path)
         groups, alone, companions = group_band_files(list_images([root]))
@@ -57,18 +57,18 @@ def sources(
                 dropped.add("quality layers and previews of scenes stored band by band", file.name)
         for group in groups:
             files = tuple(map(str, group.bands.values()))
-            yield Source(_name(files[0], root), files, date, licence, attribution,
+            yield ImageSource(_name(files[0], root), files, date, licence, attribution,
                          bands=tuple(group.bands), sensor=group.sensor)  # fmt: skip
         for file in alone:
-            yield Source(_name(file, root), (str(file),), date, licence, attribution)
+            yield ImageSource(_name(file, root), (str(file),), date, licence, attribution)
 
 
 def _name(file: str | Path, root: Path) -> str:
     return Path(file).relative_to(root).as_posix() if root.is_dir() else Path(file).name
 
 
-def scene_of(
-    source: Source, sensor: str | None = None, composite: str | None = None, driver: str | None = None
+def open_scene_source(
+    source: ImageSource, sensor: str | None = None, composite: str | None = None, driver: str | None = None
 ) -> Scene | None:
     """Return the scene of a source, or None if it is not georeferenced.
 
@@ -85,11 +85,11 @@ def scene_of(
     reader = _open(source, sensor, composite, driver)
     try:
         return make_scene(reader, sensor, composite)
-    except NowhereError:
+    except NotGeoreferencedError:
         return _tile(reader, sensor, composite) if len(source.files) == 1 else None
 
 
-def _open(source: Source, sensor: str | None, composite: str | None, driver: str | None) -> RasterReader:
+def _open(source: ImageSource, sensor: str | None, composite: str | None, driver: str | None) -> RasterReader:
     names, files = source.bands, source.files
     if not names and source.band_assets and (sensor, composite) not in ((None, None), (None, TRUE_COLOR)):
         names, files = zip(*source.band_assets, strict=True)
@@ -112,7 +112,7 @@ def _tile(reader: RasterReader, sensor: str | None, composite: str | None) -> Sc
     if Path(reader.name).suffix.lower() not in _TILE_SUFFIXES or reader.width != reader.height:
         return None
     try:
-        address = tile_address(Path(reader.name))
+        address = parse_xyz(Path(reader.name))
     except DataError:
         return None
     return make_scene(_placed(reader, address), sensor, composite)

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from lhrs.errors import DataError
-from lhrs.imagery.source import Source
+from lhrs.imagery.source import ImageSource
 
 _TRUE_COLOR_ASSETS = ("visual", "image", "true-color", "TCI")
 _RGB = ("red", "green", "blue")
 _S2_SCALE, _S2_OFFSET = 0.0001, -0.1
 
 
-def stac_sources(path: str, licence: str | None = None, attribution: str | None = None) -> Iterator[Source]:
+def stac_sources(path: str, licence: str | None = None, attribution: str | None = None) -> Iterator[ImageSource]:
     """Yield a source for each item of a STAC item, collection or catalog.
 
     Args:
@@ -37,7 +37,7 @@ def stac_sources(path: str, licence: str | None = None, attribution: str | None 
         scl = item.assets.get("scl") or item.assets.get("SCL")
         files, bands, band_assets = _files(item, path)
         scale, offset = _radiometry(item, [key for _, key in band_assets])
-        yield Source(
+        yield ImageSource(
             # The id becomes the name of a folder, and whoever made the catalog chose it.
             re.sub(r"[^\w.@,-]+", "_", item.id).strip(".") or "item", files,
             str(item.datetime.date()) if item.datetime else (properties.get("start_datetime") or "")[:10] or None,

@@ -12,12 +12,12 @@ from lhrs.imagery.base_reader import RasterReader, dark_is_valid, stack_bands
 from lhrs.imagery.georeference import Georeference
 from lhrs.imagery.reader import open_source
 
-Box = tuple[int, int, int, int]
+PixelWindow = tuple[int, int, int, int]
 """Left, top, width, height in pixels."""
 
 
 @dataclass(frozen=True)
-class Stack:
+class BandStack:
     """An image of any band count.
 
     Pixels are those of the file with most of them; the others, which must cover the same ground, are resampled to it.
@@ -54,7 +54,7 @@ class Stack:
         """Where the pixels are located; None if the files do not state it."""
         return self.reader.georeference
 
-    def read_valid(self, box: Box | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def read_valid(self, box: PixelWindow | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return raw values `(bands, rows, columns)` of a window, or of all, and bool, True where a value is valid.
 
         An alpha band tells where there is data, unless it is one of those read. A declared nodata of 0 in only some
@@ -74,11 +74,11 @@ class Stack:
             raise DataError(f"{self.files[0]} has {count} bands, there is no band {max(chosen)}.")
         return chosen
 
-    def read(self, box: Box | None = None) -> np.ndarray:
+    def read(self, box: PixelWindow | None = None) -> np.ndarray:
         """Return raw values, see `read_valid`."""
         return self.read_valid(box)[0]
 
-    def known(self, box: Box | None = None) -> np.ndarray:
+    def valid_mask(self, box: PixelWindow | None = None) -> np.ndarray:
         """Return bool `(rows, columns)`, False where no band has data."""
         return np.asarray(self.reader.read_mask(box, self._chosen()).any(0))
 

@@ -12,7 +12,7 @@ _MAX_ZOOM = 24
 """Pixels of less than a centimetre: what has a greater zoom is a day or a year."""
 
 
-def tile_address(path: Path) -> tuple[int, int, int]:
+def parse_xyz(path: Path) -> tuple[int, int, int]:
     """Return (x, y, z) from a name that ends in `x-y-z`, or from `z/x/y.png`.
 
     Raises:

@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 
 from lhrs.boxes import scale_boxes
-from lhrs.imagery.image import OpenedImage
+from lhrs.imagery.image import GeoImage
 from lhrs.inference import tasks
 from lhrs.inference.images import ImageInput, OnError, RenderingOptions, open_inputs
 from lhrs.inference.runtime import Generation, Request, Runtime, Sampling
@@ -101,7 +101,7 @@ class Assistant:
         """See `count` and `ask_all`."""
         return self._run(images, tasks.count_task(self.runtime.family, thing), on_error)
 
-    def chat(self, image: OpenedImage | None, name: str = "") -> "Chat":
+    def chat(self, image: GeoImage | None, name: str = "") -> "Chat":
         """Start a conversation about one image, or about none."""
         return Chat(self, image, name)
 
@@ -130,7 +130,7 @@ class Assistant:
             tuple(images), task.prompt, task.plain_options, task.answer_type, sampling=sampling, history=task.history
         )
 
-    def answer(self, name: str, image: OpenedImage | None, task: Task, reply: Generation) -> Answer:
+    def answer(self, name: str, image: GeoImage | None, task: Task, reply: Generation) -> Answer:
         """Turn a reply of the model into the record that users get."""
         plain, options = task.plain_options, task.options
         text = capitalize_answer(reply.text) if options is None or plain is None else options[plain.index(reply.text)]
@@ -144,7 +144,7 @@ class Assistant:
             confidence=reply.mean_probability if task.long or boxes else reply.sequence_probability,
             boxes=boxes,
             rendering=Rendering(
-                bands=image.view.bands if image else [], scaling=image.view.scaling if image else "no image"
+                bands=image.rendering.bands if image else [], scaling=image.rendering.scaling if image else "no image"
             ),
             model=self.runtime.name,
             out_of_distribution=self.runtime.is_ood(reply.features),
@@ -160,7 +160,7 @@ class Chat:
         name: how answers name the image.
     """
 
-    def __init__(self, assistant: Assistant, image: OpenedImage | None, name: str) -> None:
+    def __init__(self, assistant: Assistant, image: GeoImage | None, name: str) -> None:
         self.assistant, self.image, self.name = assistant, image, name
         self.answers: list[Answer] = []
         self._turns: list[tuple[str, str]] = []
@@ -176,7 +176,7 @@ class Chat:
         return self.answers[-1]
 
 
-def find_boxes(reply: Generation, image: OpenedImage, label: str, style: str) -> list[AnswerBox]:
+def find_boxes(reply: Generation, image: GeoImage, label: str, style: str) -> list[AnswerBox]:
     """Read the boxes of a reply as pixels of the image, each with the mean probability of its tokens."""
     size = (image.width, image.height)
     found = _widened(scale_boxes(reply.boxes, (1, 1), size), size, style)

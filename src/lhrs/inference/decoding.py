@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lhrs.boxes import box_pattern, largest_coordinate
+from lhrs.boxes import box_pattern, max_coordinate_with_prefix
 from lhrs.errors import ConfigError
 
 MAX_BOXES = 24
@@ -153,7 +153,7 @@ class BoxConstraint(RegexConstraint):
         other = f"|{re.escape(refusal)}" if refusal else ""
         super().__init__(rf"{box}(?:{joint}{box}){{0,{MAX_BOXES - 1}}}{other}", vocabulary)
         self._box = re.compile(rf"{box}(?:{joint}{box})*")
-        self._largest = cache(lambda beginning: largest_coordinate(beginning, style))
+        self._largest = cache(lambda beginning: max_coordinate_with_prefix(beginning, style))
 
     def allowed(self, tokens: Sequence[int]) -> np.ndarray:
         """See `Constraint.allowed`."""

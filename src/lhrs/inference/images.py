@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lhrs.errors import DataError
-from lhrs.imagery.image import OpenedImage, View
+from lhrs.imagery.image import GeoImage, Rendering
 from lhrs.imagery.open import open_image
 
 ImageInput = Any
@@ -35,9 +35,9 @@ class RenderingOptions:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def open_input(image: ImageInput, options: RenderingOptions = RenderingOptions()) -> tuple[str, OpenedImage]:
+def open_input(image: ImageInput, options: RenderingOptions = RenderingOptions()) -> tuple[str, GeoImage]:
     """Return the name and the pixels of a path, an array or a PIL image; an opened image is returned as it is."""
-    if isinstance(image, OpenedImage):
+    if isinstance(image, GeoImage):
         return "image", image
     if isinstance(image, str | Path):
         opened = open_image(image, _MAX_SIDE, **options.arguments)
@@ -47,18 +47,18 @@ def open_input(image: ImageInput, options: RenderingOptions = RenderingOptions()
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise DataError(f"an image array must be uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}.")
     height, width = pixels.shape[:2]
-    return "array", OpenedImage(pixels, 1.0, width, height, View([1, 2, 3], "uint8 as is", "array"))
+    return "array", GeoImage(pixels, 1.0, width, height, Rendering([1, 2, 3], "uint8 as is", "array"))
 
 
 def open_inputs(
     images: list[ImageInput], options: RenderingOptions, on_error: OnError | None
-) -> list[tuple[str, OpenedImage | None]]:
+) -> list[tuple[str, GeoImage | None]]:
     """Open images; those that cannot be opened are reported to `on_error` and returned as None.
 
     Raises:
         DataError: an image cannot be opened, and there is no `on_error`.
     """
-    opened: list[tuple[str, OpenedImage | None]] = []
+    opened: list[tuple[str, GeoImage | None]] = []
     for image in images:
         try:
             opened.append(open_input(image, options))

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from lhrs.boxes import ParsedBoxes, Size, format_boxes, parse_boxes
 from lhrs.inference.decoding import BoxConstraint, Constraint, Vocabulary
-from lhrs.registry import components, find
+from lhrs.registry import get_component, load_components
 
 _FOLDER = "lhrs.inference.families"
 
@@ -72,12 +72,12 @@ def get_family(name: str) -> ModelFamily:
     Raises:
         ConfigError: there is none of that name.
     """
-    return find(_FOLDER, name, ModelFamily)()
+    return get_component(_FOLDER, name, ModelFamily)()
 
 
 def family_for(model_type: str) -> ModelFamily:
     """Return the adapter of a transformers model type, or the plain one for types that no file claims."""
-    for family in components(_FOLDER, ModelFamily).values():
+    for family in load_components(_FOLDER, ModelFamily).values():
         if model_type in family.model_types:
             return family()
     return ModelFamily()

@@ -13,7 +13,7 @@ from typing import Any
 
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError
-from lhrs.files import write_file
+from lhrs.files import write_atomic
 from lhrs.instruct import description_tasks, spatial_tasks
 from lhrs.instruct.annotations import ImageAnnotations, Vocabulary
 from lhrs.instruct.qa import QAPair, TaskFn
@@ -96,7 +96,7 @@ def build_instructions(
         **settings, "num_images": len(images), "num_samples": len(samples),
         "samples_by_task": dict(sorted(counts.items())), "dropped": dropped.to_dict(),
     }  # fmt: skip
-    write_file(manifest, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(manifest, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return InstructionData(samples, len(images), dropped)
 
 

@@ -22,7 +22,7 @@ class Detected(NamedTuple):
     """int `(K,)`, from 0."""
 
 
-class Objects(NamedTuple):
+class GroundTruth(NamedTuple):
     """Objects on one image."""
 
     corners: np.ndarray
@@ -62,7 +62,7 @@ class Precision:
 
 
 def mean_average_precision(
-    found: Sequence[Detected], truth: Sequence[Objects], num_classes: int, threshold: float = 0.5, points: int = 0
+    found: Sequence[Detected], truth: Sequence[GroundTruth], num_classes: int, threshold: float = 0.5, points: int = 0
 ) -> Precision:
     """Score detections by the rules of the VOC and DOTA development kits.
 
@@ -137,7 +137,7 @@ def score_detections(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         labels = [np.array([known[str(one["label"])] for one in some], int) for some in (detections, record["answer"])]
         found.append(Detected(_corners(detections), np.array([float(one["score"]) for one in detections]), labels[0]))
         difficult = np.array([bool(one.get("difficult")) for one in record["answer"]], bool)
-        truth.append(Objects(_corners(record["answer"]), labels[1], difficult))
+        truth.append(GroundTruth(_corners(record["answer"]), labels[1], difficult))
     at50, at75, voc07 = (
         mean_average_precision(found, truth, len(names), threshold, points)
         for threshold, points in ((0.5, 0), (0.75, 0), (0.5, 11))

@@ -14,7 +14,7 @@ import numpy as np
 
 from lhrs.errors import ConfigError
 from lhrs.reasoning import has_reasoning, strip_reasoning
-from lhrs.registry import components
+from lhrs.registry import load_components
 
 PACKAGE = "lhrs.metrics"
 """The package whose modules define metrics, and the entry-point group of metrics from other packages."""
@@ -152,7 +152,7 @@ def strip_predictions(records: Sequence[Record]) -> tuple[list[Record], int]:
 
 def load_metrics(package: str = PACKAGE) -> dict[str, Metric]:
     """Return the metrics that a package and its entry points define, by name."""
-    classes = components(package, Metric).values()  # type: ignore[type-abstract]
+    classes = load_components(package, Metric).values()  # type: ignore[type-abstract]
     metrics = [found() for found in classes if not inspect.isabstract(found)]
     return {metric.name: metric for metric in sorted(metrics, key=lambda metric: metric.name)}
 

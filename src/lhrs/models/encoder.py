@@ -9,7 +9,7 @@ TAIL = ("post_layernorm", "layernorm", "norm", "fc_norm", "head_norm", "pooler",
 """Where encoders keep the final norm and the pooling that come after the last level."""
 
 
-def read_levels(
+def extract_levels(
     encoder: PreTrainedModel, pixel_values: Tensor, levels: list[int]
 ) -> tuple[list[Tensor], list[tuple[int, int]]]:
     """Return the tapped levels, each `(B, N_l, C_l)` row-major, and their (rows, columns).
@@ -45,13 +45,13 @@ def level_widths(encoder: PreTrainedModel, levels: list[int]) -> list[int]:
     return [cast(int, encoder.config.hidden_size)] * len(levels)
 
 
-def keep_layers(config: PreTrainedConfig, levels: list[int]) -> None:
+def truncate_layers(config: PreTrainedConfig, levels: list[int]) -> None:
     """Shorten a transformers encoder to the layers that are read; what lies deeper would run for nothing."""
     if config.model_type != "timm_wrapper":
         config.num_hidden_layers = min(config.num_hidden_layers, max(levels))
 
 
-def drop_tail(encoder: PreTrainedModel) -> None:
+def remove_final_norm(encoder: PreTrainedModel) -> None:
     """Remove the final norm and pooling, whose output nobody reads.
 
     They would take memory, and distributed training stops at parameters that get no gradient.

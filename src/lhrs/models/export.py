@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lhrs.errors import ConfigError
-from lhrs.files import new_folder
+from lhrs.files import atomic_dir
 from lhrs.models.load import ADAPTER, load_model, merge_adapter
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import NANO, nano_folder
@@ -68,7 +68,7 @@ def export(
         done.append(f"merged {adapter}")
     if dtype is not None:
         cast(nn.Module, model).to(dtype)
-    with new_folder(out) as part:
+    with atomic_dir(out) as part:
         model.save_pretrained(part)
         processor.save_pretrained(part)
         ood = Path(source) / "ood.npz"

@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutp
 from lhrs.errors import ConfigError
 from lhrs.models.bridge import Bridge, BridgeOutput, upcycle
 from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
-from lhrs.models.encoder import drop_tail, read_levels
+from lhrs.models.encoder import extract_levels, remove_final_norm
 from lhrs.models.moe import Experts
 
 
@@ -80,7 +80,7 @@ class LHRSModel(LHRSPreTrainedModel):
     def __init__(self, config: LHRSConfig) -> None:
         super().__init__(config)
         self.vision_tower = AutoModel.from_config(config.vision_config)
-        drop_tail(self.vision_tower)
+        remove_final_norm(self.vision_tower)
         self.bridge = Bridge(config.bridge_config, config.text_config.hidden_size)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
@@ -105,7 +105,7 @@ class LHRSModel(LHRSPreTrainedModel):
             grids = [(math.isqrt(x.shape[1]),) * 2 for x in levels]
         else:
             pixels = cast(Tensor, pixel_values).to(self.vision_tower.dtype)
-            levels, grids = read_levels(self.vision_tower, pixels, self.config.levels)
+            levels, grids = extract_levels(self.vision_tower, pixels, self.config.levels)
         bridged = self.bridge([x.to(self.bridge.query.dtype) for x in levels], grids)
         same = len({x.shape[-1] for x in levels}) == 1
         return LHRSImageFeatures(

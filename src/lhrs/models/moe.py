@@ -58,7 +58,7 @@ class MatrixExperts(nn.Module):
         return F.linear(x, self.weight[e], self.bias[e])
 
 
-class NovaGate(nn.Module):
+class NoisyRouter(nn.Module):
     """Nova's router: two linear maps with tanh between, and learned Gaussian noise while training."""
 
     def __init__(self, width: int, num: int) -> None:
@@ -81,7 +81,9 @@ class MixtureOfExperts(nn.Module):
         nova = config.expert_style != "gelu"
         width = config.hidden_size
         self.top_k, self.num_experts = config.top_k, config.num_experts
-        self.router = NovaGate(width, config.num_experts) if nova else nn.Linear(width, config.num_experts, bias=False)
+        self.router = (
+            NoisyRouter(width, config.num_experts) if nova else nn.Linear(width, config.num_experts, bias=False)
+        )
         self.experts = (
             MatrixExperts(config.num_experts, width)
             if config.expert_style == "nova_matrix"

@@ -25,7 +25,7 @@ from transformers import (
 from lhrs.errors import CheckpointError, ConfigError, MissingExtraError
 from lhrs.models.bridge import Bridge
 from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
-from lhrs.models.encoder import drop_tail, keep_layers, level_widths
+from lhrs.models.encoder import level_widths, remove_final_norm, truncate_layers
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.processing import IMAGE_TOKEN, LHRSProcessor
 
@@ -176,9 +176,9 @@ def _load_encoder(source: str, levels: list[int], dtype: torch.dtype) -> PreTrai
     depth = getattr(config, "num_hidden_layers", None)
     if depth is not None and max(levels) > depth:
         raise CheckpointError(f"{source} has {depth} layers; level {max(levels)} cannot be tapped")
-    keep_layers(config, levels)
+    truncate_layers(config, levels)
     encoder = _load(AutoModel, source, dtype, config=config)
-    drop_tail(encoder)
+    remove_final_norm(encoder)
     return encoder
 
 

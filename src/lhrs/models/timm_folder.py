@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lhrs.errors import CheckpointError
-from lhrs.files import write_file, write_tensors
+from lhrs.files import save_safetensors, write_atomic
 
 _TOWER = "model.vision_tower.timm_model."
 
@@ -49,8 +49,8 @@ def write_timm_folder(
     }
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-    write_tensors(folder / "model.safetensors", tensors)
-    write_file(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    save_safetensors(folder / "model.safetensors", tensors)
+    write_atomic(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 
 def read_timm_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -48,7 +48,7 @@ def normal(text: str) -> str:
     return re.sub(r"[\s_\-]+", "", text.lower()).rstrip(".")
 
 
-class Scorer:
+class NanoEvaluation:
     """Asks and counts.
 
     Args:
@@ -339,7 +339,7 @@ def main() -> None:
     parser.add_argument("--model", default=None)
     parser.add_argument("--limit", type=int, default=None)
     options = parser.parse_args()
-    scorer = Scorer(load(options.model), options.data, options.limit)
+    scorer = NanoEvaluation(load(options.model), options.data, options.limit)
     steps: list[Callable[[], None]] = [
         scorer.classes, scorer.wording, scorer.choices, scorer.presence, scorer.buildings, scorer.abstention,
         lambda: scorer.familiarity(strange_images(options.data)),

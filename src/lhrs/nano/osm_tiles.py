@@ -12,7 +12,7 @@ import numpy as np
 
 from lhrs.errors import DataError
 from lhrs.imagery.reader import open_source
-from lhrs.imagery.tiles import tile_address
+from lhrs.imagery.tiles import parse_xyz
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def read_sites(folder: Path, labels: str, hold_out: list[int], held_out: bool) -
         rings += [np.array(part[0])[:, :2] for part in parts]
     sites = []
     for path in sorted(p for p in folder.iterdir() if p.suffix in {".tif", ".png", ".jpg"}):
-        x, y, z = tile_address(path)
+        x, y, z = parse_xyz(path)
         if (x in hold_out) != held_out:
             continue
         side = open_source(path).width

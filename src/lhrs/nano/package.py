@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lhrs.files import write_tensors
+from lhrs.files import save_safetensors
 from lhrs.inference.ood import OODDetector
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.processing import LHRSProcessor
@@ -107,7 +107,7 @@ def package(
     state = {k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}
     stored = {k: v.half() if v.ndim >= 2 else v for k, v in state.items()}
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()}, strict=False)
-    write_tensors(folder / "model.safetensors", stored)
+    save_safetensors(folder / "model.safetensors", stored)
     model.config.architectures, model.config.model_family = [type(model).__name__], "lhrs_nano"
     model.config.dtype = torch.float32
     model.config.save_pretrained(folder)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lhrs.data.keyed import Key, sample_rng
+from lhrs.data.keyed import SampleKey, sample_rng
 from lhrs.nano.image_facts import ImageFacts
 from lhrs.nano.phrasing import Draw, dress
 from lhrs.nano.sources import Canvas, Source, draw_canvas, jitter
@@ -90,7 +90,7 @@ class QuestionRows(Dataset):
         """Return the mixture in force."""
         return next((p for p in self.phases if epoch < p.until_epoch), self.phases[-1])
 
-    def __getitem__(self, key: Key) -> dict[str, Tensor]:
+    def __getitem__(self, key: SampleKey) -> dict[str, Tensor]:
         rng, phase = sample_rng(self.seed, key), self.phase(key[0])
         weights = np.array([phase.sources.get(s.name, 0.0) for s in self.sources])
         source = self.sources[int(rng.choice(len(weights), p=weights / weights.sum()))]

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lhrs.data.keyed import Key, sample_rng
+from lhrs.data.keyed import SampleKey, sample_rng
 from lhrs.errors import DataError
 from lhrs.imagery.reader import open_source
 from lhrs.nano.osm_tiles import Site, read_sites
@@ -154,7 +154,7 @@ class VisionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, key: Key) -> dict:
+    def __getitem__(self, key: SampleKey) -> dict:
         rng = sample_rng(self.seed, key)
         s, i = self.index[key[1]]
         source = self.sources[s]

@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import get_parameter_names
 
-from lhrs.files import new_folder, write_tensors
+from lhrs.files import atomic_dir, save_safetensors
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.state_dict import load_strict
 from lhrs.nano.config import QuestionsFit, QuestionsRun, Sources, VisionFit, VisionRun
@@ -85,7 +85,7 @@ class VisionRecipe(Recipe[VisionRun]):
         return {**parts, "accuracy": means["hits"] / max(1.0, means["seen"])}
 
     def save(self, trainer: Any, state: Any) -> None:
-        write_tensors(self.config.output_dir / WEIGHTS, self.module.state_dict())
+        save_safetensors(self.config.output_dir / WEIGHTS, self.module.state_dict())
 
     def module_of(self, name: str) -> str:
         return "encoder" if name.startswith("encoder.") else "heads"
@@ -150,8 +150,8 @@ class QuestionsRecipe(Recipe[QuestionsRun]):
 
     def save(self, trainer: Any, state: Any) -> None:
         tensors = {k: v for k, v in self.model.state_dict().items() if k != "lm_head.weight"}
-        write_tensors(self.config.output_dir / WEIGHTS, tensors)
-        with new_folder(self.model_dir) as folder:
+        save_safetensors(self.config.output_dir / WEIGHTS, tensors)
+        with atomic_dir(self.model_dir) as folder:
             package(self.model, self.processor, self.sources, folder, self.config.seed)
 
     def module_of(self, name: str) -> str:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lhrs.files import write_file
+from lhrs.files import write_atomic
 from lhrs.imagery.draw import colour, draw_boxes
-from lhrs.scene.result import Result, code_of
+from lhrs.scene.result import Result, class_code
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,17 +39,17 @@ def draw(result: Result, names: Sequence[str], path: Path) -> None:
     else:
         shown = pixels.astype(np.float32)
         for row in result.rows:
-            code = code_of(row, names) if names and len(names) <= _LEGEND else 0
+            code = class_code(row, names) if names and len(names) <= _LEGEND else 0
             if code:
                 left, top, width, height = (v * scale for v in row["core"])
                 part = shown[round(top) : round(top + height), round(left) : round(left + width)]
                 part += _TINT * (np.array(colour(code - 1)) - part)
         image = Image.fromarray(shown.round().astype(np.uint8))
-        used = {code_of(row, names) for row in result.rows} if names and len(names) <= _LEGEND else set()
+        used = {class_code(row, names) for row in result.rows} if names and len(names) <= _LEGEND else set()
         image = _with_legend(image, [(n, name) for n, name in enumerate(names) if n + 1 in used])
     data = io.BytesIO()
     image.save(data, "PNG")
-    write_file(path, data.getvalue())
+    write_atomic(path, data.getvalue())
 
 
 def _with_legend(image: "Image", entries: Sequence[tuple[int, str]]) -> "Image":

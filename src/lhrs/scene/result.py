@@ -6,7 +6,7 @@ from typing import Any
 
 from lhrs.imagery.merge_detections import Merged
 from lhrs.imagery.scene import Scene
-from lhrs.imagery.sources import Source
+from lhrs.imagery.sources import ImageSource
 from lhrs.imagery.windows import SceneWindow
 
 UNCHANGED, CHANGED = "unchanged", "changed"
@@ -16,7 +16,7 @@ UNCHANGED, CHANGED = "unchanged", "changed"
 class Result:
     """What is known of one scene when all is answered."""
 
-    source: Source
+    source: ImageSource
     scene: Scene
     later: Scene | None
     windows: Sequence[SceneWindow]
@@ -26,7 +26,7 @@ class Result:
     """Of `ground`."""
 
 
-def code_of(row: dict[str, Any], names: Sequence[str]) -> int:
+def class_code(row: dict[str, Any], names: Sequence[str]) -> int:
     """Return a window's code in the raster: 0 is nothing, 1 the first name."""
     if row["answer"] is None:
         return 0

@@ -12,16 +12,16 @@ from lhrs import fingerprint
 from lhrs.block_executor import Engine
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import claim_folder
+from lhrs.files import prepare_output_dir
 from lhrs.imagery.merge_detections import Merged, merge_detections
 from lhrs.imagery.scene import Scene
-from lhrs.imagery.sources import Source, scene_of, sources
+from lhrs.imagery.sources import ImageSource, open_scene_source, sources
 from lhrs.imagery.windows import SceneWindow, make_windows
 from lhrs.inference.load import model_hash
 from lhrs.jobs import Job
 from lhrs.progress import Progress, no_progress
 from lhrs.scene.result import Result
-from lhrs.scene.work import Asking, Block, answer_block, assistant_of, check_asking
+from lhrs.scene.work import Block, SceneQuery, answer_block, cached_model, validate_query
 from lhrs.scene.write import write_scene
 
 _BLOCK_SIZE = 128
@@ -37,7 +37,7 @@ class SceneConfig(BaseModel):
     scenes: tuple[str, ...]
     """Files, directories, STAC items or URLs; for `change` the scene before, then the one after."""
     out: Path
-    asking: Asking
+    asking: SceneQuery
     """What is asked about every window."""
     size: int = 256
     """Side of a window in pixels, as the model sees it."""
@@ -54,7 +54,7 @@ class SceneConfig(BaseModel):
     """GDAL's short name of the only format that scenes may have; None allows all. See `open_image`."""
 
 
-_Opened = tuple[Source, tuple[Scene, ...], tuple[Scene, ...]]
+_Opened = tuple[ImageSource, tuple[Scene, ...], tuple[Scene, ...]]
 """A source, its renderings, and for `change` those of the scene after."""
 
 
@@ -73,14 +73,14 @@ def run(
         ConfigError: the settings contradict each other, or the directory holds something else.
         DataError: a scene cannot be read, or is not georeferenced.
     """
-    check_asking(config.asking)
+    validate_query(config.asking)
     if config.overlap is not None and not 0 <= config.overlap < 0.9:
         raise ConfigError(f"--overlap {config.overlap} is not a fraction of the side of a window below 0.9.")
-    claim_folder(config.out)
+    prepare_output_dir(config.out)
     dropped = Dropped()
     opened = _scenes(config, dropped)
     folders = _folders(config.out, [source.name for source, _, _ in opened])
-    assistant = assistant_of(config.asking.model, config.asking.device)
+    assistant = cached_model(config.asking.model, config.asking.device)
     config.asking.task(assistant)  # contradicting labels are refused before anything is read
     hashed = model_hash(config.asking.model, assistant.runtime.name)
     settings = _settings(config, opened, hashed)
@@ -146,7 +146,8 @@ def _scenes(config: SceneConfig, dropped: Dropped) -> list[_Opened]:
     found = []
     for source in sources(config.scenes):
         opened = [
-            scene_of(source, config.sensor, composite, config.driver) for composite in config.composites or (None,)
+            open_scene_source(source, config.sensor, composite, config.driver)
+            for composite in config.composites or (None,)
         ]
         if opened[0] is None:
             if len(config.scenes) == 1 and not Path(config.scenes[0]).is_dir():

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from lhrs.scene.result import UNCHANGED, Result
-from lhrs.scene.work import Asking
+from lhrs.scene.work import SceneQuery
 
 AREAS = ("classify", "change", "vqa")
 """Tasks whose answers have areas."""
 _LISTED = 20
 
 
-def summarise(result: Result, asking: Asking, km2: np.ndarray) -> dict[str, Any]:
+def summarise(result: Result, asking: SceneQuery, km2: np.ndarray) -> dict[str, Any]:
     """Return numbers and a sentence about a scene.
 
     Args:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from lhrs.errors import ConfigError
-from lhrs.imagery.image import OpenedImage, View
+from lhrs.imagery.image import GeoImage, Rendering
 from lhrs.imagery.scene import Scene
 from lhrs.imagery.windows import SceneWindow
 from lhrs.inference import tasks
@@ -31,7 +31,7 @@ _EDGE = 1 / 64
 
 
 @dataclass(frozen=True)
-class Asking:
+class SceneQuery:
     """What is asked of every window, and of whom."""
 
     kind: Kind
@@ -73,7 +73,7 @@ class Block:
     """Width and height at most of a window as the model sees it, in pixels."""
     min_valid: float
     """Share of data that a window needs to be asked about."""
-    asking: Asking
+    asking: SceneQuery
 
 
 def answer_block(block: Block) -> "pa.Table":
@@ -85,7 +85,7 @@ def answer_block(block: Block) -> "pa.Table":
     """
     import pyarrow as pa
 
-    assistant = assistant_of(block.asking.model, block.asking.device)
+    assistant = cached_model(block.asking.model, block.asking.device)
     task = block.asking.task(assistant)
     rows = []
     for batch in _batches(block):
@@ -119,7 +119,7 @@ def answer_block(block: Block) -> "pa.Table":
     return pa.Table.from_pylist(rows, _schema())
 
 
-def assistant_of(model: str | None, device: str | None) -> Assistant:
+def cached_model(model: str | None, device: str | None) -> Assistant:
     """Return a model, loaded once in this process."""
     return _loaded(model, device)
 
@@ -161,9 +161,9 @@ def _same_ground(of: Scene, on: Scene, rect: tuple[int, int, int, int]) -> tuple
     return min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1)
 
 
-def _image(pixels: np.ndarray) -> OpenedImage:
+def _image(pixels: np.ndarray) -> GeoImage:
     height, width = pixels.shape[:2]
-    return OpenedImage(pixels, 1.0, width, height, View([1, 2, 3], "", ""))
+    return GeoImage(pixels, 1.0, width, height, Rendering([1, 2, 3], "", ""))
 
 
 def _placed(
@@ -193,7 +193,7 @@ def _schema() -> "pa.Schema":
     )  # fmt: skip
 
 
-def check_asking(asking: Asking) -> None:
+def validate_query(asking: SceneQuery) -> None:
     """Raise ConfigError for what does not go together, before anything is read."""
     if asking.kind == "vqa" and not asking.words.strip():
         raise ConfigError("--task vqa needs --question: what do you want to know?")

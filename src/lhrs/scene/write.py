@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from lhrs.files import write_file, written_whole
+from lhrs.files import atomic_write, write_atomic
 from lhrs.imagery.georeference import Georeference, feature, write_geojson
 from lhrs.imagery.scene import Scene
 from lhrs.scene.picture import draw
-from lhrs.scene.result import CHANGED, UNCHANGED, Result, code_of
+from lhrs.scene.result import CHANGED, UNCHANGED, Result, class_code
 from lhrs.scene.summary import AREAS, summarise
-from lhrs.scene.work import Asking
+from lhrs.scene.work import SceneQuery
 
 GEOJSON, PARQUET, RASTER, SUMMARY, PICTURE = (
     "answers.geojson", "answers.parquet", "classes.tif", "summary.json", "picture.png"
@@ -22,7 +22,7 @@ GEOJSON, PARQUET, RASTER, SUMMARY, PICTURE = (
 _TILE = 512
 
 
-def write_scene(folder: Path, result: Result, asking: Asking, provenance: dict[str, Any]) -> dict[str, Any]:
+def write_scene(folder: Path, result: Result, asking: SceneQuery, provenance: dict[str, Any]) -> dict[str, Any]:
     """Write everything about a scene and return its summary.
 
     Args:
@@ -49,11 +49,11 @@ def write_scene(folder: Path, result: Result, asking: Asking, provenance: dict[s
         draw(result, names, folder / PICTURE)
     else:
         draw(result, [], folder / PICTURE)
-    write_file(folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     return summary
 
 
-def _names(result: Result, asking: Asking) -> list[str]:
+def _names(result: Result, asking: SceneQuery) -> list[str]:
     if asking.kind == "change":
         return [UNCHANGED, CHANGED]
     return list(asking.labels or sorted({row["answer"] for row in result.rows if row["answer"] is not None}))
@@ -130,7 +130,7 @@ def _write_parquet(path: Path, scene: Scene, corners: np.ndarray, properties: li
     column = {"encoding": "WKB", "geometry_types": ["Polygon"] if len(corners) else [],
               "crs": json.loads(CRS.from_user_input(scene.crs).to_json())}  # fmt: skip
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         pq.write_table(table.replace_schema_metadata({"geo": json.dumps(geo)}), part, compression="zstd")
 
 
@@ -163,9 +163,9 @@ def _write_raster(path: Path, result: Result, names: Sequence[str]) -> None:
                 codes = np.zeros((tall, width), dtype)
                 for row in band:
                     left, _, across, _ = (v // step for v in row["core"])
-                    codes[:, left : left + across] = code_of(row, names)
+                    codes[:, left : left + across] = class_code(row, names)
                 raster.write(codes, 1, window=Window(0, top // step, width, tall))
-        with written_whole(path) as part:
+        with atomic_write(path) as part:
             copy(whole, part, driver="COG", compress="deflate", resampling="nearest", blocksize=_TILE)
     finally:
         whole.unlink(missing_ok=True)

@@ -164,10 +164,10 @@ def describe(decoded: image_worker.DecodedImage) -> dict[str, Any]:
         "height": image.height,
         "gsd_m": image.gsd_m,
         "corners": decoded.ring,
-        "bands": image.view.bands,
-        "scaling": image.view.scaling,
-        "chosen_by": image.view.chosen_by,
-        "valid": image.valid,
+        "bands": image.rendering.bands,
+        "scaling": image.rendering.scaling,
+        "chosen_by": image.rendering.chosen_by,
+        "valid": image.valid_fraction,
     }
 
 

@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 
 from lhrs.errors import ConfigError, DataError
-from lhrs.imagery.image import Area, OpenedImage
+from lhrs.imagery.image import GeoBounds, GeoImage
 from lhrs.imagery.open import open_image
 from lhrs.inference.images import RenderingOptions
 
@@ -47,7 +47,7 @@ GDAL_LIMITS = {
 class DecodedImage:
     """An image and what one may want to know about it."""
 
-    image: OpenedImage
+    image: GeoImage
     ring: list[tuple[float, float]] | None
     """Longitude and latitude of the corners, clockwise from the top left; None if not georeferenced."""
 
@@ -92,7 +92,7 @@ def preload() -> None:
 
 def decode_image(
     source: Path | bytes | str,
-    area: Area | None = None,
+    area: GeoBounds | None = None,
     rendering: RenderingOptions = RenderingOptions(),  # noqa: B008 (frozen)
     max_side: int = MAX_SIDE,
 ) -> DecodedImage:
@@ -129,7 +129,7 @@ def preview(path: Path, max_side: int, rendering: RenderingOptions) -> bytes:
     return data.getvalue()
 
 
-def _decode(path: Path, area: Area | None, rendering: RenderingOptions, max_side: int) -> DecodedImage:
+def _decode(path: Path, area: GeoBounds | None, rendering: RenderingOptions, max_side: int) -> DecodedImage:
     alarm = hasattr(signal, "setitimer")
     if alarm:
         # The alarm has no handler: it ends the process, even inside a library's loop.

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from lhrs import fingerprint
 from lhrs.errors import LHRSError
-from lhrs.imagery.image import OpenedImage
+from lhrs.imagery.image import GeoImage
 from lhrs.imagery.open import open_image
 from lhrs.inference.assistant import Assistant
 from lhrs.inference.images import RenderingOptions
@@ -50,7 +50,7 @@ def make_server(root: Path, load: Callable[[], Assistant], model: str | None, de
     server = MCPServer("lhrs", instructions=_ABOUT)
     base, lock, loaded = root.resolve(), Lock(), list[Assistant]()
 
-    def answer(image: str, ask: Callable[[Assistant, OpenedImage], Answer], *rendering: Any) -> dict[str, Any]:
+    def answer(image: str, ask: Callable[[Assistant, GeoImage], Answer], *rendering: Any) -> dict[str, Any]:
         with lock, _tool_errors():  # the model answers one question at a time
             path = inside(base, image)
             opened = open_image(path, driver=driver_of(path), **RenderingOptions(*rendering).arguments)
@@ -115,12 +115,12 @@ def make_server(root: Path, load: Callable[[], Assistant], model: str | None, de
         `gsd_m` the meters per pixel of the rendering. Returns the summary and where the files were written.
         """
         from lhrs.scene.run import SceneConfig, run
-        from lhrs.scene.work import Asking
+        from lhrs.scene.work import SceneQuery
 
         with lock, _tool_errors():
             path = inside(base, scene)
             driver = driver_of(path)
-            asking = Asking(task, None if labels is None else tuple(labels), target, model, device)
+            asking = SceneQuery(task, None if labels is None else tuple(labels), target, model, device)
             key = fingerprint.of_config([scene, fingerprint.of_file(path), task, labels, target, size, gsd_m])
             folder = base / SCENES / f"{path.stem}-{key[:12]}"
             manifest = folder / "manifest.json"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lhrs.imagery.georeference import feature, reproject
-from lhrs.imagery.image import OpenedImage
+from lhrs.imagery.image import GeoImage
 from lhrs.inference.runtime import Generation
 from lhrs.schema import Answer
 
@@ -41,7 +41,7 @@ def logprobs(reply: Generation, top: int, drawn: bool) -> dict[str, Any] | None:
 
 
 def lhrs_fields(
-    answer: Answer, image: OpenedImage | None, boxes: list[dict[str, Any]], crs: str, ignored: list[str]
+    answer: Answer, image: GeoImage | None, boxes: list[dict[str, Any]], crs: str, ignored: list[str]
 ) -> dict[str, Any]:
     """Return the field `lhrs` of an answer.
 
@@ -55,11 +55,11 @@ def lhrs_fields(
     rendering = None
     if image is not None:
         height, width = image.pixels.shape[:2]
-        left, top = image.corner
+        left, top = image.offset
         rendering = {
-            "bands": image.view.bands,
-            "scaling": image.view.scaling,
-            "chosen_by": image.view.chosen_by,
+            "bands": image.rendering.bands,
+            "scaling": image.rendering.scaling,
+            "chosen_by": image.rendering.chosen_by,
             "window": [left, top, left + image.width, top + image.height],
             "size": [width, height],
             "gsd_m": image.gsd_m,
@@ -76,9 +76,9 @@ def lhrs_fields(
     }
 
 
-def whole_boxes(answer: Answer, image: OpenedImage | None) -> list[dict[str, Any]]:
+def whole_boxes(answer: Answer, image: GeoImage | None) -> list[dict[str, Any]]:
     """Return an answer's boxes in pixels of the whole file, where only a part of it was looked at."""
-    left, top = (0, 0) if image is None else image.corner
+    left, top = (0, 0) if image is None else image.offset
     return [
         {**box.model_dump(), "xyxy": [v + d for v, d in zip(box.xyxy, (left, top, left, top), strict=True)]}
         for box in answer.boxes

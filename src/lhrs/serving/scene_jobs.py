@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from lhrs.imagery.image import OpenedImage
+from lhrs.imagery.image import GeoImage
 from lhrs.imagery.windows import num_windows
 from lhrs.serving.errors import APIError
 from lhrs.serving.files import FileStore, StoredFile
@@ -70,7 +70,7 @@ class SceneRequest(BaseModel):
             raise ValueError("target needs task 'vqa', 'ground' or 'count'")
         return self
 
-    def num_windows(self, image: OpenedImage) -> int:
+    def num_windows(self, image: GeoImage) -> int:
         """Return into how many windows a file is cut."""
         scale = 1.0 if self.gsd_m is None or not image.gsd_m else image.gsd_m / self.gsd_m
         side = max(1, round(self.size / scale))
@@ -138,7 +138,7 @@ class SceneQueue:
         self._ready = asyncio.Event()
         self._worker = asyncio.create_task(self._work())
 
-    def submit(self, asked: SceneRequest, file: StoredFile, image: OpenedImage) -> SceneJob:
+    def submit(self, asked: SceneRequest, file: StoredFile, image: GeoImage) -> SceneJob:
         """Queue a scene.
 
         Raises:

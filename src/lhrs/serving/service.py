@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lhrs.errors import ConfigError, DataError
-from lhrs.imagery.image import Area, OpenedImage
+from lhrs.imagery.image import GeoBounds, GeoImage
 from lhrs.inference import tasks
 from lhrs.inference.assistant import Assistant
 from lhrs.inference.images import RenderingOptions
@@ -41,7 +41,7 @@ class PreparedRequest:
 
     chat: ChatRequest
     task: Task
-    images: list[OpenedImage]
+    images: list[GeoImage]
     schema: AnswerSchema | None
     request: Request
     ignored: list[str] = field(default_factory=list)
@@ -137,7 +137,7 @@ class Service:
         task, schema = self._task(chat, question)
         if chat.store:
             ignored.append("store")
-        area = None if chat.lhrs.bbox is None else Area(chat.lhrs.bbox, chat.lhrs.crs)
+        area = None if chat.lhrs.bbox is None else GeoBounds(chat.lhrs.bbox, chat.lhrs.crs)
         if area is not None and not parts:
             raise APIError(400, "lhrs.bbox needs an image", "lhrs.bbox", "invalid_value")
         rendering = RenderingOptions(chat.lhrs.sensor, chat.lhrs.composite, chat.lhrs.gsd_m)
@@ -194,7 +194,7 @@ class Service:
             raise APIError(400, str(error), code="invalid_value").at(where) from None
 
     async def _open(
-        self, field: str, part: Image, owner: str, area: Area | None, rendering: RenderingOptions
+        self, field: str, part: Image, owner: str, area: GeoBounds | None, rendering: RenderingOptions
     ) -> image_worker.DecodedImage:
         """Open an image of a request, or the part of it in an area.
 
@@ -236,7 +236,7 @@ class Service:
         return await self._decode(("file", identity), path, None, rendering)
 
     async def _decode(
-        self, key: tuple, source: Path | bytes | str, area: Area | None, rendering: RenderingOptions
+        self, key: tuple, source: Path | bytes | str, area: GeoBounds | None, rendering: RenderingOptions
     ) -> image_worker.DecodedImage:
         """Open an image once for all requests that want it at the same time or soon after."""
         key = (*key, area, rendering)

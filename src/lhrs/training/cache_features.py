@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lhrs import fingerprint
-from lhrs.data.features import FeatureFolder
+from lhrs.data.features import FeatureCache
 from lhrs.errors import ConfigError
 from lhrs.imagery.open import open_image
 from lhrs.models.encoder import level_widths
@@ -25,7 +25,7 @@ _MAX_SIDE = 1024  # as `lhrs.data.chat` reads them
 @torch.inference_mode()
 def cache_features(
     model: LHRSForConditionalGeneration, processor: LHRSProcessor, images: Sequence[str], root: Path
-) -> FeatureFolder:
+) -> FeatureCache:
     """Encode the images that have no cached features, each process its part, and wait until all are there.
 
     A run that is stopped goes on where it was. The folder inside `root` is named after encoder, weights and
@@ -38,7 +38,7 @@ def cache_features(
     tower, state = model.model.vision_tower, PartialState()
     if len(set(level_widths(tower, model.config.levels))) > 1:
         raise ConfigError("cache_features needs an encoder whose levels have one width, such as a ViT.")
-    found = FeatureFolder(root / _fingerprint(model, processor))
+    found = FeatureCache(root / _fingerprint(model, processor))
     todo = found.missing(images)[state.process_index :: state.num_processes]
     device = state.device
     before = tower.device

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lhrs.data.chat import ChatDataset
-from lhrs.files import write_file
+from lhrs.files import write_atomic
 from lhrs.models.modeling import LHRSForConditionalGeneration
 
 
@@ -100,7 +100,7 @@ class LogGenerations(TrainerCallback):
         if self._path.exists():  # what a killed run wrote after its last checkpoint will be written again
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step]
-            write_file(self._path, "".join(kept))
+            write_atomic(self._path, "".join(kept))
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object

@@ -15,14 +15,14 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lhrs.cmid.backbone import create_backbone, recompute
-from lhrs.cmid.model import CMID, ema_momentum, set_clean_statistics
+from lhrs.cmid.backbone import checkpoint_activations, create_backbone
+from lhrs.cmid.model import CMID, ema_momentum, recompute_bn_stats
 from lhrs.cmid.probes import FeatureExtractor
 from lhrs.cmid.step_figures import draw_step
 from lhrs.cmid.two_views import TwoViewDataset, augment_and_normalize, collate, mean_std_tensors, resize_full_window
-from lhrs.data.windows import Windows
+from lhrs.data.windows import UnlabeledWindows
 from lhrs.errors import ConfigError
-from lhrs.files import new_folder, write_tensors
+from lhrs.files import atomic_dir, save_safetensors
 from lhrs.imagery.normalization import Normalization, dtype_kind
 from lhrs.models.importers.backbone_checkpoint import load_backbone_checkpoint
 from lhrs.models.state_dict import load_strict
@@ -60,7 +60,7 @@ class CMIDRecipe(Recipe[CMIDConfig]):
 
     def open_data(self) -> dict[str, str]:
         data = self.config.data
-        self.windows = Windows(data.paths, data.window_size, data.bands, self.config.seed)
+        self.windows = UnlabeledWindows(data.paths, data.window_size, data.bands, self.config.seed)
         return data_fingerprint.of_windows(data.paths, self.windows)
 
     def build(self) -> nn.Module:
@@ -70,7 +70,7 @@ class CMIDRecipe(Recipe[CMIDConfig]):
         module = build_cmid(config, self.windows.in_chans)
         if config.init_from is not None:
             load_pretraining(module, config.init_from)
-        recompute(module.student.model, backbone.activation_checkpointing)
+        checkpoint_activations(module.student.model, backbone.activation_checkpointing)
         if config.sync_batch_norm:
             if config.device == "cpu" or not torch.cuda.is_available():
                 raise ConfigError("sync_batch_norm needs GPUs: torch shares batch-norm statistics only there.")
@@ -123,17 +123,17 @@ class CMIDRecipe(Recipe[CMIDConfig]):
         model = create_backbone(backbone.name, in_chans, backbone.size, **arguments)
         load_strict(model, self.module.student.model.state_dict(), "the student")
         model.to(trainer.args.device)
-        set_clean_statistics(model, _whole_images(self.windows, config, self.normalization, _BN_IMAGES))
+        recompute_bn_stats(model, _whole_images(self.windows, config, self.normalization, _BN_IMAGES))
         if in_chans != 3:
             arguments["in_chans"] = in_chans
         if hasattr(model, "pos_embed") or hasattr(model, "patch_embed"):
             arguments["img_size"] = backbone.size
         mean, std = list(self.normalization.mean), list(self.normalization.std)
         saved = self.normalization.model_dump(mode="json")
-        with new_folder(self.model_dir) as part:
+        with atomic_dir(self.model_dir) as part:
             write_timm_folder(part, model.state_dict(), backbone.name, arguments, backbone.size, mean, std, saved)
         tensors = {n: value for n, value in self.module.state_dict().items() if not n.startswith(_STUDENT)}
-        write_tensors(config.output_dir / WEIGHTS, tensors)
+        save_safetensors(config.output_dir / WEIGHTS, tensors)
 
 
 class _UpdateTeacher(TrainerCallback):
@@ -145,7 +145,7 @@ class _UpdateTeacher(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        self.module.follow(ema_momentum(state.global_step, state.max_steps, self.momentum))
+        self.module.update_teacher(ema_momentum(state.global_step, state.max_steps, self.momentum))
 
 
 def load_pretraining(module: CMID, out: Path) -> None:
@@ -190,7 +190,7 @@ def build_cmid(config: CMIDConfig, in_chans: int) -> CMID:
     return module
 
 
-def fit_normalization(config: CMIDConfig, windows: Windows) -> Normalization:
+def fit_normalization(config: CMIDConfig, windows: UnlabeledWindows) -> Normalization:
     """Return the normalization of a run; what it does not specify is fitted to windows spread evenly.
 
     Raises:
@@ -212,11 +212,13 @@ def fit_normalization(config: CMIDConfig, windows: Windows) -> Normalization:
     return fitted.model_copy(update={name: tuple(value) for name, value in given.items()})
 
 
-def _spread(windows: Windows, count: int) -> np.ndarray:
+def _spread(windows: UnlabeledWindows, count: int) -> np.ndarray:
     return np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(int)
 
 
-def _whole_images(windows: Windows, config: CMIDConfig, normalization: Normalization, count: int) -> Iterator[Tensor]:
+def _whole_images(
+    windows: UnlabeledWindows, config: CMIDConfig, normalization: Normalization, count: int
+) -> Iterator[Tensor]:
     """Yield batches of normalized windows, not augmented."""
     chosen, batch_size = _spread(windows, count), 64
     mean, std = mean_std_tensors(normalization)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lhrs import fingerprint
-from lhrs.data.windows import Member, Windows
+from lhrs.data.windows import TarMember, UnlabeledWindows
 from lhrs.downstream.reader import Labelled
 from lhrs.schema import Sample
 
@@ -49,9 +49,9 @@ def of_labeled(name: str, path: Path, labeled: Labelled) -> dict[str, str]:
     return {**_files(name, files, root), **labels, **classes}
 
 
-def of_windows(paths: Iterable[Path], windows: Windows) -> dict[str, str]:
+def of_windows(paths: Iterable[Path], windows: UnlabeledWindows) -> dict[str, str]:
     """Return fingerprints of images without labels, or of the tar files that contain them."""
-    files = {os.fspath(p.file.shard if isinstance(p.file, Member) else p.file) for p in windows.places}
+    files = {os.fspath(p.file.shard if isinstance(p.file, TarMember) else p.file) for p in windows.places}
     return _files("data", files, _root(paths))
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from lhrs.config import load
+from lhrs.config import load_config
 from lhrs.downstream.task import list_tasks
 from lhrs.errors import MissingExtraError
 from lhrs.training.run_config import RunConfig
@@ -53,7 +53,7 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Run
     Raises:
         ConfigError: a key or a value is missing or wrong.
     """
-    return load(get_schema(load(_AnyRun, path, overrides).kind), path, overrides)
+    return load_config(get_schema(load_config(_AnyRun, path, overrides).kind), path, overrides)
 
 
 def get_schema(kind: str) -> type[RunConfig]:

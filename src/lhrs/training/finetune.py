@@ -14,7 +14,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lhrs.downstream.backbone import Encoder, weights_folder
+from lhrs.downstream.backbone import Encoder, backbone_dir
 from lhrs.downstream.evaluate import evaluate
 from lhrs.downstream.inputs import ImageInput, fit_normalization
 from lhrs.downstream.model_config import WEIGHTS, EncoderConfig, ModelConfig
@@ -22,7 +22,7 @@ from lhrs.downstream.network import TaskNetwork
 from lhrs.downstream.predict import Predictor, save
 from lhrs.downstream.reader import Labelled
 from lhrs.downstream.task import get_task
-from lhrs.files import write_file
+from lhrs.files import write_atomic
 from lhrs.models.state_dict import load_strict
 from lhrs.training import data_fingerprint
 from lhrs.training.finetune_config import FinetuneConfig
@@ -68,7 +68,7 @@ class FinetuneRecipe(Recipe[FinetuneConfig]):
         check_color_augment(config, normalization)
         if config.train_backbone in ("none", "linear_probe"):
             encoder.freeze()
-        is_pretrained = source.pretrained or weights_folder(source.name) is not None
+        is_pretrained = source.pretrained or backbone_dir(source.name) is not None
         freezes_bn = self.task.freezes_bn(config, is_pretrained)
         encoder.fixed_norm = freezes_bn if config.freeze_bn is None else config.freeze_bn
         self.task.prepare_backbone(config, encoder)
@@ -108,7 +108,7 @@ class FinetuneRecipe(Recipe[FinetuneConfig]):
         scores: dict[str, Any] = {"step": best["step"], "validation": best["scores"]}
         if self.test is not None:
             scores["test"] = evaluate(self.predictor, self.test)
-        write_file(out / SCORES, json.dumps(scores, indent=1) + "\n")
+        write_atomic(out / SCORES, json.dumps(scores, indent=1) + "\n")
         if folder != self.model_dir:
             shutil.rmtree(self.model_dir, ignore_errors=True)
             folder.replace(self.model_dir)
@@ -151,7 +151,7 @@ class SaveBest(TrainerCallback):
             folder = f"best-{state.global_step}"
             save(self.out / folder, config.model_copy(update={"scores": scores}), network)
             best = {"step": state.global_step, "value": value, "folder": folder, "scores": scores}
-            write_file(self.out / _BEST, json.dumps(best) + "\n")
+            write_atomic(self.out / _BEST, json.dumps(best) + "\n")
             if before is not None and before["folder"] != folder:
                 shutil.rmtree(self.out / before["folder"], ignore_errors=True)
 

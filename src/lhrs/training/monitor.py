@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lhrs.cmid.backbone import to_map
+from lhrs.cmid.backbone import to_feature_map
 from lhrs.cmid.probes import FeatureExtractor, effective_rank, knn_accuracy, list_image_folder
 from lhrs.training.cmid_config import MonitorConfig
 from lhrs.training.run_dir import is_main_process
@@ -59,7 +59,7 @@ class FeatureMonitor(TrainerCallback):
         was = model.training
         model.eval()
         pooled = [
-            to_map(model, model.forward_features(batch.to(device))).float().mean((2, 3))  # type: ignore[operator]
+            to_feature_map(model, model.forward_features(batch.to(device))).float().mean((2, 3))  # type: ignore[operator]
             for batch in self.images
         ]
         found = {"rank": effective_rank(torch.cat(pooled).cpu())}

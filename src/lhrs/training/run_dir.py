@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from lhrs import fingerprint
-from lhrs.config import save
+from lhrs.config import save_config
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import write_file
+from lhrs.files import write_atomic
 from lhrs.training.run_config import RunConfig
 
 MAY_CHANGE = {"output_dir", "num_workers", "logging_steps", "save_steps", "num_threads"}
@@ -101,9 +101,9 @@ def init_run_dir(config: RunConfig, record: RunRecord, data: dict[str, str]) -> 
     if is_main_process():
         folder = config.output_dir
         folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / _RECORD, record.model_dump_json(indent=2) + "\n")
-        write_file(folder / _DATA, json.dumps(data, indent=0, ensure_ascii=False) + "\n")
-        save(config, folder / _CONFIG)  # last: a folder with settings has all three
+        write_atomic(folder / _RECORD, record.model_dump_json(indent=2) + "\n")
+        write_atomic(folder / _DATA, json.dumps(data, indent=0, ensure_ascii=False) + "\n")
+        save_config(config, folder / _CONFIG)  # last: a folder with settings has all three
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -137,7 +137,7 @@ def finished_record(folder: Path, kind: str) -> RunRecord:
 
 def mark_finished(folder: Path, record: RunRecord) -> None:
     """Mark the run as finished in `run.json` and on stderr, and keep only its last checkpoint."""
-    write_file(folder / _RECORD, record.model_copy(update={"finished": True}).model_dump_json(indent=2) + "\n")
+    write_atomic(folder / _RECORD, record.model_copy(update={"finished": True}).model_dump_json(indent=2) + "\n")
     for checkpoint in _checkpoints(folder)[1:]:
         shutil.rmtree(checkpoint, ignore_errors=True)
     print(f"finished: {folder}", file=sys.stderr)

@@ -20,7 +20,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from transformers import Trainer as TransformersTrainer
 from transformers.integrations import TensorBoardCallback
 
-from lhrs.data.keyed import Key, KeyedSampler, group_by_length, seed_step
+from lhrs.data.keyed import DeterministicSampler, SampleKey, group_by_length, seed_step
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.training.callbacks import ShowProgress
 from lhrs.training.freeze import print_trainable
@@ -84,7 +84,7 @@ class SeedEachStep(TrainerCallback):
         seed_step(args.seed + 1_000_003 * args.process_index, state.global_step)
 
 
-class WeightedLengthSampler(KeyedSampler):
+class WeightedLengthSampler(DeterministicSampler):
     """Likelier items earlier, and batches of similar length; a pure function of (seed, epoch).
 
     Args:
@@ -98,7 +98,7 @@ class WeightedLengthSampler(KeyedSampler):
         super().__init__(len(weights), seed)
         self.weights, self.lengths, self.batch_size = weights, lengths, batch_size
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[SampleKey]:
         waits = np.random.default_rng([self.seed, self.epoch]).exponential(size=self.size) / self.weights
         order = np.argsort(waits, kind="stable")
         if self.lengths is not None:
@@ -187,7 +187,7 @@ class Trainer(TransformersTrainer):
         size = len(cast(Sized, dataset))
         weights, lengths = (getattr(dataset, name, None) for name in ("weights", "lengths"))
         if lengths is None and (weights is None or (weights == weights[0]).all()):
-            return KeyedSampler(size, self.args.seed)
+            return DeterministicSampler(size, self.args.seed)
         per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return WeightedLengthSampler(np.ones(size) if weights is None else weights, self.args.seed, lengths, per_step)
 

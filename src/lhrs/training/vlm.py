@@ -19,7 +19,7 @@ from lhrs.data.chat import ChatDataset, ChatEncoder
 from lhrs.data.collate import Collator
 from lhrs.data.dataset import Dataset, open_dataset
 from lhrs.errors import CheckpointError, ConfigError
-from lhrs.files import new_folder
+from lhrs.files import atomic_dir
 from lhrs.inference.model_family import get_family
 from lhrs.models.load import ADAPTER, load_model, read_float32
 from lhrs.models.modeling import LHRSForConditionalGeneration
@@ -309,7 +309,7 @@ def make_dataset(
 def save_model(folder: Path, stage: StageModel, processor: LHRSProcessor, lora: PeftModel | None, dtype: str) -> None:
     """Write the model: trained modules in float32, others in `dtype`, LoRA layers apart as a PEFT adapter."""
     model: Any = stage.model
-    with new_folder(folder) as part:
+    with atomic_dir(folder) as part:
         if lora is not None:
             lora.save_pretrained(str(part / ADAPTER))
             lora.unload()  # the plain language model again

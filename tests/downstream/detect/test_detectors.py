@@ -7,11 +7,11 @@ import pytest
 import torch
 from tests.downstream.detect.scenes import Backbone, draw_scene, tensors
 
-from lhrs.downstream.backbone import Encoder, Pyramid
+from lhrs.downstream.backbone import Encoder, FeaturePyramid
 from lhrs.downstream.detect.faster_rcnn import HorizontalRCNN
 from lhrs.downstream.detect.oriented_rcnn import OrientedRCNN
 from lhrs.downstream.detect.rotated_boxes import obb_to_hbb, rotated_iou
-from lhrs.metrics.detection import Detected, Objects, mean_average_precision
+from lhrs.metrics.detection import Detected, GroundTruth, mean_average_precision
 from lhrs.metrics.overlap import oriented_corners
 
 SMALL = {"width": 48}
@@ -47,7 +47,7 @@ def learn(model, pixels, targets, steps):
 
 def score(found, targets, to_corners, threshold=0.5):
     predictions = [Detected(to_corners(f["boxes"].numpy()), f["scores"].numpy(), f["labels"].numpy()) for f in found]
-    truth = [Objects(to_corners(t["boxes"].numpy()), t["labels"].numpy()) for t in targets]
+    truth = [GroundTruth(to_corners(t["boxes"].numpy()), t["labels"].numpy()) for t in targets]
     return mean_average_precision(predictions, truth, 2, threshold).mean
 
 
@@ -128,9 +128,9 @@ def test_images_without_objects(kind):
 def test_statistics_of_a_pretrained_backbone_stay():
     encoder = Encoder("test_resnet")
     encoder.fixed_norm = True
-    model = OrientedRCNN(Pyramid(encoder), 2, width=16).train()
+    model = OrientedRCNN(FeaturePyramid(encoder), 2, width=16).train()
     before = {name: value.clone() for name, value in model.pyramid.backbone.named_buffers()}
     model(torch.randn(1, 3, 64, 64), [{"boxes": torch.zeros(0, 5), "labels": torch.zeros(0, dtype=torch.int64)}])
     assert all(torch.equal(before[name], value) for name, value in model.pyramid.backbone.named_buffers())
-    free = OrientedRCNN(Pyramid(Encoder("test_resnet")), 2, width=16).train()
+    free = OrientedRCNN(FeaturePyramid(Encoder("test_resnet")), 2, width=16).train()
     assert all(part.training for part in free.pyramid.backbone.modules())

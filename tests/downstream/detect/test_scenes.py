@@ -34,7 +34,7 @@ from lhrs.downstream.inputs import ImageInput
 from lhrs.downstream.reader import open_labelled
 from lhrs.errors import DataError
 from lhrs.imagery.normalization import Normalization
-from lhrs.imagery.stack import Stack
+from lhrs.imagery.stack import BandStack
 from lhrs.imagery.windows import make_windows
 from lhrs.metrics.detection import Detected, mean_average_precision
 from lhrs.metrics.overlap import oriented_corners
@@ -207,7 +207,7 @@ def test_a_scene_is_found_as_if_it_were_one_image(tmp_path, suffix, size):
     else:
         with rasterio.open(path, "w", driver="GTiff", width=420, height=300, count=3, dtype="uint8") as file:
             file.write(pixels.transpose(2, 0, 1))
-    stack = Stack((path,))
+    stack = BandStack((path,))
 
     def read(box):  # a detector that sees half of the pixels finds the same place
         return read_window(PLAIN, stack, box, size)
@@ -266,7 +266,7 @@ def test_tiles_have_the_scenes_own_numbers(dota, tmp_path):
     tiles = open_dataset(tmp_path / "cut", "dota")
     for sample in tiles:
         left = int(sample.images[0].removesuffix(".tif").rsplit("__")[1].split("_")[0])
-        found = Stack((Path(sample.images[0]),)).read()
+        found = BandStack((Path(sample.images[0]),)).read()
         np.testing.assert_array_equal(found[:, :90], pixels[:, :, left : left + 96])
         assert found.dtype == np.uint16 and not found[:, 90:].any()
 

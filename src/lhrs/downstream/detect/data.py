@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from lhrs.data.augment import D4, resize, sample_d4
-from lhrs.data.keyed import Key, sample_rng
+from lhrs.data.keyed import SampleKey, sample_rng
 from lhrs.downstream.detect.rotated_boxes import min_area_rect, obb_to_hbb, to_le90
 from lhrs.downstream.inputs import ImageInput
 from lhrs.downstream.reader import Item, Labelled
 from lhrs.errors import DataError
-from lhrs.imagery.stack import Box, Stack
-from lhrs.metrics.detection import Detected, Objects
+from lhrs.imagery.stack import BandStack, PixelWindow
+from lhrs.metrics.detection import Detected, GroundTruth
 from lhrs.metrics.overlap import oriented_corners
 
 
@@ -48,7 +48,7 @@ class DetectionDataset(TorchDataset):
         self.oriented = oriented
         if tile is not None:
             for item in self.items:
-                high, wide = Stack(item.images[0]).shape
+                high, wide = BandStack(item.images[0]).shape
                 if max(high, wide) > tile:
                     raise DataError(
                         f"{item.images[0][0]} has {wide} x {high} pixels, more than `tile_size` {tile}: cut the scenes "
@@ -61,7 +61,7 @@ class DetectionDataset(TorchDataset):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, key: Key) -> dict[str, Any]:
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         """Return `pixels` float32 `(C, H, W)`, and their `boxes` and `labels` int64 `(M,)`.
 
         Raises:
@@ -77,7 +77,7 @@ class DetectionDataset(TorchDataset):
         return {"pixels": pixels, "boxes": boxes.float(), "labels": self._labels[key[1]]}
 
 
-def read_window(image_input: ImageInput, stack: Stack, box: Box | None, size: int) -> tuple[Tensor, float]:
+def read_window(image_input: ImageInput, stack: BandStack, box: PixelWindow | None, size: int) -> tuple[Tensor, float]:
     """Return normalised `(C, H, W)` of a window, the mean where there is no data, and its pixels per pixel of the file.
 
     Args:
@@ -98,14 +98,14 @@ def read_window(image_input: ImageInput, stack: Stack, box: Box | None, size: in
     return square[:, : math.ceil(high * scale - 1e-6), : math.ceil(wide * scale - 1e-6)], scale
 
 
-def ground_truth(item: Item, classes: Sequence[str], oriented: bool) -> Objects:
+def ground_truth(item: Item, classes: Sequence[str], oriented: bool) -> GroundTruth:
     """Return what is on an image as it is scored, in pixels of the file: quadrangles as they were drawn, as DOTA's kit
     does; smallest rectangles around other outlines; or the horizontal boxes around all."""
     number = {name: n for n, name in enumerate(classes)}
     boxes = _boxes_of(item, oriented)
     corners = oriented_corners(boxes) if oriented else horizontal_corners(boxes)
     drawn = [o.points if oriented and len(o.points) == 4 else c for o, c in zip(item.objects, corners, strict=True)]
-    return Objects(
+    return GroundTruth(
         np.array(drawn, float).reshape(-1, 4, 2), np.array([number[o.label] for o in item.objects], np.int64),
         np.array([o.difficult for o in item.objects], bool),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lhrs.files import new_folder, write_file
+from lhrs.files import atomic_dir, write_atomic
 from lhrs.metrics.detection import Detected
 
 _PREFIX = "Task1_"
@@ -17,7 +17,7 @@ def write_results(folder: Path, found: Mapping[str, Detected], classes: Sequence
         found: by the image's name without suffix, in pixels of the image.
         classes: names in the order of labels.
     """
-    with new_folder(folder) as part:
+    with atomic_dir(folder) as part:
         for number, name in enumerate(classes):
             lines = [
                 f"{image} {score:.6f} {' '.join(f'{v:.2f}' for v in corners.ravel())}\n"
@@ -25,4 +25,4 @@ def write_results(folder: Path, found: Mapping[str, Detected], classes: Sequence
                 for corners, score, label in zip(one.corners, one.scores, one.labels, strict=True)
                 if label == number
             ]
-            write_file(part / f"{_PREFIX}{name}.txt", "".join(lines))
+            write_atomic(part / f"{_PREFIX}{name}.txt", "".join(lines))

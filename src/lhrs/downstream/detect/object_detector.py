@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lhrs.downstream.backbone import Encoder, Pyramid
+from lhrs.downstream.backbone import Encoder, FeaturePyramid
 from lhrs.downstream.detect.faster_rcnn import HorizontalRCNN
 from lhrs.downstream.detect.oriented_rcnn import OrientedRCNN
 from lhrs.downstream.layers import pad_to_stride
@@ -33,7 +33,7 @@ class ObjectDetector(TaskNetwork):
         anchor_scale: float = 8, num_proposals: int = 2000,
     ) -> None:  # fmt: skip
         super().__init__()
-        pyramid = Pyramid(encoder)
+        pyramid = FeaturePyramid(encoder)
         if head == "oriented":
             rpn = {"anchor_scale": anchor_scale, "proposals": num_proposals}
             second = {"detections": _DETECTIONS}

@@ -17,10 +17,10 @@ from lhrs.data.dataset import Dataset, ObjectPolygon
 from lhrs.downstream.detect.rotated_boxes import hbb_to_obb, min_area_rect, rotated_iou, rotated_nms
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import claim_folder, new_folder, write_file
+from lhrs.files import atomic_dir, prepare_output_dir, write_atomic
 from lhrs.imagery.merge_detections import merge_detections
-from lhrs.imagery.quiet import ignored
-from lhrs.imagery.stack import Box, Stack
+from lhrs.imagery.quiet import suppress_warnings
+from lhrs.imagery.stack import BandStack, PixelWindow
 from lhrs.imagery.windows import make_windows
 from lhrs.metrics.overlap import oriented_corners
 
@@ -32,7 +32,7 @@ _LEAST_INSIDE = 0.7
 
 
 def read_tiles(
-    stack: Stack, size: int = TILE_SIZE, overlap: int = TILE_OVERLAP
+    stack: BandStack, size: int = TILE_SIZE, overlap: int = TILE_OVERLAP
 ) -> Iterator[tuple[int, int, np.ndarray]]:
     """Yield (left, top, pixels) with `(bands, size, size)` of a scene as its file has them, 0 beyond it.
 
@@ -79,7 +79,7 @@ def _suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, columns
 
 def detect_tiled(
     detect: Callable[[Tensor], list[dict[str, Tensor]]], shape: tuple[int, int],
-    read: Callable[[Box], tuple[Tensor, float]], columns: int = 5, size: int = TILE_SIZE, overlap: int = TILE_OVERLAP,
+    read: Callable[[PixelWindow], tuple[Tensor, float]], columns: int = 5, size: int = TILE_SIZE, overlap: int = TILE_OVERLAP,
     batch: int = 4,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Return the detections on an image of any size, in its pixels; see `merge_tiles`.
@@ -136,14 +136,14 @@ def write_tiles(
     """
     if overlap >= size:
         raise ConfigError(f"tiles of {size} pixels cannot overlap by {overlap}.")
-    claim_folder(out)
+    prepare_output_dir(out)
     count, dropped = 0, Dropped() if dropped is None else dropped
-    with new_folder(out) as part:
+    with atomic_dir(out) as part:
         (part / "images").mkdir()
         (part / "labelTxt").mkdir()
         for index in range(len(dataset)):
             sample = dataset[index]
-            stack = Stack((Path(sample.images[0]),))
+            stack = BandStack((Path(sample.images[0]),))
             objects = usable_polygons(dataset.polygons(index), stack.shape[::-1], dropped, sample.id)
             for left, top, pixels in read_tiles(stack, size, overlap):
                 kept = _on_tile(objects, left, top, size)
@@ -152,7 +152,7 @@ def write_tiles(
                 name = f"{index:06d}_{stack.files[0].stem}__{left}_{top}"
                 _write_tile(part / "images" / name, pixels)
                 lines = [_line(o.points - [left, top], o.label, o.difficult) for o in kept]
-                write_file(part / "labelTxt" / f"{name}.txt", "".join(lines))
+                write_atomic(part / "labelTxt" / f"{name}.txt", "".join(lines))
                 count += 1
             advance()
         if not count:
@@ -170,7 +170,10 @@ def _write_tile(stem: Path, pixels: np.ndarray) -> None:
         return
     count, high, wide = pixels.shape
     form = {"driver": "GTiff", "count": count, "height": high, "width": wide, "dtype": pixels.dtype}
-    with ignored(NotGeoreferencedWarning), rasterio.open(f"{stem}.tif", "w", compress="deflate", **form) as dataset:
+    with (
+        suppress_warnings(NotGeoreferencedWarning),
+        rasterio.open(f"{stem}.tif", "w", compress="deflate", **form) as dataset,
+    ):
         dataset.write(pixels)
 
 

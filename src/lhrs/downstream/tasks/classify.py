@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lhrs.downstream.predict import ClassPrediction, Predictor
     from lhrs.downstream.reader import Labelled
     from lhrs.downstream.writers import Classified
-    from lhrs.imagery.stack import Stack
+    from lhrs.imagery.stack import BandStack
 
 _BATCH = 64
 
@@ -118,7 +118,7 @@ class SceneClassification(Task):
         scenes = ClassificationDataset(train, predictor.image_input, config.image_size, center_crop=config.center_crop)
         initialize_with_linear_probe(predictor, scenes, config.seed)
 
-    def predict(self, predictor: "Predictor", inputs: "tuple[Stack, ...]") -> "ClassPrediction":
+    def predict(self, predictor: "Predictor", inputs: "tuple[BandStack, ...]") -> "ClassPrediction":
         return next(predictor.classify([inputs[0].files]))
 
     def evaluate(self, predictor: "Predictor", labelled: "Labelled") -> dict[str, Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lhrs.downstream.network import TaskNetwork
     from lhrs.downstream.predict import DetectedObject, Predictor
     from lhrs.downstream.reader import Labelled
-    from lhrs.imagery.stack import Stack
+    from lhrs.imagery.stack import BandStack
 
 
 class DetectionInference(InferenceConfig):
@@ -102,7 +102,7 @@ class ObjectDetection(Task):
         )
         return dataset, detection_collate
 
-    def predict(self, predictor: "Predictor", inputs: "tuple[Stack, ...]") -> "list[DetectedObject]":
+    def predict(self, predictor: "Predictor", inputs: "tuple[BandStack, ...]") -> "list[DetectedObject]":
         return list(predictor.detect_objects(inputs[0]))
 
     def evaluate(self, predictor: "Predictor", labelled: "Labelled") -> dict[str, Any]:
@@ -130,9 +130,9 @@ class ObjectDetection(Task):
         if out.suffix.lower() not in (".geojson", ".jsonl", ""):
             raise ConfigError(f"--out {out}: objects are written as .geojson, as .jsonl, or into a folder.")
         if not out.suffix:
-            from lhrs.files import claim_folder
+            from lhrs.files import prepare_output_dir
 
-            claim_folder(out)  # a folder with other files is not replaced
+            prepare_output_dir(out)  # a folder with other files is not replaced
 
     def write(
         self, load: "Callable[[], Predictor]", images: Sequence[Path], out: Path, options: PredictOptions,

@@ -8,7 +8,7 @@ from lhrs.errors import DataError, MissingExtraError
 from lhrs.evaluation.benchmark import Benchmark, Item
 from lhrs.evaluation.benchmarks._options import without_letter
 from lhrs.evaluation.download import HubSource
-from lhrs.files import write_file
+from lhrs.files import write_atomic
 from lhrs.metrics.answer_parsing import letters_in
 
 _SEVERAL = "Overall Land use classification"
@@ -77,5 +77,5 @@ class XlrsLite(Benchmark):
         path = self.root / _IMAGES / f"{hashlib.sha256(data).hexdigest()[:32]}{suffix}"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            write_file(path, data)
+            write_atomic(path, data)
         return path

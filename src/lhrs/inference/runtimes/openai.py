@@ -22,7 +22,7 @@ from lhrs.inference.decoding import TextStreamer
 from lhrs.inference.model_family import ModelFamily, get_family
 from lhrs.inference.runtime import Generation, Request
 from lhrs.reasoning import strip_reasoning
-from lhrs.registry import names
+from lhrs.registry import list_components
 
 _CONCURRENCY = 8
 """Requests in progress at a time."""
@@ -336,7 +336,7 @@ def _response_format(request: Request) -> dict[str, Any]:
 def _family_by_name(model: str) -> ModelFamily:
     """Return the family whose file name is in the name of a served model, the longest first."""
     squeezed = "".join(c for c in model.lower() if c.isalnum())
-    for name in sorted(names("lhrs.inference.families"), key=len, reverse=True):
+    for name in sorted(list_components("lhrs.inference.families"), key=len, reverse=True):
         if name.replace("_", "") in squeezed:
             return get_family(name)
     return ModelFamily()

@@ -23,10 +23,10 @@ from transformers import (
 )
 
 from lhrs.errors import CheckpointError, LHRSError
-from lhrs.files import new_folder, write_file, write_tensors
+from lhrs.files import atomic_dir, save_safetensors, write_atomic
 from lhrs.models.bridge import Bridge, collapse_experts
 from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
-from lhrs.models.encoder import drop_tail, keep_layers
+from lhrs.models.encoder import remove_final_norm, truncate_layers
 from lhrs.models.importers.cmid import is_cmid, read_backbone, save_backbone
 from lhrs.models.importers.files import read_table
 from lhrs.models.importers.original import (
@@ -34,7 +34,7 @@ from lhrs.models.importers.original import (
     State,
     adapter_config,
     adapter_weights,
-    fill,
+    load_into,
     merge_lora,
     split_final,
 )
@@ -91,7 +91,7 @@ def convert(
     found = _system(table)
     if system is not None and found != system:
         raise CheckpointError(f"{path} is {found or 'of no system known here'}, not {system}")
-    with new_folder(out) as part:
+    with atomic_dir(out) as part:
         if found in _SYSTEMS:
             if teacher:
                 raise CheckpointError(f"{path} is a chat model; only CMID runs have a teacher")
@@ -186,7 +186,7 @@ def _convert_chat(
         )
     model = _join(vision_config, language, tokenizer, bridge_config, levels, dtype)
     model.config.model_family = system.replace("-", "_")  # type: ignore[attr-defined]
-    fill(model, vision, bridge, path)
+    load_into(model, vision, bridge, path)
     done = Conversion(system, "1", [
         f"encoder: {type(vision_config).__name__} of width {vision_config.hidden_size}, levels {levels}",
         f"bridge: {bridge_config.queries} queries, {bridge_config.num_layers} layers"
@@ -232,7 +232,7 @@ def _join(
     bridge_config: LHRSBridgeConfig, levels: list[int], dtype: torch.dtype,
 ) -> LHRSForConditionalGeneration:  # fmt: skip
     """Build the model around the language model; encoder and bridge are still random."""
-    keep_layers(vision_config, levels)
+    truncate_layers(vision_config, levels)
     if tokenizer is None:
         image_token_id = cast(int, language.config.vocab_size)
         language.resize_token_embeddings(image_token_id + 1)
@@ -242,7 +242,7 @@ def _join(
     with torch.device("meta"):  # all of it is replaced
         model = LHRSForConditionalGeneration(config)
     tower = AutoModel.from_config(vision_config, dtype=dtype)
-    drop_tail(tower)
+    remove_final_norm(tower)
     model.model.vision_tower, model.model.language_model = tower, language.base_model
     model.lm_head = cast(Any, language.get_output_embeddings())
     model.model.bridge = Bridge(bridge_config, cast(int, language.config.hidden_size)).to(dtype)
@@ -327,5 +327,5 @@ def _save_adapter(source: Path, folder: Path) -> None:
     old, new = "base_model.model.model.layers.", "base_model.model.model.language_model.layers."
     tensors = {n.replace(old, new): v for n, v in adapter_weights(source).items() if "lora_" in n}
     folder.mkdir(parents=True)
-    write_tensors(folder / "adapter_model.safetensors", tensors)
-    write_file(folder / "adapter_config.json", json.dumps(settings, indent=2) + "\n")
+    save_safetensors(folder / "adapter_model.safetensors", tensors)
+    write_atomic(folder / "adapter_config.json", json.dumps(settings, indent=2) + "\n")

@@ -53,7 +53,7 @@ def load_original(model: LHRSForConditionalGeneration, path: Path) -> None:
     Raises:
         CheckpointError: a file is unreadable, or its tensors do not fit the model.
     """
-    fill(model, *split_final(read_table(path), path), path)
+    load_into(model, *split_final(read_table(path), path), path)
     if (adapter := path.parent / ADAPTER).is_dir():
         merge_lora(model.model.language_model, adapter)
 
@@ -71,7 +71,7 @@ def split_final(saved: dict[str, Any], path: Path) -> tuple[State, State]:
         raise CheckpointError(f"{path} is not an LHRS-Bot checkpoint: it lacks {error}") from error
 
 
-def fill(model: LHRSForConditionalGeneration, vision: State, bridge: State, path: Path) -> None:
+def load_into(model: LHRSForConditionalGeneration, vision: State, bridge: State, path: Path) -> None:
     """Put the tensors of `split_final` into encoder and bridge, in place.
 
     Raises:
