@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lhrs.cli import main
-from lhrs.downstream.backbone import Encoder
+from lhrs.downstream.backbone import Backbone
 from lhrs.downstream.detect.rotated_boxes import min_area_rect
 from lhrs.downstream.model_config import ModelConfig
 from lhrs.downstream.predict import save
@@ -17,7 +17,7 @@ from lhrs.imagery.normalization import Normalization
 
 def make_model(folder, kind, classes=("water", "roof", "tree"), bands=4, **settings):
     torch.manual_seed(1)
-    encoder = Encoder("test_resnet", bands)
+    encoder = Backbone("test_resnet", bands)
     layers = {"decoder_channels": 16, "aux_loss_weight": 0.0} if kind == "segment" else {}
     network = get_task(kind).build_network(encoder, len(classes), None, **layers)
     with torch.no_grad():
@@ -47,7 +47,7 @@ def find_bright(self, pixels, targets=None):
 
 
 def make_detector(folder, head="oriented"):
-    encoder = Encoder("test_resnet")
+    encoder = Backbone("test_resnet")
     layers = {"decoder_channels": 16, "anchor_scale": 4, "num_proposals": 20}
     network = get_task("detect").build_network(encoder, 1, head, **layers)
     config = ModelConfig(task="detect", encoder=encoder.settings, head=head, head_args=layers, classes=["ship"],

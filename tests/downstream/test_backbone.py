@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from lhrs.downstream.backbone import STRIDES, Encoder, FeaturePyramid
+from lhrs.downstream.backbone import STRIDES, Backbone, FeaturePyramid
 from lhrs.errors import CheckpointError, ConfigError, LHRSError
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import nano_folder
@@ -26,7 +26,7 @@ FAMILIES = [
 @pytest.mark.parametrize(("name", "args"), FAMILIES, ids=lambda x: x if isinstance(x, str) else "-".join(x))
 def test_four_maps_of_any_size_and_band_count(name, args):
     torch.manual_seed(0)
-    pyramid = FeaturePyramid(Encoder(name, 5, args)).eval()
+    pyramid = FeaturePyramid(Backbone(name, 5, args)).eval()
     for high, wide in ((64, 96), (75, 33)):
         pixels = torch.randn(2, 5, high, wide)
         maps = pyramid(pixels)
@@ -36,7 +36,7 @@ def test_four_maps_of_any_size_and_band_count(name, args):
 
 
 def test_some_of_the_maps_are_the_same_as_all_of_them():
-    encoder = Encoder("test_resnet")
+    encoder = Backbone("test_resnet")
     pixels = torch.randn(1, 3, 64, 64)
     some, whole = FeaturePyramid(encoder, [2]).eval(), FeaturePyramid(encoder).eval()
     torch.testing.assert_close(some(pixels)[0], whole(pixels)[2])
@@ -54,44 +54,44 @@ def folder(tmp_path_factory):
 
 
 def test_a_pretrained_folder_gives_its_features_and_numbers(folder):
-    encoder = Encoder(str(folder)).eval()
+    encoder = Backbone(str(folder)).eval()
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     pixels = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(encoder(pixels), model.forward_features(pixels))
     assert (encoder.normalization.mean, encoder.normalization.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    again = Encoder(**encoder.settings)  # what a model folder says; weights are its own
+    again = Backbone(**encoder.settings)  # what a model folder says; weights are its own
     assert again.state_dict().keys() == encoder.state_dict().keys()
 
 
 def test_the_encoder_of_a_multimodal_model_is_a_backbone_too(tmp_path):
-    encoder = Encoder("lhrs-nano").eval()
+    encoder = Backbone("lhrs-nano").eval()
     model = LHRSForConditionalGeneration.from_pretrained(nano_folder()).eval()
     pixels = torch.randn(1, 3, 128, 128)
     torch.testing.assert_close(encoder(pixels), model.model.vision_tower.timm_model.forward_features(pixels))
     assert (encoder.normalization.mean, encoder.normalization.std) == ((0.5,) * 3, (0.5,) * 3)
     assert encoder.settings["name"] == "resnet18"
-    assert Encoder(str(nano_folder())).state_dict().keys() == encoder.state_dict().keys()
+    assert Backbone(str(nano_folder())).state_dict().keys() == encoder.state_dict().keys()
     config = json.loads((nano_folder() / "config.json").read_text())
     config["vision_config"]["model_type"] = "siglip_vision_model"
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="its encoder is a siglip_vision_model, not one of timm"):
-        Encoder(str(tmp_path))
+        Backbone(str(tmp_path))
 
 
 def test_three_bands_are_spread_over_more_and_others_are_refused(folder, tmp_path):
-    three, six = Encoder(str(folder)), Encoder(str(folder), 6)
+    three, six = Backbone(str(folder)), Backbone(str(folder), 6)
     first, wide = three.model.stem[0].weight, six.model.stem[0].weight
     assert wide.shape[1] == 6
     torch.testing.assert_close(wide[:, 3:], first / 2)  # the same response to the same grey
     model = timm.create_model("test_convnext", num_classes=0, in_chans=4)
     write_timm_folder(tmp_path, model.state_dict(), "test_convnext", {"in_chans": 4}, 64, [0.1] * 4, [0.4] * 4)
-    assert Encoder(str(tmp_path), 4).settings["in_chans"] == 4
+    assert Backbone(str(tmp_path), 4).settings["in_chans"] == 4
     with pytest.raises(CheckpointError, match="has seen 4 bands, the images have 3"):
-        Encoder(str(tmp_path), 3)
+        Backbone(str(tmp_path), 3)
 
 
 def test_a_frozen_encoder_does_not_move():
-    encoder = Encoder("test_resnet")
+    encoder = Backbone("test_resnet")
     encoder.freeze()
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
     torch.nn.Sequential(encoder).train()(torch.randn(4, 3, 32, 32))
@@ -103,10 +103,10 @@ def test_a_frozen_encoder_does_not_move():
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda _: Encoder("resnet81"), "neither a folder nor a model of timm"),
-        (lambda tmp: Encoder(str(tmp)), "is no backbone"),
-        (lambda _: Encoder("test_resnet", 3, {"no_such": 1}), "cannot be built"),
-        (lambda _: FeaturePyramid(Encoder("test_vit", 3, {"img_size": 56, "patch_size": 14})), "patch_size: 16"),
+        (lambda _: Backbone("resnet81"), "neither a folder nor a model of timm"),
+        (lambda tmp: Backbone(str(tmp)), "is no backbone"),
+        (lambda _: Backbone("test_resnet", 3, {"no_such": 1}), "cannot be built"),
+        (lambda _: FeaturePyramid(Backbone("test_vit", 3, {"img_size": 56, "patch_size": 14})), "patch_size: 16"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, make, why):

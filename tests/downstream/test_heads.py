@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lhrs.downstream.backbone import Encoder
+from lhrs.downstream.backbone import Backbone
 from lhrs.downstream.layers import masked_cross_entropy
 from lhrs.downstream.reader import IGNORE
 from lhrs.downstream.task import get_task
@@ -13,7 +13,7 @@ from lhrs.errors import ConfigError
 
 def task(kind, head=None, num_classes=3, **settings):
     torch.manual_seed(0)
-    return get_task(kind).build_network(Encoder("test_resnet"), num_classes, head, **settings)
+    return get_task(kind).build_network(Backbone("test_resnet"), num_classes, head, **settings)
 
 
 @pytest.mark.parametrize(("kind", "head"), [("segment", "upernet"), ("segment", "linear"), ("change", "bit"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from lhrs.metrics.detection import Detected, GroundTruth, average_precision, mean_average_precision
+from lhrs.metrics.detection import Detections, GroundTruth, average_precision, mean_average_precision
 from lhrs.metrics.overlap import oriented_corners
 
 
@@ -20,7 +20,7 @@ def objects(*corners, labels=None, difficult=None):
 
 
 def detected(*rows, labels=None):
-    return Detected(
+    return Detections(
         np.array([r[0] for r in rows], float).reshape(-1, 4, 2), np.array([r[1] for r in rows], float),
         np.array(labels or [0] * len(rows), int),
     )  # fmt: skip
@@ -82,7 +82,7 @@ def test_agrees_with_plain_loops(points):
         labels = rng.integers(0, 2, count)
         truth.append(GroundTruth(oriented_corners(boxes), labels, rng.random(count) < 0.25))
         guessed = np.concatenate([labels, labels[:3], rng.integers(0, 2, 3)])
-        found.append(Detected(oriented_corners(guesses), rng.permutation(len(guesses)) / 97 + rng.random(), guessed))
+        found.append(Detections(oriented_corners(guesses), rng.permutation(len(guesses)) / 97 + rng.random(), guessed))
     mine = mean_average_precision(found, truth, 2, points=points)
     np.testing.assert_allclose(mine.by_class, [plain(found, truth, c, points) for c in range(2)], atol=1e-4)
     assert 0.1 < mine.mean < 0.9
@@ -137,6 +137,6 @@ def test_straight_boxes_apart_agree_with_the_scorer_of_boxes():
     turn = lambda b: np.stack([b[:, [0, 1]], b[:, [2, 1]], b[:, [2, 3]], b[:, [0, 3]]], 1)  # noqa: E731
     zero = np.zeros(5, int)
     mine = mean_average_precision(
-        [Detected(turn(b), s, zero) for b, s in found], [GroundTruth(turn(b), zero) for b in truth], 1, points=11
+        [Detections(turn(b), s, zero) for b, s in found], [GroundTruth(turn(b), zero) for b in truth], 1, points=11
     )
     assert mine.mean == pytest.approx(average_precision(found, truth, 0.5, points=11))

@@ -47,4 +47,4 @@ class Sees:
 @pytest.fixture
 def sees(monkeypatch):
     for module in (running, work):
-        monkeypatch.setattr(module, "assistant_of", lambda model, device: Assistant(Sees()))
+        monkeypatch.setattr(module, "cached_model", lambda model, device: Assistant(Sees()))

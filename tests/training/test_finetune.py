@@ -16,7 +16,7 @@ from tests.training.tiny import TWO, finish, losses, start_lhrs, wait_for_checkp
 
 from lhrs.cli import main
 from lhrs.downstream import load_predictor
-from lhrs.downstream.backbone import Encoder
+from lhrs.downstream.backbone import Backbone
 from lhrs.downstream.data import (
     ClassificationAugment,
     ClassificationDataset,
@@ -300,7 +300,7 @@ def test_lower_layers_learn_less(tmp_path, scenes):
     run = load_run(
         write_run(tmp_path / "r.yaml", settings("classify", scenes, tmp_path / "x", train_backbone="layerwise"))
     )
-    task = get_task("classify").build_network(Encoder("test_resnet"), 2, None)
+    task = get_task("classify").build_network(Backbone("test_resnet"), 2, None)
     rate = {}
     for group in finetune.make_task_groups(run, task):
         rate |= {id(p): (group["lr"], group["weight_decay"]) for p in group["params"]}
@@ -452,4 +452,4 @@ def test_images_are_resized_as_the_backbone_has_seen_them(tmp_path, scenes):
     small = torch.nn.functional.interpolate(pixels[None], (20, 20), mode="bilinear", antialias=True)[0]
     seen = ClassificationDataset(labelled, predictor.image_input, 20)[0, 0]["pixels"]
     torch.testing.assert_close(seen, predictor.image_input.standardize(small), atol=1e-5, rtol=0)
-    assert Encoder("test_resnet").interpolation == "bicubic"
+    assert Backbone("test_resnet").interpolation == "bicubic"

@@ -10,7 +10,7 @@ from tests.downstream.world import write_raster
 
 from lhrs.cmid.load_backbone import load_backbone
 from lhrs.data.windows import UnlabeledWindows
-from lhrs.downstream.backbone import Encoder
+from lhrs.downstream.backbone import Backbone
 from lhrs.downstream.inputs import ImageInput, fit_normalization
 from lhrs.downstream.reader import Item, Labelled
 from lhrs.errors import CheckpointError
@@ -70,7 +70,7 @@ def test_the_maximum_of_a_backbone_is_obeyed_by_tasks_and_probes(reflectance, tm
     values, integers, floats = reflectance
     pretrained = fitted_by_both(integers, 4000)[0]
     folder = write_backbone(tmp_path / "backbone", pretrained)
-    encoder, probe = Encoder(str(folder), 4), load_backbone(str(folder))
+    encoder, probe = Backbone(str(folder), 4), load_backbone(str(folder))
     assert encoder.normalization == probe.normalization == pretrained
     fitted = fit_normalization(Labelled([Item("a", ((integers,),), "x")], ["x"]), None, None)
     assert fitted.max_value == 10_000
@@ -102,7 +102,7 @@ def test_a_probe_shows_pixels_without_data_as_the_mean(reflectance, tmp_path):
 
 def test_a_broken_normalization_is_one_line(tmp_path):
     folder = write_backbone(tmp_path / "backbone", {"max_value": 0, "mean": [0.5] * 4, "std": [0.5] * 4})
-    for build in (lambda: Encoder(str(folder), 4), lambda: load_backbone(str(folder))):
+    for build in (lambda: Backbone(str(folder), 4), lambda: load_backbone(str(folder))):
         with pytest.raises(CheckpointError, match="has no usable normalization: max_value") as error:
             build()
         assert "\n" not in str(error.value)

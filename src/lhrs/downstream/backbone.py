@@ -35,7 +35,7 @@ def backbone_dir(name: str) -> Path | None:
     return Path(name) if Path(name).is_dir() else None
 
 
-class Encoder(nn.Module):
+class Backbone(nn.Module):
     """A backbone without its head, for images of any size.
 
     Args:
@@ -110,7 +110,7 @@ class Encoder(nn.Module):
             if name in frozen:
                 parameter.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> "Encoder":
+    def train(self, mode: bool = True) -> "Backbone":
         """Stay as in evaluation when frozen, and so do batch norms with `fixed_norm`."""
         super().train(mode and not self.frozen)
         for part in self.modules():
@@ -154,7 +154,7 @@ class FeaturePyramid(nn.Module):
         ConfigError: the backbone's strides cannot be brought to these.
     """
 
-    def __init__(self, encoder: Encoder, which: Sequence[int] = (0, 1, 2, 3)) -> None:
+    def __init__(self, encoder: Backbone, which: Sequence[int] = (0, 1, 2, 3)) -> None:
         super().__init__()
         self.encoder, self.which = encoder, list(which)
         if encoder.plain:

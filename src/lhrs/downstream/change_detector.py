@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lhrs.downstream.backbone import Encoder, FeaturePyramid
+from lhrs.downstream.backbone import Backbone, FeaturePyramid
 from lhrs.downstream.layers import (
     conv_norm,
     masked_cross_entropy,
@@ -85,7 +85,7 @@ class ChangeDetector(LogitNetwork):
     heads = ("bit", "difference", "linear")
 
     def __init__(
-        self, encoder: Encoder, num_classes: int = 2, head: str = "bit", class_weights: list[float] | None = None
+        self, encoder: Backbone, num_classes: int = 2, head: str = "bit", class_weights: list[float] | None = None
     ) -> None:
         super().__init__()
         weights = None if class_weights is None else torch.tensor(class_weights)

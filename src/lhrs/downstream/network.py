@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lhrs.downstream.backbone import Encoder, FeaturePyramid
+from lhrs.downstream.backbone import Backbone, FeaturePyramid
 
 
 class TaskNetwork(nn.Module, ABC):
@@ -13,10 +13,10 @@ class TaskNetwork(nn.Module, ABC):
 
     heads: tuple[str, ...]
     """The first is the default; `linear` is the linear probe."""
-    backbone: Encoder | FeaturePyramid
+    backbone: Backbone | FeaturePyramid
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> Backbone:
         """The backbone, without its feature pyramid."""
         return self.backbone.encoder if isinstance(self.backbone, FeaturePyramid) else self.backbone
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lhrs.data.augment import center_crop_resize
-from lhrs.downstream.backbone import Encoder
+from lhrs.downstream.backbone import Backbone
 from lhrs.downstream.detect.data import read_window, to_detected
 from lhrs.downstream.detect.object_detector import ObjectDetector
 from lhrs.downstream.detect.tiling import detect_tiled
@@ -29,7 +29,7 @@ from lhrs.files import atomic_dir, save_safetensors
 from lhrs.fingerprint import of_config, of_file
 from lhrs.imagery.stack import BandStack, PixelWindow
 from lhrs.imagery.windows import SceneWindow, make_windows, window_starts
-from lhrs.metrics.detection import Detected
+from lhrs.metrics.detection import Detections
 from lhrs.models.state_dict import load_strict
 from lhrs.progress import Bar
 
@@ -148,7 +148,7 @@ class Predictor:
             yield DetectedObject(self.config.classes[label], float(score), corners)
 
     @torch.inference_mode()
-    def detect(self, stack: BandStack, bar: Bar | None = None) -> Detected:
+    def detect(self, stack: BandStack, bar: Bar | None = None) -> Detections:
         """Return the objects on an image, best first, in its pixels; large images are read in tiles."""
         network, inference = cast(ObjectDetector, self.network), self.inference
 
@@ -249,7 +249,7 @@ def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor
     folder = Path(folder)
     config = read_model_config(folder)
     try:
-        encoder = Encoder(config.encoder.name, config.encoder.in_chans, config.encoder.args, is_folder=False)
+        encoder = Backbone(config.encoder.name, config.encoder.in_chans, config.encoder.args, is_folder=False)
         network = get_task(config.task).build_network(encoder, len(config.classes), config.head, **config.head_args)
     except (TypeError, ValueError, RuntimeError) as error:  # settings that no network of ours has
         why = " ".join(str(error).split())[:200]

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lhrs.downstream.backbone import Encoder
+from lhrs.downstream.backbone import Backbone
 from lhrs.downstream.network import LogitNetwork
 
 
@@ -22,7 +22,7 @@ class SceneClassifier(LogitNetwork):
     heads = ("linear",)
 
     def __init__(
-        self, encoder: Encoder, num_classes: int, head: str = "linear", standardize: bool = False, dropout: float = 0.0
+        self, encoder: Backbone, num_classes: int, head: str = "linear", standardize: bool = False, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.backbone = encoder

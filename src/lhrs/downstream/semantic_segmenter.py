@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lhrs.downstream.backbone import Encoder, FeaturePyramid
+from lhrs.downstream.backbone import Backbone, FeaturePyramid
 from lhrs.downstream.layers import (
     conv_norm,
     masked_cross_entropy,
@@ -64,7 +64,7 @@ class SemanticSegmenter(LogitNetwork):
     heads = ("upernet", "linear")
 
     def __init__(
-        self, encoder: Encoder, num_classes: int, head: str = "upernet", decoder_channels: int = 512,
+        self, encoder: Backbone, num_classes: int, head: str = "upernet", decoder_channels: int = 512,
         aux_loss_weight: float = 0.4, class_weights: list[float] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -99,7 +99,7 @@ class SemanticSegmenter(LogitNetwork):
 
     def _all_logits(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         maps = self.backbone(pad_to_stride(pixels))
-        if isinstance(self.backbone, Encoder):
+        if isinstance(self.backbone, Backbone):
             return upsample_and_crop(self.head(self.norm(maps)), pixels), None
         extra = upsample_and_crop(self.extra(maps[2]), pixels) if self.aux_loss_weight and self.training else None
         return upsample_and_crop(self.head(self.fpn(maps)), pixels), extra

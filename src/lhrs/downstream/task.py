@@ -16,7 +16,7 @@ from lhrs.config import Config
 from lhrs.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lhrs.downstream.backbone import Encoder
+    from lhrs.downstream.backbone import Backbone
     from lhrs.downstream.inputs import ImageInput
     from lhrs.downstream.network import TaskNetwork
     from lhrs.downstream.predict import Predictor
@@ -89,7 +89,7 @@ class Task(ABC):
         return type(self).__module__.rpartition(".")[2]
 
     @abstractmethod
-    def build_network(self, encoder: "Encoder", num_classes: int, head: str | None, **args: Any) -> "TaskNetwork":
+    def build_network(self, encoder: "Backbone", num_classes: int, head: str | None, **args: Any) -> "TaskNetwork":
         """Return a network on a backbone.
 
         Raises:
@@ -113,7 +113,7 @@ class Task(ABC):
         """
         return train.classes
 
-    def prepare_backbone(self, config: Any, encoder: "Encoder") -> None:
+    def prepare_backbone(self, config: Any, encoder: "Backbone") -> None:
         """Freeze what the task's own keys say."""
         return None
 

@@ -20,7 +20,7 @@ from lhrs.imagery.georeference import Georeference, feature, outline_feature, wr
 from lhrs.imagery.quiet import suppress_warnings
 from lhrs.imagery.reader import open_source
 from lhrs.imagery.stack import BandStack, PixelWindow
-from lhrs.metrics.detection import Detected
+from lhrs.metrics.detection import Detections
 from lhrs.progress import Bar
 
 # Okabe and Ito's colours, which people with colour blindness tell apart; darker for more classes.
@@ -273,12 +273,12 @@ def write_objects_dota(
     Raises:
         DataError: an image cannot be read, or has a name that these files cannot hold; nothing is written then.
     """
-    rows, made = list(rows), dict[str, Detected]()
+    rows, made = list(rows), dict[str, Detections]()
     require_dota_names([path for path, _ in rows])
     for path, found in rows:
         corners = np.array([one.corners for one in found]).reshape(-1, 4, 2)
         labels = np.array([classes.index(one.label) for one in found], np.int64)
-        made[path.stem] = Detected(corners, np.array([one.score for one in found]), labels)
+        made[path.stem] = Detections(corners, np.array([one.score for one in found]), labels)
     write_results(out, made, classes)
 
 

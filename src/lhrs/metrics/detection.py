@@ -12,8 +12,8 @@ from lhrs.metrics.metric import Metric, Record
 from lhrs.metrics.overlap import oriented_corners
 
 
-class Detected(NamedTuple):
-    """Detections on one image."""
+class Detections(NamedTuple):
+    """What was detected on one image."""
 
     corners: np.ndarray
     """float `(K, 4, 2)` xy."""
@@ -62,7 +62,7 @@ class Precision:
 
 
 def mean_average_precision(
-    found: Sequence[Detected], truth: Sequence[GroundTruth], num_classes: int, threshold: float = 0.5, points: int = 0
+    found: Sequence[Detections], truth: Sequence[GroundTruth], num_classes: int, threshold: float = 0.5, points: int = 0
 ) -> Precision:
     """Score detections by the rules of the VOC and DOTA development kits.
 
@@ -132,10 +132,10 @@ def score_detections(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     known = {name: n for n, name in enumerate(names)}
     found, truth = [], []
     for record in records:
-        # Detections of unknown classes do not count: no class scores them.
+        # Predictions of unknown classes do not count: no class scores them.
         detections = [one for one in record["prediction"] or () if str(one["label"]) in known]
         labels = [np.array([known[str(one["label"])] for one in some], int) for some in (detections, record["answer"])]
-        found.append(Detected(_corners(detections), np.array([float(one["score"]) for one in detections]), labels[0]))
+        found.append(Detections(_corners(detections), np.array([float(one["score"]) for one in detections]), labels[0]))
         difficult = np.array([bool(one.get("difficult")) for one in record["answer"]], bool)
         truth.append(GroundTruth(_corners(record["answer"]), labels[1], difficult))
     at50, at75, voc07 = (

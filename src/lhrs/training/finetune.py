@@ -14,7 +14,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lhrs.downstream.backbone import Encoder, backbone_dir
+from lhrs.downstream.backbone import Backbone, backbone_dir
 from lhrs.downstream.evaluate import evaluate
 from lhrs.downstream.inputs import ImageInput, fit_normalization
 from lhrs.downstream.model_config import WEIGHTS, EncoderConfig, ModelConfig
@@ -62,7 +62,7 @@ class FinetuneRecipe(Recipe[FinetuneConfig]):
         config, data, source = self.config, self.config.data, self.config.backbone
         bands = None if data.bands is None else tuple(data.bands)
         fitted = fit_normalization(self.train, bands, data.max_value)
-        encoder = Encoder(source.name, len(fitted.mean), source.args, source.pretrained)
+        encoder = Backbone(source.name, len(fitted.mean), source.args, source.pretrained)
         normalization = resolve_normalization(config, encoder.normalization, fitted)
         self.image_input = ImageInput(normalization, encoder.interpolation)
         check_color_augment(config, normalization)

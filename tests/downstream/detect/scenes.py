@@ -11,7 +11,7 @@ from lhrs.metrics.overlap import oriented_corners
 COLOURS = {0: (230, 60, 40), 1: (60, 120, 240)}
 
 
-class Backbone(nn.Module):
+class ToyBackbone(nn.Module):
     """ResNet-18 without pretrained weights."""
 
     def __init__(self):

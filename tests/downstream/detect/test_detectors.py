@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.downstream.detect.scenes import Backbone, draw_scene, tensors
+from tests.downstream.detect.scenes import ToyBackbone, draw_scene, tensors
 
-from lhrs.downstream.backbone import Encoder, FeaturePyramid
+from lhrs.downstream.backbone import Backbone, FeaturePyramid
 from lhrs.downstream.detect.faster_rcnn import HorizontalRCNN
 from lhrs.downstream.detect.oriented_rcnn import OrientedRCNN
 from lhrs.downstream.detect.rotated_boxes import obb_to_hbb, rotated_iou
-from lhrs.metrics.detection import Detected, GroundTruth, mean_average_precision
+from lhrs.metrics.detection import Detections, GroundTruth, mean_average_precision
 from lhrs.metrics.overlap import oriented_corners
 
 SMALL = {"width": 48}
@@ -46,7 +46,7 @@ def learn(model, pixels, targets, steps):
 
 
 def score(found, targets, to_corners, threshold=0.5):
-    predictions = [Detected(to_corners(f["boxes"].numpy()), f["scores"].numpy(), f["labels"].numpy()) for f in found]
+    predictions = [Detections(to_corners(f["boxes"].numpy()), f["scores"].numpy(), f["labels"].numpy()) for f in found]
     truth = [GroundTruth(to_corners(t["boxes"].numpy()), t["labels"].numpy()) for t in targets]
     return mean_average_precision(predictions, truth, 2, threshold).mean
 
@@ -61,7 +61,7 @@ def test_oriented_boxes_are_learnt():
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     pixels, targets = tensors([draw_scene(rng) for _ in range(3)])
-    found = learn(OrientedRCNN(Backbone(), 2, rpn=RPN, head=HEAD, **SMALL), pixels, targets, 70)
+    found = learn(OrientedRCNN(ToyBackbone(), 2, rpn=RPN, head=HEAD, **SMALL), pixels, targets, 70)
     assert score(found, targets, oriented_corners) >= 0.9
     assert score(found, targets, oriented_corners, 0.7) >= 0.8  # a box whose angle is wrong overlaps less
     for one, target in zip(found, targets, strict=True):
@@ -79,7 +79,7 @@ def test_horizontal_boxes_are_learnt():
     targets = [{**t, "boxes": obb_to_hbb(t["boxes"])} for t in targets]
     tops = {f"rpn_{when}_nms_top_n_{mode}": 150 for when in ("pre", "post") for mode in ("train", "test")}
     settings = {"anchor_scale": 6, "box_batch_size_per_image": 64, **tops}
-    found = learn(HorizontalRCNN(Backbone(), 2, **SMALL, **settings), pixels, targets, 50)
+    found = learn(HorizontalRCNN(ToyBackbone(), 2, **SMALL, **settings), pixels, targets, 50)
     assert score(found, targets, straight_corners) >= 0.9
 
 
@@ -90,7 +90,7 @@ def test_a_seed_means_the_same_losses(kind):
     if kind is HorizontalRCNN:
         targets = [{**t, "boxes": obb_to_hbb(t["boxes"])} for t in targets]
     torch.manual_seed(0)
-    model = kind(Backbone(), 2, width=16).train()
+    model = kind(ToyBackbone(), 2, width=16).train()
 
     def losses(seed):
         torch.manual_seed(seed)
@@ -104,7 +104,7 @@ def test_a_seed_means_the_same_losses(kind):
 def test_images_without_objects(kind):
     torch.manual_seed(0)
     columns = 5 if kind is OrientedRCNN else 4
-    model = kind(Backbone(), 3, width=16).train()
+    model = kind(ToyBackbone(), 3, width=16).train()
     pixels = torch.randn(2, 3, 64, 96)
     empty = {"boxes": torch.zeros(0, columns), "labels": torch.zeros(0, dtype=torch.int64)}
     flat = [30.0, 30, 20, 0.5, 0] if kind is OrientedRCNN else [30.0, 30, 50, 30.5]
@@ -126,11 +126,11 @@ def test_images_without_objects(kind):
 
 
 def test_statistics_of_a_pretrained_backbone_stay():
-    encoder = Encoder("test_resnet")
+    encoder = Backbone("test_resnet")
     encoder.fixed_norm = True
     model = OrientedRCNN(FeaturePyramid(encoder), 2, width=16).train()
     before = {name: value.clone() for name, value in model.pyramid.backbone.named_buffers()}
     model(torch.randn(1, 3, 64, 64), [{"boxes": torch.zeros(0, 5), "labels": torch.zeros(0, dtype=torch.int64)}])
     assert all(torch.equal(before[name], value) for name, value in model.pyramid.backbone.named_buffers())
-    free = OrientedRCNN(FeaturePyramid(Encoder("test_resnet")), 2, width=16).train()
+    free = OrientedRCNN(FeaturePyramid(Backbone("test_resnet")), 2, width=16).train()
     assert all(part.training for part in free.pyramid.backbone.modules())

@@ -36,7 +36,7 @@ from lhrs.errors import DataError
 from lhrs.imagery.normalization import Normalization
 from lhrs.imagery.stack import BandStack
 from lhrs.imagery.windows import make_windows
-from lhrs.metrics.detection import Detected, mean_average_precision
+from lhrs.metrics.detection import Detections, mean_average_precision
 from lhrs.metrics.overlap import oriented_corners
 
 BOXES = np.array([[40, 30, 30, 12, 0.5], [150, 60, 24, 20, -1.2], [95, 64, 20, 8, 1.4]])
@@ -288,8 +288,8 @@ def test_cutting_is_a_command(dota, tmp_path, monkeypatch, capsys):
 
 def test_results_are_written_as_dota_asks(tmp_path):
     found = {
-        "P1": Detected(oriented_corners(BOXES), np.array([0.9, 0.123456, 0.5]), np.array([0, 1, 1])),
-        "P2": Detected(oriented_corners(BOXES[:1]), np.array([0.25]), np.array([1])),
+        "P1": Detections(oriented_corners(BOXES), np.array([0.9, 0.123456, 0.5]), np.array([0, 1, 1])),
+        "P2": Detections(oriented_corners(BOXES[:1]), np.array([0.25]), np.array([1])),
     }
     write_results(tmp_path / "out", found, ["plane", "small-vehicle", "ship"])
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [

@@ -17,7 +17,7 @@ from lhrs.downstream.inputs import ImageInput
 from lhrs.downstream.reader import Item, Labelled
 from lhrs.errors import DataError
 from lhrs.imagery.stack import BandStack, PixelWindow
-from lhrs.metrics.detection import Detected, GroundTruth
+from lhrs.metrics.detection import Detections, GroundTruth
 from lhrs.metrics.overlap import oriented_corners
 
 
@@ -127,11 +127,11 @@ def enclosing_corners(corners: np.ndarray) -> np.ndarray:
     return horizontal_corners(np.concatenate([corners.min(1), corners.max(1)], 1))
 
 
-def to_detected(detections: dict[str, Tensor]) -> Detected:
+def to_detected(detections: dict[str, Tensor]) -> Detections:
     """Return `boxes` `(K, 5)` or `(K, 4)`, `scores` and `labels` of a detector as they are scored."""
     boxes = detections["boxes"].double().cpu().numpy()
     corners = oriented_corners(boxes) if boxes.shape[1] == 5 else horizontal_corners(boxes)
-    return Detected(corners, detections["scores"].cpu().numpy(), detections["labels"].cpu().numpy())
+    return Detections(corners, detections["scores"].cpu().numpy(), detections["labels"].cpu().numpy())
 
 
 def transform_boxes(boxes: Tensor, size_wh: tuple[int, int], d4: D4) -> Tensor:

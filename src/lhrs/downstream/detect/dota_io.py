@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lhrs.files import atomic_dir, write_atomic
-from lhrs.metrics.detection import Detected
+from lhrs.metrics.detection import Detections
 
 _PREFIX = "Task1_"
 
 
-def write_results(folder: Path, found: Mapping[str, Detected], classes: Sequence[str]) -> None:
+def write_results(folder: Path, found: Mapping[str, Detections], classes: Sequence[str]) -> None:
     """Write DOTA's submission: `Task1_<class>.txt` for every class, a line `image score x1 y1 ... x4 y4` per box.
 
     Args:

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lhrs.downstream.backbone import Encoder, FeaturePyramid
+from lhrs.downstream.backbone import Backbone, FeaturePyramid
 from lhrs.downstream.detect.faster_rcnn import HorizontalRCNN
 from lhrs.downstream.detect.oriented_rcnn import OrientedRCNN
 from lhrs.downstream.layers import pad_to_stride
@@ -29,7 +29,7 @@ class ObjectDetector(TaskNetwork):
     heads = ("oriented", "horizontal")
 
     def __init__(
-        self, encoder: Encoder, num_classes: int, head: str = "oriented", decoder_channels: int = 256,
+        self, encoder: Backbone, num_classes: int, head: str = "oriented", decoder_channels: int = 256,
         anchor_scale: float = 8, num_proposals: int = 2000,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -47,7 +47,7 @@ class ObjectDetector(TaskNetwork):
         """Values per box: oriented, or xyxy."""
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> Backbone:
         """The backbone, without its pyramids."""
         return self.network.pyramid.backbone.encoder
 

@@ -13,7 +13,7 @@ from lhrs.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import numpy as np
 
-    from lhrs.downstream.backbone import Encoder
+    from lhrs.downstream.backbone import Backbone
     from lhrs.downstream.network import TaskNetwork
 
 
@@ -32,7 +32,7 @@ class ChangeDetection(DenseTask):
     monitor = "f1"
     num_dates = 2
 
-    def build_network(self, encoder: "Encoder", num_classes: int, head: str | None, **args: Any) -> "TaskNetwork":
+    def build_network(self, encoder: "Backbone", num_classes: int, head: str | None, **args: Any) -> "TaskNetwork":
         from lhrs.downstream.change_detector import ChangeDetector
 
         return ChangeDetector(encoder, num_classes, choose_head(self.name, ChangeDetector.heads, head), **args)

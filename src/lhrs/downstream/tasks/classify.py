@@ -12,7 +12,7 @@ from lhrs.downstream.task import Fraction, HeadConfig, InferenceConfig, PredictO
 from lhrs.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from lhrs.downstream.backbone import Encoder
+    from lhrs.downstream.backbone import Backbone
     from lhrs.downstream.inputs import ImageInput
     from lhrs.downstream.network import TaskNetwork
     from lhrs.downstream.predict import ClassPrediction, Predictor
@@ -84,7 +84,7 @@ class SceneClassification(Task):
     monitor = "accuracy"
     predict_options = ("window_size",)
 
-    def build_network(self, encoder: "Encoder", num_classes: int, head: str | None, **args: Any) -> "TaskNetwork":
+    def build_network(self, encoder: "Backbone", num_classes: int, head: str | None, **args: Any) -> "TaskNetwork":
         from lhrs.downstream.scene_classifier import SceneClassifier
 
         return SceneClassifier(encoder, num_classes, choose_head(self.name, SceneClassifier.heads, head), **args)

@@ -10,7 +10,7 @@ from lhrs.downstream.task import HeadConfig, InferenceConfig, PredictOptions, Ta
 from lhrs.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from lhrs.downstream.backbone import Encoder
+    from lhrs.downstream.backbone import Backbone
     from lhrs.downstream.inputs import ImageInput
     from lhrs.downstream.network import TaskNetwork
     from lhrs.downstream.predict import DetectedObject, Predictor
@@ -72,7 +72,7 @@ class ObjectDetection(Task):
     min_classes = 1
     predict_options = ("min_score",)
 
-    def build_network(self, encoder: "Encoder", num_classes: int, head: str | None, **args: Any) -> "TaskNetwork":
+    def build_network(self, encoder: "Backbone", num_classes: int, head: str | None, **args: Any) -> "TaskNetwork":
         from lhrs.downstream.detect.object_detector import ObjectDetector
 
         return ObjectDetector(encoder, num_classes, choose_head(self.name, ObjectDetector.heads, head), **args)
@@ -88,7 +88,7 @@ class ObjectDetection(Task):
             raise DataError(f"data.train has objects of class {unknown[0]!r}, which is not among `classes`.")
         return list(config.classes)
 
-    def prepare_backbone(self, config: Any, encoder: "Encoder") -> None:
+    def prepare_backbone(self, config: Any, encoder: "Backbone") -> None:
         encoder.freeze_stages(config.frozen_stages)
 
     def freezes_bn(self, config: Any, is_pretrained: bool) -> bool:

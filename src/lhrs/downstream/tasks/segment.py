@@ -8,7 +8,7 @@ from lhrs.downstream.dense import DenseConfig, DenseTask
 from lhrs.downstream.task import HeadConfig, choose_head
 
 if TYPE_CHECKING:
-    from lhrs.downstream.backbone import Encoder
+    from lhrs.downstream.backbone import Backbone
     from lhrs.downstream.network import TaskNetwork
 
 
@@ -27,7 +27,7 @@ class SemanticSegmentation(DenseTask):
     config = SegmentationConfig
     monitor = "miou"
 
-    def build_network(self, encoder: "Encoder", num_classes: int, head: str | None, **args: Any) -> "TaskNetwork":
+    def build_network(self, encoder: "Backbone", num_classes: int, head: str | None, **args: Any) -> "TaskNetwork":
         from lhrs.downstream.semantic_segmenter import SemanticSegmenter
 
         return SemanticSegmenter(encoder, num_classes, choose_head(self.name, SemanticSegmenter.heads, head), **args)
