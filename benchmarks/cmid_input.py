@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from lhrs.cmid.two_views import TwoViewDataset, augment_and_normalize, collate
-from lhrs.data.windows import UnlabeledWindows
+from lhrs.data.unlabeled import UnlabeledWindows
 
 COUNT = 32
 

@@ -46,7 +46,7 @@ def generate(path: Path, side: int) -> None:
 
 def measured(function) -> dict:
     """Run in this process, with the model's time taken."""
-    from lhrs.scene.work import cached_model
+    from lhrs.scene.window_inference import cached_model
 
     runtime = cached_model(None, None).runtime
     ask, inside = runtime.generate, [0.0]
@@ -69,7 +69,7 @@ def measured(function) -> dict:
 
 def ours(path: Path, size: int) -> int:
     from lhrs.scene.run import SceneConfig, run
-    from lhrs.scene.work import SceneQuery
+    from lhrs.scene.window_inference import SceneQuery
 
     with tempfile.TemporaryDirectory() as out:
         manifest = run(
@@ -81,7 +81,7 @@ def ours(path: Path, size: int) -> int:
 def naive(path: Path, size: int) -> int:
     import rasterio
 
-    from lhrs.scene.work import cached_model
+    from lhrs.scene.window_inference import cached_model
 
     with rasterio.open(path) as raster:
         pixels = raster.read().transpose(1, 2, 0)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from lhrs.boxes import iou_pairs, polygon_iou_pairs
-from lhrs.metrics.overlap import oriented_corners
+from lhrs.metrics.iou import oriented_corners
 from lhrs.metrics.vqa import judge_vqa, score_vqa
 
 COUNT = 1_000_000

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lhrs.data.chat import IGNORE, ChatEncoder
+from lhrs.data.chat_dataset import IGNORE, ChatEncoder
 from lhrs.data.collate import Collator
 from lhrs.models import LHRSForConditionalGeneration, LHRSProcessor
 from lhrs.models.bridge import Bridge

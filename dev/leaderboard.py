@@ -16,8 +16,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from lhrs.atomic_io import write_atomic
 from lhrs.errors import DataError
-from lhrs.files import write_atomic
 from lhrs.metrics.legacy import LEGACY
 
 ROOT = Path(__file__).parents[1]

@@ -21,7 +21,6 @@ EXCEPTIONS = {
     ("fingerprints taken", "serving/middleware.py"): "hashes of secret keys, compared in constant time",
     ("boxes overlapped", "curate/leakage.py"): "shares of footprints on the ground, which are polygons",
     ("boxes overlapped", "metrics/legacy.py"): "published scorers as they are, with their defects",
-    ("weights loaded", "data/features.py"): "reads cached features, which are data",
     ("weights loaded", "data/feature_cache.py"): "reads cached features, which are data",
 }
 """Files that do a mechanism elsewhere, with the reason."""

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lhrs.files import save_safetensors
+from lhrs.atomic_io import save_safetensors
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])

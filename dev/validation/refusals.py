@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import lhrs
-from lhrs.imagery.open import open_image
+from lhrs.imagery.image import open_image
 from lhrs.inference.runtime import Request
 
 HERE = Path(__file__).parent

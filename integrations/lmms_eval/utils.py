@@ -15,7 +15,7 @@ from lhrs.evaluation.benchmark import Item, find_benchmark
 from lhrs.evaluation.metrics import find_metric
 from lhrs.evaluation.prompts import build_prompts
 from lhrs.evaluation.runner import to_row
-from lhrs.imagery.open import open_image
+from lhrs.imagery.image import open_image
 from lhrs.inference.model_family import ModelFamily, get_family
 from lhrs.inference.runtime import Generation
 from lhrs.metrics.scoring import score_per_sample, score_records

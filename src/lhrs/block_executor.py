@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from lhrs.atomic_io import atomic_write
 from lhrs.errors import ConfigError
-from lhrs.files import atomic_write
 from lhrs.progress import Progress, no_progress
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from lhrs import fingerprint
+from lhrs.atomic_io import prepare_output_dir, write_atomic
 from lhrs.block_executor import BlockT, Engine, map_blocks
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, LHRSError
-from lhrs.files import prepare_output_dir, write_atomic
 from lhrs.progress import Progress, no_progress
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lhrs.cli.ask import _write_boxes
 from lhrs.errors import ConfigError, DataError
-from lhrs.imagery.open import open_image
+from lhrs.imagery.image import open_image
 from lhrs.schema import Answer, AnswerBox, Rendering
 
 

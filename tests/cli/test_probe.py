@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from lhrs.cli import main
-from lhrs.models.timm_folder import write_timm_folder
+from lhrs.models.timm_io import write_timm_folder
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from lhrs.data.augment import (
     sample_color_jitter,
     sample_crop,
 )
-from lhrs.data.windows import UnlabeledWindows
+from lhrs.data.unlabeled import UnlabeledWindows
 from lhrs.errors import DataError
 
 

@@ -61,7 +61,7 @@ def test_models_without_texts_embed_images_only(models, pictures):
 
 def test_timm_folders_embed_images(tmp_path, pictures):
     timm = pytest.importorskip("timm")
-    from lhrs.models.timm_folder import write_timm_folder
+    from lhrs.models.timm_io import write_timm_folder
 
     arguments = {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32]}
     made = timm.create_model("resnet18", pretrained=False, num_classes=0, **arguments)

@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 from tests.models.tiny import byte_tokenizer  # noqa: E402
 from transformers import CLIPImageProcessorPil  # noqa: E402
 
-from lhrs.data.chat import IGNORE, ChatDataset, ChatEncoder  # noqa: E402
+from lhrs.data.chat_dataset import IGNORE, ChatDataset, ChatEncoder  # noqa: E402
 from lhrs.data.collate import Collator  # noqa: E402
 from lhrs.errors import ConfigError, DataError  # noqa: E402
 from lhrs.inference.model_family import get_family  # noqa: E402

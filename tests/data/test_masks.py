@@ -8,7 +8,7 @@ from PIL import Image
 
 from lhrs.data.dataset import detect_format, open_dataset
 from lhrs.data.mask_dataset import IGNORE
-from lhrs.downstream.reader import open_labelled
+from lhrs.downstream.labeled_dataset import open_labelled
 from lhrs.errors import ConfigError, DataError
 
 NAMES = ["background", "building", "nodata", "road"]

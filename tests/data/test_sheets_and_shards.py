@@ -13,8 +13,8 @@ from PIL import Image
 
 from lhrs.data.dataset import open_dataset
 from lhrs.data.shards import write_shards
-from lhrs.data.sheet import contact_sheet, draw_sample, html_page
-from lhrs.data.windows import UnlabeledWindows
+from lhrs.data.unlabeled import UnlabeledWindows
+from lhrs.data.visualize import contact_sheet, draw_sample, html_page
 from lhrs.errors import ConfigError
 from lhrs.schema import Box, Sample, Turn
 

@@ -7,7 +7,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from lhrs.data.windows import UnlabeledWindows
+from lhrs.data.unlabeled import UnlabeledWindows
 from lhrs.errors import DataError
 
 

@@ -10,7 +10,7 @@ from lhrs.downstream.backbone import STRIDES, Backbone, FeaturePyramid
 from lhrs.errors import CheckpointError, ConfigError, LHRSError
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import nano_folder
-from lhrs.models.timm_folder import write_timm_folder
+from lhrs.models.timm_io import write_timm_folder
 
 TINY_SWIN = {"depths": (1, 1, 1, 1), "embed_dim": 16, "num_heads": (1, 1, 2, 2)}
 FAMILIES = [

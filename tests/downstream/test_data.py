@@ -14,10 +14,10 @@ from tests.downstream.world import write_masks, write_raster
 from lhrs.downstream.data import ClassificationAugment, ClassificationDataset, SegmentationAugment, SegmentationDataset
 from lhrs.downstream.detect.data import read_window
 from lhrs.downstream.inputs import ImageInput, fit_normalization
-from lhrs.downstream.reader import Item, Labelled, open_labelled
+from lhrs.downstream.labeled_dataset import Item, Labelled, open_labelled
 from lhrs.errors import DataError
+from lhrs.imagery.band_stack import BandStack
 from lhrs.imagery.normalization import Normalization
-from lhrs.imagery.stack import BandStack
 
 
 def image_input(max_value, mean, std):

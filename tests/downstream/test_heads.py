@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from lhrs.downstream.backbone import Backbone
+from lhrs.downstream.labeled_dataset import IGNORE
 from lhrs.downstream.layers import masked_cross_entropy
-from lhrs.downstream.reader import IGNORE
 from lhrs.downstream.task import get_task
 from lhrs.errors import ConfigError
 

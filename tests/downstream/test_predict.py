@@ -18,8 +18,8 @@ from lhrs.downstream import load_predictor
 from lhrs.downstream.sliding_window import blend_weights, sliding_window_logits, strip_starts
 from lhrs.downstream.writers import polygonize_mask
 from lhrs.errors import LHRSError
+from lhrs.imagery.band_stack import BandStack
 from lhrs.imagery.georeference import outline_feature
-from lhrs.imagery.stack import BandStack
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.downstream.world import write_raster
 from lhrs.boxes import polygon_iou_pairs
 from lhrs.downstream import load_predictor
 from lhrs.downstream.detect.oriented_rcnn import OrientedRCNN
-from lhrs.metrics.overlap import oriented_corners
+from lhrs.metrics.iou import oriented_corners
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from PIL import Image
 
 from lhrs.data.datasets.oscd import BANDS
 from lhrs.data.mask_dataset import IGNORE, colors_to_classes
-from lhrs.downstream.reader import open_labelled
+from lhrs.downstream.labeled_dataset import open_labelled
 from lhrs.errors import LHRSError
-from lhrs.imagery.stack import BandStack
+from lhrs.imagery.band_stack import BandStack
 
 COLOURS = [(255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0), (0, 0, 0)]
 ISPRS = [0, 1, 2, 3, 4, IGNORE, IGNORE]

@@ -8,7 +8,7 @@ import rasterio
 from PIL import Image, ImageDraw
 from rasterio.transform import from_origin
 
-from lhrs.metrics.overlap import oriented_corners
+from lhrs.metrics.iou import oriented_corners
 
 RED, BLUE = 0, 2
 

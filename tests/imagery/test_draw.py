@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lhrs.imagery.draw import draw_boxes
+from lhrs.imagery.draw_boxes import draw_boxes
 
 
 def changed(image: object, pixels: np.ndarray) -> np.ndarray:

@@ -215,7 +215,7 @@ def test_missing_paths_and_folders_without_images_are_errors(tmp_path: Path) -> 
 def test_a_picture_opens_without_loading_gdal_or_torch(tmp_path: Path) -> None:
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
     code = (
-        "import sys; import lhrs.boxes, lhrs.imagery.draw; from lhrs.imagery import open_image; "
+        "import sys; import lhrs.boxes, lhrs.imagery.draw_boxes; from lhrs.imagery import open_image; "
         f"open_image({str(tmp_path / 'a.png')!r}); print([m for m in ('rasterio', 'torch') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,9 +11,9 @@ from rasterio.transform import from_origin
 
 from lhrs.errors import ConfigError
 from lhrs.imagery import open_image
+from lhrs.imagery.discover import open_scene_source, sources
 from lhrs.imagery.reader import open_source
 from lhrs.imagery.scene import open_scene
-from lhrs.imagery.sources import open_scene_source, sources
 
 Write = Callable[..., Path]
 UTM_33N = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10)}

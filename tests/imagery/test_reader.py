@@ -20,10 +20,10 @@ from rasterio.transform import from_origin
 
 from lhrs.errors import DataError
 from lhrs.imagery import open_image
-from lhrs.imagery.image import GeoBounds
+from lhrs.imagery.band_stack import BandStack
+from lhrs.imagery.geo_image import GeoBounds
 from lhrs.imagery.reader import open_source
 from lhrs.imagery.scene import open_scene
-from lhrs.imagery.stack import BandStack
 
 Write = Callable[..., Path]
 UTM_33N = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10)}

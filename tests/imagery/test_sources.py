@@ -11,7 +11,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from lhrs.errors import ConfigError, DataError
-from lhrs.imagery.sources import open_scene_source, sources
+from lhrs.imagery.discover import open_scene_source, sources
 from lhrs.imagery.tiles import parse_xyz
 
 Write = Callable[..., Path]

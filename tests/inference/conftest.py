@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tests.embedded import EXAMPLES
 
-from lhrs.imagery.open import open_image
+from lhrs.imagery.image import open_image
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.training.tiny import SRC
 
 from lhrs.align.tags import plural
 from lhrs.data.dataset import open_dataset
-from lhrs.data.samples import write_samples
+from lhrs.data.writers import write_samples
 from lhrs.errors import ConfigError
 from lhrs.instruct.annotations import AnnotatedObject, ImageAnnotations, Vocabulary
 from lhrs.instruct.build import TASKS, make_samples

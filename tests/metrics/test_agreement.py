@@ -10,7 +10,7 @@ from lhrs.boxes import iou_pairs, polygon_iou_pairs
 from lhrs.metrics import calibration, statistics
 from lhrs.metrics.captioning import bleu, cider, rouge_l, tokenize
 from lhrs.metrics.detection import average_precision
-from lhrs.metrics.overlap import mask_iou, oriented_corners
+from lhrs.metrics.iou import mask_iou, oriented_corners
 
 RNG = np.random.default_rng(0)
 

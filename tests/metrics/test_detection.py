@@ -5,7 +5,7 @@ import pytest
 import shapely
 
 from lhrs.metrics.detection import Detections, GroundTruth, average_precision, mean_average_precision
-from lhrs.metrics.overlap import oriented_corners
+from lhrs.metrics.iou import oriented_corners
 
 
 def square(x, y=0.0, side=10.0):

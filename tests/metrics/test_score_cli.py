@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lhrs.metrics.overlap import oriented_corners
+from lhrs.metrics.iou import oriented_corners
 
 SRC = Path(__file__).parents[2] / "src"
 

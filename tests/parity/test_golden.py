@@ -10,7 +10,7 @@ from transformers import CLIPVisionConfig, LlamaForCausalLM, SiglipVisionConfig
 
 from lhrs.errors import CheckpointError
 from lhrs.models import LHRSBridgeConfig, LHRSConfig, LHRSForConditionalGeneration
-from lhrs.models.importers.original import load_original
+from lhrs.models.importers.lhrs_bot import load_original
 from lhrs.models.presets import PRESETS
 
 TOLERANCE = 1e-4  # max abs error in float32

@@ -5,7 +5,7 @@ from lhrs.inference.assistant import Assistant
 from lhrs.inference.model_family import ModelFamily
 from lhrs.inference.runtime import Generation
 from lhrs.scene import run as running
-from lhrs.scene import work
+from lhrs.scene import window_inference
 
 
 class Sees:
@@ -46,5 +46,5 @@ class Sees:
 
 @pytest.fixture
 def sees(monkeypatch):
-    for module in (running, work):
+    for module in (running, window_inference):
         monkeypatch.setattr(module, "cached_model", lambda model, device: Assistant(Sees()))

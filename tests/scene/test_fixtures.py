@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lhrs.errors import LHRSError
-from lhrs.imagery.open import IMAGE_SUFFIXES
+from lhrs.imagery.image import IMAGE_SUFFIXES
 from lhrs.scene.run import SceneConfig, run
-from lhrs.scene.work import SceneQuery
+from lhrs.scene.window_inference import SceneQuery
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ from rasterio.transform import from_origin
 from tests.training.tiny import SRC, finish
 
 from lhrs.errors import ConfigError, DataError
-from lhrs.imagery.sources import ImageSource
+from lhrs.imagery.discover import ImageSource
 from lhrs.imagery.windows import make_windows
 from lhrs.scene import run as running
 from lhrs.scene.run import SceneConfig, run
-from lhrs.scene.work import SceneQuery
+from lhrs.scene.window_inference import SceneQuery
 
 
 def write(path, pixels, gsd=0.5, crs="EPSG:32632", **profile):

@@ -9,7 +9,7 @@ import openai
 import pytest
 from tests.serving.conftest import RIVER, picture, refusal, running, said
 
-from lhrs.imagery.open import open_image
+from lhrs.imagery.image import open_image
 from lhrs.inference.load import load
 from lhrs.inference.runtime import Generation, Request
 from lhrs.serving.batching import Batcher

@@ -9,7 +9,7 @@ import rasterio.shutil
 from rasterio.transform import from_origin
 from tests.serving.conftest import RIVER, refusal, running
 
-from lhrs.imagery.image import GeoImage, Rendering
+from lhrs.imagery.geo_image import GeoImage, Rendering
 from lhrs.imagery.windows import make_windows
 from lhrs.serving.scene_jobs import SceneRequest, _environment
 

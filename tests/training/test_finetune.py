@@ -26,11 +26,11 @@ from lhrs.downstream.data import (
     classification_collate,
 )
 from lhrs.downstream.inputs import ImageInput, fit_normalization
-from lhrs.downstream.reader import Item, Labelled, open_labelled
+from lhrs.downstream.labeled_dataset import Item, Labelled, open_labelled
 from lhrs.downstream.task import get_task
 from lhrs.errors import LHRSError
 from lhrs.models.logistic_regression import fit_logistic_regression
-from lhrs.models.timm_folder import write_timm_folder
+from lhrs.models.timm_io import write_timm_folder
 from lhrs.training import finetune, finetune_data
 from lhrs.training.dispatch import load_run, train
 from lhrs.training.optim import make_schedule

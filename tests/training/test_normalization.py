@@ -9,12 +9,12 @@ import torch
 from tests.downstream.world import write_raster
 
 from lhrs.cmid.load_backbone import load_backbone
-from lhrs.data.windows import UnlabeledWindows
+from lhrs.data.unlabeled import UnlabeledWindows
 from lhrs.downstream.backbone import Backbone
 from lhrs.downstream.inputs import ImageInput, fit_normalization
-from lhrs.downstream.reader import Item, Labelled
+from lhrs.downstream.labeled_dataset import Item, Labelled
 from lhrs.errors import CheckpointError
-from lhrs.models.timm_folder import write_timm_folder
+from lhrs.models.timm_io import write_timm_folder
 from lhrs.training import cmid
 from lhrs.training.finetune_data import resolve_normalization
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from tests.training.tiny import NUM_SAMPLES, losses, stage_settings, write_parts, write_run
 
-from lhrs.data.chat import IGNORE
+from lhrs.data.chat_dataset import IGNORE
 from lhrs.data.collate import Collator, pack_sequences
-from lhrs.data.keyed import group_by_length
+from lhrs.data.deterministic import group_by_length
 from lhrs.errors import ConfigError
 from lhrs.training.dispatch import load_run, train
 from lhrs.training.trainer import WeightedLengthSampler

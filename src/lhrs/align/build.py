@@ -38,11 +38,11 @@ from lhrs.align.footprints import (
 )
 from lhrs.align.osm import OSM_ATTRIBUTION, OSM_LICENSE, read_features, snapshot_date
 from lhrs.align.table import INDEX, KIND, SCHEMA, UNREADABLE, facts_to_rows, footprint_wkb, write_table
+from lhrs.atomic_io import prepare_output_dir, write_atomic
 from lhrs.block_executor import Engine
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import prepare_output_dir, write_atomic
-from lhrs.imagery.sources import ImageSource
+from lhrs.imagery.discover import ImageSource
 from lhrs.jobs import Job
 from lhrs.progress import Progress, no_progress
 

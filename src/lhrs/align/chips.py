@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from lhrs.align.footprints import Footprint
-from lhrs.files import atomic_write
-from lhrs.imagery.open import open_image
+from lhrs.atomic_io import atomic_write
+from lhrs.imagery.discover import ImageSource, open_scene_source
+from lhrs.imagery.image import open_image
 from lhrs.imagery.reader import open_source
 from lhrs.imagery.scene import Scene
-from lhrs.imagery.sources import ImageSource, open_scene_source
 
 _CLOUDS = (3, 8, 9, 10)
 """Sentinel-2's scene classes of cloud shadow, cloud and cirrus."""

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import shapely
 
 from lhrs.align.features import Features
+from lhrs.atomic_io import atomic_write
 from lhrs.dropped import Dropped
-from lhrs.files import atomic_write
 
 _ROW_GROUP = 2048
 _BOUNDS = ("west", "south", "east", "north")

@@ -15,7 +15,7 @@ import numpy as np
 
 from lhrs.align.feature_store import Region
 from lhrs.errors import DataError
-from lhrs.imagery.sources import Affine6, ImageSource, open_scene_source, sources
+from lhrs.imagery.discover import Affine6, ImageSource, open_scene_source, sources
 from lhrs.imagery.windows import window_starts
 
 _WHOLE = 1.5

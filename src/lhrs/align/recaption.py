@@ -24,9 +24,9 @@ from lhrs.align.claim_check import Claim, unsupported_fraction, verify_claims
 from lhrs.align.facts import Fact
 from lhrs.align.table import INDEX, read_table, rows_to_facts, write_table
 from lhrs.align.tags import tag_table
+from lhrs.atomic_io import prepare_output_dir, write_atomic
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import prepare_output_dir, write_atomic
-from lhrs.imagery.open import open_image
+from lhrs.imagery.image import open_image
 from lhrs.jobs import MANIFEST, Job
 from lhrs.progress import Progress, no_progress
 

@@ -12,8 +12,8 @@ import shapely
 from pyproj import CRS
 
 from lhrs.align.facts import Fact, Relation
+from lhrs.atomic_io import atomic_write
 from lhrs.errors import DataError
-from lhrs.files import atomic_write
 
 INDEX = "index.parquet"
 KIND = "lhrs-align"

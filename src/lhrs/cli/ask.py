@@ -160,7 +160,7 @@ class Errors:
 
 def list_paths(images: list[Path]) -> list[Path]:
     """Return the images of files and folders."""
-    from lhrs.imagery.open import list_images
+    from lhrs.imagery.image import list_images
 
     return list_images(images)
 
@@ -233,8 +233,8 @@ def _write_drawing(out: Path, answer: "Answer", assistant: "Assistant") -> None:
 
     import numpy as np
 
-    from lhrs.files import write_atomic
-    from lhrs.imagery.draw import draw_boxes
+    from lhrs.atomic_io import write_atomic
+    from lhrs.imagery.draw_boxes import draw_boxes
     from lhrs.inference.images import open_input
 
     _, image = open_input(answer.image, assistant.rendering)
@@ -255,7 +255,7 @@ def _split(words: list[str], what: str) -> tuple[list[Path], str]:
 
 
 def _is_path(word: str) -> bool:
-    from lhrs.imagery.open import IMAGE_SUFFIXES
+    from lhrs.imagery.image import IMAGE_SUFFIXES
 
     return Path(word).suffix.lower() in IMAGE_SUFFIXES or os.path.exists(word)  # also False for what no path can be
 

@@ -57,7 +57,7 @@ def _do(line: str, talk: "Chat", assistant: "Assistant") -> "Chat":
     elif command == "/image":
         return _start(assistant, _path(rest, "/image PATH"))
     elif command == "/save":
-        from lhrs.files import write_atomic
+        from lhrs.atomic_io import write_atomic
 
         path = _path(rest, "/save FILE")
         write_atomic(path, "".join(answer.model_dump_json() + "\n" for answer in talk.answers))

@@ -73,10 +73,10 @@ def view(
     columns: Annotated[int, typer.Option(min=1, help="Of a sheet.")] = 3,
 ) -> None:
     """Draw samples: images with their boxes and texts."""
+    from lhrs.atomic_io import atomic_write
     from lhrs.data.dataset import open_dataset
-    from lhrs.data.sheet import contact_sheet, html_page
+    from lhrs.data.visualize import contact_sheet, html_page
     from lhrs.errors import ConfigError
-    from lhrs.files import atomic_write
 
     if out.suffix not in (".html", ".png"):
         raise ConfigError(f"--out {out} is neither a .html page nor a .png sheet.")

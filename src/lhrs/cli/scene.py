@@ -52,7 +52,7 @@ def scene(
     from lhrs.errors import ConfigError
     from lhrs.imagery.locations import gdal_name
     from lhrs.scene.run import SceneConfig, run
-    from lhrs.scene.work import KINDS, SceneQuery
+    from lhrs.scene.window_inference import KINDS, SceneQuery
 
     if task not in KINDS:
         raise ConfigError(f"--task is one of {', '.join(KINDS)}, not {task!r}.")

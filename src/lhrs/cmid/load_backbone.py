@@ -13,7 +13,7 @@ from lhrs.errors import CheckpointError, ConfigError
 from lhrs.imagery.normalization import Normalization
 from lhrs.models.presets import NANO, nano_folder
 from lhrs.models.state_dict import load_strict
-from lhrs.models.timm_folder import read_timm_folder
+from lhrs.models.timm_io import read_timm_folder
 
 
 def load_backbone(source: str, size: int | None = None, device: str = "cpu", random: bool = False) -> FeatureExtractor:

@@ -18,9 +18,9 @@ from lhrs.cmid.backbone import to_feature_map
 from lhrs.data.datasets.image_folder import ImageFolder
 from lhrs.data.mask_dataset import pair_masks, read_mask_values
 from lhrs.errors import DataError
+from lhrs.imagery.band_stack import BandStack
+from lhrs.imagery.image import DEFAULT_MAX_SIDE, open_image
 from lhrs.imagery.normalization import Normalization
-from lhrs.imagery.open import DEFAULT_MAX_SIDE, open_image
-from lhrs.imagery.stack import BandStack
 from lhrs.imagery.windows import make_windows
 from lhrs.metrics.segmentation import IGNORE, confusion_matrix
 from lhrs.models.logistic_regression import fit, fit_logistic_regression

@@ -12,8 +12,8 @@ from torchvision.transforms.v2 import functional as tv
 from lhrs.cmid.geometry import match_patches
 from lhrs.cmid.masking import sample_mask
 from lhrs.data.augment import Crop, apply_color_jitter, identity_jitter, sample_color_jitter, sample_crop
-from lhrs.data.keyed import SampleKey, sample_rng
-from lhrs.data.windows import UnlabeledWindows
+from lhrs.data.deterministic import SampleKey, sample_rng
+from lhrs.data.unlabeled import UnlabeledWindows
 from lhrs.imagery.normalization import Normalization
 
 _AT_ONCE = 2

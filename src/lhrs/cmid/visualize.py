@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from lhrs.atomic_io import write_atomic
 from lhrs.cmid.probes import FeatureExtractor, list_image_folder
 from lhrs.cmid.two_views import resize
 from lhrs.data.augment import sample_crop
 from lhrs.errors import ConfigError
-from lhrs.files import write_atomic
-from lhrs.imagery.open import open_image
+from lhrs.imagery.image import open_image
 
 _SIDE = 448
 

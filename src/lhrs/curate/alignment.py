@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lhrs.errors import ConfigError
-from lhrs.imagery.open import open_image
+from lhrs.imagery.image import open_image
 
 if TYPE_CHECKING:
     pass

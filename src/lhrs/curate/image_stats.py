@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from lhrs.errors import DataError
-from lhrs.imagery.open import open_image
+from lhrs.imagery.image import open_image
 
 _MAX_SIDE = 2048
 """Larger files are compared by what they look like at this size."""

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from lhrs import fingerprint
 from lhrs.align.claim_check import claim_coverage_precision
 from lhrs.align.table import rows_to_facts
+from lhrs.atomic_io import prepare_output_dir
 from lhrs.curate.alignment import EmbeddingModel
 from lhrs.curate.duplicates import DuplicateCriteria
 from lhrs.curate.filters import (
@@ -35,7 +36,6 @@ from lhrs.curate.records import CurationRecord, open_samples, read_records
 from lhrs.curate.report import write_report
 from lhrs.curate.writers import write_align, write_samples, write_scores
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import prepare_output_dir
 from lhrs.jobs import Job
 from lhrs.progress import Progress, no_progress
 

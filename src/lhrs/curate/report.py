@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lhrs.atomic_io import write_atomic
 from lhrs.curate.filters import REASONS, FilterDecision
 from lhrs.curate.records import CurationRecord
 from lhrs.data.dataset import Dataset
-from lhrs.data.sheet import draw_sample
+from lhrs.data.visualize import draw_sample
 from lhrs.errors import DataError
-from lhrs.files import write_atomic
 from lhrs.schema import Sample
 
 if TYPE_CHECKING:

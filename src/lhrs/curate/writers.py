@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import shapely
 
 from lhrs.align.table import INDEX, read_table, write_table
+from lhrs.atomic_io import atomic_write, write_atomic
 from lhrs.curate.filters import FilterDecision
 from lhrs.curate.records import CurationRecord
 from lhrs.data.dataset import Dataset, read_json
 from lhrs.errors import DataError
-from lhrs.files import atomic_write, write_atomic
 from lhrs.jobs import MANIFEST
 
 SAMPLES = "samples.jsonl"

@@ -1,4 +1,4 @@
-"""Rows of `lhrs.data.chat` to batches, padded or packed."""
+"""Rows of `lhrs.data.chat_dataset` to batches, padded or packed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from lhrs.data.chat import IGNORE
+from lhrs.data.chat_dataset import IGNORE
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from lhrs.imagery.open import IMAGE_SUFFIXES
+from lhrs.imagery.image import IMAGE_SUFFIXES
 from lhrs.imagery.reader import open_source
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lhrs import fingerprint
+from lhrs.atomic_io import atomic_write
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import atomic_write
-from lhrs.imagery.open import open_image
+from lhrs.imagery.image import open_image
 from lhrs.jobs import Job
 from lhrs.progress import Progress, no_progress
 from lhrs.schema import Sample

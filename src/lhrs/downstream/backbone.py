@@ -18,7 +18,7 @@ from lhrs.imagery.normalization import Normalization
 from lhrs.models.importers.backbone_checkpoint import load_backbone_checkpoint
 from lhrs.models.presets import NANO, nano_folder
 from lhrs.models.state_dict import load_strict
-from lhrs.models.timm_folder import read_timm_folder
+from lhrs.models.timm_io import read_timm_folder
 
 STRIDES = (4, 8, 16, 32)
 INTERPOLATIONS = ("bicubic", "bilinear")

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lhrs.data import augment
-from lhrs.data.keyed import SampleKey, sample_rng
+from lhrs.data.deterministic import SampleKey, sample_rng
 from lhrs.downstream.inputs import ImageInput
-from lhrs.downstream.reader import IGNORE, Item, Labelled
+from lhrs.downstream.labeled_dataset import IGNORE, Item, Labelled
 from lhrs.errors import DataError
-from lhrs.imagery.stack import BandStack, PixelWindow, image_shape
+from lhrs.imagery.band_stack import BandStack, PixelWindow, image_shape
 
 _KEPT_BYTES = 1 << 29
 """Decoded images that a process keeps; enough for a few dozen tiles. Those above an eighth are read in windows."""

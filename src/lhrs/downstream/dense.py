@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lhrs.downstream.inputs import ImageInput
+    from lhrs.downstream.labeled_dataset import Labelled
     from lhrs.downstream.predict import Predictor
-    from lhrs.downstream.reader import Labelled
-    from lhrs.imagery.stack import BandStack
+    from lhrs.imagery.band_stack import BandStack
 
 
 class DenseAugmentConfig(Config):
@@ -115,7 +115,7 @@ class DenseTask(Task):
 
     def input_files(self, images: Sequence[Path]) -> list[tuple[Path, ...]]:
         """Return the files of each sample."""
-        from lhrs.imagery.open import list_images
+        from lhrs.imagery.image import list_images
 
         return [(file,) for file in list_images(list(images))]
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from lhrs.downstream.labeled_dataset import Labelled
 from lhrs.downstream.predict import Predictor
-from lhrs.downstream.reader import Labelled
 
 
 def evaluate(predictor: Predictor, labelled: Labelled) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lhrs.downstream.reader import Labelled
+from lhrs.downstream.labeled_dataset import Labelled
+from lhrs.imagery.band_stack import BandStack, PixelWindow
 from lhrs.imagery.normalization import Normalization, Sample
-from lhrs.imagery.stack import BandStack, PixelWindow
 
 _FIT_SIDE = 1024
 _FIT_IMAGES = 256

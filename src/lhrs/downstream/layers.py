@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lhrs.downstream.backbone import STRIDES
-from lhrs.downstream.reader import IGNORE
+from lhrs.downstream.labeled_dataset import IGNORE
 
 
 def conv_norm(channels: int, out: int, size: int = 3) -> nn.Sequential:

@@ -13,21 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lhrs.atomic_io import atomic_dir, save_safetensors
 from lhrs.data.augment import center_crop_resize
 from lhrs.downstream.backbone import Backbone
 from lhrs.downstream.detect.data import read_window, to_detected
 from lhrs.downstream.detect.object_detector import ObjectDetector
 from lhrs.downstream.detect.tiling import detect_tiled
 from lhrs.downstream.inputs import ImageInput
+from lhrs.downstream.labeled_dataset import IGNORE
 from lhrs.downstream.model_config import CONFIG, WEIGHTS, ModelConfig, read_model_config
 from lhrs.downstream.network import LogitNetwork, TaskNetwork
-from lhrs.downstream.reader import IGNORE
 from lhrs.downstream.sliding_window import sliding_window_logits, strip_starts
 from lhrs.downstream.task import get_task
 from lhrs.errors import CheckpointError, ConfigError, DataError
-from lhrs.files import atomic_dir, save_safetensors
 from lhrs.fingerprint import of_config, of_file
-from lhrs.imagery.stack import BandStack, PixelWindow
+from lhrs.imagery.band_stack import BandStack, PixelWindow
 from lhrs.imagery.windows import SceneWindow, make_windows, window_starts
 from lhrs.metrics.detection import Detections
 from lhrs.models.state_dict import load_strict

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from lhrs.imagery.stack import PixelWindow
+from lhrs.imagery.band_stack import PixelWindow
 from lhrs.imagery.windows import window_starts
 
 Logits = Callable[[list[PixelWindow]], np.ndarray]

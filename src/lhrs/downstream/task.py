@@ -18,10 +18,10 @@ from lhrs.errors import ConfigError
 if TYPE_CHECKING:
     from lhrs.downstream.backbone import Backbone
     from lhrs.downstream.inputs import ImageInput
+    from lhrs.downstream.labeled_dataset import Labelled
     from lhrs.downstream.network import TaskNetwork
     from lhrs.downstream.predict import Predictor
-    from lhrs.downstream.reader import Labelled
-    from lhrs.imagery.stack import BandStack
+    from lhrs.imagery.band_stack import BandStack
 
 TASKS = "lhrs.downstream.tasks"
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from lhrs.atomic_io import atomic_write, write_atomic
 from lhrs.downstream.detect.dota_io import write_results
+from lhrs.downstream.labeled_dataset import IGNORE
 from lhrs.downstream.predict import ClassPrediction, DetectedObject, Predictor
-from lhrs.downstream.reader import IGNORE
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import atomic_write, write_atomic
 from lhrs.fingerprint import of_config, of_files
+from lhrs.imagery._warnings import suppress_warnings
+from lhrs.imagery.band_stack import BandStack, PixelWindow
 from lhrs.imagery.georeference import Georeference, feature, outline_feature, write_geojson
-from lhrs.imagery.quiet import suppress_warnings
 from lhrs.imagery.reader import open_source
-from lhrs.imagery.stack import BandStack, PixelWindow
 from lhrs.metrics.detection import Detections
 from lhrs.progress import Bar
 

@@ -13,8 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from lhrs.atomic_io import atomic_dir
 from lhrs.errors import DataError, LHRSError, MissingExtraError
-from lhrs.files import atomic_dir
 
 
 class Source(Protocol):

@@ -6,7 +6,7 @@ from typing import Any
 
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Item
-from lhrs.imagery.stack import image_shape
+from lhrs.imagery.band_stack import image_shape
 from lhrs.metrics.metric import Metric
 
 

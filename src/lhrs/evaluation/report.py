@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from lhrs.atomic_io import write_atomic
 from lhrs.evaluation.benchmark import Benchmark
 from lhrs.evaluation.prompts import PromptedItem
-from lhrs.files import write_atomic
 from lhrs.metrics.metric import Metric
 from lhrs.metrics.scoring import score_per_sample, score_records
 from lhrs.metrics.statistics import bootstrap, paired_difference
@@ -95,7 +95,7 @@ def write_errors(
     benchmark: Benchmark, metric: Metric, prompted: Sequence[PromptedItem], rows: Sequence[dict[str, Any]], path: Path
 ) -> None:
     """Write an HTML page of the worst answers with their images."""
-    from lhrs.data.sheet import html_page
+    from lhrs.data.visualize import html_page
     from lhrs.schema import Box, Sample, Turn
 
     records = _records(prompted, rows, metric)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from lhrs import fingerprint
+from lhrs.atomic_io import write_atomic
 from lhrs.dropped import Dropped
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import image_digest
 from lhrs.evaluation.prompts import PromptedItem, options_hash
-from lhrs.files import write_atomic
-from lhrs.imagery.open import GeoImage, open_image
+from lhrs.imagery.image import GeoImage, open_image
 from lhrs.inference.runtime import Generation, Request, Runtime
 from lhrs.metrics.metric import Metric
 from lhrs.progress import Bar

@@ -9,8 +9,8 @@ from typing import Literal, Self
 import numpy as np
 
 from lhrs.errors import DataError
+from lhrs.imagery.geo_image import Rendering
 from lhrs.imagery.georeference import Georeference
-from lhrs.imagery.image import Rendering
 
 PixelWindow = tuple[float, float, float, float]
 """Left, top, width, height in pixels of the upright image."""

@@ -16,11 +16,11 @@ from rasterio.windows import Window
 
 from lhrs.errors import DataError
 from lhrs.imagery import locations
+from lhrs.imagery._warnings import suppress_warnings
 from lhrs.imagery.base_reader import PixelWindow, RasterReader, Resampling
+from lhrs.imagery.geo_image import Rendering
 from lhrs.imagery.georeference import read_georeference
-from lhrs.imagery.image import Rendering
 from lhrs.imagery.orientation import UPRIGHT, tiff_orientation, to_stored, turn_upright, upright_size
-from lhrs.imagery.quiet import suppress_warnings
 from lhrs.imagery.rendering import data_mask
 
 if TYPE_CHECKING:

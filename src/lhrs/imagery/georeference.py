@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lhrs.atomic_io import write_atomic
 from lhrs.errors import DataError
-from lhrs.files import write_atomic
 
 if TYPE_CHECKING:
     from affine import Affine

@@ -1,68 +1,116 @@
-"""What opening a picture or a raster gives: pixels to look at, how they were made, and where they lie."""
+"""Open any image or raster as 8-bit RGB of bounded size."""
 
-from dataclasses import dataclass, field
+import math
+import os
 
 import numpy as np
 
-from lhrs.imagery.georeference import Georeference
+from lhrs.errors import DataError
+from lhrs.imagery.composites import check_valid, fit_composite, plan_composite
+from lhrs.imagery.geo_image import GeoBounds, GeoImage, Rendering, reduced_size
+from lhrs.imagery.locations import IMAGE_SUFFIXES, list_images
+from lhrs.imagery.reader import PixelWindow, RasterReader, open_source
+
+__all__ = ["DEFAULT_MAX_SIDE", "IMAGE_SUFFIXES", "list_images", "open_image"]
+
+DEFAULT_MAX_SIDE = 1024
+_MAX_DECODED = 2_000_000_000
+"""Pixels of one band that may be decoded to render an image: some 15 seconds a band of compressed data."""
+_MAX_RETURNED = 2**28
 
 
-@dataclass(frozen=True)
-class Rendering:
-    """Which bands of a file are shown and how their values became eight bits."""
+def open_image(
+    path: str | os.PathLike[str],
+    max_side: int | None = DEFAULT_MAX_SIDE,
+    area: GeoBounds | None = None,
+    driver: str | None = None,
+    *,
+    sensor: str | None = None,
+    composite: str | None = None,
+    gsd_m: float | None = None,
+) -> GeoImage:
+    """Open an image or raster of any type, size, band count and georeference, and render it as 8-bit RGB.
 
-    bands: list[int]
-    """1-based bands shown as red, green and blue; the same band three times for gray."""
-    scaling: str
-    """For people: "uint8 as is", "Sentinel-2 reflectance 0-3000", "2-98 percentile of all bands", "colour table"."""
-    chosen_by: str
-    """For people, what the choice of bands rests on: "declared colours", "band names", "Sentinel-2 band order"."""
+    8-bit images are read with Pillow and turned upright as their EXIF says; all else is read with GDAL. Everything that
+    `lhrs.imagery.reader.open_source` reads can be opened.
 
+    Args:
+        path: of the file, or what `open_source` takes.
+        max_side: maximum for the longer side of the returned pixels; None keeps every pixel. Rasters are read at the
+            reduced size from their overviews, so that a file far bigger than memory opens in a moment.
+        area: render only this part of a georeferenced raster.
+        driver: GDAL's short name of the only format it may try; None is all. Some formats refer to other files, which
+            must not be opened for an untrusted client.
+        sensor: that took the image, see `lhrs.imagery.sensors`; None recognizes it by band names and values.
+        composite: of the sensor, such as `swir`; None is true color. Of an unknown sensor `per-band` stretches each
+            band by itself.
+        gsd_m: meters per pixel at which a georeferenced image is rendered, as far as `max_side` allows. For an image
+            without a georeference it states what a pixel of the file measures, and nothing is resampled.
 
-@dataclass(frozen=True)
-class GeoBounds:
-    """A rectangle on the ground."""
-
-    bbox: tuple[float, float, float, float]
-    """West, south, east, north in the CRS; east of west, also across the antimeridian (170 to 190)."""
-    crs: str = "EPSG:4326"
-    """With longitude, or easting, first whatever the authority says."""
-
-
-@dataclass(frozen=True)
-class GeoImage:
-    """An image reduced to what a model or a person looks at.
-
-    Pixel coordinates are x right, y down, with (0, 0) the outer corner of the top-left pixel, always of the file
-    (`width` x `height`; a photograph turned upright), not of the reduced `pixels`.
+    Raises:
+        DataError: the file is missing, damaged, no image, holds no valid pixel, does not touch `area`, or would take
+            absurdly long to read.
+        ConfigError: there is no such sensor or composite, or the image is not of that sensor.
     """
+    reader = open_source(path, driver=driver, keep_open=True)
+    window = (0, 0, reader.width, reader.height) if area is None else _window(reader, area)
+    left, top, width, height = window
+    scale = 1.0
+    if gsd_m is not None:
+        if not (math.isfinite(gsd_m) and gsd_m > 0):
+            raise DataError(f"{path}: a ground sampling distance of {gsd_m} m is not a positive number.")
+        scale = 1.0 if reader.gsd_m is None else reader.gsd_m / gsd_m
+    size = reduced_size(max(1, round(width * scale)), max(1, round(height * scale)), max_side)
+    _check_effort(reader, window, size)
+    plan = plan_composite(reader, sensor, composite)
+    distinct = sorted(set(plan.bands))
+    values, valid = reader.read(window, size, distinct)
+    at = [distinct.index(band) for band in plan.bands]
+    if at != list(range(len(distinct))):
+        values, valid = values[at], valid[at]
+    fitted = fit_composite(plan, reader, values, valid)
+    pixels, has_data = fitted.render(values, valid, reader.has_zero_nodata[[band - 1 for band in plan.bands]])
+    check_valid(reader, has_data)
+    view = reader.native or Rendering(list(plan.bands), fitted.scaling.words, plan.chosen_by)
+    georeference, own_gsd_m = reader.georeference, reader.gsd_m if reader.gsd_m is not None else gsd_m
+    if georeference is not None and area is not None:
+        georeference = georeference.shifted(left, top)
+        own_gsd_m = georeference.gsd_m(width, height)
+    return GeoImage(pixels, float(has_data.mean()), width, height, view, own_gsd_m, georeference, (left, top))
 
-    pixels: np.ndarray
-    """uint8 `(H, W, 3)`, possibly smaller than the file; black where there is no data."""
-    valid_fraction: float
-    """Share of pixels with data, 0-1."""
-    width: int
-    """Width of the file in pixels."""
-    height: int
-    """Height of the file in pixels."""
-    rendering: Rendering
-    gsd_m: float | None = None
-    """Metres on the ground per pixel of the file, at the image centre; None if not georeferenced."""
-    georeference: Georeference | None = field(default=None, repr=False)
-    offset: tuple[int, int] = (0, 0)
-    """Column and row in the file of the top-left pixel, where only a part of it was opened: then `width`, `height` and
-    all pixel coordinates are the part's."""
 
-    def to_lonlat(self, points: np.ndarray) -> np.ndarray | None:
-        """Return float64 `(N, 2)` WGS 84 longitude and latitude in degrees of `(N, 2)` xy pixels, or None.
+def _window(reader: RasterReader, area: GeoBounds) -> tuple[int, int, int, int]:
+    """Return the pixels that touch an area."""
+    georeference = reader.georeference
+    if georeference is None:
+        raise DataError(f"{reader.name} is not georeferenced, so the area has no place in it.")
+    west, south, east, north = area.bbox
+    if not (west < east and south < north):
+        raise DataError(f"the area {list(area.bbox)} is empty: give west, south, east, north.")
+    along = np.linspace(0, 1, 21)  # edges may be curves in the image
+    x, y = west + along * (east - west), south + along * (north - south)
+    edges = [(x, 0 * x + south), (x, 0 * x + north), (0 * y + west, y), (0 * y + east, y)]
+    points = georeference.to_pixels(np.concatenate([np.stack(edge, 1) for edge in edges]), area.crs)
+    points = points[np.isfinite(points).all(1)]
+    if not len(points):
+        raise DataError(f"the area {list(area.bbox)} in {area.crs} has no place in the image's own CRS.")
+    limits = np.array([reader.width, reader.height])
+    # A bound that is meant to be a pixel's edge comes back a hair beside it.
+    first = np.clip(np.floor(points.min(0) + 1e-3), 0, limits)
+    last = np.clip(np.ceil(points.max(0) - 1e-3), 0, limits)
+    if not (last > first).all():
+        raise DataError(f"the area {list(area.bbox)} in {area.crs} does not touch the image.")
+    (left, top), (width, height) = first.astype(int).tolist(), (last - first).astype(int).tolist()
+    return left, top, width, height
 
-        None means that the file is not georeferenced; a row of NaN means that this point does not lie on the Earth, as
-        at the corners of a full-disc image.
-        """
-        return None if self.georeference is None else self.georeference.to_lonlat(points)
 
-
-def reduced_size(width: int, height: int, max_side: int | None) -> tuple[int, int]:
-    """Return the (width, height) that keeps the aspect and has at most `max_side` pixels on the longer side."""
-    scale = 1.0 if max_side is None else min(1.0, max_side / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
+def _check_effort(reader: RasterReader, window: PixelWindow, size: tuple[int, int]) -> None:
+    """Raise DataError if the pixels asked for, or those to be decoded for them, are absurdly many."""
+    width, height = window[2:]
+    if size[0] * size[1] > _MAX_RETURNED:
+        raise DataError(f"{reader.name}: {width} x {height} pixels do not fit in memory; set max_side.")
+    if reader.decoded_pixels(window, size) > _MAX_DECODED:
+        raise DataError(
+            f"{reader.name}: {width} x {height} pixels without overviews take too long to read; "
+            f"add overviews: gdaladdo -r average '{reader.name}'"
+        )

@@ -11,10 +11,10 @@ from PIL import Image, ImageOps
 
 from lhrs.errors import DataError
 from lhrs.imagery import locations
+from lhrs.imagery._warnings import suppress_warnings
 from lhrs.imagery.base_reader import PixelWindow, RasterReader, Resampling
-from lhrs.imagery.image import Rendering
+from lhrs.imagery.geo_image import Rendering
 from lhrs.imagery.orientation import UPRIGHT
-from lhrs.imagery.quiet import suppress_warnings
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage

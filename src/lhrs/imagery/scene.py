@@ -9,7 +9,7 @@ import numpy as np
 
 from lhrs.errors import DataError
 from lhrs.imagery.composites import Fitted, Plan, fit_composite, plan_composite
-from lhrs.imagery.image import reduced_size
+from lhrs.imagery.geo_image import reduced_size
 from lhrs.imagery.reader import PixelWindow, RasterReader, open_source
 from lhrs.imagery.rendering import Scaling
 

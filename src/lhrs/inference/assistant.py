@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 
 from lhrs.boxes import scale_boxes
-from lhrs.imagery.image import GeoImage
+from lhrs.imagery.geo_image import GeoImage
 from lhrs.inference import tasks
 from lhrs.inference.images import ImageInput, OnError, RenderingOptions, open_inputs
 from lhrs.inference.runtime import Generation, Request, Runtime, Sampling

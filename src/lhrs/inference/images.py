@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lhrs.errors import DataError
-from lhrs.imagery.image import GeoImage, Rendering
-from lhrs.imagery.open import open_image
+from lhrs.imagery.geo_image import GeoImage, Rendering
+from lhrs.imagery.image import open_image
 
 ImageInput = Any
 """A path, a uint8 array `(H, W, 3)`, a PIL image, or an `OpenedImage`."""

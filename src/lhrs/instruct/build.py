@@ -11,9 +11,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from lhrs.atomic_io import write_atomic
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError
-from lhrs.files import write_atomic
 from lhrs.instruct import description_tasks, spatial_tasks
 from lhrs.instruct.annotations import ImageAnnotations, Vocabulary
 from lhrs.instruct.qa import QAPair, TaskFn
@@ -69,7 +69,7 @@ def build_instructions(
         ConfigError: `out` exists or has another suffix, there is no such task, or no question can be asked.
         DataError: Data are missing or broken.
     """
-    from lhrs.data.samples import write_samples
+    from lhrs.data.writers import write_samples
     from lhrs.instruct.collect import collect_annotations, vocabulary_of
 
     if out.suffix not in SUFFIXES:

@@ -8,8 +8,8 @@ import numpy as np
 
 from lhrs.boxes import iou as iou_matrix
 from lhrs.boxes import polygon_iou
+from lhrs.metrics.iou import oriented_corners
 from lhrs.metrics.metric import Metric, Record
-from lhrs.metrics.overlap import oriented_corners
 
 
 class Detections(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lhrs.errors import DataError, MissingExtraError
-from lhrs.metrics.overlap import mask_iou, oriented_corners
+from lhrs.metrics.iou import mask_iou, oriented_corners
 
 
 def is_shape(value: Any) -> bool:

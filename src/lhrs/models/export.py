@@ -8,8 +8,8 @@ from typing import cast
 import torch
 from torch import nn
 
+from lhrs.atomic_io import atomic_dir
 from lhrs.errors import ConfigError
-from lhrs.files import atomic_dir
 from lhrs.models.load import ADAPTER, load_model, merge_adapter
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import NANO, nano_folder

@@ -84,7 +84,7 @@ class NanoEvaluation:
             options: the only answers allowed.
         """
         out: list[str] = []
-        from lhrs.imagery.open import open_image
+        from lhrs.imagery.image import open_image
 
         for start in range(0, len(items), 64):
             requests = []
@@ -264,7 +264,7 @@ class NanoEvaluation:
 
     def familiarity(self, strange: dict[str, list[np.ndarray]]) -> None:
         """AUROC of the familiarity distance: held-out images against each kind of strange image."""
-        from lhrs.imagery.open import open_image
+        from lhrs.imagery.image import open_image
 
         runtime = self.assistant.runtime
         distance = lambda pixels: runtime.ood_score(pixels)  # noqa: E731

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from lhrs.errors import DataError, MissingExtraError
-from lhrs.imagery.open import open_image
+from lhrs.imagery.image import open_image
 
 _WORDS = [
     "the",

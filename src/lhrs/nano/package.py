@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lhrs.files import save_safetensors
+from lhrs.atomic_io import save_safetensors
 from lhrs.inference.ood import OODDetector
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.processing import LHRSProcessor

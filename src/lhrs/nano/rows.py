@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lhrs.data.keyed import SampleKey, sample_rng
+from lhrs.data.deterministic import SampleKey, sample_rng
 from lhrs.nano.image_facts import ImageFacts
 from lhrs.nano.phrasing import Draw, dress
 from lhrs.nano.sources import Canvas, Source, draw_canvas, jitter

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lhrs.data.keyed import SampleKey, sample_rng
+from lhrs.data.deterministic import SampleKey, sample_rng
 from lhrs.errors import DataError
 from lhrs.imagery.reader import open_source
 from lhrs.nano.osm_tiles import Site, read_sites

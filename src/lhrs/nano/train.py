@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import get_parameter_names
 
-from lhrs.files import atomic_dir, save_safetensors
+from lhrs.atomic_io import atomic_dir, save_safetensors
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.state_dict import load_strict
 from lhrs.nano.config import QuestionsFit, QuestionsRun, Sources, VisionFit, VisionRun

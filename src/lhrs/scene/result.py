@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lhrs.imagery.discover import ImageSource
 from lhrs.imagery.merge_detections import Merged
 from lhrs.imagery.scene import Scene
-from lhrs.imagery.sources import ImageSource
 from lhrs.imagery.windows import SceneWindow
 
 UNCHANGED, CHANGED = "unchanged", "changed"
@@ -21,7 +21,7 @@ class Result:
     later: Scene | None
     windows: Sequence[SceneWindow]
     rows: list[dict[str, Any]]
-    """One for each window, in order; see `lhrs.scene.work`."""
+    """One for each window, in order; see `lhrs.scene.window_inference`."""
     objects: Merged | None
     """Of `ground`."""
 

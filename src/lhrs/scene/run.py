@@ -9,19 +9,19 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from lhrs import fingerprint
+from lhrs.atomic_io import prepare_output_dir
 from lhrs.block_executor import Engine
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import prepare_output_dir
+from lhrs.imagery.discover import ImageSource, open_scene_source, sources
 from lhrs.imagery.merge_detections import Merged, merge_detections
 from lhrs.imagery.scene import Scene
-from lhrs.imagery.sources import ImageSource, open_scene_source, sources
 from lhrs.imagery.windows import SceneWindow, make_windows
 from lhrs.inference.load import model_hash
 from lhrs.jobs import Job
 from lhrs.progress import Progress, no_progress
 from lhrs.scene.result import Result
-from lhrs.scene.work import Block, SceneQuery, answer_block, cached_model, validate_query
+from lhrs.scene.window_inference import Block, SceneQuery, answer_block, cached_model, validate_query
 from lhrs.scene.write import write_scene
 
 _BLOCK_SIZE = 128

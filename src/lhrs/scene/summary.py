@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lhrs.scene.result import UNCHANGED, Result
-from lhrs.scene.work import SceneQuery
+from lhrs.scene.window_inference import SceneQuery
 
 AREAS = ("classify", "change", "vqa")
 """Tasks whose answers have areas."""

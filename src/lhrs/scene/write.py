@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from lhrs.files import atomic_write, write_atomic
+from lhrs.atomic_io import atomic_write, write_atomic
 from lhrs.imagery.georeference import Georeference, feature, write_geojson
 from lhrs.imagery.scene import Scene
-from lhrs.scene.picture import draw
+from lhrs.scene.preview import draw
 from lhrs.scene.result import CHANGED, UNCHANGED, Result, class_code
 from lhrs.scene.summary import AREAS, summarise
-from lhrs.scene.work import SceneQuery
+from lhrs.scene.window_inference import SceneQuery
 
 GEOJSON, PARQUET, RASTER, SUMMARY, PICTURE = (
     "answers.geojson", "answers.parquet", "classes.tif", "summary.json", "picture.png"
@@ -141,7 +141,7 @@ def _write_raster(path: Path, result: Result, names: Sequence[str]) -> None:
     from rasterio.shutil import copy
     from rasterio.windows import Window
 
-    from lhrs.imagery.draw import colour
+    from lhrs.imagery.draw_boxes import colour
 
     scene, rows = result.scene, result.rows
     step = math.gcd(*(v for row in rows for v in row["core"]))

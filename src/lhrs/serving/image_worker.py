@@ -18,8 +18,8 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 
 from lhrs.errors import ConfigError, DataError
-from lhrs.imagery.image import GeoBounds, GeoImage
-from lhrs.imagery.open import open_image
+from lhrs.imagery.geo_image import GeoBounds, GeoImage
+from lhrs.imagery.image import open_image
 from lhrs.inference.images import RenderingOptions
 
 _KINDS = {

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from lhrs import fingerprint
 from lhrs.errors import LHRSError
-from lhrs.imagery.image import GeoImage
-from lhrs.imagery.open import open_image
+from lhrs.imagery.geo_image import GeoImage
+from lhrs.imagery.image import open_image
 from lhrs.inference.assistant import Assistant
 from lhrs.inference.images import RenderingOptions
 from lhrs.schema import Answer
@@ -115,7 +115,7 @@ def make_server(root: Path, load: Callable[[], Assistant], model: str | None, de
         `gsd_m` the meters per pixel of the rendering. Returns the summary and where the files were written.
         """
         from lhrs.scene.run import SceneConfig, run
-        from lhrs.scene.work import SceneQuery
+        from lhrs.scene.window_inference import SceneQuery
 
         with lock, _tool_errors():
             path = inside(base, scene)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from lhrs.imagery.geo_image import GeoImage
 from lhrs.imagery.georeference import feature, reproject
-from lhrs.imagery.image import GeoImage
 from lhrs.inference.runtime import Generation
 from lhrs.schema import Answer
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from lhrs.imagery.image import GeoImage
+from lhrs.imagery.geo_image import GeoImage
 from lhrs.imagery.windows import num_windows
 from lhrs.serving.errors import APIError
 from lhrs.serving.files import FileStore, StoredFile

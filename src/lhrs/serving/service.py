@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lhrs.errors import ConfigError, DataError
-from lhrs.imagery.image import GeoBounds, GeoImage
+from lhrs.imagery.geo_image import GeoBounds, GeoImage
 from lhrs.inference import tasks
 from lhrs.inference.assistant import Assistant
 from lhrs.inference.images import RenderingOptions

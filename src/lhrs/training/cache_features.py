@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.progress import track
 
 from lhrs import fingerprint
-from lhrs.data.features import FeatureCache
+from lhrs.data.feature_cache import FeatureCache
 from lhrs.errors import ConfigError
-from lhrs.imagery.open import open_image
+from lhrs.imagery.image import open_image
 from lhrs.models.encoder import level_widths
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.processing import LHRSProcessor
 
 _IMAGES_AT_ONCE = 16
-_MAX_SIDE = 1024  # as `lhrs.data.chat` reads them
+_MAX_SIDE = 1024  # as `lhrs.data.chat_dataset` reads them
 
 
 @torch.inference_mode()

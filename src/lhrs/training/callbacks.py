@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lhrs.data.chat import ChatDataset
-from lhrs.files import write_atomic
+from lhrs.atomic_io import write_atomic
+from lhrs.data.chat_dataset import ChatDataset
 from lhrs.models.modeling import LHRSForConditionalGeneration
 
 

@@ -15,18 +15,18 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lhrs.atomic_io import atomic_dir, save_safetensors
 from lhrs.cmid.backbone import checkpoint_activations, create_backbone
 from lhrs.cmid.model import CMID, ema_momentum, recompute_bn_stats
 from lhrs.cmid.probes import FeatureExtractor
 from lhrs.cmid.step_figures import draw_step
 from lhrs.cmid.two_views import TwoViewDataset, augment_and_normalize, collate, mean_std_tensors, resize_full_window
-from lhrs.data.windows import UnlabeledWindows
+from lhrs.data.unlabeled import UnlabeledWindows
 from lhrs.errors import ConfigError
-from lhrs.files import atomic_dir, save_safetensors
 from lhrs.imagery.normalization import Normalization, dtype_kind
 from lhrs.models.importers.backbone_checkpoint import load_backbone_checkpoint
 from lhrs.models.state_dict import load_strict
-from lhrs.models.timm_folder import write_timm_folder
+from lhrs.models.timm_io import write_timm_folder
 from lhrs.training import data_fingerprint
 from lhrs.training.cmid_config import CMIDConfig
 from lhrs.training.monitor import FeatureMonitor, check_monitored

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lhrs import fingerprint
-from lhrs.data.windows import TarMember, UnlabeledWindows
-from lhrs.downstream.reader import Labelled
+from lhrs.data.unlabeled import TarMember, UnlabeledWindows
+from lhrs.downstream.labeled_dataset import Labelled
 from lhrs.schema import Sample
 
 

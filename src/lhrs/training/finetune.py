@@ -14,15 +14,15 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lhrs.atomic_io import write_atomic
 from lhrs.downstream.backbone import Backbone, backbone_dir
 from lhrs.downstream.evaluate import evaluate
 from lhrs.downstream.inputs import ImageInput, fit_normalization
+from lhrs.downstream.labeled_dataset import Labelled
 from lhrs.downstream.model_config import WEIGHTS, EncoderConfig, ModelConfig
 from lhrs.downstream.network import TaskNetwork
 from lhrs.downstream.predict import Predictor, save
-from lhrs.downstream.reader import Labelled
 from lhrs.downstream.task import get_task
-from lhrs.files import write_atomic
 from lhrs.models.state_dict import load_strict
 from lhrs.training import data_fingerprint
 from lhrs.training.finetune_config import FinetuneConfig

@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from typing import Any, cast
 
-from lhrs.downstream.reader import Labelled, open_labelled
+from lhrs.downstream.labeled_dataset import Labelled, open_labelled
 from lhrs.downstream.task import get_task
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.normalization import Normalization

@@ -65,7 +65,7 @@ class FeatureMonitor(TrainerCallback):
         found = {"rank": effective_rank(torch.cat(pooled).cpu())}
         if self.labelled is not None:
             files, labels = self.labelled
-            features = replace(self.probe, device=device).pooled(files)
+            features = replace(self.probe, device=device).pooled_features(files)
             known, asked = slice(0, None, 2), slice(1, None, 2)
             right = knn_accuracy(features[known], labels[known], features[asked], labels[asked])
             found["knn"] = float(right.mean())

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from lhrs import fingerprint
+from lhrs.atomic_io import write_atomic
 from lhrs.config import save_config
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import write_atomic
 from lhrs.training.run_config import RunConfig
 
 MAY_CHANGE = {"output_dir", "num_workers", "logging_steps", "save_steps", "num_threads"}

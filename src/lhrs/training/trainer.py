@@ -1,7 +1,7 @@
 """One training run from its settings to its model, the same for every kind.
 
-Order and randomness come from (seed, position) only (`lhrs.data.keyed`), so a run that was killed and resumed ends
-with the same weights as one that was not.
+Order and randomness come from (seed, position) only (`lhrs.data.deterministic`), so a run that was killed and
+resumed ends with the same weights as one that was not.
 """
 
 import math
@@ -20,7 +20,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from transformers import Trainer as TransformersTrainer
 from transformers.integrations import TensorBoardCallback
 
-from lhrs.data.keyed import DeterministicSampler, SampleKey, group_by_length, seed_step
+from lhrs.data.deterministic import DeterministicSampler, SampleKey, group_by_length, seed_step
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.training.callbacks import ShowProgress
 from lhrs.training.freeze import print_trainable

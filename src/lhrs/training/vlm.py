@@ -15,11 +15,11 @@ from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
 
-from lhrs.data.chat import ChatDataset, ChatEncoder
+from lhrs.atomic_io import atomic_dir
+from lhrs.data.chat_dataset import ChatDataset, ChatEncoder
 from lhrs.data.collate import Collator
 from lhrs.data.dataset import Dataset, open_dataset
 from lhrs.errors import CheckpointError, ConfigError
-from lhrs.files import atomic_dir
 from lhrs.inference.model_family import get_family
 from lhrs.models.load import ADAPTER, load_model, read_float32
 from lhrs.models.modeling import LHRSForConditionalGeneration

@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
-from lhrs.metrics.overlap import oriented_corners
+from lhrs.metrics.iou import oriented_corners
 
 COLOURS = {0: (230, 60, 40), 1: (60, 120, 240)}
 

@@ -12,7 +12,7 @@ from lhrs.downstream.detect.faster_rcnn import HorizontalRCNN
 from lhrs.downstream.detect.oriented_rcnn import OrientedRCNN
 from lhrs.downstream.detect.rotated_boxes import obb_to_hbb, rotated_iou
 from lhrs.metrics.detection import Detections, GroundTruth, mean_average_precision
-from lhrs.metrics.overlap import oriented_corners
+from lhrs.metrics.iou import oriented_corners
 
 SMALL = {"width": 48}
 RPN = {"anchor_scale": 6, "proposals": 150, "samples": 128}

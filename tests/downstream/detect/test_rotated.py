@@ -21,7 +21,7 @@ from lhrs.downstream.detect.rotated_boxes import (
     to_le90,
     wrap,
 )
-from lhrs.metrics.overlap import oriented_corners
+from lhrs.metrics.iou import oriented_corners
 
 
 def random_boxes(count, seed, size=60.0):

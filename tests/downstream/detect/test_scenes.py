@@ -31,13 +31,13 @@ from lhrs.downstream.detect.dota_io import write_results
 from lhrs.downstream.detect.rotated_boxes import obb_to_hbb, rotated_iou
 from lhrs.downstream.detect.tiling import TILE_OVERLAP, TILE_SIZE, detect_tiled, merge_tiles, write_tiles
 from lhrs.downstream.inputs import ImageInput
-from lhrs.downstream.reader import open_labelled
+from lhrs.downstream.labeled_dataset import open_labelled
 from lhrs.errors import DataError
+from lhrs.imagery.band_stack import BandStack
 from lhrs.imagery.normalization import Normalization
-from lhrs.imagery.stack import BandStack
 from lhrs.imagery.windows import make_windows
 from lhrs.metrics.detection import Detections, mean_average_precision
-from lhrs.metrics.overlap import oriented_corners
+from lhrs.metrics.iou import oriented_corners
 
 BOXES = np.array([[40, 30, 30, 12, 0.5], [150, 60, 24, 20, -1.2], [95, 64, 20, 8, 1.4]])
 LABELS = ["plane", "ship", "ship"]

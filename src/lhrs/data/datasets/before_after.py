@@ -8,7 +8,7 @@ import numpy as np
 from lhrs.data.dataset import SPLITS, UNKNOWN_LICENSE
 from lhrs.data.mask_dataset import MaskDataset, MaskItem
 from lhrs.errors import DataError
-from lhrs.imagery.open import IMAGE_SUFFIXES
+from lhrs.imagery.image import IMAGE_SUFFIXES
 
 _LABELS = ("label", "OUT")
 

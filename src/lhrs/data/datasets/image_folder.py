@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lhrs.data.dataset import SPLITS, UNKNOWN_LICENSE, Dataset, filter_split
 from lhrs.errors import DataError
-from lhrs.imagery.open import IMAGE_SUFFIXES
+from lhrs.imagery.image import IMAGE_SUFFIXES
 from lhrs.schema import Sample
 
 _SPLITS = frozenset(SPLITS)

@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from lhrs.data.augment import D4, resize, sample_d4
-from lhrs.data.keyed import SampleKey, sample_rng
+from lhrs.data.deterministic import SampleKey, sample_rng
 from lhrs.downstream.detect.rotated_boxes import min_area_rect, obb_to_hbb, to_le90
 from lhrs.downstream.inputs import ImageInput
-from lhrs.downstream.reader import Item, Labelled
+from lhrs.downstream.labeled_dataset import Item, Labelled
 from lhrs.errors import DataError
-from lhrs.imagery.stack import BandStack, PixelWindow
+from lhrs.imagery.band_stack import BandStack, PixelWindow
 from lhrs.metrics.detection import Detections, GroundTruth
-from lhrs.metrics.overlap import oriented_corners
+from lhrs.metrics.iou import oriented_corners
 
 
 class DetectionDataset(TorchDataset):

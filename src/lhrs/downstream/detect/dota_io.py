@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lhrs.files import atomic_dir, write_atomic
+from lhrs.atomic_io import atomic_dir, write_atomic
 from lhrs.metrics.detection import Detections
 
 _PREFIX = "Task1_"

@@ -1,7 +1,7 @@
 """Oriented boxes in torch: forms, overlap, suppression. On any device, nothing compiled.
 
 An oriented box is `cx, cy, w, h, angle`: centre and sides in pixels, and the angle in radians by which side w is turned
-from x towards y (clockwise on a screen), as in `lhrs.metrics.overlap.oriented_corners`. Its normal form is le90:
+from x towards y (clockwise on a screen), as in `lhrs.metrics.iou.oriented_corners`. Its normal form is le90:
 w >= h and -pi/2 <= angle < pi/2.
 """
 

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from lhrs.atomic_io import atomic_dir, prepare_output_dir, write_atomic
 from lhrs.data.boxes import usable_polygons
 from lhrs.data.dataset import Dataset, ObjectPolygon
 from lhrs.downstream.detect.rotated_boxes import hbb_to_obb, min_area_rect, rotated_iou, rotated_nms
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
-from lhrs.files import atomic_dir, prepare_output_dir, write_atomic
+from lhrs.imagery._warnings import suppress_warnings
+from lhrs.imagery.band_stack import BandStack, PixelWindow
 from lhrs.imagery.merge_detections import merge_detections
-from lhrs.imagery.quiet import suppress_warnings
-from lhrs.imagery.stack import BandStack, PixelWindow
 from lhrs.imagery.windows import make_windows
-from lhrs.metrics.overlap import oriented_corners
+from lhrs.metrics.iou import oriented_corners
 
 TILE_SIZE, TILE_OVERLAP = 1024, 200
 MERGE_IOU = {5: 0.1, 4: 0.3}
@@ -79,8 +79,8 @@ def _suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, columns
 
 def detect_tiled(
     detect: Callable[[Tensor], list[dict[str, Tensor]]], shape: tuple[int, int],
-    read: Callable[[PixelWindow], tuple[Tensor, float]], columns: int = 5, size: int = TILE_SIZE, overlap: int = TILE_OVERLAP,
-    batch: int = 4,
+    read: Callable[[PixelWindow], tuple[Tensor, float]], columns: int = 5, size: int = TILE_SIZE,
+    overlap: int = TILE_OVERLAP, batch: int = 4,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Return the detections on an image of any size, in its pixels; see `merge_tiles`.
 

@@ -47,7 +47,7 @@ class ChangeDetection(DenseTask):
         return {**change_scores(confusion), "batch_mf1": batch_mean_f1_of(of_images)}
 
     def input_files(self, images: Sequence[Path]) -> list[tuple[Path, ...]]:
-        from lhrs.imagery.open import list_images
+        from lhrs.imagery.image import list_images
 
         if len(images) != 2:
             raise ConfigError(f"change needs BEFORE and AFTER, two images or two folders, not {len(images)} paths.")

@@ -14,11 +14,11 @@ from lhrs.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from lhrs.downstream.backbone import Backbone
     from lhrs.downstream.inputs import ImageInput
+    from lhrs.downstream.labeled_dataset import Labelled
     from lhrs.downstream.network import TaskNetwork
     from lhrs.downstream.predict import ClassPrediction, Predictor
-    from lhrs.downstream.reader import Labelled
     from lhrs.downstream.writers import Classified
-    from lhrs.imagery.stack import BandStack
+    from lhrs.imagery.band_stack import BandStack
 
 _BATCH = 64
 
@@ -149,7 +149,7 @@ class SceneClassification(Task):
         progress: Any, report: Callable[[str], None],
     ) -> list[Path]:  # fmt: skip
         from lhrs.downstream.writers import write_classes_csv, write_classes_geojson, write_masks
-        from lhrs.imagery.open import list_images
+        from lhrs.imagery.image import list_images
 
         files = list_images(list(images))
         if out.suffix.lower() == ".tif":

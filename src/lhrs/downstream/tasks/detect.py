@@ -12,10 +12,10 @@ from lhrs.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from lhrs.downstream.backbone import Backbone
     from lhrs.downstream.inputs import ImageInput
+    from lhrs.downstream.labeled_dataset import Labelled
     from lhrs.downstream.network import TaskNetwork
     from lhrs.downstream.predict import DetectedObject, Predictor
-    from lhrs.downstream.reader import Labelled
-    from lhrs.imagery.stack import BandStack
+    from lhrs.imagery.band_stack import BandStack
 
 
 class DetectionInference(InferenceConfig):
@@ -130,7 +130,7 @@ class ObjectDetection(Task):
         if out.suffix.lower() not in (".geojson", ".jsonl", ""):
             raise ConfigError(f"--out {out}: objects are written as .geojson, as .jsonl, or into a folder.")
         if not out.suffix:
-            from lhrs.files import prepare_output_dir
+            from lhrs.atomic_io import prepare_output_dir
 
             prepare_output_dir(out)  # a folder with other files is not replaced
 
@@ -139,7 +139,7 @@ class ObjectDetection(Task):
         progress: Any, report: Callable[[str], None],
     ) -> list[Path]:  # fmt: skip
         from lhrs.downstream import writers
-        from lhrs.imagery.open import list_images
+        from lhrs.imagery.image import list_images
         from lhrs.imagery.windows import num_windows
 
         files = list_images(list(images))

@@ -5,7 +5,7 @@ import re
 from lhrs.data.dataset import read_json
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
-from lhrs.imagery.stack import image_shape
+from lhrs.imagery.band_stack import image_shape
 
 _TASK = "perception/single_instance_identification/visual_grounding"
 _EXPRESSION = re.compile(r"coordinates of (.+?) in the image")

@@ -4,7 +4,7 @@ from lhrs.boxes import parse_boxes
 from lhrs.data.dataset import read_json
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
-from lhrs.imagery.stack import image_shape
+from lhrs.imagery.band_stack import image_shape
 
 
 class Rsvg(Benchmark):

@@ -5,7 +5,7 @@ from typing import Any
 
 from lhrs.evaluation.benchmark import Item
 from lhrs.evaluation.benchmarks._vrsbench import VrsBench
-from lhrs.imagery.stack import image_shape
+from lhrs.imagery.band_stack import image_shape
 
 
 class VrsBenchReferring(VrsBench):

@@ -4,11 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from lhrs.atomic_io import write_atomic
 from lhrs.errors import DataError, MissingExtraError
 from lhrs.evaluation.benchmark import Benchmark, Item
 from lhrs.evaluation.benchmarks._options import without_letter
 from lhrs.evaluation.download import HubSource
-from lhrs.files import write_atomic
 from lhrs.metrics.answer_parsing import letters_in
 
 _SEVERAL = "Overall Land use classification"

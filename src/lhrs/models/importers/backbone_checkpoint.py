@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lhrs.dropped import Dropped
 from lhrs.errors import CheckpointError
-from lhrs.models.importers.files import read_table
+from lhrs.models.importers.safe_unpickle import read_table
 from lhrs.models.state_dict import load_strict
 
 _TABLES = ("state_dict", "model", "model_state_dict", "network", "teacher", "student")

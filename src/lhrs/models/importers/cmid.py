@@ -16,9 +16,9 @@ import timm
 from torch import Tensor, nn
 
 from lhrs.errors import CheckpointError
-from lhrs.models.importers.files import read_table
+from lhrs.models.importers.safe_unpickle import read_table
 from lhrs.models.state_dict import load_strict
-from lhrs.models.timm_folder import write_timm_folder
+from lhrs.models.timm_io import write_timm_folder
 
 State = dict[str, Tensor]
 

@@ -22,14 +22,13 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from lhrs.atomic_io import atomic_dir, save_safetensors, write_atomic
 from lhrs.errors import CheckpointError, LHRSError
-from lhrs.files import atomic_dir, save_safetensors, write_atomic
 from lhrs.models.bridge import Bridge, collapse_experts
 from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
 from lhrs.models.encoder import remove_final_norm, truncate_layers
 from lhrs.models.importers.cmid import is_cmid, read_backbone, save_backbone
-from lhrs.models.importers.files import read_table
-from lhrs.models.importers.original import (
+from lhrs.models.importers.lhrs_bot import (
     ADAPTER,
     State,
     adapter_config,
@@ -38,6 +37,7 @@ from lhrs.models.importers.original import (
     merge_lora,
     split_final,
 )
+from lhrs.models.importers.safe_unpickle import read_table
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import PRESETS, Preset, generation_settings, load_language
 from lhrs.models.processing import IMAGE_TOKEN, LHRSProcessor

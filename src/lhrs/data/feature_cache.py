@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lhrs import fingerprint
+from lhrs.atomic_io import save_safetensors
 from lhrs.errors import DataError
-from lhrs.files import save_safetensors
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from torch.utils.data import Dataset
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from lhrs.boxes import Size, format_boxes
-from lhrs.data.features import FeatureCache
-from lhrs.data.keyed import SampleKey
+from lhrs.data.deterministic import SampleKey
+from lhrs.data.feature_cache import FeatureCache
 from lhrs.errors import ConfigError, DataError
-from lhrs.imagery.image import GeoImage
-from lhrs.imagery.open import open_image
+from lhrs.imagery.geo_image import GeoImage
+from lhrs.imagery.image import open_image
 from lhrs.schema import IMAGE_PLACEHOLDER, Sample, Turn
 
 IGNORE = -100

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lhrs.files import write_atomic
-from lhrs.imagery.draw import colour, draw_boxes
+from lhrs.atomic_io import write_atomic
+from lhrs.imagery.draw_boxes import colour, draw_boxes
 from lhrs.scene.result import Result, class_code
 
 if TYPE_CHECKING:

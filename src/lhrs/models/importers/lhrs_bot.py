@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lhrs.errors import CheckpointError
 from lhrs.models.configuration import LHRSBridgeConfig
 from lhrs.models.encoder import TAIL
-from lhrs.models.importers.files import read_table
+from lhrs.models.importers.safe_unpickle import read_table
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.state_dict import load_strict
 

@@ -9,7 +9,7 @@ from lhrs.errors import DataError
 from lhrs.imagery import locations
 from lhrs.imagery.band_files import group_band_files
 from lhrs.imagery.georeference import Georeference
-from lhrs.imagery.open import list_images
+from lhrs.imagery.image import list_images
 from lhrs.imagery.reader import RasterReader, open_bands, open_source, with_radiometry
 from lhrs.imagery.scene import NotGeoreferencedError, Scene, make_scene
 from lhrs.imagery.sensors import TRUE_COLOR, find_sensor

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from lhrs.errors import ConfigError
-from lhrs.imagery.image import GeoImage, Rendering
+from lhrs.imagery.geo_image import GeoImage, Rendering
 from lhrs.imagery.scene import Scene
 from lhrs.imagery.windows import SceneWindow
 from lhrs.inference import tasks

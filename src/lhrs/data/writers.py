@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from lhrs.files import atomic_write, write_atomic
+from lhrs.atomic_io import atomic_write, write_atomic
 from lhrs.schema import Sample
 
 

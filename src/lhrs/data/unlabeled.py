@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lhrs.data.keyed import SampleKey, sample_rng
+from lhrs.data.deterministic import SampleKey, sample_rng
 from lhrs.errors import DataError
-from lhrs.imagery.open import IMAGE_SUFFIXES, list_images
+from lhrs.imagery.image import IMAGE_SUFFIXES, list_images
 from lhrs.imagery.reader import RasterReader, open_source
 from lhrs.imagery.windows import make_windows
 

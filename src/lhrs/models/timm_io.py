@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lhrs.atomic_io import save_safetensors, write_atomic
 from lhrs.errors import CheckpointError
-from lhrs.files import save_safetensors, write_atomic
 
 _TOWER = "model.vision_tower.timm_model."
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lhrs.files import write_atomic
-from lhrs.imagery.draw import draw_boxes
-from lhrs.imagery.open import open_image
+from lhrs.atomic_io import write_atomic
+from lhrs.imagery.draw_boxes import draw_boxes
+from lhrs.imagery.image import open_image
 from lhrs.schema import Sample
 
 if TYPE_CHECKING:
