@@ -46,7 +46,7 @@ BASE = {
         "cli/terminal",
         "cli/console",
         "imagery/quiet",
-        "imagery/_warnings",
+        "imagery/warning_filter",
     ),
 }
 """Files that may be entered any number of times; a listed one must be entered."""

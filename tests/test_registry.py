@@ -81,7 +81,7 @@ def test_conversation_data_needs_no_torch():
         "import sys; from lhrs import registry, schema, config; from lhrs.data import lint; import lhrs.cli.data;"
         "from lhrs.data.dataset import Dataset;"
         "names = ['captions', 'coco_boxes', 'image_folder', 'jsonl', 'parquet', 'rsvqa', 'ucm_captions'];"
-        "[registry.find('lhrs.data.datasets', name, Dataset) for name in names];"
+        "[registry.get_component('lhrs.data.datasets', name, Dataset) for name in names];"
         "sys.exit(', '.join(sorted({'torch', 'pyarrow', 'transformers'} & set(sys.modules))) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -16,7 +16,7 @@ from lhrs.downstream.labeled_dataset import IGNORE
 from lhrs.downstream.predict import ClassPrediction, DetectedObject, Predictor
 from lhrs.errors import ConfigError, DataError
 from lhrs.fingerprint import of_config, of_files
-from lhrs.imagery._warnings import suppress_warnings
+from lhrs.imagery.warning_filter import suppress_warnings
 from lhrs.imagery.band_stack import BandStack, PixelWindow
 from lhrs.imagery.georeference import Georeference, feature, outline_feature, write_geojson
 from lhrs.imagery.reader import open_source

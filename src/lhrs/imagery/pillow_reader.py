@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from lhrs.errors import DataError
 from lhrs.imagery import locations
-from lhrs.imagery._warnings import suppress_warnings
+from lhrs.imagery.warning_filter import suppress_warnings
 from lhrs.imagery.base_reader import PixelWindow, RasterReader, Resampling
 from lhrs.imagery.geo_image import Rendering
 from lhrs.imagery.orientation import UPRIGHT
