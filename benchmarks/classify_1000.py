@@ -1,6 +1,6 @@
 """`lhrs classify` over 1,000 small pictures: `python benchmarks/classify_1000.py [--images FOLDER] [--model FOLDER]`.
 
-Without a folder of pictures it makes 64 x 64 PNGs of smooth random colour in a temporary one; what is on a picture
+Without a folder of pictures it makes 64 x 64 PNGs of smooth random color in a temporary one; what is on a picture
 does not change the time it takes.
 """
 

@@ -1,6 +1,6 @@
 """CPU milliseconds an image of CMID's input pipeline: `python benchmarks/cmid_input.py [-n 5]`.
 
-From a 512-pixel window in memory to two normalised 224-pixel views with masks and pairs, in batches of 32; one thread.
+From a 512-pixel window in memory to two normalized 224-pixel views with masks and pairs, in batches of 32; one thread.
 Decoding the file, which is the file's own cost, is told apart. Medians.
 """
 
@@ -52,7 +52,7 @@ def main() -> None:
         batch, mean, std = collate(samples), torch.full((3,), 0.4), torch.full((3,), 0.2)
         done = cpu_ms(lambda: augment_and_normalize(batch["views"], batch["color_jitter"], 255.0, mean, std), rounds)
     print(f"decode a JPEG     {decode:6.2f} ms\ncrops and masks   {cut:6.2f} ms\nbatch and pairs   {join:6.2f} ms")
-    print(f"colours           {done:6.2f} ms\nwithout decoding  {cut + join + done:6.2f} ms")
+    print(f"colors           {done:6.2f} ms\nwithout decoding  {cut + join + done:6.2f} ms")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ BATCH = 16
 
 
 def mix(data: Path, count: int, seed: int = 0) -> list[Sample]:
-    """Return conversations over one grey image; how images look does not matter here."""
+    """Return conversations over one gray image; how images look does not matter here."""
     rng = np.random.default_rng(seed)
     records = map(json.loads, (data / "ucmerced/index.jsonl").read_text().splitlines())
     captions = [caption for record in records for caption in record["captions"]]
@@ -45,7 +45,7 @@ def mix(data: Path, count: int, seed: int = 0) -> list[Sample]:
             some = rng.integers(len(questions), size=int(rng.integers(1, 13)))
             turns = [(questions[int(i)], ("yes", "no", "12", "rural")[int(i) % 4]) for i in some]
         chat = [{"role": r, "text": t} for q, a in turns for r, t in (("user", q), ("assistant", a))]
-        samples.append(Sample(id=str(n), images=[picture], turns=chat, source="mix", licence="none"))
+        samples.append(Sample(id=str(n), images=[picture], turns=chat, source="mix", license="none"))
     return samples
 
 
@@ -59,7 +59,7 @@ def median_s(what: Callable[[], object], rounds: int) -> float:
 
 
 def rest_encoder(model: LHRSForConditionalGeneration) -> None:
-    """Let the model take for every image what its encoder makes of a grey one now."""
+    """Let the model take for every image what its encoder makes of a gray one now."""
     inner = model.model
     size = inner.vision_tower.config.to_dict().get("image_size", 128)
     with torch.no_grad():

@@ -14,7 +14,7 @@ GOOD = {
         {"role": "assistant", "text": "There.", "boxes": [{"label": "ship", "xyxy": [1, 2, 3, 4]}]},
     ],
     "source": "set",
-    "licence": "CC0-1.0",
+    "license": "CC0-1.0",
 }
 
 
@@ -35,8 +35,8 @@ def test_a_sample_survives_json():
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"licence": " "}, "licence: String should have at least 1 character"),
-        ({"license": "MIT"}, "unknown key 'license' in the top level. Did you mean 'licence'?"),
+        ({"license": " "}, "license: String should have at least 1 character"),
+        ({"license": "MIT"}, "unknown key 'license' in the top level. Did you mean 'license'?"),
         ({"turns": [{"role": "bot", "text": ""}]}, "turns.0.role: Input should be 'user', 'assistant' or 'system'"),
         ({"boxes": [{"label": "a", "xyxy": [1, 2, 3]}]}, "boxes.0.xyxy.3 is missing."),
         ({"boxes": [{"label": "a", "xyxy": [1, 2, 3, float("nan")]}]}, "boxes.0.xyxy.3: Input should be a finite"),

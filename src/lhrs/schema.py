@@ -24,7 +24,7 @@ class _Record(BaseModel):
 
 
 class Box(_Record):
-    """A labelled box on an image.
+    """A labeled box on an image.
 
     The numbers are not judged here, so that data with mistakes can be read and `lhrs data lint` can name them.
     """
@@ -60,11 +60,11 @@ class Sample(_Record):
     """Objects on the first image."""
     source: NonEmpty
     """The data set this comes from."""
-    licence: NonEmpty
+    license: NonEmpty
     """SPDX identifier where there is one, else what the source states."""
     split: str | None = None
     attribution: str | None = None
-    """The credit that the licence asks for."""
+    """The credit that the license asks for."""
     task: str | None = None
     """What is asked, in the source's terms: RSVQA's `count`, `presence`, `comp`, `rural_urban`, `area`; `caption`."""
 

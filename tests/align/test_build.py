@@ -99,7 +99,7 @@ def test_captions_hold_and_the_data_set_is_read_for_training(built):
     dataset = open_dataset(out)
     assert len(dataset) == 165
     sample = dataset[3]
-    assert sample.task == "caption" and sample.licence == "CC-BY-4.0 AND ODbL-1.0"
+    assert sample.task == "caption" and sample.license == "CC-BY-4.0 AND ODbL-1.0"
     assert Image.open(sample.images[0]).size == (64, 64) and sample.boxes
     assert len({box.xyxy for box in sample.boxes}) == len(sample.boxes)
 

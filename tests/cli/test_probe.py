@@ -23,9 +23,9 @@ def backbone(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    """Two colours, which any features tell apart."""
-    root, rng = tmp_path_factory.mktemp("labelled"), np.random.default_rng(0)
+def labeled(tmp_path_factory):
+    """Two colors, which any features tell apart."""
+    root, rng = tmp_path_factory.mktemp("labeled"), np.random.default_rng(0)
     for split, count in (("train", 12), ("test", 6)):
         for n, name in enumerate(("blue", "red")):
             (root / split / name).mkdir(parents=True)
@@ -59,8 +59,8 @@ def run(monkeypatch, capsys, *arguments):
 
 
 @pytest.mark.parametrize("kind", ["knn", "linear"])
-def test_colours_are_told_apart(monkeypatch, capsys, backbone, labelled, kind):
-    folders = ("--train", labelled / "train", "--test", labelled / "test")
+def test_colors_are_told_apart(monkeypatch, capsys, backbone, labeled, kind):
+    folders = ("--train", labeled / "train", "--test", labeled / "test")
     code, out, _ = run(monkeypatch, capsys, kind, backbone, *folders)
     found = json.loads(out)
     assert code == 0 and found["accuracy"] == 1.0 and found["images"] == 12
@@ -68,8 +68,8 @@ def test_colours_are_told_apart(monkeypatch, capsys, backbone, labelled, kind):
         assert 1 <= found["effective_rank"] <= found["features"]
 
 
-def test_the_embedded_models_encoder(monkeypatch, capsys, labelled):
-    folders = ("--train", labelled / "train", "--test", labelled / "test", "--size", 64)
+def test_the_embedded_models_encoder(monkeypatch, capsys, labeled):
+    folders = ("--train", labeled / "train", "--test", labeled / "test", "--size", 64)
     code, out, _ = run(monkeypatch, capsys, "knn", "lhrs-nano", *folders)
     assert code == 0 and json.loads(out)["features"] == 384
 
@@ -82,8 +82,8 @@ def test_a_half_is_segmented(monkeypatch, capsys, backbone, masked):
 
 
 @pytest.mark.parametrize("kind", ["embed", "similarity", "correspondence"])
-def test_pictures_are_drawn(monkeypatch, capsys, tmp_path, backbone, labelled, masked, kind):
-    of = labelled / "train" if kind == "embed" else masked / "a.png"
+def test_pictures_are_drawn(monkeypatch, capsys, tmp_path, backbone, labeled, masked, kind):
+    of = labeled / "train" if kind == "embed" else masked / "a.png"
     code, out, err = run(monkeypatch, capsys, kind, backbone, of, "--out", tmp_path / "picture.png")
     assert code == 0, err
     assert Image.open(tmp_path / "picture.png").width >= 448

@@ -110,13 +110,13 @@ def test_a_view_does_not_depend_on_its_batch_and_changes_with_the_epoch(pictures
     assert ((made["pairs"][6:, :, 0] >= 6 * 16) & (made["pairs"][6:, :, 1] < 6 * 16)).all()
 
 
-def test_colours_change_as_drawn():
+def test_colors_change_as_drawn():
     pixels = torch.rand(3, 3, 16, 16)
     same = apply_color_jitter(pixels.clone(), torch.from_numpy(np.stack([identity_jitter()] * 3)))
     torch.testing.assert_close(same, pixels)
-    grey = identity_jitter()
-    grey[4] = 1
-    out = apply_color_jitter(pixels.clone(), torch.from_numpy(np.stack([grey] * 3)))
+    gray = identity_jitter()
+    gray[4] = 1
+    out = apply_color_jitter(pixels.clone(), torch.from_numpy(np.stack([gray] * 3)))
     luma = (pixels * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
     torch.testing.assert_close(out, luma.expand(-1, 3, -1, -1), atol=1e-5, rtol=0)
     solar = identity_jitter()
@@ -180,12 +180,12 @@ def test_wrong_images_are_one_line(tmp_path, pictures):
         UnlabeledWindows([tmp_path / "mixed"], 64)[0, 1]
 
 
-def test_strength_scales_colours_and_leaves_blur_and_noise():
-    colours = [at for at, name in enumerate(COLOR_JITTER_FIELDS) if name not in ("sigma", "noise", "seed")]
+def test_strength_scales_colors_and_leaves_blur_and_noise():
+    colors = [at for at, name in enumerate(COLOR_JITTER_FIELDS) if name not in ("sigma", "noise", "seed")]
     none, weak, full = (
         np.stack([sample_color_jitter(np.random.default_rng(n), s) for n in range(2000)]) for s in (0.0, 0.3, 1.0)
     )
-    assert (none[:, colours] == identity_jitter()[colours]).all()
+    assert (none[:, colors] == identity_jitter()[colors]).all()
     for field, share in (("gray", 0.2), ("solarize", 0.2)):
         at = COLOR_JITTER_FIELDS.index(field)
         assert abs((weak[:, at] > 0).mean() - 0.3 * share) < 0.03 and abs((full[:, at] > 0).mean() - share) < 0.04

@@ -29,7 +29,7 @@ def blurred(picture):
 def write_samples(folder, rows, name="data.jsonl"):
     """Write rows of our schema; what a row leaves out is the same for all."""
     folder.mkdir(parents=True, exist_ok=True)
-    common = {"source": "made up", "licence": "CC0-1.0"}
+    common = {"source": "made up", "license": "CC0-1.0"}
     (folder / name).write_text("".join(json.dumps({**common, **row}) + "\n" for row in rows))
     return folder / name
 

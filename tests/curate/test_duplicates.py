@@ -76,7 +76,7 @@ def test_changed_copies_are_near_and_other_places_are_not():
 
 
 def test_a_hash_alone_makes_no_duplicate():
-    red, green = (Image.new("RGB", (64, 64), colour) for colour in ("red", "green"))
+    red, green = (Image.new("RGB", (64, 64), color) for color in ("red", "green"))
     same_hash = likeness([red, green])
     assert same_hash.hashes[0] == same_hash.hashes[1]
     assert find_near_duplicates(same_hash, rows(2)) == [None, None]

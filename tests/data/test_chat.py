@@ -41,7 +41,7 @@ def pictures(tmp_path) -> list[str]:
 def talk(*texts: str, images: tuple[str, ...] | list[str] = ()) -> Sample:
     """Turns of user and assistant in alternation."""
     turns = [Turn(role=("user", "assistant")[n % 2], text=text) for n, text in enumerate(texts)]
-    return Sample(id="one", images=list(images), turns=turns, source="test", licence="CC0-1.0")
+    return Sample(id="one", images=list(images), turns=turns, source="test", license="CC0-1.0")
 
 
 def learned_text(encoder: ChatEncoder, row: dict) -> list[str]:
@@ -119,7 +119,7 @@ def test_boxes_are_told_as_inference_reads_them(processor, tmp_path, name):
             ("assistant", "two planes", answered),
         )
     ]
-    sample = Sample(id="one", images=[str(tmp_path / "wide.png")], turns=turns, source="test", licence="CC0-1.0")
+    sample = Sample(id="one", images=[str(tmp_path / "wide.png")], turns=turns, source="test", license="CC0-1.0")
     encoder = ChatEncoder(processor, chat_template("llama3"), box_style=family.box_style)
     row, prompt = encoder.encode(sample), encoder.prompt(sample)
     first, second = learned_text(encoder, row)
@@ -134,7 +134,7 @@ def test_boxes_are_told_as_inference_reads_them(processor, tmp_path, name):
 
 def marked(xyxy: tuple[float, float, float, float], images: list[str]) -> Sample:
     turns = [Turn(role="user", text="?"), Turn(role="assistant", text="", boxes=[Box(label="a", xyxy=xyxy)])]
-    return Sample(id="one", images=images, turns=turns, source="test", licence="CC0-1.0")
+    return Sample(id="one", images=images, turns=turns, source="test", license="CC0-1.0")
 
 
 def test_boxes_that_are_none_are_refused_by_name(processor, pictures):

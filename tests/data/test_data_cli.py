@@ -24,7 +24,7 @@ def data(tmp_path, write_image) -> Path:
         boxes = [{"label": "ship", "xyxy": [1, 2, 3, 4]}] * 5
         rows.append(
             {"id": f"set/{i}", "images": [image], "turns": turns, "boxes": boxes, "labels": ["port"], "source": "set",
-             "licence": "CC0-1.0", "split": "train" if i < 10 else "val"}
+             "license": "CC0-1.0", "split": "train" if i < 10 else "val"}
         )  # fmt: skip
     (tmp_path / "set.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return tmp_path / "set.jsonl"
@@ -39,7 +39,7 @@ def test_show_counts_and_prints_the_first_samples(data):
         "boxes 70 in 14 samples",
         "split 10 train",
         "4 val",
-        "licence 14 CC0-1.0",
+        "license 14 CC0-1.0",
         "class 14 port",
         "box 70 ship",
     ]

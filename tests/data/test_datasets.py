@@ -24,7 +24,7 @@ def record(number: int, split: str | None = None) -> dict:
         ],
         "boxes": [{"label": "ship", "xyxy": [1.0, 2.0, 3.5, 4.0]}] if number % 2 else [],
         "source": "set",
-        "licence": "CC0-1.0",
+        "license": "CC0-1.0",
         "split": split,
     }
 
@@ -238,7 +238,7 @@ def test_rsvqa_skips_what_is_not_active_and_keeps_the_type(official_rsvqa):
         ("rsvqa-lr/train/4", "presence", "Q4?", "yes"),
         ("rsvqa-lr/val/9", "count", "Q9?", "0"),
     ]
-    assert data[0].images == [str(official_rsvqa / "Images_LR/7.tif")] and data[0].licence == "CC-BY-4.0"
+    assert data[0].images == [str(official_rsvqa / "Images_LR/7.tif")] and data[0].license == "CC-BY-4.0"
     assert [sample.split for sample in open_dataset(official_rsvqa, split="val")] == ["val"]
 
 
@@ -280,7 +280,7 @@ def test_coco_boxes_become_xyxy_and_crowds_are_flagged(tmp_path, write_image):
         Box(label="ship", xyxy=(1, 2, 11, 7.5)),
         Box(label="harbour", xyxy=(0, 0, 32, 24), crowd=True),
     ]
-    assert data[1].boxes == [] and (data[0].licence, data[1].licence) == ("CC-BY-4.0", "unstated")
+    assert data[1].boxes == [] and (data[0].license, data[1].license) == ("CC-BY-4.0", "unstated")
     assert data[0].images == [str(tmp_path / "coco/train2017/a.png")] and data[0].split == "train"
     assert list(open_dataset(tmp_path / "coco", "coco_boxes", split="train")) == list(data)
     with pytest.raises(
@@ -387,7 +387,7 @@ def test_every_file_of_the_folder_is_a_reader():
 @pytest.mark.parametrize("name", registry.load_components(READERS, Dataset))
 def test_every_reader_says_what_it_reads_and_refuses_a_missing_path(tmp_path, name):
     reader = get_reader(name)
-    assert reader.__doc__ and reader.layout and reader.licence and reader.homepage.startswith("http")
+    assert reader.__doc__ and reader.layout and reader.license and reader.homepage.startswith("http")
     assert "\n\n    Format: " in reader.__doc__, "the docstring is the data sheet"
     with pytest.raises(DataError, match=r"nowhere does not exist. Expected a"):
         reader(tmp_path / "nowhere")

@@ -38,7 +38,7 @@ def good(write_image: Write) -> list[Sample]:
         image = str(write_image(f"{i}.png", width, height))
         samples.append(
             Sample(
-                id=f"set/{i}", images=[image], turns=turns, boxes=boxes, source="set", licence="CC0-1.0", split=split
+                id=f"set/{i}", images=[image], turns=turns, boxes=boxes, source="set", license="CC0-1.0", split=split
             )
         )
     return samples

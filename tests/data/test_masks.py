@@ -8,7 +8,7 @@ from PIL import Image
 
 from lhrs.data.dataset import detect_format, open_dataset
 from lhrs.data.mask_dataset import IGNORE
-from lhrs.downstream.labeled_dataset import open_labelled
+from lhrs.downstream.labeled_dataset import open_labeled
 from lhrs.errors import ConfigError, DataError
 
 NAMES = ["background", "building", "nodata", "road"]
@@ -33,18 +33,18 @@ def folder(tmp_path):
 def test_both_uses_ignore_the_same_numbers(folder):
     assert detect_format(folder) == "mask_folder"
     data = open_dataset(folder)
-    labelled = open_labelled("segment", folder)
+    labeled = open_labeled("segment", folder)
     (sample,) = data
     assert [(b.label, b.xyxy) for b in sample.boxes] == [
         ("building", (30, 20, 80, 50)), ("road", (5, 60, 128, 70))]  # fmt: skip
-    assert list(data.classes) == labelled.classes == ["background", "building", "road"]
-    np.testing.assert_array_equal(data.mask(0), labelled.mask(labelled.items[0]))
+    assert list(data.classes) == labeled.classes == ["background", "building", "road"]
+    np.testing.assert_array_equal(data.mask(0), labeled.mask(labeled.items[0]))
     values, counts = np.unique(data.mask(0), return_counts=True)
     assert dict(zip(values.tolist(), counts.tolist(), strict=True)) == {
         0: 96 * 128 - 1500 - 1230 - 8 * 128 - 6 * 128, 1: 1500, 2: 1230, IGNORE: 14 * 128}  # fmt: skip
     assert data.mask(0, (30, 18, 2, 4)).tolist() == [[0, 0], [0, 0], [1, 1], [1, 1]]
-    assert data.dropped.to_dict() == {"images without a mask": 1} == labelled.dropped.to_dict()
-    assert (sample.id, sample.split) == ("train/t0", "train") == (labelled.items[0].id, sample.split)
+    assert data.dropped.to_dict() == {"images without a mask": 1} == labeled.dropped.to_dict()
+    assert (sample.id, sample.split) == ("train/t0", "train") == (labeled.items[0].id, sample.split)
 
 
 def test_the_names_may_be_above_and_splits_are_folders(folder):
@@ -87,10 +87,10 @@ def test_small_parts_are_counted(folder):
 
 def test_readers_of_masks_are_refused_where_there_are_none(folder):
     with pytest.raises(ConfigError, match="format 'voc' has no masks; segment needs one of"):
-        open_labelled("segment", folder, "voc")
+        open_labeled("segment", folder, "voc")
     with pytest.raises(ConfigError, match="format 'mask_folder' has 1 date; change needs 2"):
-        open_labelled("change", folder, "mask_folder")
-    (folder / "d.jsonl").write_text('{"id": "a", "images": ["a.png"], "source": "s", "licence": "x"}\n')
+        open_labeled("change", folder, "mask_folder")
+    (folder / "d.jsonl").write_text('{"id": "a", "images": ["a.png"], "source": "s", "license": "x"}\n')
     with pytest.raises(DataError, match="JsonLines has no masks"):
         open_dataset(folder / "d.jsonl").mask(0)
 

@@ -31,7 +31,7 @@ def samples(tmp_path):
             with rasterio.open(path, "w", driver="GTiff", height=64, width=96, count=3, dtype="uint8") as out:
                 out.write(pixels.transpose(2, 0, 1))
         turns = [Turn(role="user", text="?"), Turn(role="assistant", text=f"<b>No. {n}</b> & more")]
-        found.append(Sample(id=f"s{n}", images=[str(path)], turns=turns, source="t", licence="MIT",
+        found.append(Sample(id=f"s{n}", images=[str(path)], turns=turns, source="t", license="MIT",
                             boxes=[Box(label="roof", xyxy=(10, 10, 40, 30))]))  # fmt: skip
     return found
 
@@ -49,7 +49,7 @@ def test_a_sheet_has_room_for_all(samples):
     sheet = contact_sheet(samples, 3)
     assert sheet.width == 3 * (512 + 12) + 12 and sheet.height > 3 * 512
     text = Sample(
-        id="a", turns=[Turn(role="user", text="?"), Turn(role="assistant", text="x")], source="t", licence="MIT"
+        id="a", turns=[Turn(role="user", text="?"), Turn(role="assistant", text="x")], source="t", license="MIT"
     )
     assert draw_sample(text).size == (512, 512)
 

@@ -82,7 +82,7 @@ def test_three_bands_are_spread_over_more_and_others_are_refused(folder, tmp_pat
     three, six = Backbone(str(folder)), Backbone(str(folder), 6)
     first, wide = three.model.stem[0].weight, six.model.stem[0].weight
     assert wide.shape[1] == 6
-    torch.testing.assert_close(wide[:, 3:], first / 2)  # the same response to the same grey
+    torch.testing.assert_close(wide[:, 3:], first / 2)  # the same response to the same gray
     model = timm.create_model("test_convnext", num_classes=0, in_chans=4)
     write_timm_folder(tmp_path, model.state_dict(), "test_convnext", {"in_chans": 4}, 64, [0.1] * 4, [0.4] * 4)
     assert Backbone(str(tmp_path), 4).settings["in_chans"] == 4

@@ -14,7 +14,7 @@ from tests.downstream.world import write_masks, write_raster
 from lhrs.downstream.data import ClassificationAugment, ClassificationDataset, SegmentationAugment, SegmentationDataset
 from lhrs.downstream.detect.data import read_window
 from lhrs.downstream.inputs import ImageInput, fit_normalization
-from lhrs.downstream.labeled_dataset import Item, Labelled, open_labelled
+from lhrs.downstream.labeled_dataset import Item, LabeledDataset, open_labeled
 from lhrs.errors import DataError
 from lhrs.imagery.band_stack import BandStack
 from lhrs.imagery.normalization import Normalization
@@ -35,19 +35,19 @@ def holed(tmp_path):
     write_raster(tmp_path / "a.tif", pixels, nodata=-9999)
     mask = write_raster(tmp_path / "a_mask.tif", np.ones((1, 40, 60), np.uint8))
     (tmp_path / "classes.json").write_text(json.dumps(["water", "roof"]))
-    return open_labelled("segment", tmp_path), pixels, mask
+    return open_labeled("segment", tmp_path), pixels, mask
 
 
 def test_where_there_is_no_data_nothing_is_measured_seen_or_learned(holed):
-    labelled, pixels, _ = holed
+    labeled, pixels, _ = holed
     there = pixels.copy()
     there[there == -9999] = np.nan
-    fitted = fit_normalization(labelled, None, None)
+    fitted = fit_normalization(labeled, None, None)
     assert fitted.max_value == 1 and fitted.dtype == "float"
     np.testing.assert_allclose(fitted.mean, np.nanmean(there, (1, 2)), rtol=1e-5)
     np.testing.assert_allclose(fitted.std, np.nanstd(there, (1, 2)), rtol=1e-3)
     for keeps in (True, False):  # decoded once; read window by window
-        data = SegmentationDataset(labelled, ImageInput(fitted), 60, 0, STILL)
+        data = SegmentationDataset(labeled, ImageInput(fitted), 60, 0, STILL)
         data._keeps = data._keeps if keeps else lambda number: False
         # one that is not mirrored
         sample = next(
@@ -68,9 +68,9 @@ def test_one_hole_does_not_spread_over_a_scene(tmp_path):
     items = [Item(p.stem, ((p,),), "x") for p in (clean, holed)]
     inputs = image_input(1.0, (0.5,) * 3, (0.1,) * 3)
     for chance in (None, ClassificationAugment()):
-        scenes = ClassificationDataset(Labelled(items, ["x", "y"]), inputs, 24, 0, chance)
+        scenes = ClassificationDataset(LabeledDataset(items, ["x", "y"]), inputs, 24, 0, chance)
         assert torch.isfinite(scenes[0, 1]["pixels"]).all()
-    whole = ClassificationDataset(Labelled(items, ["x", "y"]), inputs, 24)
+    whole = ClassificationDataset(LabeledDataset(items, ["x", "y"]), inputs, 24)
     one, two = whole[0, 0]["pixels"], whole[0, 1]["pixels"]
     torch.testing.assert_close(one[:, 4:, 4:], two[:, 4:, 4:])
     assert not torch.equal(one, two)
@@ -119,7 +119,7 @@ def test_other_bits_are_told(tmp_path):
     eight = write_raster(tmp_path / "8.tif", np.full((3, 4, 4), 90, np.uint8))
     sixteen = write_raster(tmp_path / "16.tif", np.full((3, 4, 4), 900, np.uint16))
     for of, other in ((eight, sixteen), (sixteen, eight)):
-        inputs = ImageInput(fit_normalization(Labelled([Item("a", ((of,),), "x")], ["x"]), None, None))
+        inputs = ImageInput(fit_normalization(LabeledDataset([Item("a", ((of,),), "x")], ["x"]), None, None))
         inputs.read(BandStack((of,)))
         with pytest.raises(DataError, match=r"has values of uint.*, the training images have"):
             inputs.read(BandStack((other,)))
@@ -127,10 +127,10 @@ def test_other_bits_are_told(tmp_path):
 
 def test_a_mask_of_another_size_is_told_before_learning(tmp_path):
     data = write_masks(tmp_path / "m", count=2, side=40)
-    labelled = open_labelled("segment", data, split="train")
+    labeled = open_labeled("segment", data, split="train")
     Image.fromarray(np.ones((20, 20), np.uint8)).save(data / "train/1_mask.png")
     with pytest.raises(DataError, match=r"1_mask.png is 20 x 20 pixels, its image 50 x 40"):
-        SegmentationDataset(labelled, image_input(255.0, (0.5,) * 3, (1.0,) * 3), 16, 0, STILL)
+        SegmentationDataset(labeled, image_input(255.0, (0.5,) * 3, (1.0,) * 3), 16, 0, STILL)
 
 
 @pytest.mark.parametrize(("wide", "high"), [(512, 331), (331, 512), (1000, 607)])

@@ -1,4 +1,4 @@
-"""Tiny labelled images on disk: colours that any network tells apart."""
+"""Tiny labeled images on disk: colors that any network tells apart."""
 
 import json
 from pathlib import Path
@@ -65,7 +65,7 @@ def write_pairs(root: Path, count: int = 4, side: int = 64) -> Path:
 
 
 def write_objects(root: Path, count: int = 6, side: int = 96) -> Path:
-    """Red and blue bars that lie any way on grey, as DOTA has them: `bar` is red, `boat` is blue."""
+    """Red and blue bars that lie any way on gray, as DOTA has them: `bar` is red, `boat` is blue."""
     rng = np.random.default_rng(3)
     for split, many in (("train", count), ("test", 2)):
         for name in ("images", "labelTxt"):

@@ -22,17 +22,17 @@ def test_labels_stay_on_the_image_and_legible_at_any_size(side: int) -> None:
     pixels = np.full((side, side, 3), 90, np.uint8)
     corners = side * np.array([[0, 0, 0.2, 0.2], [0.97, 0.8, 1, 1], [0, 0.9, 0.1, 1]])
     plain = np.asarray(draw_boxes(pixels, corners))
-    labelled = np.asarray(draw_boxes(pixels, corners, ["building", "road", "building"]))
-    height = labelled.shape[0]
+    labeled = np.asarray(draw_boxes(pixels, corners, ["building", "road", "building"]))
+    height = labeled.shape[0]
     assert height >= 512 and height % side == 0
     for box in corners * height / side:
         x1, y1, x2, y2 = box.round().astype(int)
         area = (slice(max(0, y1 - height // 8), y2), slice(max(0, x1 - height // 4), min(height, x2 + height // 4)))
-        black = (labelled[area] == 0).all(-1) & ~(plain[area] == 0).all(-1)
+        black = (labeled[area] == 0).all(-1) & ~(plain[area] == 0).all(-1)
         assert black.any(0).sum() >= 20, "a label is at least some twenty pixels wide"
 
 
-def test_equal_labels_share_a_colour_and_different_ones_do_not() -> None:
+def test_equal_labels_share_a_color_and_different_ones_do_not() -> None:
     pixels = np.zeros((600, 600, 3), np.uint8)
     boxes = np.array([[50, 100, 150, 200], [250, 100, 350, 200], [450, 100, 550, 200]])
     image = np.asarray(draw_boxes(pixels, boxes, ["a", "b", "a"]))

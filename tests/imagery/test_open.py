@@ -54,7 +54,7 @@ def test_every_image_of_the_real_sets_opens(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
-def test_lossless_colour_pictures_come_back_unchanged(tmp_path: Path, suffix: str) -> None:
+def test_lossless_color_pictures_come_back_unchanged(tmp_path: Path, suffix: str) -> None:
     pixels = noise()
     path = tmp_path / f"image.{suffix}"
     Image.fromarray(pixels).save(path)
@@ -90,14 +90,14 @@ def test_sixteen_bit_png_is_stretched_not_cut_to_its_high_byte(tmp_path: Path) -
     assert image.rendering.scaling == "2-98 percentile of all bands"
 
 
-def test_palette_pictures_show_their_colours_and_transparency(tmp_path: Path) -> None:
+def test_palette_pictures_show_their_colors_and_transparency(tmp_path: Path) -> None:
     codes = np.zeros((10, 10), np.uint8)
     codes[:, 5:] = 1
     picture = Image.fromarray(codes, "P")
     picture.putpalette([255, 0, 0, 0, 0, 255])
     picture.save(tmp_path / "codes.png", transparency=0)
     image = open_image(tmp_path / "codes.png")
-    assert image.rendering.scaling == "colour table" and image.rendering.bands == [1, 1, 1]
+    assert image.rendering.scaling == "color table" and image.rendering.bands == [1, 1, 1]
     assert image.valid_fraction == 0.5
     assert image.pixels[0, 0].tolist() == [0, 0, 0] and image.pixels[0, 9].tolist() == [0, 0, 255]
 
@@ -144,7 +144,7 @@ def test_an_image_is_never_reduced_to_nothing(tmp_path: Path) -> None:
     assert open_image(tmp_path / "line.png", max_side=100).pixels.shape == (1, 100, 3)
 
 
-def test_cmyk_and_one_bit_pictures_open_in_true_colours(tmp_path: Path) -> None:
+def test_cmyk_and_one_bit_pictures_open_in_true_colors(tmp_path: Path) -> None:
     Image.new("CMYK", (20, 20), (0, 255, 255, 0)).save(tmp_path / "print.jpg")
     assert np.abs(open_image(tmp_path / "print.jpg").pixels.astype(int) - [255, 0, 0]).max() < 8
     Image.new("1", (20, 20), 1).save(tmp_path / "bits.png")

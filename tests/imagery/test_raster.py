@@ -26,7 +26,7 @@ def bands(count: int, dtype: type = np.uint8, low: int = 0, high: int = 256) -> 
     return RNG.integers(low, high, (count, 30, 40)).astype(dtype)
 
 
-def test_a_sentinel2_stack_shows_its_true_colours(write_raster: Write) -> None:
+def test_a_sentinel2_stack_shows_its_true_colors(write_raster: Write) -> None:
     values = bands(13, np.uint16, 0, 3001)
     image = open_image(write_raster(values, **UTM_33N))
     assert image.rendering.bands == [4, 3, 2]
@@ -34,11 +34,11 @@ def test_a_sentinel2_stack_shows_its_true_colours(write_raster: Write) -> None:
     np.testing.assert_allclose(image.pixels, values[[3, 2, 1]].transpose(1, 2, 0) / 3000 * 255, atol=0.501)
 
 
-def test_colours_declared_as_blue_green_red_are_put_right(write_raster: Write) -> None:
+def test_colors_declared_as_blue_green_red_are_put_right(write_raster: Write) -> None:
     values = bands(4)
-    colours = [ColorInterp.blue, ColorInterp.green, ColorInterp.red, ColorInterp.alpha]
+    colors = [ColorInterp.blue, ColorInterp.green, ColorInterp.red, ColorInterp.alpha]
     values[3] = 255
-    image = open_image(write_raster(values, colorinterp=colours))
+    image = open_image(write_raster(values, colorinterp=colors))
     np.testing.assert_array_equal(image.pixels, values[[2, 1, 0]].transpose(1, 2, 0))
 
 
@@ -64,13 +64,13 @@ def test_complex_radar_shows_its_amplitude(write_raster: Write) -> None:
     assert (np.diff(image.pixels[..., 0].ravel().astype(int)) >= 0).all()
 
 
-def test_a_colour_table_is_applied_and_reduced_without_mixing_classes(write_raster: Write) -> None:
+def test_a_color_table_is_applied_and_reduced_without_mixing_classes(write_raster: Write) -> None:
     codes = RNG.integers(0, 2, (1, 300, 400)).astype(np.uint8)
     path = write_raster(codes)
     with rasterio.open(path, "r+") as dataset:
         dataset.write_colormap(1, {0: (255, 0, 0, 255), 1: (0, 0, 255, 255)})
     image = open_image(path, max_side=100)
-    assert image.rendering.scaling == "colour table"
+    assert image.rendering.scaling == "color table"
     assert {tuple(c) for c in image.pixels.reshape(-1, 3).tolist()} == {(255, 0, 0), (0, 0, 255)}
 
 
@@ -93,7 +93,7 @@ def test_pixels_without_data_are_black_and_counted(write_raster: Write, kind: st
     assert image.pixels[~hole].mean() == pytest.approx(127.5, abs=8), "the hole took part in the stretch"
 
 
-def test_a_saturated_colour_that_equals_nodata_is_kept(write_raster: Write) -> None:
+def test_a_saturated_color_that_equals_nodata_is_kept(write_raster: Write) -> None:
     values = np.full((3, 20, 20), 90, np.uint8)
     values[0] = 255
     values[:, 0] = 255

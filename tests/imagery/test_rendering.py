@@ -17,9 +17,9 @@ def test_undeclared_bands_follow_the_usual_order_for_their_count(count: int, ban
     assert choose_bands(GRAY_AND_UNDEFINED[:count], [None] * count)[0] == bands
 
 
-def test_declared_colours_win_over_names_and_count() -> None:
-    colours = ["blue", "green", "red", "undefined"]
-    assert choose_bands(colours, ["red", "green", "blue", "nir"]) == ([3, 2, 1], "declared colours")
+def test_declared_colors_win_over_names_and_count() -> None:
+    colors = ["blue", "green", "red", "undefined"]
+    assert choose_bands(colors, ["red", "green", "blue", "nir"]) == ([3, 2, 1], "declared colors")
 
 
 @pytest.mark.parametrize(

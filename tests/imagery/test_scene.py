@@ -27,7 +27,7 @@ def same_as_asked(path: Path) -> np.ndarray:
     return pixels
 
 
-def test_codes_are_seen_in_the_colours_of_their_table(write_raster: Write) -> None:
+def test_codes_are_seen_in_the_colors_of_their_table(write_raster: Write) -> None:
     path = write_raster(CODES, **UTM_33N)
     with rasterio.open(path, "r+") as dataset:
         dataset.write_colormap(1, {code: (255 - code, 30 * code, 200, 255) for code in range(1, 8)})

@@ -111,12 +111,12 @@ def test_a_dated_picture_lies_nowhere_and_a_georeference_goes_before_a_name(tmp_
     assert scene is not None and scene.crs == "EPSG:32633" and scene.transform[2] == 500_000
 
 
-@pytest.mark.parametrize("kind", ["palette", "gray", "gray-alpha", "colour"])
+@pytest.mark.parametrize("kind", ["palette", "gray", "gray-alpha", "color"])
 def test_tiles_of_every_kind_show_what_they_are(tmp_path: Path, kind: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     made = {
         "palette": Image.fromarray(pixels).quantize(16), "gray": Image.fromarray(pixels[..., 0]),
-        "gray-alpha": Image.fromarray(pixels[..., :2], "LA"), "colour": Image.fromarray(pixels),
+        "gray-alpha": Image.fromarray(pixels[..., :2], "LA"), "color": Image.fromarray(pixels),
     }[kind]  # fmt: skip
     path = tmp_path / "16/34000/22000.png"
     path.parent.mkdir(parents=True)

@@ -16,7 +16,7 @@ QUESTIONS = [
     "describe the image in one sentence.",
     "how many buildings are there?",
     "which option describes the image?\na. forest\nb. river\nc. highway\nd. pasture\nanswer with the letter.",
-    "what colour is the car of the mayor?",
+    "what color is the car of the mayor?",
     "what is in the top left of the image?",
 ]
 LIMIT = 24

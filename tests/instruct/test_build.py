@@ -188,7 +188,7 @@ def written(folder, *rows):
     """Write samples about `a.png` or another picture as JSON lines, and return what is known of the pictures."""
     Image.new("RGB", (200, 200)).save(folder / "a.png")
     Image.new("RGB", (200, 200)).save(folder / "b.png")
-    about = {"images": ["a.png"], "source": "x", "licence": "CC0-1.0"}
+    about = {"images": ["a.png"], "source": "x", "license": "CC0-1.0"}
     lines = [json.dumps({"id": f"s{n}", **about, **row}) for n, row in enumerate(rows)]
     (folder / "d.jsonl").write_text("\n".join(lines))
     return collect_annotations(folder / "d.jsonl")

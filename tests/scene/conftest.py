@@ -9,7 +9,7 @@ from lhrs.scene import window_inference
 
 
 class Sees:
-    """Tells what it is shown: the extent of every colour, or the mean, without a mistake."""
+    """Tells what it is shown: the extent of every color, or the mean, without a mistake."""
 
     name, ood_threshold, family = "sees", None, ModelFamily()
 

@@ -387,8 +387,8 @@ def test_a_phone_shows_everything_in_either_light(server, open_page, scheme):
 
 
 def _dark(page) -> bool:
-    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    return sum(map(int, re.findall(r"\d+", colour)[:3])) < 384
+    color = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return sum(map(int, re.findall(r"\d+", color)[:3])) < 384
 
 
 def test_an_upload_shows_its_progress(server, open_page, tmp_path):

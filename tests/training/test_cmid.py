@@ -166,9 +166,9 @@ def test_thirteen_bands_and_any_backbone(tmp_path):
 
 def test_rank_and_neighbours_are_logged_and_change_nothing(tmp_path, images, finished):
     for n, path in enumerate(sorted(images.iterdir())):
-        (tmp_path / "labelled" / "ab"[n % 2]).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "labelled" / "ab"[n % 2] / path.name).symlink_to(path)
-    watch = {"steps": 3, "labeled_dir": str(tmp_path / "labelled")}
+        (tmp_path / "labeled" / "ab"[n % 2]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "labeled" / "ab"[n % 2] / path.name).symlink_to(path)
+    watch = {"steps": 3, "labeled_dir": str(tmp_path / "labeled")}
     train(load_run(write_run(tmp_path / "run.yaml", settings(images, tmp_path / "run", monitor=watch))))
     assert (tmp_path / "run/pretraining.safetensors").read_bytes() == (
         finished / "pretraining.safetensors"
@@ -182,9 +182,9 @@ def test_rank_and_neighbours_are_logged_and_change_nothing(tmp_path, images, fin
 def test_a_folder_with_other_bands_is_not_watched(tmp_path, images):
     with rasterio.open(tmp_path / "s2.tif", "w", driver="GTiff", height=64, width=64, count=4, dtype="uint16") as out:
         out.write(np.full((4, 64, 64), 800, np.uint16))
-    (tmp_path / "labelled/a").mkdir(parents=True)
-    (tmp_path / "labelled/a/0.png").symlink_to(images / "0.png")
-    made = settings(tmp_path / "s2.tif", tmp_path / "run", monitor={"labeled_dir": str(tmp_path / "labelled")})
+    (tmp_path / "labeled/a").mkdir(parents=True)
+    (tmp_path / "labeled/a/0.png").symlink_to(images / "0.png")
+    made = settings(tmp_path / "s2.tif", tmp_path / "run", monitor={"labeled_dir": str(tmp_path / "labeled")})
     made["optim"] = {"batch_size": 1, "steps": 2}
     with pytest.raises(DataError, match="has 3 bands, 4 are needed"):
         train(load_run(write_run(tmp_path / "run.yaml", made)))

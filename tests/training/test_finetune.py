@@ -26,7 +26,7 @@ from lhrs.downstream.data import (
     classification_collate,
 )
 from lhrs.downstream.inputs import ImageInput, fit_normalization
-from lhrs.downstream.labeled_dataset import Item, Labelled, open_labelled
+from lhrs.downstream.labeled_dataset import Item, LabeledDataset, open_labeled
 from lhrs.downstream.task import get_task
 from lhrs.errors import LHRSError
 from lhrs.models.logistic_regression import fit_logistic_regression
@@ -173,7 +173,7 @@ def test_a_stopped_run_goes_on_and_keeps_the_same_best(tmp_path, masks, pairs, o
         assert np.sum(found["confusion"]) == 2 * 76 * 90 and found["classes"] == ["water", "roof"]
 
 
-def test_colours_are_learned_and_the_folder_answers(tmp_path, scenes, capsys):
+def test_colors_are_learned_and_the_folder_answers(tmp_path, scenes, capsys):
     carry_out(tmp_path, **settings("classify", scenes, tmp_path / "run", label_smoothing=0.0))
     said = capsys.readouterr().err
     assert "test accuracy=1 mf1=1" in said and said.endswith(f"finished: {tmp_path / 'run'}\n")
@@ -288,12 +288,12 @@ def test_the_last_weights_are_kept_where_nothing_can_be_chosen(tmp_path, masks):
 
 def test_tiles_of_a_scene_are_held_out_together():
     items = [Item(f"{n:06d}_P{n}__{left}_0", (), "") for n in range(10) for left in (0, 824, 1648)]
-    train, val = finetune_data.split_validation(Labelled(items, ["a"]), 0.2, 0)
+    train, val = finetune_data.split_validation(LabeledDataset(items, ["a"]), 0.2, 0)
     assert len(val.items) == 6 and len(train.items) == 24
     scene = lambda item: item.id.split("__")[0]  # noqa: E731
     assert not {scene(i) for i in train.items} & {scene(i) for i in val.items}
     with pytest.raises(LHRSError, match="do not divide"):
-        finetune_data.split_validation(Labelled(items[:3], ["a"]), 0.2, 0)
+        finetune_data.split_validation(LabeledDataset(items[:3], ["a"]), 0.2, 0)
 
 
 def test_lower_layers_learn_less(tmp_path, scenes):
@@ -327,10 +327,10 @@ def test_the_rate_falls_by_steps():
 
 
 def test_a_sample_depends_on_its_key_alone(scenes, masks, pairs):
-    labelled = open_labelled("classify", scenes, split="train")
-    inputs = ImageInput(fit_normalization(labelled, None, None))
+    labeled = open_labeled("classify", scenes, split="train")
+    inputs = ImageInput(fit_normalization(labeled, None, None))
     chance = ClassificationAugment(randaugment="rand-m9-mstd0.5-inc1", color_jitter=1.0, random_erasing=0.5)
-    one, two = (ClassificationDataset(labelled, inputs, 32, 0, chance) for _ in range(2))
+    one, two = (ClassificationDataset(labeled, inputs, 32, 0, chance) for _ in range(2))
     for key in ((0, 3), (1, 3), (0, 4)):
         two[1, 0], np.random.rand()
         torch.testing.assert_close(one[key]["pixels"], two[key]["pixels"], rtol=0, atol=0)
@@ -344,7 +344,7 @@ def test_a_sample_depends_on_its_key_alone(scenes, masks, pairs):
     torch.testing.assert_close(first["target"].sum(1), torch.ones(4))
     assert not torch.equal(first["pixels"], torch.stack([s["pixels"] for s in samples]))
     for task, data in (("segment", masks), ("change", pairs)):
-        of = open_labelled(task, data, split="train")
+        of = open_labeled(task, data, split="train")
         kept, fresh = (
             SegmentationDataset(
                 of, ImageInput(fit_normalization(of, None, None)), 48, 0, SegmentationAugment(swap_dates=True)
@@ -357,7 +357,7 @@ def test_a_sample_depends_on_its_key_alone(scenes, masks, pairs):
 
 
 def test_masks_and_dates_turn_with_their_image(pairs, masks):
-    of = open_labelled("segment", masks, split="train")
+    of = open_labeled("segment", masks, split="train")
     data = SegmentationDataset(
         of,
         ImageInput(fit_normalization(of, None, None)),
@@ -370,7 +370,7 @@ def test_masks_and_dates_turn_with_their_image(pairs, masks):
         red = sample["pixels"][0] > sample["pixels"][2]
         counted = sample["target"] < 2
         assert (red[counted] == (sample["target"] == 1)[counted]).float().mean() > 0.9
-    of = open_labelled("change", pairs, split="train")
+    of = open_labeled("change", pairs, split="train")
     data = SegmentationDataset(
         of,
         ImageInput(fit_normalization(of, None, None)),
@@ -447,9 +447,9 @@ def test_images_are_resized_as_the_backbone_has_seen_them(tmp_path, scenes):
     carry_out(tmp_path, **made)
     predictor = load_predictor(tmp_path / "run/model")
     assert predictor.config.interpolation == predictor.image_input.interpolation == "bilinear"
-    labelled = open_labelled("classify", scenes, split="test")
-    pixels = torch.from_numpy(np.array(Image.open(labelled.items[0].images[0][0]))).permute(2, 0, 1) / 255
+    labeled = open_labeled("classify", scenes, split="test")
+    pixels = torch.from_numpy(np.array(Image.open(labeled.items[0].images[0][0]))).permute(2, 0, 1) / 255
     small = torch.nn.functional.interpolate(pixels[None], (20, 20), mode="bilinear", antialias=True)[0]
-    seen = ClassificationDataset(labelled, predictor.image_input, 20)[0, 0]["pixels"]
+    seen = ClassificationDataset(labeled, predictor.image_input, 20)[0, 0]["pixels"]
     torch.testing.assert_close(seen, predictor.image_input.standardize(small), atol=1e-5, rtol=0)
     assert Backbone("test_resnet").interpolation == "bicubic"

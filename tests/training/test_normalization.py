@@ -12,7 +12,7 @@ from lhrs.cmid.load_backbone import load_backbone
 from lhrs.data.unlabeled import UnlabeledWindows
 from lhrs.downstream.backbone import Backbone
 from lhrs.downstream.inputs import ImageInput, fit_normalization
-from lhrs.downstream.labeled_dataset import Item, Labelled
+from lhrs.downstream.labeled_dataset import Item, LabeledDataset
 from lhrs.errors import CheckpointError
 from lhrs.models.timm_io import write_timm_folder
 from lhrs.training import cmid
@@ -36,8 +36,8 @@ def config(**data):
 
 def fitted_by_both(file, scale=None):
     windows = UnlabeledWindows([file], 40)
-    labelled = Labelled([Item("a", ((file,),), "x")], ["x"])
-    return cmid.fit_normalization(config(max_value=scale), windows), fit_normalization(labelled, None, scale)
+    labeled = LabeledDataset([Item("a", ((file,),), "x")], ["x"])
+    return cmid.fit_normalization(config(max_value=scale), windows), fit_normalization(labeled, None, scale)
 
 
 def test_pretraining_and_tasks_normalize_alike(reflectance):
@@ -72,7 +72,7 @@ def test_the_maximum_of_a_backbone_is_obeyed_by_tasks_and_probes(reflectance, tm
     folder = write_backbone(tmp_path / "backbone", pretrained)
     encoder, probe = Backbone(str(folder), 4), load_backbone(str(folder))
     assert encoder.normalization == probe.normalization == pretrained
-    fitted = fit_normalization(Labelled([Item("a", ((integers,),), "x")], ["x"]), None, None)
+    fitted = fit_normalization(LabeledDataset([Item("a", ((integers,),), "x")], ["x"]), None, None)
     assert fitted.max_value == 10_000
     chosen = resolve_normalization(config(), encoder.normalization, fitted)
     assert chosen == pretrained
@@ -81,11 +81,11 @@ def test_the_maximum_of_a_backbone_is_obeyed_by_tasks_and_probes(reflectance, tm
     wanted = (values / 4000 - np.array(pretrained.mean)[:, None, None]) / np.array(pretrained.std)[:, None, None]
     np.testing.assert_allclose(seen.numpy(), wanted, atol=1e-4)
     # what the run says comes first, and floats of 0-1 have no use for a maximum of integers
-    own = fit_normalization(Labelled([Item("a", ((integers,),), "x")], ["x"]), None, 5000)
+    own = fit_normalization(LabeledDataset([Item("a", ((integers,),), "x")], ["x"]), None, 5000)
     assert resolve_normalization(config(max_value=5000.0), encoder.normalization, own).max_value == 5000
     stated = resolve_normalization(config(mean=[0.1] * 4, std=[0.2] * 4), encoder.normalization, fitted)
     assert stated.max_value == 10_000 and stated.mean == (0.1,) * 4
-    of_floats = fit_normalization(Labelled([Item("a", ((floats,),), "x")], ["x"]), None, None)
+    of_floats = fit_normalization(LabeledDataset([Item("a", ((floats,),), "x")], ["x"]), None, None)
     assert resolve_normalization(config(), encoder.normalization, of_floats).max_value == 1
 
 

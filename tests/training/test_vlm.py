@@ -83,7 +83,7 @@ def test_frozen_parts_stay_in_evaluation_mode(tmp_path, data, parts):
 )
 def test_boxes_are_learned_in_the_form_of_the_system(tmp_path, data, parts, system, written):
     answer = {"role": "assistant", "text": "a field", "boxes": [{"label": "field", "xyxy": [0, 5, 10, 20]}]}
-    row = {"id": "a", "images": [str(data.parent / "0.png")], "source": "t", "licence": "CC0-1.0",
+    row = {"id": "a", "images": [str(data.parent / "0.png")], "source": "t", "license": "CC0-1.0",
            "turns": [{"role": "user", "text": "Find the field."}, answer]}  # fmt: skip
     (tmp_path / "boxes.jsonl").write_text(json.dumps(row))
     run = settings_of(tmp_path, 1, tmp_path / "boxes.jsonl", model=parts, recipe=system)

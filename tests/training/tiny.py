@@ -53,7 +53,7 @@ def write_data(folder: Path) -> Path:
             turns = [{"role": "user", "text": f"what is {n}?"}, {"role": "assistant", "text": "field " * (1 + n % 4)}]
             if n % 3 == 0:
                 turns += [{"role": "user", "text": "sure?"}, {"role": "assistant", "text": "yes"}]
-            row = {"id": str(n), "images": images, "turns": turns, "source": "made up", "licence": "CC0-1.0"}
+            row = {"id": str(n), "images": images, "turns": turns, "source": "made up", "license": "CC0-1.0"}
             file.write(json.dumps(row) + "\n")
     return folder / "talk.jsonl"
 

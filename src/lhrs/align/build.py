@@ -294,7 +294,7 @@ def _row(
         "facts": facts_to_rows(facts),
         "nodata_fraction": chip.nodata_fraction if chip else None,
         "cloud_fraction": chip.cloud_fraction if chip else None,
-        "license": (source.licence or "unstated") if footprint.source else None,
+        "license": (source.license or "unstated") if footprint.source else None,
         "text_license": OSM_LICENSE,
         "attribution": "; ".join([*attribution, f"Map: {OSM_ATTRIBUTION}"]),
         UNREADABLE.name: unreadable,

@@ -44,7 +44,7 @@ class ClippedFeatures:
     """Share of the feature that lies in the footprint."""
     box: np.ndarray
     """`(N, 4)` xyxy in pixels of the picture."""
-    centre: np.ndarray
+    center: np.ndarray
     """`(N, 2)` xy in pixels."""
     orientation: np.ndarray
     """`(N, 2)` of lines: sums of length times cos and sin of twice the angle, which is 0 along x, growing down."""

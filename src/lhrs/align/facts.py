@@ -130,7 +130,7 @@ def extract_facts(footprints: Sequence[Footprint], pieces: ClippedFeatures, ids:
     area_m2 = sums * gsd_m[owner_of] ** 2
     weight = (area + pieces.length_px[rows] + 1e-6) * looked
     boxes = pieces.box[rows] / np.tile(size[owners], 2)
-    positions = _positions(pieces.centre[rows] / size[owners], boxes, weight, looked, starts)
+    positions = _positions(pieces.center[rows] / size[owners], boxes, weight, looked, starts)
     quadrants = _quadrants(boxes, weight, starts)
     orientations = _orientations(pieces.orientation[rows] * looked[:, None], pieces.length_px[rows] * looked, starts)
     all_ids = [ids[n] for n in pieces.feature[rows].tolist()]

@@ -76,7 +76,7 @@ def footprints_from_imagery(
     paths: Sequence[Path],
     size: int = 512,
     gsd_m: float | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     attribution: str | None = None,
     date: str | None = None,
     unreadable: Callable[[str], None] | None = None,
@@ -87,7 +87,7 @@ def footprints_from_imagery(
         paths: images, folders of them, STAC items, collections or catalogues (.json).
         size: side in pixels of windows cut out of images that are larger.
         gsd_m: ground sampling distance of the windows; None keeps the image's own.
-        licence: of images that do not state one themselves; so the others.
+        license: of images that do not state one themselves; so the others.
         attribution: the credit they ask for.
         date: ISO day on which they were taken.
         unreadable: told why a file cannot be read, which is then left out; None raises instead.
@@ -96,7 +96,7 @@ def footprints_from_imagery(
         DataError: something is missing, a file cannot be read, or nothing is georeferenced.
     """
     num, seen, names, broken = 0, 0, set(), None
-    for source in sources(paths, licence, attribution, date):
+    for source in sources(paths, license, attribution, date):
         seen += 1
         if source.name in names:
             raise DataError(

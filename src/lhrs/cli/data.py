@@ -38,7 +38,7 @@ def show(
     split: Split = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N samples.")] = None,
 ) -> None:
-    """Count samples by split, task, class, licence and box, and print the first ones and what was left out."""
+    """Count samples by split, task, class, license and box, and print the first ones and what was left out."""
     from lhrs import registry
     from lhrs.data.dataset import READERS, get_reader, open_dataset
 
@@ -174,7 +174,7 @@ def _data_sheet(name: str, reader: "type[Dataset]") -> Iterator[str]:
     for paragraph in paragraphs[1:]:
         yield from paragraph.splitlines()
     yield f"layout   {reader.layout}"
-    yield f"licence  {reader.licence}"
+    yield f"license  {reader.license}"
     if reader.download_hint:
         yield f"obtain   {reader.download_hint}"
     yield f"see      {reader.homepage}"
@@ -184,7 +184,7 @@ class _Summary:
     """Counts samples one by one."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, Counter[str]] = {key: Counter() for key in ("split", "licence", "task", "class", "box")}
+        self._counts: dict[str, Counter[str]] = {key: Counter() for key in ("split", "license", "task", "class", "box")}
         self._images: set[str] = set()
         self._num_samples = self._num_turns = self._num_with_boxes = 0
 
@@ -195,7 +195,7 @@ class _Summary:
         self._num_with_boxes += bool(boxes)
         self._images.update(sample.images)
         self._counts["split"][sample.split or "none"] += 1
-        self._counts["licence"][sample.licence] += 1
+        self._counts["license"][sample.license] += 1
         self._counts["task"].update([sample.task] if sample.task else [])
         self._counts["class"].update(sample.labels)
         self._counts["box"].update(box.label for box in boxes)

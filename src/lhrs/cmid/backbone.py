@@ -60,7 +60,7 @@ class MaskedBackbone(nn.Module):
         """Return the last map `(B, width, grid, grid)`.
 
         Args:
-            pixels: `(B, in_chans, S, S)` normalised, hidden cells filled already.
+            pixels: `(B, in_chans, S, S)` normalized, hidden cells filled already.
             mask: `(B, g, g)` bool; the token is added where it is set.
         """
         self._mask = mask

@@ -31,7 +31,7 @@ class MaskedReconstruction(nn.Module):
 
         Args:
             features: `(N, width, g, g)` of the student.
-            pixels: `(N, in_chans, S, S)` normalised, without mask.
+            pixels: `(N, in_chans, S, S)` normalized, without mask.
             mask: `(N, m, m)` bool.
         """
         painted = self.reconstruct(features)
@@ -41,7 +41,7 @@ class MaskedReconstruction(nn.Module):
         return spatial + self.frequency_weight * focal_frequency(seen, pixels)
 
     def reconstruct(self, features: Tensor) -> Tensor:
-        """Return images `(N, in_chans, S, S)`, normalised."""
+        """Return images `(N, in_chans, S, S)`, normalized."""
         return self.decoder(features).float()
 
 
@@ -112,10 +112,10 @@ class PrototypeMatching(nn.Module):
         hidden: of the heads.
         out: length of a cell's vector that is compared with prototypes.
         batch_norm: in the heads, as published for ResNets.
-        momentum: of the centre.
+        momentum: of the center.
     """
 
-    centre: Tensor
+    center: Tensor
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class PrototypeMatching(nn.Module):
         super().__init__()
         self.head, self.teacher_head = (_PrototypeHead(width, hidden, out, prototypes, batch_norm) for _ in range(2))
         self.momentum = momentum
-        self.register_buffer("centre", torch.zeros(prototypes))
+        self.register_buffer("center", torch.zeros(prototypes))
 
     def ema_pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
         """Yield modules and those that follow them."""
@@ -151,7 +151,7 @@ class PrototypeMatching(nn.Module):
         scores = self.head(_cells(student, of_student))
         with torch.no_grad():
             wanted = self.teacher_head(_cells(teacher, of_teacher)).float()
-        each = prototype_cross_entropy(scores, wanted, self.centre.clone(), teacher_temperature)
+        each = prototype_cross_entropy(scores, wanted, self.center.clone(), teacher_temperature)
         weight = close.flatten().to(each.dtype)
         count, processes = _sum(weight.sum()).clamp(min=1), dist.get_world_size() if _many() else 1
         if self.training:
@@ -160,7 +160,7 @@ class PrototypeMatching(nn.Module):
 
     @torch.no_grad()
     def _move_centre(self, total: Tensor, count: Tensor) -> None:
-        self.centre.lerp_(_sum(total) / count, 1 - self.momentum)
+        self.center.lerp_(_sum(total) / count, 1 - self.momentum)
 
 
 class _PrototypeHead(nn.Module):

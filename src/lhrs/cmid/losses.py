@@ -80,16 +80,16 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float = 0.2
 
 
 def prototype_cross_entropy(
-    student: Tensor, teacher: Tensor, centre: Tensor, teacher_temperature: float, temperature: float = 0.1
+    student: Tensor, teacher: Tensor, center: Tensor, teacher_temperature: float, temperature: float = 0.1
 ) -> Tensor:
     """Return each cell's cross-entropy `(N,)` between the teacher's and the student's prototypes (arXiv:2104.14294).
 
     Args:
         student: `(N, K)` scores of N cells over K prototypes.
         teacher: `(N, K)` scores of the cells that show the same place.
-        centre: `(K,)` running mean of the teacher's scores, which keeps a prototype from taking all.
+        center: `(K,)` running mean of the teacher's scores, which keeps a prototype from taking all.
         teacher_temperature: of the teacher's softmax.
         temperature: of the student's softmax.
     """
-    wanted = ((teacher.float() - centre) / teacher_temperature).softmax(-1)
+    wanted = ((teacher.float() - center) / teacher_temperature).softmax(-1)
     return -(wanted * (student.float() / temperature).log_softmax(-1)).sum(-1)

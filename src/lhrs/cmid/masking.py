@@ -21,7 +21,7 @@ def to_pixels(mask: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def fill_with_mean(pixels: Tensor, mask: Tensor) -> Tensor:
-    """Return images whose hidden pixels have the image's own mean colour.
+    """Return images whose hidden pixels have the image's own mean color.
 
     Args:
         pixels: `(B, C, H, W)`.

@@ -82,7 +82,7 @@ class CMID(nn.Module):
         """Return `loss` and each branch's own.
 
         Args:
-            pixels: `(2B, C, S, S)` normalised, first views then second views.
+            pixels: `(2B, C, S, S)` normalized, first views then second views.
             mask: `(2B, m, m)` bool, hidden from the student; for the masked branch.
             pairs: see `LocalBranch`.
             close: see `LocalBranch`.
@@ -132,7 +132,7 @@ def recompute_bn_stats(model: nn.Module, batches: Iterator[Tensor]) -> None:
 
     Args:
         model: the backbone, anywhere.
-        batches: normalised images `(B, C, S, S)`.
+        batches: normalized images `(B, C, S, S)`.
     """
     device = next(model.parameters()).device
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]

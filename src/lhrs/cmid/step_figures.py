@@ -20,7 +20,7 @@ def draw_step(module: CMID, pixels: Tensor, batch: dict[str, Tensor], mean: Tens
 
     Args:
         module: as it is now; its statistics stay.
-        pixels: `(2B, C, S, S)` normalised.
+        pixels: `(2B, C, S, S)` normalized.
         batch: of `lhrs.cmid.two_views.collate`.
         mean: `(C,)`.
         std: `(C,)`.
@@ -50,12 +50,12 @@ def draw_step(module: CMID, pixels: Tensor, batch: dict[str, Tensor], mean: Tens
         for n, (one, two) in enumerate(kept[:_PAIRS]):
             ends = [_centre(cell % grid**2, grid, size) for cell in (one, two)]
             (x1, y1), (x2, y2) = ends
-            colour = tuple(
+            color = tuple(
                 int(c) for c in np.array([[255, 64, 64], [64, 255, 64], [96, 96, 255], [255, 255, 0], [255, 0, 255]])[n]
             )
-            pen.line([x1, y1 + row * size, x2 + size, y2 + row * size], fill=colour)
-            pen.ellipse([x1 - 2, y1 + row * size - 2, x1 + 2, y1 + row * size + 2], outline=colour)
-            pen.ellipse([x2 + size - 2, y2 + row * size - 2, x2 + size + 2, y2 + row * size + 2], outline=colour)
+            pen.line([x1, y1 + row * size, x2 + size, y2 + row * size], fill=color)
+            pen.ellipse([x1 - 2, y1 + row * size - 2, x1 + 2, y1 + row * size + 2], outline=color)
+            pen.ellipse([x2 + size - 2, y2 + row * size - 2, x2 + size + 2, y2 + row * size + 2], outline=color)
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
 

@@ -110,14 +110,14 @@ def perceptual_hash(pixels: np.ndarray) -> int:
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """Return uint8 `(8, 8, 3)`: the mean colours of a grid's cells."""
+    """Return uint8 `(8, 8, 3)`: the mean colors of a grid's cells."""
     from PIL import Image
 
     return np.array(Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BOX))
 
 
 def sharpness(pixels: np.ndarray) -> float:
-    """Return the variance of luma's Laplacian, in squared steps of 0-255; 0 for one colour, small where blurred.
+    """Return the variance of luma's Laplacian, in squared steps of 0-255; 0 for one color, small where blurred.
 
     Args:
         pixels: uint8 `(H, W, 3)`; reduced to 512 pixels on the longer side if larger.

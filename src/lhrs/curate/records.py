@@ -26,7 +26,7 @@ class CurationRecord:
     content_digest: bytes
     """Tells samples of the same images apart by all that is said of them: turns, labels, boxes."""
     attribution: str
-    """Attribution, or the licence."""
+    """Attribution, or the license."""
     facts: Sequence[dict[str, Any]] | None = None
     footprint: bytes | None = None
     """WKB, longitude and latitude."""
@@ -80,6 +80,6 @@ def _to_record(
     answers = (turn.text for turn in sample.turns if turn.role == "assistant")
     return CurationRecord(
         sample.id, tuple(sample.images), tuple(text for text in answers if text.strip()),
-        hashlib.sha256(json.dumps(about).encode()).digest(), sample.attribution or sample.licence,
+        hashlib.sha256(json.dumps(about).encode()).digest(), sample.attribution or sample.license,
         facts, footprint, nodata_fraction, cloud_fraction,
     )  # fmt: skip

@@ -157,7 +157,7 @@ def _card(
     test: Sequence[CurationRecord],
 ) -> str:
     pictures, twin = [_picture(sample.images)], ""
-    attribution = sample.attribution or sample.licence
+    attribution = sample.attribution or sample.license
     if decision.match is not None:
         whose, name = (test, "the test set's") if decision.reason in _TEST_SET else (records, "what stays")
         other = whose[decision.match.index]
@@ -192,7 +192,7 @@ def _picture(images: Sequence[str]) -> str:
         return ""
     buffer = io.BytesIO()
     try:
-        shown = Sample(id="shown", images=[images[0]], source="shown", licence="shown")
+        shown = Sample(id="shown", images=[images[0]], source="shown", license="shown")
         draw_sample(shown, _SIDE).save(buffer, format="JPEG", quality=85)
     except DataError:
         return ""

@@ -57,7 +57,7 @@ def write_samples(dataset: Dataset, accepted: Sequence[int], out: Path) -> dict[
     with atomic_write(out / SAMPLES) as part, part.open("w", encoding="utf-8") as file:
         for n in accepted:
             sample = dataset[n]
-            licenses[sample.licence] += 1
+            licenses[sample.license] += 1
             file.write(sample.model_dump_json(exclude_defaults=True) + "\n")
     return {"kind": "lhrs-samples", "licenses": dict(sorted(licenses.items()))}
 

@@ -54,7 +54,7 @@ class Dataset(Sequence[Sample], ABC):
 
     homepage: ClassVar[str]
     """Where the data or the format comes from."""
-    licence: ClassVar[str]
+    license: ClassVar[str]
     layout: ClassVar[str]
     """What has to be at `root`, in one line."""
     download_hint: ClassVar[str] = ""

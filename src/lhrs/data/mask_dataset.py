@@ -20,7 +20,7 @@ from lhrs.imagery.reader import open_source
 from lhrs.schema import Box, Sample
 
 IGNORE = 255
-IGNORED_CLASSES = frozenset(["unlabeled", "unlabelled", "ignore", "ignored", "void", "nodata", "no data", "no_data"])
+IGNORED_CLASSES = frozenset(["unlabeled", "unlabeled", "ignore", "ignored", "void", "nodata", "no data", "no_data"])
 """Names of classes that count nowhere, in lower case."""
 BACKGROUND_CLASSES = frozenset(["background", "no change", "unchanged"])
 """Names of classes that are no objects, in lower case."""
@@ -75,7 +75,7 @@ class MaskDataset(Dataset):
         item = self.items[index]
         return Sample(
             id=item.id, images=[str(file) for files in item.images for file in files],
-            boxes=self._component_boxes(index), source=self.root.name, licence=self.licence, split=item.split,
+            boxes=self._component_boxes(index), source=self.root.name, license=self.license, split=item.split,
         )  # fmt: skip
 
     def image_files(self, index: int) -> tuple[tuple[Path, ...], ...]:

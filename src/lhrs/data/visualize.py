@@ -76,7 +76,7 @@ def html_page(samples: Sequence[Sample], path: Path, title: str) -> None:
         cards.append(
             f'<figure><img alt="{html.escape(sample.id)}" src="data:image/jpeg;base64,{picture}"><figcaption>'
             f"<h2>{html.escape(sample.id)}</h2>{html.escape(labels)}{turns}"
-            f"<small>{html.escape(sample.attribution or sample.licence)}</small></figcaption></figure>"
+            f"<small>{html.escape(sample.attribution or sample.license)}</small></figcaption></figure>"
         )
     style = (
         "body{font:15px system-ui;margin:1.5rem;background:Canvas;color:CanvasText;color-scheme:light dark}"

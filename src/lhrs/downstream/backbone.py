@@ -122,7 +122,7 @@ class Backbone(nn.Module):
         """Return some of the maps, `(B, C, ceil(H / stride), ceil(W / stride))`.
 
         Args:
-            pixels: normalised `(B, in_chans, H, W)`.
+            pixels: normalized `(B, in_chans, H, W)`.
             which: rising positions in `strides`.
         """
         high, wide = pixels.shape[-2:]
@@ -178,7 +178,7 @@ class FeaturePyramid(nn.Module):
         )
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Return maps `(B, channels[i], ceil(H / stride), ceil(W / stride))` of normalised `(B, in_chans, H, W)`."""
+        """Return maps `(B, channels[i], ceil(H / stride), ceil(W / stride))` of normalized `(B, in_chans, H, W)`."""
         high, wide = pixels.shape[-2:]
         plain = self.encoder.plain
         maps = [self.encoder(pixels)] * len(self.which) if plain else self.encoder.feature_maps(pixels, self.which)

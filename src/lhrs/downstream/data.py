@@ -1,4 +1,4 @@
-"""Labeled images as tensors, by `(epoch, index)`, augmented for training and as they are for evaluation."""
+"""LabeledDataset images as tensors, by `(epoch, index)`, augmented for training and as they are for evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor
 from lhrs.data import augment
 from lhrs.data.deterministic import SampleKey, sample_rng
 from lhrs.downstream.inputs import ImageInput
-from lhrs.downstream.labeled_dataset import IGNORE, Item, Labelled
+from lhrs.downstream.labeled_dataset import IGNORE, Item, LabeledDataset
 from lhrs.errors import DataError
 from lhrs.imagery.band_stack import BandStack, PixelWindow, image_shape
 
@@ -43,7 +43,7 @@ class ClassificationDataset:
     """Scenes with the index of their class.
 
     Args:
-        labelled: items and classes.
+        labeled: items and classes.
         image_input: how images are read.
         size: side in pixels of the network's input.
         seed: of all randomness.
@@ -52,12 +52,12 @@ class ClassificationDataset:
     """
 
     def __init__(
-        self, labelled: Labelled, image_input: ImageInput, size: int, seed: int = 0,
+        self, labeled: LabeledDataset, image_input: ImageInput, size: int, seed: int = 0,
         augment: ClassificationAugment | None = None, center_crop: float = 1.0,
     ) -> None:  # fmt: skip
-        self.items, self.image_input, self.size, self.seed = labelled.items, image_input, size, seed
+        self.items, self.image_input, self.size, self.seed = labeled.items, image_input, size, seed
         self.augment, self.center_crop = augment, center_crop
-        self._index = {name: n for n, name in enumerate(labelled.classes)}
+        self._index = {name: n for n, name in enumerate(labeled.classes)}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -141,7 +141,7 @@ class SegmentationDataset:
     An image that is larger than a crop is as many items of an epoch as crops cover it.
 
     Args:
-        labelled: items, classes and their reader.
+        labeled: items, classes and their reader.
         image_input: how images are read.
         size: side of a crop in pixels.
         seed: of every draw.
@@ -152,11 +152,11 @@ class SegmentationDataset:
     """
 
     def __init__(
-        self, labelled: Labelled, image_input: ImageInput, size: int, seed: int, augment: SegmentationAugment
+        self, labeled: LabeledDataset, image_input: ImageInput, size: int, seed: int, augment: SegmentationAugment
     ) -> None:
-        self.labelled, self.image_input, self.size, self.seed, self.augment = labelled, image_input, size, seed, augment
-        self.shapes = [BandStack(item.images[0]).shape for item in labelled.items]
-        for item, shape in zip(labelled.items, self.shapes, strict=True):
+        self.labeled, self.image_input, self.size, self.seed, self.augment = labeled, image_input, size, seed, augment
+        self.shapes = [BandStack(item.images[0]).shape for item in labeled.items]
+        for item, shape in zip(labeled.items, self.shapes, strict=True):
             _check_size(item, image_shape(Path(item.label)), shape)
         counts = [max(1, round(high * wide / size**2)) for high, wide in self.shapes]
         self._item_of = np.repeat(np.arange(len(counts)), counts)
@@ -202,7 +202,7 @@ class SegmentationDataset:
         return {"pixels": (dates if len(dates) == 2 else dates[0]).contiguous(), "target": target.contiguous()}
 
     def _images(self, number: int, box: PixelWindow) -> list[Tensor]:
-        item = self.labelled.items[number]
+        item = self.labeled.items[number]
         if self._keeps(number):
             left, top, width, height = box
             return [x[:, top : top + height, left : left + width] for x in self._kept[number][0]]
@@ -216,15 +216,15 @@ class SegmentationDataset:
         return self._read_label(number, box)
 
     def _read_label(self, number: int, box: PixelWindow | None) -> np.ndarray:
-        item = self.labelled.items[number]
-        found = read_mask(self.labelled, item, self.shapes[number], box)
+        item = self.labeled.items[number]
+        found = read_mask(self.labeled, item, self.shapes[number], box)
         known = np.all([self.image_input.open(files).valid_mask(box) for files in item.images], axis=0)
         return np.where(known, found, IGNORE).astype(np.uint8)
 
     def _keeps(self, number: int) -> bool:
         """Decode an image once, as long as there is room."""
         if number not in self._kept:
-            item, (high, wide) = self.labelled.items[number], self.shapes[number]
+            item, (high, wide) = self.labeled.items[number], self.shapes[number]
             needed = high * wide * (4 * len(self.image_input.normalization.mean) * len(item.images) + 1)
             if needed > _KEPT_BYTES // 8 or self._kept_bytes + needed > _KEPT_BYTES:
                 return False
@@ -234,13 +234,13 @@ class SegmentationDataset:
         return True
 
 
-def read_mask(labelled: Labelled, item: Item, shape: tuple[int, int], box: PixelWindow | None) -> np.ndarray:
+def read_mask(labeled: LabeledDataset, item: Item, shape: tuple[int, int], box: PixelWindow | None) -> np.ndarray:
     """Return uint8 `(H, W)` of a window of an item, 255 where nothing counts.
 
     Raises:
         DataError: it cannot be read, or has not the image's size.
     """
-    mask = labelled.mask(item, box)
+    mask = labeled.mask(item, box)
     wanted = shape if box is None else (box[3], box[2])
     _check_size(item, mask.shape, wanted)
     return mask

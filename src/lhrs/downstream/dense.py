@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lhrs.downstream.inputs import ImageInput
-    from lhrs.downstream.labeled_dataset import Labelled
+    from lhrs.downstream.labeled_dataset import LabeledDataset
     from lhrs.downstream.predict import Predictor
     from lhrs.imagery.band_stack import BandStack
 
@@ -63,13 +63,13 @@ class DenseTask(Task):
     inference_config = DenseInference
     needs_equal_classes = True
 
-    def classes(self, config: Any, train: "Labelled") -> list[str]:
+    def classes(self, config: Any, train: "LabeledDataset") -> list[str]:
         weights = config.class_weights
         if weights is not None and len(weights) != len(train.classes):
             raise ConfigError(f"class_weights has {len(weights)} values, there are {len(train.classes)} classes.")
         return train.classes
 
-    def training_data(self, config: Any, train: "Labelled", image_input: "ImageInput") -> tuple[Any, Callable]:
+    def training_data(self, config: Any, train: "LabeledDataset", image_input: "ImageInput") -> tuple[Any, Callable]:
         from lhrs.downstream.data import SegmentationAugment, SegmentationDataset, segmentation_collate
 
         augment = SegmentationAugment(**config.augment.model_dump())
@@ -83,10 +83,10 @@ class DenseTask(Task):
             mask[top : top + len(strip)] = strip
         return mask
 
-    def evaluate(self, predictor: "Predictor", labelled: "Labelled") -> dict[str, Any]:
+    def evaluate(self, predictor: "Predictor", labeled: "LabeledDataset") -> dict[str, Any]:
         import numpy as np
 
-        matrices = confusion_matrices(predictor, labelled)
+        matrices = confusion_matrices(predictor, labeled)
         pooled = np.sum(matrices, axis=0)
         return {
             **self.scores(pooled, matrices), "images": len(matrices), "classes": predictor.config.classes,
@@ -120,7 +120,7 @@ class DenseTask(Task):
         return [(file,) for file in list_images(list(images))]
 
 
-def confusion_matrices(predictor: "Predictor", labelled: "Labelled") -> "list[np.ndarray]":
+def confusion_matrices(predictor: "Predictor", labeled: "LabeledDataset") -> "list[np.ndarray]":
     """Return the confusion matrix of each image, rows are true."""
     import numpy as np
 
@@ -129,10 +129,10 @@ def confusion_matrices(predictor: "Predictor", labelled: "Labelled") -> "list[np
 
     num_classes = len(predictor.config.classes)
     matrices = []
-    for item in labelled.items:
+    for item in labeled.items:
         inputs = predictor.open_inputs(*item.images)
         confusion = np.zeros((num_classes, num_classes), np.int64)
-        truth = read_mask(labelled, item, inputs[0].shape, None)
+        truth = read_mask(labeled, item, inputs[0].shape, None)
         for top, logits in predictor.iter_logit_strips(inputs):  # every pixel, also where the file has no data
             predicted = logits.argmax(0)
             confusion += confusion_matrix(truth[top : top + len(predicted)], predicted, num_classes)

@@ -4,18 +4,18 @@ from typing import Any
 
 import numpy as np
 
-from lhrs.downstream.labeled_dataset import Labelled
+from lhrs.downstream.labeled_dataset import LabeledDataset
 from lhrs.downstream.predict import Predictor
 
 
-def evaluate(predictor: Predictor, labelled: Labelled) -> dict[str, Any]:
+def evaluate(predictor: Predictor, labeled: LabeledDataset) -> dict[str, Any]:
     """Return the task's scores as fractions of 1, None where one is not defined, with what they come from: the
     confusion matrix (rows are true), or the average precision of each class of objects.
 
     Raises:
         DataError: an image or a mask cannot be read.
     """
-    scores = predictor.task.evaluate(predictor, labelled)
+    scores = predictor.task.evaluate(predictor, labeled)
     return {name: _to_json(value) for name, value in scores.items()}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lhrs.downstream.labeled_dataset import Labelled
+from lhrs.downstream.labeled_dataset import LabeledDataset
 from lhrs.imagery.band_stack import BandStack, PixelWindow
 from lhrs.imagery.normalization import Normalization, Sample
 
@@ -51,20 +51,20 @@ class ImageInput:
         return (pixels - mean) / std
 
 
-def fit_normalization(labelled: Labelled, bands: tuple[int, ...] | None, max_value: float | None) -> Normalization:
+def fit_normalization(labeled: LabeledDataset, bands: tuple[int, ...] | None, max_value: float | None) -> Normalization:
     """Return the normalization of 256 images at most, spread evenly over a split; large images give their middle.
 
     Args:
-        labelled: the split.
+        labeled: the split.
         bands: which are read; None is all.
         max_value: see `Normalization.fit`.
 
     Raises:
         DataError: images cannot be read, differ in their bands, or have no data.
     """
-    count = min(_FIT_IMAGES, len(labelled.items))
-    chosen = np.linspace(0, len(labelled.items) - 1, count).round().astype(int)
-    files = [files for n in chosen for files in labelled.items[n].images]
+    count = min(_FIT_IMAGES, len(labeled.items))
+    chosen = np.linspace(0, len(labeled.items) - 1, count).round().astype(int)
+    files = [files for n in chosen for files in labeled.items[n].images]
     return Normalization.fit((_middle(BandStack(one, bands)) for one in files), bands, max_value)
 
 

@@ -1,4 +1,4 @@
-"""Labeled images of one task: a view of a dataset as classification, segmentation, change and detection use it."""
+"""LabeledDataset images of one task: a view of a dataset as classification, segmentation, change and detection use it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,8 +37,8 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Labeled images of one split of a dataset."""
+class LabeledDataset:
+    """LabeledDataset images of one split of a dataset."""
 
     items: list[Item]
     classes: list[str]
@@ -57,9 +57,9 @@ class Labelled:
         return self.dataset.mask(item.index, window)
 
 
-def open_labelled(
+def open_labeled(
     task: str, path: Path, format: str | None = None, split: str | None = None, only: Sequence[str] = ()
-) -> Labelled:
+) -> LabeledDataset:
     """Read the labeled images of a task.
 
     Args:
@@ -74,14 +74,14 @@ def open_labelled(
         DataError: Data are missing or broken.
     """
     read = {"classify": _scenes, "detect": _objects}
-    labelled = read[task](path, format, split) if task in read else _masks(task, path, format, split)
-    kept = [item for item in labelled.items if not only or any(fnmatch(item.id, pattern) for pattern in only)]
+    labeled = read[task](path, format, split) if task in read else _masks(task, path, format, split)
+    kept = [item for item in labeled.items if not only or any(fnmatch(item.id, pattern) for pattern in only)]
     if not kept:
-        raise DataError(f"{path} holds no image that matches {', '.join(only)}; one is {labelled.items[0].id!r}.")
-    return Labelled(kept, labelled.classes, labelled.dataset, labelled.dropped)
+        raise DataError(f"{path} holds no image that matches {', '.join(only)}; one is {labeled.items[0].id!r}.")
+    return LabeledDataset(kept, labeled.classes, labeled.dataset, labeled.dropped)
 
 
-def _scenes(path: Path, format: str | None, split: str | None) -> Labelled:
+def _scenes(path: Path, format: str | None, split: str | None) -> LabeledDataset:
     dataset = open_dataset(path, format, split)
     items: dict[str, Item] = {}
     for n, sample in enumerate(dataset):
@@ -90,10 +90,10 @@ def _scenes(path: Path, format: str | None, split: str | None) -> Labelled:
         image = sample.images[0]  # several captions may be of one image
         items.setdefault(image, Item(sample.id, ((Path(image),),), sample.labels[0], index=n))
     classes = sorted({str(item.label) for item in items.values()})
-    return Labelled(list(items.values()), classes, dataset, dataset.dropped)
+    return LabeledDataset(list(items.values()), classes, dataset, dataset.dropped)
 
 
-def _objects(path: Path, format: str | None, split: str | None) -> Labelled:
+def _objects(path: Path, format: str | None, split: str | None) -> LabeledDataset:
     dataset = open_dataset(path, format, split)
     items, dropped = [], Dropped()
     for n, sample in enumerate(dataset):
@@ -106,10 +106,10 @@ def _objects(path: Path, format: str | None, split: str | None) -> Labelled:
     if not classes:
         raise DataError(f"{path} has no objects; this format is not one of detection, or the split has none.")
     dropped.update(dataset.dropped)
-    return Labelled(items, classes, dataset, dropped)
+    return LabeledDataset(items, classes, dataset, dropped)
 
 
-def _masks(task: str, path: Path, format: str | None, split: str | None) -> Labelled:
+def _masks(task: str, path: Path, format: str | None, split: str | None) -> LabeledDataset:
     dates = 2 if task == "change" else 1
     name = format or detect_format(path, lambda reader: reader.has_masks and reader.dates == dates)
     reader = get_reader(name)
@@ -121,4 +121,4 @@ def _masks(task: str, path: Path, format: str | None, split: str | None) -> Labe
         raise ConfigError(f"format {name!r} has {reader.dates} date{'s' * (reader.dates > 1)}; {task} needs {dates}.")
     dataset = reader(path, split)
     items = [Item(item.id, item.images, item.mask, index=n) for n, item in enumerate(dataset.items)]
-    return Labelled(items, list(dataset.classes), dataset, dataset.dropped)
+    return LabeledDataset(items, list(dataset.classes), dataset, dataset.dropped)

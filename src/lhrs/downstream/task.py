@@ -18,7 +18,7 @@ from lhrs.errors import ConfigError
 if TYPE_CHECKING:
     from lhrs.downstream.backbone import Backbone
     from lhrs.downstream.inputs import ImageInput
-    from lhrs.downstream.labeled_dataset import Labelled
+    from lhrs.downstream.labeled_dataset import LabeledDataset
     from lhrs.downstream.network import TaskNetwork
     from lhrs.downstream.predict import Predictor
     from lhrs.imagery.band_stack import BandStack
@@ -104,7 +104,7 @@ class Task(ABC):
         """Return the keys of `inference_config` that follow from a run file."""
         return {name: getattr(config, name) for name in self.inference_config.model_fields}
 
-    def classes(self, config: Any, train: "Labelled") -> list[str]:
+    def classes(self, config: Any, train: "LabeledDataset") -> list[str]:
         """Return the names of the classes in the order of their indices.
 
         Raises:
@@ -122,10 +122,10 @@ class Task(ABC):
         return False
 
     @abstractmethod
-    def training_data(self, config: Any, train: "Labelled", image_input: "ImageInput") -> tuple[Any, Callable]:
+    def training_data(self, config: Any, train: "LabeledDataset", image_input: "ImageInput") -> tuple[Any, Callable]:
         """Return the training data set, by `(epoch, index)`, and what makes batches of its samples."""
 
-    def initialize_head(self, config: Any, predictor: "Predictor", train: "Labelled") -> None:
+    def initialize_head(self, config: Any, predictor: "Predictor", train: "LabeledDataset") -> None:
         """Give the head its first weights, before training."""
         return None
 
@@ -134,7 +134,7 @@ class Task(ABC):
         """Return the prediction for one image, or for the two of a change."""
 
     @abstractmethod
-    def evaluate(self, predictor: "Predictor", labelled: "Labelled") -> dict[str, Any]:
+    def evaluate(self, predictor: "Predictor", labeled: "LabeledDataset") -> dict[str, Any]:
         """Return scores on a split by name; `monitor` is among them."""
 
     @abstractmethod

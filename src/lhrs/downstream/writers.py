@@ -16,14 +16,14 @@ from lhrs.downstream.labeled_dataset import IGNORE
 from lhrs.downstream.predict import ClassPrediction, DetectedObject, Predictor
 from lhrs.errors import ConfigError, DataError
 from lhrs.fingerprint import of_config, of_files
-from lhrs.imagery.warning_filter import suppress_warnings
 from lhrs.imagery.band_stack import BandStack, PixelWindow
 from lhrs.imagery.georeference import Georeference, feature, outline_feature, write_geojson
 from lhrs.imagery.reader import open_source
+from lhrs.imagery.warning_filter import suppress_warnings
 from lhrs.metrics.detection import Detections
 from lhrs.progress import Bar
 
-# Okabe and Ito's colours, which people with colour blindness tell apart; darker for more classes.
+# Okabe and Ito's colors, which people with color blindness tell apart; darker for more classes.
 _COLORS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
 _BLOCK = 512
 Classified = tuple[Path, PixelWindow | None, ClassPrediction]

@@ -113,7 +113,7 @@ def write_errors(
         boxes = [Box(label=label, xyxy=xyxy) for label, xyxy in metric.boxes_to_draw(item, row)]
         samples.append(
             Sample(id=f"{item.id} ({item.type or metric.name})", images=list(item.images), boxes=boxes, turns=turns,
-                   source=benchmark.full_name, licence=benchmark.license)
+                   source=benchmark.full_name, license=benchmark.license)
         )  # fmt: skip
     num_wrong = int((values < 1).sum())
     html_page(samples, path, f"{benchmark.full_name}: {len(samples)} of {num_wrong:,} wrong answers")

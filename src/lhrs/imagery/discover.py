@@ -24,7 +24,7 @@ _TILE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
 def sources(
     paths: Sequence[str | Path],
-    licence: str | None = None,
+    license: str | None = None,
     attribution: str | None = None,
     date: str | None = None,
     dropped: Dropped | None = None,
@@ -33,7 +33,7 @@ def sources(
 
     Args:
         paths: of them, or names that GDAL reads: URLs, subdatasets, members of archives.
-        licence: of images that do not state one themselves; so the others.
+        license: of images that do not state one themselves; so the others.
         attribution: the credit they ask for.
         date: ISO day on which they were taken.
         dropped: counts files that belong to a scene but are no band.
@@ -45,10 +45,10 @@ def sources(
         if str(path).endswith(".json"):
             from lhrs.imagery.stac import stac_sources
 
-            yield from stac_sources(str(path), licence, attribution)
+            yield from stac_sources(str(path), license, attribution)
             continue
         if (name := locations.gdal_name(path)) is not None:
-            yield ImageSource(name.rstrip("/").rpartition("/")[2], (name,), date, licence, attribution)
+            yield ImageSource(name.rstrip("/").rpartition("/")[2], (name,), date, license, attribution)
             continue
         root = Path(path)
         groups, alone, companions = group_band_files(list_images([root]))
@@ -57,10 +57,10 @@ def sources(
                 dropped.add("quality layers and previews of scenes stored band by band", file.name)
         for group in groups:
             files = tuple(map(str, group.bands.values()))
-            yield ImageSource(_name(files[0], root), files, date, licence, attribution,
+            yield ImageSource(_name(files[0], root), files, date, license, attribution,
                          bands=tuple(group.bands), sensor=group.sensor)  # fmt: skip
         for file in alone:
-            yield ImageSource(_name(file, root), (str(file),), date, licence, attribution)
+            yield ImageSource(_name(file, root), (str(file),), date, license, attribution)
 
 
 def _name(file: str | Path, root: Path) -> str:

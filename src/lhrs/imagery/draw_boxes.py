@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
 _MIN_SIDE = 512
-# Okabe and Ito's colours, which people with colour blindness tell apart; yellow first, it shows best on land and water.
+# Okabe and Ito's colors, which people with color blindness tell apart; yellow first, it shows best on land and water.
 _COLOURS = ["#f0e442", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#0072b2", "#ffffff"]
 
 
-def colour(n: int) -> tuple[int, int, int]:
-    """Return the n-th colour as red, green, blue, 0-255; they repeat, darker, when they run out."""
+def color(n: int) -> tuple[int, int, int]:
+    """Return the n-th color as red, green, blue, 0-255; they repeat, darker, when they run out."""
     from PIL import ImageColor
 
     shade = 0.75 ** (n // len(_COLOURS))
@@ -25,7 +25,7 @@ def colour(n: int) -> tuple[int, int, int]:
 
 
 def draw_boxes(pixels: np.ndarray, boxes: np.ndarray, labels: Sequence[str] | None = None) -> "Image":
-    """Return the image with boxes and labels, one colour for each different label.
+    """Return the image with boxes and labels, one color for each different label.
 
     Args:
         pixels: uint8 `(H, W, 3)`. Enlarged by a whole factor if its longer side is under 512 pixels, so that text can
@@ -43,20 +43,20 @@ def draw_boxes(pixels: np.ndarray, boxes: np.ndarray, labels: Sequence[str] | No
     draw = ImageDraw.Draw(image)
     line = max(2, round(max(image.size) / 400))
     font = ImageFont.load_default(max(12, round(max(image.size) / 45)))
-    colour_of = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(dict.fromkeys(labels))}
+    color_of = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(dict.fromkeys(labels))}
     scaled = [[round(float(v)) for v in box * factor] for box in boxes]
     for box, label in zip(scaled, labels, strict=True):
         x1, y1, x2, y2 = box
         draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black", width=line + 2)  # dark rim on light ground
-        draw.rectangle((x1, y1, x2, y2), outline=colour_of[label], width=line)
+        draw.rectangle((x1, y1, x2, y2), outline=color_of[label], width=line)
     for box, label in zip(scaled, labels, strict=True):  # after all lines, so that none crosses a text
         if label:
-            _draw_label(image, draw, font, box, label, colour_of[label])
+            _draw_label(image, draw, font, box, label, color_of[label])
     return image
 
 
 def _draw_label(
-    image: "Image", draw: "ImageDraw", font: "FreeTypeFont | ImageFont", box: list[int], label: str, colour: str
+    image: "Image", draw: "ImageDraw", font: "FreeTypeFont | ImageFont", box: list[int], label: str, color: str
 ) -> None:
     """Write the label on a plate above the box, or inside its top edge where there is no room above."""
     from PIL import ImageColor
@@ -66,7 +66,7 @@ def _draw_label(
     width, height = right - left + 2 * pad, bottom - top + 2 * pad
     x = max(0, min(box[0], image.width - width))
     y = box[1] - height if box[1] >= height else min(box[1], image.height - height)
-    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour, outline="black")
-    red, green, blue = ImageColor.getrgb(colour)[:3]
+    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=color, outline="black")
+    red, green, blue = ImageColor.getrgb(color)[:3]
     dark = 0.299 * red + 0.587 * green + 0.114 * blue < 110
     draw.text((x + pad - left, y + pad - top), label, font=font, fill="white" if dark else "black")

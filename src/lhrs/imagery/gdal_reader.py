@@ -16,17 +16,17 @@ from rasterio.windows import Window
 
 from lhrs.errors import DataError
 from lhrs.imagery import locations
-from lhrs.imagery.warning_filter import suppress_warnings
 from lhrs.imagery.base_reader import PixelWindow, RasterReader, Resampling
 from lhrs.imagery.geo_image import Rendering
 from lhrs.imagery.georeference import read_georeference
 from lhrs.imagery.orientation import UPRIGHT, tiff_orientation, to_stored, turn_upright, upright_size
 from lhrs.imagery.rendering import data_mask
+from lhrs.imagery.warning_filter import suppress_warnings
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-COLOUR_TABLE = "colour table"
+COLOUR_TABLE = "color table"
 _CACHE_MIB = 128
 """Of decoded blocks that GDAL keeps: windows next to each other share them. GDAL's default is 5 % of the memory."""
 

@@ -14,9 +14,9 @@ class Rendering:
     bands: list[int]
     """1-based bands shown as red, green and blue; the same band three times for gray."""
     scaling: str
-    """For people: "uint8 as is", "Sentinel-2 reflectance 0-3000", "2-98 percentile of all bands", "colour table"."""
+    """For people: "uint8 as is", "Sentinel-2 reflectance 0-3000", "2-98 percentile of all bands", "color table"."""
     chosen_by: str
-    """For people, what the choice of bands rests on: "declared colours", "band names", "Sentinel-2 band order"."""
+    """For people, what the choice of bands rests on: "declared colors", "band names", "Sentinel-2 band order"."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class GeoImage:
     """Height of the file in pixels."""
     rendering: Rendering
     gsd_m: float | None = None
-    """Metres on the ground per pixel of the file, at the image centre; None if not georeferenced."""
+    """Metres on the ground per pixel of the file, at the image center; None if not georeferenced."""
     georeference: Georeference | None = field(default=None, repr=False)
     offset: tuple[int, int] = (0, 0)
     """Column and row in the file of the top-left pixel, where only a part of it was opened: then `width`, `height` and

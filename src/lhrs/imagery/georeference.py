@@ -135,7 +135,7 @@ class Georeference:
         return None
 
     def gsd_m(self, width: int, height: int) -> float | None:
-        """Return metres on the ground per pixel at the centre of a `width` x `height` image; None if off the Earth.
+        """Return metres on the ground per pixel at the center of a `width` x `height` image; None if off the Earth.
 
         This is the square root of a pixel's area on the WGS 84 ellipsoid, which holds for degrees, feet, rotated grids
         and Mercator alike. Where a projection's own pixel size is within 0.2 % of it (UTM and its like), that round

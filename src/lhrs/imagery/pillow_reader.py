@@ -11,10 +11,10 @@ from PIL import Image, ImageOps
 
 from lhrs.errors import DataError
 from lhrs.imagery import locations
-from lhrs.imagery.warning_filter import suppress_warnings
 from lhrs.imagery.base_reader import PixelWindow, RasterReader, Resampling
 from lhrs.imagery.geo_image import Rendering
 from lhrs.imagery.orientation import UPRIGHT
+from lhrs.imagery.warning_filter import suppress_warnings
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -117,10 +117,10 @@ def verify_checksums(name: str) -> None:
 
 def _native(mode: str) -> Rendering:
     if mode in {"P", "PA"}:
-        return Rendering([1, 1, 1], "colour table", "single band")
+        return Rendering([1, 1, 1], "color table", "single band")
     if mode in {"1", "L", "LA"}:
         return Rendering([1, 1, 1], "uint8 as is" if mode != "1" else "black and white", "single band")
-    return Rendering([1, 2, 3], "CMYK converted to RGB" if mode == "CMYK" else "uint8 as is", "declared colours")
+    return Rendering([1, 2, 3], "CMYK converted to RGB" if mode == "CMYK" else "uint8 as is", "declared colors")
 
 
 def _decode(name: str, size: tuple[int, int]) -> np.ndarray:

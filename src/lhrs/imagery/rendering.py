@@ -32,27 +32,27 @@ _BY_COUNT = {
 _COLORS = ("red", "green", "blue")
 # Sentinel-2 and Landsat 8/9 number red, green and blue alike: B4, B3, B2.
 _NAME_PATTERNS = (
-    [rf"^{colour}$" for colour in _COLORS],
+    [rf"^{color}$" for color in _COLORS],
     [rf"(?:^|[^a-z0-9])b0?{number}$" for number in (4, 3, 2)],
-    [rf"^(?!.*(?:edge|coast)).*(?<![a-z]){colour}(?![a-z])" for colour in _COLORS],
+    [rf"^(?!.*(?:edge|coast)).*(?<![a-z]){color}(?![a-z])" for color in _COLORS],
 )
 
 
-def choose_bands(colours: Sequence[str], names: Sequence[str | None]) -> tuple[list[int], str]:
+def choose_bands(colors: Sequence[str], names: Sequence[str | None]) -> tuple[list[int], str]:
     """Return the 1-based bands to show as red, green and blue, and what the choice rests on.
 
     Args:
-        colours: Declared meaning of each band: "red", "green", "blue", "gray", "alpha", "undefined", ...
+        colors: Declared meaning of each band: "red", "green", "blue", "gray", "alpha", "undefined", ...
         names: Free text name of each band, or None.
     """
-    if all(colour in colours for colour in _COLORS):
-        return [colours.index(colour) + 1 for colour in _COLORS], "declared colours"
+    if all(color in colors for color in _COLORS):
+        return [colors.index(color) + 1 for color in _COLORS], "declared colors"
     lower = [(name or "").strip().lower() for name in names]
     for patterns in _NAME_PATTERNS:
         found = [next((i for i, name in enumerate(lower, 1) if re.search(p, name)), 0) for p in patterns]
         if all(found):
             return found, "band names"
-    data_bands = [i for i, colour in enumerate(colours, 1) if colour != "alpha"] or [1]
+    data_bands = [i for i, color in enumerate(colors, 1) if color != "alpha"] or [1]
     positions, reason = _BY_COUNT.get(len(data_bands), ((1, 2, 3), "first three bands"))
     return [data_bands[p - 1] for p in positions], reason
 

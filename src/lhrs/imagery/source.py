@@ -13,7 +13,7 @@ class ImageSource:
     """One file, or one per band."""
     date: str | None = None
     """ISO day of acquisition."""
-    licence: str | None = None
+    license: str | None = None
     attribution: str | None = None
     cloud_share: float | None = None
     """Of the whole scene, by its metadata."""

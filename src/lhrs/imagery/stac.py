@@ -12,12 +12,12 @@ _RGB = ("red", "green", "blue")
 _S2_SCALE, _S2_OFFSET = 0.0001, -0.1
 
 
-def stac_sources(path: str, licence: str | None = None, attribution: str | None = None) -> Iterator[ImageSource]:
+def stac_sources(path: str, license: str | None = None, attribution: str | None = None) -> Iterator[ImageSource]:
     """Yield a source for each item of a STAC item, collection or catalog.
 
     Args:
         path: its JSON, or its URL.
-        licence: where items state none.
+        license: where items state none.
         attribution: where items name no provider.
 
     Raises:
@@ -41,7 +41,7 @@ def stac_sources(path: str, licence: str | None = None, attribution: str | None 
             # The id becomes the name of a folder, and whoever made the catalog chose it.
             re.sub(r"[^\w.@,-]+", "_", item.id).strip(".") or "item", files,
             str(item.datetime.date()) if item.datetime else (properties.get("start_datetime") or "")[:10] or None,
-            properties.get("license") or licence, providers or attribution,
+            properties.get("license") or license, providers or attribution,
             None if cloud is None else float(cloud) / 100, scl.get_absolute_href() if scl else None, bands,
             _sensor(item), None if not bands and not band_assets else scale, offset,
             tuple((name, str(item.assets[key].get_absolute_href())) for name, key in band_assets),

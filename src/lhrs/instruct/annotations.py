@@ -50,7 +50,7 @@ class ImageAnnotations:
     width: int
     height: int
     source: str
-    licence: str
+    license: str
     attribution: str | None = None
     split: str | None = None
     objects: tuple[AnnotatedObject, ...] = ()
@@ -118,7 +118,7 @@ def from_sample(
     own = [_to_words(label) for label in sample.labels]
     return ImageAnnotations(
         id=sample.id, images=tuple(sample.images), width=width, height=height, source=sample.source,
-        licence=sample.licence, attribution=sample.attribution, split=sample.split,
+        license=sample.license, attribution=sample.attribution, split=sample.split,
         objects=tuple(AnnotatedObject(label, xyxy) for label, xyxy in singles if label not in _STUFF),
         truncated=crowds, exhaustive=frozenset(map(_to_words, labels)) - _STUFF, scene=own[0] if own else None,
         negative_scenes=tuple(name for name in map(_to_words, scenes) if name not in own),
@@ -149,7 +149,7 @@ def from_row(row: Mapping[str, Any], facts: Sequence[Fact], image: str | None) -
     return ImageAnnotations(
         id=row["id"], images=(image,) if image else (), width=row["width"], height=row["height"],
         source="lhrs-instruct", attribution=row["attribution"], objects=tuple(objects), truncated=frozenset(truncated),
-        licence=" AND ".join(dict.fromkeys(filter(None, (row["license"], row["text_license"])))), facts=tuple(facts),
+        license=" AND ".join(dict.fromkeys(filter(None, (row["license"], row["text_license"])))), facts=tuple(facts),
         caption=row["caption"],
     )  # fmt: skip
 

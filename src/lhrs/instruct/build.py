@@ -181,7 +181,7 @@ def _to_multiple_choice(pair: QAPair, rng: Random, letters: _Letters) -> list[Tu
 
 def _sample(image: ImageAnnotations, identity: str, turns: list[Turn], task: str) -> Sample:
     return Sample(
-        id=identity, images=list(image.images), turns=turns, source=image.source, licence=image.licence,
+        id=identity, images=list(image.images), turns=turns, source=image.source, license=image.license,
         attribution=image.attribution, split=image.split, task=task,
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ def extract_levels(
 
     Args:
         encoder: a transformers vision model, or `TimmWrapperModel`, after `drop_tail`.
-        pixel_values: `(B, 3, H, W)` normalised.
+        pixel_values: `(B, 3, H, W)` normalized.
         levels: indices, shallow to deep.
 
     Raises:

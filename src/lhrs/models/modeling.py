@@ -97,7 +97,7 @@ class LHRSModel(LHRSPreTrainedModel):
         """Return image tokens in `pooler_output` `(images, Q, D)`.
 
         Args:
-            pixel_values: `(images, 3, H, W)` normalised pixels.
+            pixel_values: `(images, 3, H, W)` normalized pixels.
             image_levels: `(images, levels * N, C)`, what the encoder made of square images earlier; it rests then.
         """
         if image_levels is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lhrs.atomic_io import write_atomic
-from lhrs.imagery.draw_boxes import colour, draw_boxes
+from lhrs.imagery.draw_boxes import color, draw_boxes
 from lhrs.scene.result import Result, class_code
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def draw(result: Result, names: Sequence[str], path: Path) -> None:
             if code:
                 left, top, width, height = (v * scale for v in row["core"])
                 part = shown[round(top) : round(top + height), round(left) : round(left + width)]
-                part += _TINT * (np.array(colour(code - 1)) - part)
+                part += _TINT * (np.array(color(code - 1)) - part)
         image = Image.fromarray(shown.round().astype(np.uint8))
         used = {class_code(row, names) for row in result.rows} if names and len(names) <= _LEGEND else set()
         image = _with_legend(image, [(n, name) for n, name in enumerate(names) if n + 1 in used])
@@ -64,6 +64,6 @@ def _with_legend(image: "Image", entries: Sequence[tuple[int, str]]) -> "Image":
     on = ImageDraw.Draw(page)
     for place, (n, name) in enumerate(entries):
         top = 12 + 28 * place
-        on.rectangle((image.width + 12, top, image.width + 32, top + 18), fill=colour(n), outline="black")
+        on.rectangle((image.width + 12, top, image.width + 32, top + 18), fill=color(n), outline="black")
         on.text((image.width + 42, top - 2), name, font=font, fill="black")
     return page

@@ -141,7 +141,7 @@ def _write_raster(path: Path, result: Result, names: Sequence[str]) -> None:
     from rasterio.shutil import copy
     from rasterio.windows import Window
 
-    from lhrs.imagery.draw_boxes import colour
+    from lhrs.imagery.draw_boxes import color
 
     scene, rows = result.scene, result.rows
     step = math.gcd(*(v for row in rows for v in row["core"]))
@@ -154,7 +154,7 @@ def _write_raster(path: Path, result: Result, names: Sequence[str]) -> None:
     try:
         with rasterio.open(whole, "w", **profile) as raster:
             if dtype == "uint8":
-                raster.write_colormap(1, {0: (0, 0, 0, 0), **{n + 1: (*colour(n), 255) for n in range(len(names))}})
+                raster.write_colormap(1, {0: (0, 0, 0, 0), **{n + 1: (*color(n), 255) for n in range(len(names))}})
             raster.update_tags(1, **{f"class_{n + 1}": name for n, name in enumerate(names)})
             # Band of windows by band of windows: memory for one.
             for top in sorted({row["core"][1] for row in rows}):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lhrs import fingerprint
 from lhrs.data.unlabeled import TarMember, UnlabeledWindows
-from lhrs.downstream.labeled_dataset import Labelled
+from lhrs.downstream.labeled_dataset import LabeledDataset
 from lhrs.schema import Sample
 
 
@@ -33,7 +33,7 @@ def of_samples(name: str, path: Path, samples: Iterable[Sample]) -> dict[str, st
     return {**_files(name, files, root), **labels}
 
 
-def of_labeled(name: str, path: Path, labeled: Labelled) -> dict[str, str]:
+def of_labeled(name: str, path: Path, labeled: LabeledDataset) -> dict[str, str]:
     """Return fingerprints of labeled images and of their labels; see `of_samples`."""
     root = _root([path])
     files = {os.fspath(file) for item in labeled.items for date in item.images for file in date}

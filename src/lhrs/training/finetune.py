@@ -18,7 +18,7 @@ from lhrs.atomic_io import write_atomic
 from lhrs.downstream.backbone import Backbone, backbone_dir
 from lhrs.downstream.evaluate import evaluate
 from lhrs.downstream.inputs import ImageInput, fit_normalization
-from lhrs.downstream.labeled_dataset import Labelled
+from lhrs.downstream.labeled_dataset import LabeledDataset
 from lhrs.downstream.model_config import WEIGHTS, EncoderConfig, ModelConfig
 from lhrs.downstream.network import TaskNetwork
 from lhrs.downstream.predict import Predictor, save
@@ -128,7 +128,9 @@ class SaveBest(TrainerCallback):
     repeated score the same again.
     """
 
-    def __init__(self, out: Path, predictor: Predictor, labeled: Labelled, times: int, trainer: LHRSTrainer) -> None:
+    def __init__(
+        self, out: Path, predictor: Predictor, labeled: LabeledDataset, times: int, trainer: LHRSTrainer
+    ) -> None:
         self.out, self.predictor, self.labeled, self.times, self.trainer = out, predictor, labeled, times, trainer
 
     def on_step_end(

@@ -22,7 +22,7 @@ class BackboneConfig(Config):
 
 
 class SplitConfig(Config):
-    """Labeled images."""
+    """LabeledDataset images."""
 
     path: Path
     format: str | None = None

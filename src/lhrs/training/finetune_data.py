@@ -1,4 +1,4 @@
-"""Labeled data of `lhrs finetune`: its splits, its normalization, and what augmentation may do to it."""
+"""LabeledDataset data of `lhrs finetune`: its splits, its normalization, and what augmentation may do to it."""
 
 import hashlib
 import re
@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from typing import Any, cast
 
-from lhrs.downstream.labeled_dataset import Labelled, open_labelled
+from lhrs.downstream.labeled_dataset import LabeledDataset, open_labeled
 from lhrs.downstream.task import get_task
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.normalization import Normalization
@@ -15,7 +15,7 @@ from lhrs.training.finetune_config import FinetuneConfig
 _TILE_SUFFIX = re.compile(r"__\d+_\d+$")
 
 
-def open_splits(config: FinetuneConfig) -> tuple[Labelled, Labelled, Labelled | None]:
+def open_splits(config: FinetuneConfig) -> tuple[LabeledDataset, LabeledDataset, LabeledDataset | None]:
     """Return training, validation and test data.
 
     Raises:
@@ -24,7 +24,7 @@ def open_splits(config: FinetuneConfig) -> tuple[Labelled, Labelled, Labelled | 
     """
     data, task = config.data, get_task(config.task)
     train, val, test = (
-        None if split is None else open_labelled(config.task, split.path, split.format, split.split, split.include)
+        None if split is None else open_labeled(config.task, split.path, split.format, split.split, split.include)
         for split in (data.train, data.val, data.test)
     )
     assert train is not None
@@ -50,7 +50,7 @@ def open_splits(config: FinetuneConfig) -> tuple[Labelled, Labelled, Labelled | 
     return train, val, test
 
 
-def split_validation(labeled: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labelled]:
+def split_validation(labeled: LabeledDataset, fraction: float, seed: int) -> tuple[LabeledDataset, LabeledDataset]:
     """Return the items without and with a fraction, chosen by a hash of seed and id: the same on every machine.
 
     Overlapping tiles of one scene (`NAME__LEFT_TOP`) stay together.

@@ -40,11 +40,11 @@ class FeatureMonitor(TrainerCallback):
         self, settings: MonitorConfig, images: Iterator[Tensor], probe: FeatureExtractor, trainer: Trainer
     ) -> None:
         self.settings, self.probe, self.trainer, self.images = settings, probe, trainer, list(images)
-        self.labelled: tuple[list, np.ndarray] | None = None
+        self.labeled: tuple[list, np.ndarray] | None = None
         if settings.labeled_dir is not None:
             files, labels, _ = list_image_folder(settings.labeled_dir)
             at = np.linspace(0, len(files) - 1, min(settings.num_images, len(files))).round().astype(int)
-            self.labelled = [files[n] for n in at], labels[at]
+            self.labeled = [files[n] for n in at], labels[at]
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -63,8 +63,8 @@ class FeatureMonitor(TrainerCallback):
             for batch in self.images
         ]
         found = {"rank": effective_rank(torch.cat(pooled).cpu())}
-        if self.labelled is not None:
-            files, labels = self.labelled
+        if self.labeled is not None:
+            files, labels = self.labeled
             features = replace(self.probe, device=device).pooled_features(files)
             known, asked = slice(0, None, 2), slice(1, None, 2)
             right = knn_accuracy(features[known], labels[known], features[asked], labels[asked])

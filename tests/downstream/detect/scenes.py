@@ -43,6 +43,6 @@ def draw_scene(rng, size=128, objects=5):
 
 
 def tensors(scenes):
-    """Normalised pixels and targets of scenes."""
+    """Normalized pixels and targets of scenes."""
     pixels = torch.stack([torch.from_numpy(s[0]).permute(2, 0, 1) / 64 - 2 for s in scenes])
     return pixels, [{"boxes": torch.from_numpy(b), "labels": torch.from_numpy(n)} for _, b, n in scenes]

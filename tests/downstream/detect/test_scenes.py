@@ -31,7 +31,7 @@ from lhrs.downstream.detect.dota_io import write_results
 from lhrs.downstream.detect.rotated_boxes import obb_to_hbb, rotated_iou
 from lhrs.downstream.detect.tiling import TILE_OVERLAP, TILE_SIZE, detect_tiled, merge_tiles, write_tiles
 from lhrs.downstream.inputs import ImageInput
-from lhrs.downstream.labeled_dataset import open_labelled
+from lhrs.downstream.labeled_dataset import open_labeled
 from lhrs.errors import DataError
 from lhrs.imagery.band_stack import BandStack
 from lhrs.imagery.normalization import Normalization
@@ -97,7 +97,7 @@ def test_outlines_of_coco_are_its_polygons(tmp_path):
 @pytest.mark.parametrize("oriented", [True, False])
 def test_boxes_follow_the_pixels_through_every_symmetry(dota, oriented):
     """Each box is bright in the middle and dark just outside its ends, whichever way the image was turned."""
-    of = open_labelled("detect", dota)
+    of = open_labeled("detect", dota)
     plain = DetectionDataset(of, PLAIN, 200, oriented)[0, 0]
     data = DetectionDataset(of, PLAIN, 200, oriented, augment=True, seed=3)
     seen = set()
@@ -135,7 +135,7 @@ def test_moving_there_and_back_is_nothing():
 
 
 def test_a_batch_is_padded_and_scaled(dota):
-    of = open_labelled("detect", dota)
+    of = open_labeled("detect", dota)
     small, whole = DetectionDataset(of, PLAIN, 100)[0, 0], DetectionDataset(of, PLAIN, 1000)[0, 0]
     assert small["pixels"].shape == (3, 45, 100) and whole["pixels"].shape == (3, 90, 200)
     torch.testing.assert_close(small["boxes"][0], torch.tensor([20, 15, 15, 6, 0.5]), atol=1e-3, rtol=0)
@@ -309,7 +309,7 @@ def test_results_are_written_as_dota_asks(tmp_path):
 def test_polygons_of_real_images(shared_data):
     """Rectangles of VHR-10's polygons lie in their boxes, and those of long objects are far smaller."""
     reader = CocoBoxes(shared_data / "vhr10", "test")
-    of = open_labelled("detect", shared_data / "vhr10", split="test")
+    of = open_labeled("detect", shared_data / "vhr10", split="test")
     data = DetectionDataset(of, PLAIN, 512)
     assert len(data) == 67 and len(of.classes) == 10
     sample = data[0, 5]

@@ -13,7 +13,7 @@ class Isprs(MaskDataset):
     """Color-coded masks; clutter (red) and the black rims of the eroded labels count nowhere, as in the benchmark."""
 
     homepage = "https://www.isprs.org/education/benchmarks/UrbanSemLab/semantic-labeling.aspx"
-    licence = "research use only (ISPRS)"
+    license = "research use only (ISPRS)"
     download_hint = "Request it at its homepage; the benchmark does not allow a program to download it."
     classes = ("impervious surface", "building", "low vegetation", "tree", "car")
     mask_folders: tuple[str, ...]

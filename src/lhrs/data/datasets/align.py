@@ -19,7 +19,7 @@ class Align(Dataset):
     """
 
     homepage = "https://github.com/NJU-LHRS/LHRS-Bot"
-    licence = "ODbL-1.0 (captions, boxes); images as each sample states"
+    license = "ODbL-1.0 (captions, boxes); images as each sample states"
     layout = "a folder made by `lhrs align build`: index.parquet and manifest.json"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
@@ -46,10 +46,10 @@ class Align(Dataset):
         (row,) = self._table.slice(index, 1).to_pylist()
         image = [os.path.join(self.root, row["image"])] if row["image"] else []
         turns = [Turn(role="user", text=CAPTION_QUESTION), Turn(role="assistant", text=row["caption"])]
-        licences = dict.fromkeys([row["license"], row["text_license"]])
+        licenses = dict.fromkeys([row["license"], row["text_license"]])
         return Sample(
             id=row["id"], images=image, turns=turns, boxes=_boxes(row["facts"]), source="lhrs-align",
-            licence=" AND ".join(filter(None, licences)), attribution=row["attribution"], task="caption",
+            license=" AND ".join(filter(None, licenses)), attribution=row["attribution"], task="caption",
         )  # fmt: skip
 
     @classmethod

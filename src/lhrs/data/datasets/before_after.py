@@ -23,7 +23,7 @@ class BeforeAfter(MaskDataset):
     """
 
     homepage = "https://justchenhao.github.io/LEVIR/"
-    licence = UNKNOWN_LICENSE
+    license = UNKNOWN_LICENSE
     layout = (
         "a folder with {train,val,test}/{A,B,label} (LEVIR-CD), {A,B,OUT} (CDD), or A, B, label of files train_*.png"
     )

@@ -45,7 +45,7 @@ class Captions(Dataset):
     """
 
     homepage = "https://github.com/NJU-LHRS/LHRS-Bot"
-    licence = UNKNOWN_LICENSE
+    license = UNKNOWN_LICENSE
     layout = "a .json list, .jsonl, .csv or .tsv with image and caption, or a folder with <name>.txt next to each image"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
@@ -67,7 +67,7 @@ class Captions(Dataset):
             images=[str(image)],
             turns=qa_turns(CAPTION_QUESTION, caption),
             source=source,
-            licence=self.licence,
+            license=self.license,
             split=row.split,
             task="caption",
         )

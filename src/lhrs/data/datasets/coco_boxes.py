@@ -26,7 +26,7 @@ class _Image(NamedTuple):
     file_name: str
     finder: ImageFinder
     source: str
-    licence: str
+    license: str
     split: str | None
     annotations: list[dict[str, Any]]
     names: dict[str, str]
@@ -43,7 +43,7 @@ class CocoBoxes(Dataset):
     """
 
     homepage = "https://cocodataset.org/#format-data"
-    licence = UNKNOWN_LICENSE
+    license = UNKNOWN_LICENSE
     layout = (
         "a COCO json of boxes with the images near it, a folder with one such file in it or in annotations/, or "
         f"{{train,valid,test}}/{_ROBOFLOW}"
@@ -66,7 +66,7 @@ class CocoBoxes(Dataset):
         return Sample(
             id=f"{image.source}/{file_name}", images=[str(image.finder.find_or_expected(image.file_name))],
             boxes=[self._box(annotation, image) for annotation in image.annotations], source=image.source.split("/")[0],
-            licence=image.licence, split=image.split,
+            license=image.license, split=image.split,
         )  # fmt: skip
 
     def polygons(self, index: int) -> list[ObjectPolygon]:
@@ -86,7 +86,7 @@ class CocoBoxes(Dataset):
         content = read_json(path)
         try:
             names = {str(category["id"]): category["name"] for category in content["categories"]}
-            licences = {entry["id"]: entry["name"] for entry in content.get("licenses") or []}
+            licenses = {entry["id"]: entry["name"] for entry in content.get("licenses") or []}
             entries = [(str(image["id"]), image["file_name"], image) for image in content["images"]]
             boxes = defaultdict(list)
             for annotation in content["annotations"]:
@@ -106,7 +106,7 @@ class CocoBoxes(Dataset):
         source = f"{path.parents[1].name}/{path.parent.name}" if is_part else source
         return [
             _Image(
-                id_, name, finder, source, licences.get(image.get("license"), self.licence),
+                id_, name, finder, source, licenses.get(image.get("license"), self.license),
                 image.get("split", split), boxes.get(id_, []), names, path,
             )
             for id_, name, image in entries

@@ -24,7 +24,7 @@ class Dota(Dataset):
     """
 
     homepage = "https://captain-whu.github.io/DOTA/dataset.html"
-    licence = "academic use only (DOTA); images of Google Earth, GF-2 and CycloMedia"
+    license = "academic use only (DOTA); images of Google Earth, GF-2 and CycloMedia"
     layout = "a folder with images/ and labelTxt/ (or annfiles/), or one such folder for each of train, val, test"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
@@ -55,7 +55,7 @@ class Dota(Dataset):
         boxes = [Box(label=o.label, xyxy=bounding_box(o.points)) for o in self.polygons(index)]
         return Sample(
             id=f"dota/{split or ''}{'/' if split else ''}{image.stem}", images=[str(image)], boxes=boxes,
-            source="dota", licence=self.licence, split=split,
+            source="dota", license=self.license, split=split,
         )  # fmt: skip
 
     def polygons(self, index: int) -> list[ObjectPolygon]:

@@ -27,7 +27,7 @@ class GeojsonBoxes(Dataset):
     """
 
     homepage = "https://datatracker.ietf.org/doc/html/rfc7946"
-    licence = UNKNOWN_LICENSE
+    license = UNKNOWN_LICENSE
     layout = "a folder of georeferenced images, each with NAME.geojson next to it"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
@@ -52,7 +52,7 @@ class GeojsonBoxes(Dataset):
             images=[str(image)],
             boxes=[box for box, _ in self._objects(image, labels)],
             source=self.root.name,
-            licence=self.licence,
+            license=self.license,
         )
 
     def polygons(self, index: int) -> list[ObjectPolygon]:

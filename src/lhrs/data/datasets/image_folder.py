@@ -20,7 +20,7 @@ class ImageFolder(Dataset):
     """
 
     homepage = "https://pytorch.org/vision/stable/generated/torchvision.datasets.ImageFolder.html"
-    licence = UNKNOWN_LICENSE
+    license = UNKNOWN_LICENSE
     layout = "a folder with <class>/<image> or <split>/<class>/<image>"
     is_fallback = True
 
@@ -54,7 +54,7 @@ class ImageFolder(Dataset):
             images=[str(self._top / place)],
             labels=[label],
             source=self._top.name,
-            licence=self.licence,
+            license=self.license,
             split=split or None,
         )
 

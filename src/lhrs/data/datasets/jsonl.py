@@ -23,7 +23,7 @@ class JsonLines(Dataset):
     """
 
     homepage = "https://jsonlines.org"
-    licence = "stated by each sample"
+    license = "stated by each sample"
     layout = "a .jsonl or .jsonl.gz file with one sample a line, or a folder of them"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
@@ -55,7 +55,7 @@ class JsonLines(Dataset):
         try:
             with gzip.open(files[0]) if files[0].suffix == ".gz" else files[0].open("rb") as file:
                 first = next((line for line in file if line.strip()), b"")
-            return {"id", "source", "licence"} <= parse_json_object(first, str(files[0])).keys()
+            return {"id", "source", "license"} <= parse_json_object(first, str(files[0])).keys()
         except (OSError, EOFError, DataError):
             return False
 

@@ -30,7 +30,7 @@ class Llava(Dataset):
     """
 
     homepage = "https://github.com/haotian-liu/LLaVA/blob/main/docs/Finetune_Custom_Data.md"
-    licence = UNKNOWN_LICENSE
+    license = UNKNOWN_LICENSE
     layout = "a .json list or .jsonl file of conversations, or a folder with one such file, and the images near it"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
@@ -65,7 +65,7 @@ class Llava(Dataset):
             turns.insert(0, Turn(role="system", text=row["system"]))
         return Sample(
             id=f"{self._path.stem}/{self._ids[index]}", images=[str(self._finder.find_or_expected(n)) for n in names],
-            turns=turns, source=self._path.stem, licence=self.licence,
+            turns=turns, source=self._path.stem, license=self.license,
         )  # fmt: skip
 
     @classmethod

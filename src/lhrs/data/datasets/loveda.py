@@ -18,7 +18,7 @@ class LoveDA(MaskDataset):
     """
 
     homepage = "https://github.com/Junjue-Wang/LoveDA"
-    licence = "CC-BY-NC-SA-4.0"
+    license = "CC-BY-NC-SA-4.0"
     layout = "a folder with {Train,Val}/{Rural,Urban}/{images_png,masks_png}/*.png"
     download_hint = "Get it with torchgeo (`torchgeo.datasets.LoveDA(download=True)`) or from its homepage."
     classes = ("background", "building", "road", "water", "barren", "forest", "agriculture")

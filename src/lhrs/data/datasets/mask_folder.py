@@ -24,7 +24,7 @@ class MaskFolder(MaskDataset):
     """
 
     homepage = "https://github.com/torchgeo/torchgeo"
-    licence = UNKNOWN_LICENSE
+    license = UNKNOWN_LICENSE
     layout = f"a folder with {_CLASSES} and images with NAME{MASK_STEM}.png next to them, or images/ and masks/"
 
     def list_items(self) -> list[MaskItem]:

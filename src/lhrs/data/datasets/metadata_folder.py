@@ -47,7 +47,7 @@ class MetadataFolder(Dataset):
     """
 
     homepage = "https://huggingface.co/docs/datasets/image_dataset#imagefolder"
-    licence = UNKNOWN_LICENSE
+    license = UNKNOWN_LICENSE
     layout = "a folder with metadata.jsonl (or .csv) and the images, or one such folder for each split"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
@@ -75,7 +75,7 @@ class MetadataFolder(Dataset):
         place = Path(os.path.relpath(image, self._top)).as_posix()
         return Sample(
             id=f"{self._top.name}/{place}", images=[str(image)], turns=turns, boxes=_boxes(row),
-            labels=[] if label is None else [str(label)], source=self._top.name, licence=self.licence, split=row.split,
+            labels=[] if label is None else [str(label)], source=self._top.name, license=self.license, split=row.split,
             task="caption" if len(turns) == 2 and turns[0].text == CAPTION_QUESTION else None,
         )  # fmt: skip
 

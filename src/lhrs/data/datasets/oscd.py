@@ -23,7 +23,7 @@ class OSCD(MaskDataset):
     """
 
     homepage = "https://rcdaudt.github.io/oscd/"
-    licence = "CC-BY-NC-SA-4.0 (masks); contains modified Copernicus Sentinel data"
+    license = "CC-BY-NC-SA-4.0 (masks); contains modified Copernicus Sentinel data"
     layout = f"a folder with the official ones (`{_IMAGES}`, ...), or CITY/{{1,2}}_B01.tif ... with CITY/cm.png"
     download_hint = "Get it with torchgeo (`torchgeo.datasets.OSCD(download=True)`) or from its homepage."
     dates = 2

@@ -21,7 +21,7 @@ class Parquet(Dataset):
     """
 
     homepage = "https://parquet.apache.org"
-    licence = "stated by each sample"
+    license = "stated by each sample"
     layout = "a .parquet file with one sample a row, or a folder of them"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:

@@ -35,7 +35,7 @@ class RSVQA(Dataset):
     """
 
     homepage = "https://rsvqa.sylvainlobry.com"
-    licence = "CC-BY-4.0"
+    license = "CC-BY-4.0"
     download_hint = "Download https://zenodo.org/records/6344334 (LR) or https://zenodo.org/records/6344367 (HR)."
     layout = "a folder with {LR,USGS}_split_<split>_{questions,answers,images}.json and the images"
 
@@ -62,7 +62,7 @@ class RSVQA(Dataset):
             images=[str(self._images / f"{row.image}.tif")],
             turns=qa_turns(row.question, row.answer),
             source=row.source,
-            licence=self.licence,
+            license=self.license,
             split=row.split,
             attribution="RSVQA (Lobry et al., 2020)",
             task=row.task,

@@ -20,7 +20,7 @@ class SplitLists(Dataset):
     """
 
     homepage = "https://github.com/torchgeo/torchgeo"
-    licence = UNKNOWN_LICENSE
+    license = UNKNOWN_LICENSE
     layout = "a folder with NAME-train.txt, NAME-val.txt, NAME-test.txt and, at any depth, <class>/<image>"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
@@ -50,7 +50,7 @@ class SplitLists(Dataset):
         split, path = self._rows[index]
         return Sample(
             id=f"{self.root.name}/{path.parent.name}/{path.name}", images=[str(path)], labels=[path.parent.name],
-            source=self.root.name, licence=self.licence, split=split,
+            source=self.root.name, license=self.license, split=split,
         )  # fmt: skip
 
     @classmethod

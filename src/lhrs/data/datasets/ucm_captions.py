@@ -32,7 +32,7 @@ class UCMCaptions(Dataset):
     """
 
     homepage = "http://weegee.vision.ucmerced.edu/datasets/landuse.html"
-    licence = "images public domain; captions and questions unstated"
+    license = "images public domain; captions and questions unstated"
     layout = "a folder with index.jsonl (file, label, split, captions, qa) and the class folders"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
@@ -53,7 +53,7 @@ class UCMCaptions(Dataset):
             turns=qa_turns(row.question, row.answer),
             labels=[row.label],
             source="ucm-captions",
-            licence=self.licence,
+            license=self.license,
             split=row.split,
             attribution="UC Merced Land Use (Yang and Newsam, 2010), UCM-captions (Qu et al., 2016), RSIVQA",
             task=row.key.partition("-")[0],

@@ -40,7 +40,7 @@ class Voc(Dataset):
     """
 
     homepage = "http://host.robots.ox.ac.uk/pascal/VOC/"
-    licence = UNKNOWN_LICENSE
+    license = UNKNOWN_LICENSE
     layout = (
         "a folder with Annotations/*.xml and JPEGImages/ (or images/), perhaps ImageSets/Main/*.txt; or NAME.xml next "
         "to each image, there or in train/, valid/, test/"
@@ -76,7 +76,7 @@ class Voc(Dataset):
         place = os.path.relpath(path.with_suffix(""), _annotation_folder(self.root) or self.root)
         return Sample(
             id=f"{self.root.name}/{Path(place).as_posix()}", images=[str(self._image(path, tree))], boxes=boxes,
-            source=self.root.name, licence=self.licence, split=split,
+            source=self.root.name, license=self.license, split=split,
         )  # fmt: skip
 
     def polygons(self, index: int) -> list[ObjectPolygon]:

@@ -33,7 +33,7 @@ class Yolo(Dataset):
     """
 
     homepage = "https://docs.ultralytics.com/datasets/detect/"
-    licence = UNKNOWN_LICENSE
+    license = UNKNOWN_LICENSE
     layout = (
         "a folder with images/ and labels/ (and train/, val/ in or above them), or NAME.txt next to each image, and "
         "data.yaml or classes.txt; or that YAML file"
@@ -68,7 +68,7 @@ class Yolo(Dataset):
             boxes.append(Box(label=self._name(row, label), xyxy=(x1, y1, x2, y2), confidence=row.confidence))
         return Sample(
             id=f"{self._folder.name}/{Path(os.path.relpath(image, self._folder)).as_posix()}", images=[str(image)],
-            boxes=boxes, source=self._folder.name, licence=self.licence, split=split,
+            boxes=boxes, source=self._folder.name, license=self.license, split=split,
         )  # fmt: skip
 
     def polygons(self, index: int) -> list[ObjectPolygon]:

@@ -28,15 +28,15 @@ def encode_midpoint(anchors: Tensor, boxes: Tensor) -> Tensor:
     """
     boxes = _straightened(boxes)
     bounds = obb_to_hbb(boxes)
-    centre, sides = (bounds[:, :2] + bounds[:, 2:]) / 2, bounds[:, 2:] - bounds[:, :2]
+    center, sides = (bounds[:, :2] + bounds[:, 2:]) / 2, bounds[:, 2:] - bounds[:, :2]
     of, to = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
-    points = obb_to_corners(boxes) - centre[:, None]
+    points = obb_to_corners(boxes) - center[:, None]
     x, y = points.unbind(-1)
     # Of two corners at the same height, as in straight boxes, the right one; of two on the right side, the lower one.
     slack = sides * 1e-4
     top = torch.where(y <= y.min(1, keepdim=True).values + slack[:, 1:], x, -math.inf).max(1).values
     right = torch.where(x >= x.max(1, keepdim=True).values - slack[:, :1], y, -math.inf).max(1).values
-    return torch.cat([(centre - of) / to, (sides / to).log(), torch.stack([top, right], -1) / sides], -1)
+    return torch.cat([(center - of) / to, (sides / to).log(), torch.stack([top, right], -1) / sides], -1)
 
 
 def decode_midpoint(anchors: Tensor, codes: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def decode_midpoint(anchors: Tensor, codes: Tensor) -> Tensor:
     a rectangle.
     """
     of, to = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
-    centre, sides = of + codes[:, :2] * to, to * codes[:, 2:4].clamp(-_MAX_LOG, _MAX_LOG).exp()
+    center, sides = of + codes[:, :2] * to, to * codes[:, 2:4].clamp(-_MAX_LOG, _MAX_LOG).exp()
     shift = codes[:, 4:].clamp(-0.5, 0.5) * sides
     top = torch.stack([shift[:, 0], -sides[:, 1] / 2], -1)
     right = torch.stack([sides[:, 0] / 2, shift[:, 1]], -1)
@@ -54,7 +54,7 @@ def decode_midpoint(anchors: Tensor, codes: Tensor) -> Tensor:
     top, right = (torch.stack([top, right], 1) * (lengths.amax(1, keepdim=True) / lengths)).unbind(1)
     w, h = right - top, right + top  # from the top corner to the right one, and from the left one to the top
     return to_le90(
-        torch.cat([centre, w.norm(dim=-1, keepdim=True), h.norm(dim=-1, keepdim=True),
+        torch.cat([center, w.norm(dim=-1, keepdim=True), h.norm(dim=-1, keepdim=True),
                    torch.atan2(w[:, 1:], w[:, :1])], -1)
     )  # fmt: skip
 
@@ -87,6 +87,6 @@ def decode_delta(proposals: Tensor, codes: Tensor) -> Tensor:
     codes = codes * codes.new_tensor(DELTA_SCALE)
     dx, dy = (codes[:, :2] * proposals[:, 2:4]).unbind(-1)
     cos, sin = proposals[:, 4].cos(), proposals[:, 4].sin()
-    centre = proposals[:, :2] + torch.stack([dx * cos - dy * sin, dx * sin + dy * cos], -1)
+    center = proposals[:, :2] + torch.stack([dx * cos - dy * sin, dx * sin + dy * cos], -1)
     sides = proposals[:, 2:4] * codes[:, 2:4].clamp(-_MAX_LOG, _MAX_LOG).exp()
-    return to_le90(torch.cat([centre, sides, proposals[:, 4:] + codes[:, 4:]], -1))
+    return to_le90(torch.cat([center, sides, proposals[:, 4:] + codes[:, 4:]], -1))

@@ -14,7 +14,7 @@ from lhrs.data.augment import D4, resize, sample_d4
 from lhrs.data.deterministic import SampleKey, sample_rng
 from lhrs.downstream.detect.rotated_boxes import min_area_rect, obb_to_hbb, to_le90
 from lhrs.downstream.inputs import ImageInput
-from lhrs.downstream.labeled_dataset import Item, Labelled
+from lhrs.downstream.labeled_dataset import Item, LabeledDataset
 from lhrs.errors import DataError
 from lhrs.imagery.band_stack import BandStack, PixelWindow
 from lhrs.metrics.detection import Detections, GroundTruth
@@ -22,12 +22,12 @@ from lhrs.metrics.iou import oriented_corners
 
 
 class DetectionDataset(TorchDataset):
-    """Normalised images with their boxes, by `(epoch, index)`.
+    """Normalized images with their boxes, by `(epoch, index)`.
 
     Difficult objects are learnt from too.
 
     Args:
-        labelled: outlines become boxes: the smallest rectangles around them, or the horizontal ones.
+        labeled: outlines become boxes: the smallest rectangles around them, or the horizontal ones.
         image_input: how images are read.
         size: images whose longer side has more pixels are made smaller.
         oriented: `(M, 5)` le90 boxes, else `(M, 4)` xyxy.
@@ -40,10 +40,10 @@ class DetectionDataset(TorchDataset):
     """
 
     def __init__(
-        self, labelled: Labelled, image_input: ImageInput, size: int, oriented: bool = True, augment: bool = False,
+        self, labeled: LabeledDataset, image_input: ImageInput, size: int, oriented: bool = True, augment: bool = False,
         seed: int = 0, tile: int | None = None,
     ) -> None:  # fmt: skip
-        self.items, self.image_input, self.size = labelled.items, image_input, size
+        self.items, self.image_input, self.size = labeled.items, image_input, size
         self.augment, self.seed = augment, seed
         self.oriented = oriented
         if tile is not None:
@@ -54,7 +54,7 @@ class DetectionDataset(TorchDataset):
                         f"{item.images[0][0]} has {wide} x {high} pixels, more than `tile_size` {tile}: cut the scenes "
                         "with `lhrs data tile`."
                     )
-        number = {name: n for n, name in enumerate(labelled.classes)}
+        number = {name: n for n, name in enumerate(labeled.classes)}
         self._labels = [torch.tensor([number[o.label] for o in item.objects], dtype=torch.int64) for item in self.items]
         self._boxes = [torch.from_numpy(_boxes_of(item, oriented)) for item in self.items]
 
@@ -78,7 +78,7 @@ class DetectionDataset(TorchDataset):
 
 
 def read_window(image_input: ImageInput, stack: BandStack, box: PixelWindow | None, size: int) -> tuple[Tensor, float]:
-    """Return normalised `(C, H, W)` of a window, the mean where there is no data, and its pixels per pixel of the file.
+    """Return normalized `(C, H, W)` of a window, the mean where there is no data, and its pixels per pixel of the file.
 
     Args:
         image_input: how images are read.

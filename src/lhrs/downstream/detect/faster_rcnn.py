@@ -17,7 +17,7 @@ class HorizontalRCNN(nn.Module):
     """Finds xyxy boxes; called like `OrientedRCNN`.
 
     Args:
-        backbone: `(B, C, H, W)` normalised pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
+        backbone: `(B, C, H, W)` normalized pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
         num_classes: without background.
         width: channels of the pyramid.
         anchor_scale: sides of a square anchor, in cells of its map.
@@ -36,7 +36,7 @@ class HorizontalRCNN(nn.Module):
         made = FasterRCNN(
             self.pyramid, num_classes + 1, rpn_anchor_generator=anchors, box_roi_pool=pool, **settings
         )  # fmt: skip
-        self.rpn, self.heads = made.rpn, made.roi_heads  # without its resizing and normalising
+        self.rpn, self.heads = made.rpn, made.roi_heads  # without its resizing and normalizing
 
     def forward(
         self, pixels: Tensor, targets: Sequence[dict[str, Tensor]] | None = None

@@ -100,7 +100,7 @@ class OrientedRCNN(nn.Module):
     """Finds oriented boxes (le90, see `lhrs.downstream.detect.rotated_boxes`).
 
     Args:
-        backbone: `(B, C, H, W)` normalised pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
+        backbone: `(B, C, H, W)` normalized pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
         num_classes: without background.
         width: channels of the pyramid.
         rpn: settings of `OrientedRPN` that differ from its own.
@@ -125,7 +125,7 @@ class OrientedRCNN(nn.Module):
         What a step samples is drawn by torch's global generator.
 
         Args:
-            pixels: `(B, C, H, W)` normalised; images that are smaller than the batch are padded right and below.
+            pixels: `(B, C, H, W)` normalized; images that are smaller than the batch are padded right and below.
             targets: of each image: `boxes` `(M, 5)` oriented, in pixels; `labels` int64 `(M,)`, 0 to num_classes - 1.
                 Boxes with a side under a pixel are left out. Needed in training.
         """

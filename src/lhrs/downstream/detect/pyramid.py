@@ -15,7 +15,7 @@ class FeaturePyramid(nn.Module):
     """Five maps of one width from a backbone's four.
 
     Args:
-        backbone: `(B, C, H, W)` normalised pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
+        backbone: `(B, C, H, W)` normalized pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
         width: channels of every map.
     """
 

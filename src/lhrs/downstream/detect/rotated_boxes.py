@@ -1,6 +1,6 @@
 """Oriented boxes in torch: forms, overlap, suppression. On any device, nothing compiled.
 
-An oriented box is `cx, cy, w, h, angle`: centre and sides in pixels, and the angle in radians by which side w is turned
+An oriented box is `cx, cy, w, h, angle`: center and sides in pixels, and the angle in radians by which side w is turned
 from x towards y (clockwise on a screen), as in `lhrs.metrics.iou.oriented_corners`. Its normal form is le90:
 w >= h and -pi/2 <= angle < pi/2.
 """
@@ -54,8 +54,8 @@ def obb_to_hbb(boxes: Tensor) -> Tensor:
 
 def hbb_to_obb(boxes: Tensor) -> Tensor:
     """Return `(..., 5)` le90 boxes of `(..., 4)` xyxy ones."""
-    centre, sides = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
-    return to_le90(torch.cat([centre, sides, torch.zeros_like(centre[..., :1])], -1))
+    center, sides = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+    return to_le90(torch.cat([center, sides, torch.zeros_like(center[..., :1])], -1))
 
 
 def min_area_rect(points: np.ndarray) -> np.ndarray:
@@ -78,8 +78,8 @@ def min_area_rect(points: np.ndarray) -> np.ndarray:
     low, high = np.stack([along.min(0), across.min(0)]), np.stack([along.max(0), across.max(0)])
     best = int(np.argmin(np.prod(high - low, 0)))
     (w, h), (u, v), (cos, sin) = (high - low)[:, best], (high + low)[:, best] / 2, axes[best]
-    centre = origin + np.array([u * cos - v * sin, u * sin + v * cos])
-    box = [*centre, w, h, angles[best]]
+    center = origin + np.array([u * cos - v * sin, u * sin + v * cos])
+    box = [*center, w, h, angles[best]]
     return to_le90(torch.tensor(box, dtype=torch.float64)).numpy()
 
 

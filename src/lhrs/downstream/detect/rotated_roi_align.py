@@ -18,7 +18,7 @@ def rotated_roi_align(
     """Return `(K, C, size, size)` features of the regions of all images, in their order.
 
     The same numbers as `torchvision.ops.roi_align(aligned=True, sampling_ratio=samples)` for boxes that lie straight:
-    a cell of a map is its centre, and beyond a cell's width outside the map there is 0. The grid turns with the box:
+    a cell of a map is its center, and beyond a cell's width outside the map there is 0. The grid turns with the box:
     columns run along its side w.
 
     Args:

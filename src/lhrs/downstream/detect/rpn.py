@@ -97,9 +97,9 @@ class OrientedRPN(nn.Module):
 
 
 def make_anchors(shape: Sequence[int], stride: int, scale: float, device: torch.device) -> Tensor:
-    """Return `(H * W * len(RATIOS), 4)` xyxy anchors around the cells' centres, rows first, ratios last."""
+    """Return `(H * W * len(RATIOS), 4)` xyxy anchors around the cells' centers, rows first, ratios last."""
     rows, columns = ((torch.arange(n, device=device) + 0.5) * stride for n in shape)
     sides = torch.tensor([[math.sqrt(1 / r), math.sqrt(r)] for r in RATIOS], device=device) * (scale * stride)
     y, x = torch.meshgrid(rows, columns, indexing="ij")
-    centres = torch.stack([x, y], -1)[:, :, None]
-    return torch.cat([centres - sides / 2, centres + sides / 2], -1).flatten(0, 2)
+    centers = torch.stack([x, y], -1)[:, :, None]
+    return torch.cat([centers - sides / 2, centers + sides / 2], -1).flatten(0, 2)

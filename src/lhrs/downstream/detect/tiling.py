@@ -18,9 +18,9 @@ from lhrs.data.dataset import Dataset, ObjectPolygon
 from lhrs.downstream.detect.rotated_boxes import hbb_to_obb, min_area_rect, rotated_iou, rotated_nms
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
-from lhrs.imagery.warning_filter import suppress_warnings
 from lhrs.imagery.band_stack import BandStack, PixelWindow
 from lhrs.imagery.merge_detections import merge_detections
+from lhrs.imagery.warning_filter import suppress_warnings
 from lhrs.imagery.windows import make_windows
 from lhrs.metrics.iou import oriented_corners
 

@@ -14,7 +14,7 @@ from lhrs.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from lhrs.downstream.backbone import Backbone
     from lhrs.downstream.inputs import ImageInput
-    from lhrs.downstream.labeled_dataset import Labelled
+    from lhrs.downstream.labeled_dataset import LabeledDataset
     from lhrs.downstream.network import TaskNetwork
     from lhrs.downstream.predict import ClassPrediction, Predictor
     from lhrs.downstream.writers import Classified
@@ -96,7 +96,7 @@ class SceneClassification(Task):
     def freezes_bn(self, config: Any, is_pretrained: bool) -> bool:
         return bool(config.lp_ft)
 
-    def training_data(self, config: Any, train: "Labelled", image_input: "ImageInput") -> tuple[Any, Callable]:
+    def training_data(self, config: Any, train: "LabeledDataset", image_input: "ImageInput") -> tuple[Any, Callable]:
         from lhrs.downstream.data import (
             ClassificationAugment,
             ClassificationDataset,
@@ -109,7 +109,7 @@ class SceneClassification(Task):
         mixing = MixupConfig(len(train.classes), config.augment.mixup, config.augment.cutmix, config.label_smoothing)
         return dataset, partial(classification_collate, mixing=mixing, seed=config.seed)
 
-    def initialize_head(self, config: Any, predictor: "Predictor", train: "Labelled") -> None:
+    def initialize_head(self, config: Any, predictor: "Predictor", train: "LabeledDataset") -> None:
         if not config.lp_ft:
             return
         from lhrs.downstream.data import ClassificationDataset
@@ -121,15 +121,15 @@ class SceneClassification(Task):
     def predict(self, predictor: "Predictor", inputs: "tuple[BandStack, ...]") -> "ClassPrediction":
         return next(predictor.classify([inputs[0].files]))
 
-    def evaluate(self, predictor: "Predictor", labelled: "Labelled") -> dict[str, Any]:
+    def evaluate(self, predictor: "Predictor", labeled: "LabeledDataset") -> dict[str, Any]:
         import numpy as np
 
         from lhrs.metrics.segmentation import confusion_matrix, segmentation_scores
         from lhrs.metrics.statistics import wilson
 
         index = {name: n for n, name in enumerate(predictor.config.classes)}
-        truth = np.array([index[str(item.label)] for item in labelled.items])
-        predictions = predictor.classify([item.images[0] for item in labelled.items])
+        truth = np.array([index[str(item.label)] for item in labeled.items])
+        predictions = predictor.classify([item.images[0] for item in labeled.items])
         predicted = np.array([index[prediction.label] for prediction in predictions])
         confusion = confusion_matrix(truth, predicted, len(index), ignore=-1)
         hits = int(np.trace(confusion))

@@ -12,7 +12,7 @@ from lhrs.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from lhrs.downstream.backbone import Backbone
     from lhrs.downstream.inputs import ImageInput
-    from lhrs.downstream.labeled_dataset import Labelled
+    from lhrs.downstream.labeled_dataset import LabeledDataset
     from lhrs.downstream.network import TaskNetwork
     from lhrs.downstream.predict import DetectedObject, Predictor
     from lhrs.imagery.band_stack import BandStack
@@ -81,7 +81,7 @@ class ObjectDetection(Task):
         names = ("decoder_channels", "anchor_scale", "num_proposals")
         return HeadConfig("oriented" if config.oriented else "horizontal", {n: getattr(config, n) for n in names})
 
-    def classes(self, config: Any, train: "Labelled") -> list[str]:
+    def classes(self, config: Any, train: "LabeledDataset") -> list[str]:
         if config.classes is None:
             return train.classes
         if unknown := sorted(set(train.classes) - set(config.classes)):
@@ -94,7 +94,7 @@ class ObjectDetection(Task):
     def freezes_bn(self, config: Any, is_pretrained: bool) -> bool:
         return is_pretrained
 
-    def training_data(self, config: Any, train: "Labelled", image_input: "ImageInput") -> tuple[Any, Callable]:
+    def training_data(self, config: Any, train: "LabeledDataset", image_input: "ImageInput") -> tuple[Any, Callable]:
         from lhrs.downstream.detect.data import DetectionDataset, detection_collate
 
         dataset = DetectionDataset(
@@ -105,20 +105,20 @@ class ObjectDetection(Task):
     def predict(self, predictor: "Predictor", inputs: "tuple[BandStack, ...]") -> "list[DetectedObject]":
         return list(predictor.detect_objects(inputs[0]))
 
-    def evaluate(self, predictor: "Predictor", labelled: "Labelled") -> dict[str, Any]:
+    def evaluate(self, predictor: "Predictor", labeled: "LabeledDataset") -> dict[str, Any]:
         from lhrs.downstream.detect.data import enclosing_corners, ground_truth
         from lhrs.metrics.detection import mean_average_precision
 
         classes, oriented = predictor.config.classes, predictor.config.head == "oriented"
-        detections = [predictor.detect(predictor.open_inputs(*item.images)[0]) for item in labelled.items]
-        truth = [ground_truth(item, classes, oriented) for item in labelled.items]
+        detections = [predictor.detect(predictor.open_inputs(*item.images)[0]) for item in labeled.items]
+        truth = [ground_truth(item, classes, oriented) for item in labeled.items]
         at50, at75, voc07 = (
             mean_average_precision(detections, truth, len(classes), threshold, points)
             for threshold, points in ((0.5, 0), (0.75, 0), (0.5, 11))
         )
         # Horizontal boxes around both, by which the two kinds of detectors compare.
         horizontal = [one._replace(corners=enclosing_corners(one.corners)) for one in detections]
-        horizontal_truth = [ground_truth(item, classes, False) for item in labelled.items]
+        horizontal_truth = [ground_truth(item, classes, False) for item in labeled.items]
         return {
             "map50": at50.mean, "map75": at75.mean, "map50_voc07": voc07.mean,
             "map50_horizontal": mean_average_precision(horizontal, horizontal_truth, len(classes)).mean,

@@ -9,7 +9,7 @@ class RsvqaBenchmark(Benchmark):
 
     metric = "vqa"
     homepage = RSVQA.homepage
-    license = RSVQA.licence
+    license = RSVQA.license
     layout = RSVQA.layout
 
     def items(self) -> list[Item]:

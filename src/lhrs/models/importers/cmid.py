@@ -36,7 +36,7 @@ _SWIN_NAMES = (
 )
 _DOWNSAMPLE = re.compile(r"stages\.(\d+)\.downsample\.(norm|reduction)\.(weight|bias)")
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-"""Normalisation of every published fine-tuning; pretraining used its own."""
+"""Normalization of every published fine-tuning; pretraining used its own."""
 
 
 @dataclass(frozen=True)
