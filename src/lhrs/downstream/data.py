@@ -1,4 +1,4 @@
-"""LabeledDataset images as tensors, by `(epoch, index)`, augmented for training and as they are for evaluation."""
+"""Labeled images as tensors, by `(epoch, index)`, augmented for training and as they are for evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path

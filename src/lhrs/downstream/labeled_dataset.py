@@ -1,4 +1,4 @@
-"""LabeledDataset images of one task: a view of a dataset as classification, segmentation, change and detection use it."""
+"""Labeled images of one task: a view of a dataset as classification, segmentation, change and detection use it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class Item:
 
 @dataclass(frozen=True)
 class LabeledDataset:
-    """LabeledDataset images of one split of a dataset."""
+    """Labeled images of one split of a dataset."""
 
     items: list[Item]
     classes: list[str]

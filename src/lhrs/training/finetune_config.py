@@ -22,7 +22,7 @@ class BackboneConfig(Config):
 
 
 class SplitConfig(Config):
-    """LabeledDataset images."""
+    """Labeled images."""
 
     path: Path
     format: str | None = None
