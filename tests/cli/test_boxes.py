@@ -11,6 +11,7 @@ from PIL import Image
 from lhrs.cli.ask import _write_boxes
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.image import open_image
+from lhrs.inference.images import RenderingOptions
 from lhrs.schema import Answer, AnswerBox, Rendering
 
 
@@ -33,7 +34,7 @@ def answer(path, *boxes: tuple[float, float, float, float]) -> Answer:
 
 
 def test_features_lie_where_the_boxes_do(tile, tmp_path):
-    _write_boxes(tmp_path / "b.geojson", [answer(tile, (0, 0, 100, 50), (10, 10, 20, 20))])
+    _write_boxes(tmp_path / "b.geojson", [answer(tile, (0, 0, 100, 50), (10, 10, 20, 20))], RenderingOptions())
     written = json.loads((tmp_path / "b.geojson").read_text())
     assert written["type"] == "FeatureCollection" and len(written["features"]) == 2
     whole = np.array(written["features"][0]["geometry"]["coordinates"][0])
@@ -46,12 +47,12 @@ def test_features_lie_where_the_boxes_do(tile, tmp_path):
 
 
 def test_nothing_found_is_an_empty_collection(tile, tmp_path):
-    _write_boxes(tmp_path / "b.geojson", [answer(tile)])
+    _write_boxes(tmp_path / "b.geojson", [answer(tile)], RenderingOptions())
     assert json.loads((tmp_path / "b.geojson").read_text())["features"] == []
 
 
 def test_the_picture_shows_the_boxes(tile, tmp_path):
-    _write_boxes(tmp_path / "b.png", [answer(tile, (10, 10, 40, 40))])
+    _write_boxes(tmp_path / "b.png", [answer(tile, (10, 10, 40, 40))], RenderingOptions())
     drawn = np.array(Image.open(tmp_path / "b.png").convert("RGB"))
     scale = drawn.shape[1] / 100
     assert drawn.shape[:2] == (50 * scale, 100 * scale) and scale == int(scale)
@@ -62,7 +63,7 @@ def test_the_picture_shows_the_boxes(tile, tmp_path):
 def test_a_picture_without_a_place_leaves_no_file(tmp_path):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "plain.png")
     with pytest.raises(ConfigError, match="not georeferenced"):
-        _write_boxes(tmp_path / "b.geojson", [answer(tmp_path / "plain.png", (0, 0, 4, 4))])
+        _write_boxes(tmp_path / "b.geojson", [answer(tmp_path / "plain.png", (0, 0, 4, 4))], RenderingOptions())
     assert [p.name for p in tmp_path.iterdir()] == ["plain.png"]
 
 
@@ -70,5 +71,5 @@ def test_a_picture_without_a_place_leaves_no_file(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_no_other(tile, tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(DataError, match="cannot be written"):
-        _write_boxes(tmp_path / name, [answer(tile, (0, 0, 4, 4))])
+        _write_boxes(tmp_path / name, [answer(tile, (0, 0, 4, 4))], RenderingOptions())
     assert sorted(p.name for p in tmp_path.iterdir()) == [name, "tile.tif"]

@@ -116,7 +116,7 @@ def test_the_report_needs_nothing_beside_it(curated):
     for title in ("The best", *(f"Left out: {reason}" for reason in curated[1]["dropped"])):
         assert f"<h2>{title}</h2>" in page
     assert page.count("data:image/png") == 1 and page.count("data:image/jpeg") >= 15
-    assert "what stays 0, 0 bits apart" in page and "the picture is damaged" in page
+    assert "what stays 0, 0 bits apart" in page and "the image is damaged" in page
 
 
 @pytest.mark.parametrize("keep_fraction", [0.5, 0.34, 1.0])

@@ -108,7 +108,7 @@ def test_prompts_are_those_that_the_released_models_were_trained_with(runtime):
     prompt = runtime.prompt(Request((POOL[0],), "where?"))
     system, image = runtime.family.system_prompt, "<image>" * runtime._processor.num_image_tokens
     expected = {
-        "unit": f"<s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{image}\nwhere? [/INST]",
+        "norm1": f"<s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{image}\nwhere? [/INST]",
         # both begin-of-text tokens of Nova's: the tokenizer's and the one in its system text
         "nova": f"<s><s><|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|><|start_header_id|>user"
         f"<|end_header_id|>\n\n{image}\nwhere?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",

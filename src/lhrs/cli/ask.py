@@ -14,6 +14,7 @@ from lhrs.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from lhrs.inference.assistant import Assistant
+    from lhrs.inference.images import RenderingOptions
     from lhrs.schema import Answer
 
 Images = Annotated[list[Path], typer.Argument(help="Images, GeoTIFFs and folders of them.", metavar="IMAGE...")]
@@ -119,7 +120,7 @@ def ground(
     assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
     answers = _print_answers(assistant.ground_all(paths, expression, errors), len(paths), as_json)
     if out is not None and answers:
-        _write_boxes(out, answers, assistant)
+        _write_boxes(out, answers, assistant.rendering)
     errors.exit()
 
 
@@ -209,9 +210,9 @@ def _check_out(out: Path, paths: list[Path]) -> None:
         raise ConfigError(f"--out {out}: a PNG shows one image, and {len(paths)} were given; use .geojson.")
 
 
-def _write_boxes(out: Path, answers: list["Answer"], assistant: "Assistant") -> None:
+def _write_boxes(out: Path, answers: list["Answer"], rendering: "RenderingOptions") -> None:
     if out.suffix.lower() == ".png":
-        _write_drawing(out, answers[0], assistant)
+        _write_drawing(out, answers[0], rendering)
         return
     import numpy as np
 
@@ -228,7 +229,7 @@ def _write_boxes(out: Path, answers: list["Answer"], assistant: "Assistant") -> 
     print_info(f"{out}: {len(features)} box{'' if len(features) == 1 else 'es'}")
 
 
-def _write_drawing(out: Path, answer: "Answer", assistant: "Assistant") -> None:
+def _write_drawing(out: Path, answer: "Answer", rendering: "RenderingOptions") -> None:
     import io
 
     import numpy as np
@@ -237,7 +238,7 @@ def _write_drawing(out: Path, answer: "Answer", assistant: "Assistant") -> None:
     from lhrs.imagery.draw_boxes import draw_boxes
     from lhrs.inference.images import open_input
 
-    _, image = open_input(answer.image, assistant.rendering)
+    _, image = open_input(answer.image, rendering)
     height, width = image.pixels.shape[:2]
     scale = np.array([width / image.width, height / image.height] * 2)
     boxes = np.array([b.xyxy for b in answer.boxes]).reshape(-1, 4) * scale

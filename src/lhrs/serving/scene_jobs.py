@@ -79,9 +79,9 @@ class SceneRequest(BaseModel):
 
     def arguments(self) -> list[str]:
         """Return the command's options."""
-        given = {"size": self.size, "gsd": self.gsd_m, "labels": ",".join(self.labels or ())}
-        given["question" if self.task == "vqa" else "thing"] = self.target
-        return [f"--task={self.task}", *(f"--{name}={value}" for name, value in given.items() if value)]
+        options = {"window-size": self.size, "gsd": self.gsd_m, "labels": ",".join(self.labels or ())}
+        options["question" if self.task == "vqa" else "target"] = self.target
+        return [f"--task={self.task}", *(f"--{name}={value}" for name, value in options.items() if value)]
 
 
 @dataclass
