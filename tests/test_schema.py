@@ -36,7 +36,7 @@ def test_a_sample_survives_json():
     ("change", "expected"),
     [
         ({"license": " "}, "license: String should have at least 1 character"),
-        ({"license": "MIT"}, "unknown key 'license' in the top level. Did you mean 'license'?"),
+        ({"licence": "MIT"}, "unknown key 'licence' in the top level. Did you mean 'license'?"),
         ({"turns": [{"role": "bot", "text": ""}]}, "turns.0.role: Input should be 'user', 'assistant' or 'system'"),
         ({"boxes": [{"label": "a", "xyxy": [1, 2, 3]}]}, "boxes.0.xyxy.3 is missing."),
         ({"boxes": [{"label": "a", "xyxy": [1, 2, 3, float("nan")]}]}, "boxes.0.xyxy.3: Input should be a finite"),

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files and folders."""
 
 import os
 import shutil
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WORK = ".work"
-"""Folder inside an unfinished result that holds what is done so far."""
+"""Folder inside an unfinished result that contains the finished parts."""
 
 
 def prepare_output_dir(out: Path) -> Path:
-    """Return the work folder of a result that is to be made, or to be gone on with.
+    """Return the work folder of a new or resumed result.
 
     Raises:
-        ConfigError: `out` holds other things.
+        ConfigError: `out` contains anything else.
     """
     work = out / WORK
     if out.exists() and not (out.is_dir() and (work.exists() or not any(out.iterdir()))):
@@ -29,7 +29,7 @@ def prepare_output_dir(out: Path) -> Path:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write `content` to a temporary name beside `path` and rename it; text as UTF-8.
+    """Write `content` to a temporary file next to `path` and rename it; text is UTF-8.
 
     Raises:
         DataError: the file cannot be written; nothing is left behind.
@@ -46,7 +46,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` that becomes `path` at the end; after an error it is gone."""
+    """Yield a temporary path next to `path` that is renamed to `path` at the end, or removed after an error."""
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -57,19 +57,19 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def save_safetensors(path: Path, state: "dict[str, Tensor]") -> None:
-    """Write tensors of any device to a safetensors file that whoever may read its folder's other files can read."""
+    """Write tensors of any device to a safetensors file with the default permissions of new files."""
     from safetensors.torch import save_file
 
     with atomic_write(path) as part:
         part.touch()
-        mode = part.stat().st_mode  # what others may do here; safetensors' own files are closed to them
+        mode = part.stat().st_mode  # default permissions; safetensors makes its files private
         save_file({name: t.detach().cpu().contiguous() for name, t in state.items()}, part, metadata={"format": "pt"})
         part.chmod(mode)
 
 
 @contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes `path` at the end, in place of what was there; after an error it is gone."""
+    """Yield a temporary folder that replaces `path` at the end, or is removed after an error."""
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

@@ -1,7 +1,7 @@
 """Boxes: conversions, overlap, and the text forms in which models write them. Pure numpy.
 
-Everywhere inside lhrs a box is xyxy in pixels of the image the user gave: x right, y down, (0, 0) the outer corner of
-the top-left pixel, so that a box around the whole image is `[0, 0, width, height]` and its area is `width * height`.
+A box is xyxy in pixels of the original image: x right, y down, (0, 0) the outer corner of the top-left pixel. A box
+around the whole image is `[0, 0, width, height]` and its area is `width * height`.
 """
 
 import re
@@ -21,7 +21,7 @@ class ParsedBoxes(NamedTuple):
     boxes: np.ndarray
     """float32 `(N, 4)`, xyxy pixels."""
     num_malformed: int
-    """Boxes that were begun but are no boxes: not four numbers, x2 < x1, y2 < y1, or far outside the image."""
+    """Incomplete or invalid boxes: not four numbers, x2 < x1, y2 < y1, or far outside the image."""
 
 
 def xyxy_to_xywh(boxes: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ def scale_boxes(boxes: np.ndarray, from_wh: tuple[float, float], to_wh: tuple[fl
 
 
 def clip_boxes(boxes: np.ndarray, size_wh: tuple[float, float]) -> np.ndarray:
-    """Return `(N, 4)` xyxy boxes cut to the image."""
+    """Return `(N, 4)` xyxy boxes clipped to the image."""
     return np.clip(_as_boxes(boxes), 0, np.tile(size_wh, 2))
 
 
@@ -59,7 +59,7 @@ def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return float64 `(N, M)`, intersection over union of xyxy boxes `(N, 4)` and `(M, 4)`.
 
-    Sides are x2 - x1: nothing is added to them, unlike in scorers that count pixels and are then given boxes of 0-1.
+    Sides are x2 - x1; no pixel is added to them.
     Boxes without area, with x2 < x1 or y2 < y1, or with coordinates that are not finite, overlap with nothing.
     """
     return _iou(_as_boxes(a)[:, None], _as_boxes(b)[None])
@@ -82,7 +82,10 @@ def polygon_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def polygon_iou_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return float64 `(N,)` of the n-th quadrangles of `(N, 4, 2)` and `(N, 4, 2)`; crossed ones are made whole."""
+    """Return float64 `(N,)`, intersection over union of the n-th quadrangles of `(N, 4, 2)` and `(N, 4, 2)`.
+
+    Self-intersecting quadrangles are made valid.
+    """
     import shapely
 
     shapes = [shapely.polygons(np.asarray(c, float)) for c in (a, b)]
@@ -114,16 +117,16 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Style:
-    """How numbers of the unit square are written, found and read back."""
+    """A text form of boxes: how it is written, found in a text, and parsed."""
 
     write: Callable[[np.ndarray], str]
     """Text of one box, from float64 `(4,)` in 0-1."""
     find: Callable[[str], Iterator[list[float] | None]]
-    """Candidates in a text, in the style's own numbers; None for what is begun but not readable."""
+    """Candidates in a text, in the style's own coordinates; None for an unreadable candidate."""
     to_unit: Callable[[np.ndarray], np.ndarray]
     separator: str
     overshoot: float = 0.05
-    """Models overshoot the image edge: up to this share of its side is cut off, beyond it the box is malformed."""
+    """Largest overshoot of the image edge, as a fraction of its side, that is clipped; a box beyond is malformed."""
 
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -148,8 +151,8 @@ def _find_brackets(text: str) -> Iterator[list[float] | None]:
 
 def _find_tags(text: str) -> Iterator[list[float] | None]:
     for content in _TAG.findall(text):
-        found = list(_find_brackets(content))
-        yield from found or [None]
+        boxes = list(_find_brackets(content))
+        yield from boxes or [None]
 
 
 def _find_corner_pairs(text: str) -> Iterator[list[float] | None]:
@@ -208,7 +211,7 @@ STYLES = tuple(_STYLES)
 
 
 def format_boxes(boxes_xyxy: np.ndarray, size_wh: Size, style: str) -> str:
-    """Return the text of `(N, 4)` xyxy pixel boxes, cut to the image, in one of `STYLES`.
+    """Return the text of `(N, 4)` xyxy pixel boxes, clipped to the image, in one of `STYLES`.
 
     Raises:
         ValueError: A box has x2 < x1 or y2 < y1 or is not finite, or the style is unknown.
@@ -222,7 +225,7 @@ def format_boxes(boxes_xyxy: np.ndarray, size_wh: Size, style: str) -> str:
 
 
 def parse_boxes(text: str, size_wh: Size, style: str) -> ParsedBoxes:
-    """Return the boxes in a text of one of `STYLES`, in order, cut to the image; other words are passed over.
+    """Return the boxes in a text of one of `STYLES`, in order, clipped to the image; other words are ignored.
 
     Raises:
         ValueError: The style is unknown.
@@ -238,10 +241,9 @@ def parse_boxes(text: str, size_wh: Size, style: str) -> ParsedBoxes:
 
 
 def box_pattern(style: str) -> tuple[str, str]:
-    """Return regular expressions of one box as `format_boxes` writes it, and of what stands between two.
+    """Return regular expressions of one box as `format_boxes` writes it, and of the separator of two boxes.
 
-    Coordinates are 0 to the style's limit; their order is not checked. For the styles that are plain text, all but
-    `loc64`.
+    Coordinates are 0 to the style's limit; their order is not checked. `loc64` is not supported: it is not plain text.
     """
     form = _style(style)
     low, high = (form.write(np.full(4, value)) for value in (0.0, 1.0))
@@ -254,7 +256,7 @@ def box_pattern(style: str) -> tuple[str, str]:
 
 
 def max_coordinate_with_prefix(beginning: str, style: str) -> float:
-    """Return the largest coordinate of a text style that begins so: "0.4" can become 0.499, "1" can become 1000."""
+    """Return the largest coordinate with a prefix in a text style: "0.4" can become 0.499, "1" can become 1000."""
     write = _style(style).write
     texts = [re.findall(_NUMBER, write(np.full(4, n / 1000)))[0] for n in range(1001)]
     return max((float(text) for text in texts if text.startswith(beginning)), default=-np.inf)

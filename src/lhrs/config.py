@@ -28,7 +28,7 @@ Location = tuple[str | int, ...]
 class Config(BaseModel):
     """Base of every section of a run file: unknown keys are refused, values do not change after reading.
 
-    A choice between sections is a union with a discriminator, so that a mistake is told for the one that was meant.
+    A choice between sections is a union with a discriminator, so that an error is reported for the intended section.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,7 +60,7 @@ def load_config(schema: type[ConfigT], path: str | os.PathLike[str], overrides: 
 
 
 def save_config(config: BaseModel, path: str | os.PathLike[str]) -> None:
-    """Write every setting, defaults included, so that `load` gives the same again."""
+    """Write every setting, including defaults; `load_config` returns an equal config."""
     path = Path(path)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     part = path.with_name(f"{path.name}.part")
@@ -69,9 +69,9 @@ def save_config(config: BaseModel, path: str | os.PathLike[str]) -> None:
 
 
 def validation_message(error: ValidationError, schema: type[BaseModel], values: Any) -> str:
-    """Return one line about what is wrong with `values`, which `schema` refused.
+    """Return one line about why `schema` refused `values`.
 
-    An unknown key is told first, since it is often why another one is missing.
+    An unknown key is reported first, since it is often the reason why another key is missing.
     """
     first = _first(error)
     shown = _shown(first["loc"], values)
@@ -94,12 +94,12 @@ def validation_message(error: ValidationError, schema: type[BaseModel], values: 
 
 
 def _first(error: ValidationError) -> ErrorDetails:
-    """Return the problem to tell: an unknown key before anything else."""
+    """Return the problem to report: an unknown key before anything else."""
     return min(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
 
 
 def _shown(location: Location, values: Any) -> Location:
-    """Drop from pydantic's location what is not in the file: the names of the members of a union."""
+    """Remove from pydantic's location the names of union members, which are not in the file."""
     shown: list[str | int] = []
     for step in location[:-1]:
         if isinstance(step, int) if isinstance(values, list) else isinstance(values, dict) and step in values:
@@ -109,7 +109,7 @@ def _shown(location: Location, values: Any) -> Location:
 
 
 def _models_at(schema: type[BaseModel], location: Location) -> list[type[BaseModel]]:
-    """Return the models that may stand at `location`: several for a union."""
+    """Return the possible models at `location`: several for a union."""
     models = [schema]
     for step in location:
         tagged = [model for model in models if _is_tagged(model, step)]
@@ -135,7 +135,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _override(values: dict[str, Any], schema: type[BaseModel], override: str) -> Location:
-    """Set one override in `values`; return the location of the first key that it brought in or changed."""
+    """Set one override in `values`; return the location of the first key that it added or changed."""
     from omegaconf import OmegaConf
 
     name, equals, text = override.partition("=")
@@ -161,7 +161,7 @@ def _override(values: dict[str, Any], schema: type[BaseModel], override: str) ->
 
 
 def _step(node: Any, key: str, override: str) -> str | int:
-    """Return `key` as it indexes `node`: itself in a mapping, the position of the item it means in a list."""
+    """Return `key` as an index of `node`: the key itself in a mapping, the position of the named item in a list."""
     if isinstance(node, dict):
         return key
     if not isinstance(node, list):
@@ -179,7 +179,7 @@ def _step(node: Any, key: str, override: str) -> str | int:
 
 
 def _default(schema: type[BaseModel], location: Location, key: str) -> Any:
-    """Return the default of a section that the file leaves out, as plain dicts and lists, for an override to change."""
+    """Return the default of a section that the file omits, as plain dicts and lists, for an override to change."""
     for model in _models_at(schema, location):
         field = model.model_fields.get(key)
         if field is not None and not field.is_required():

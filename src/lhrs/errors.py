@@ -1,25 +1,25 @@
-"""What can go wrong, by who can fix it. The command line prints these in one line, without a traceback."""
+"""Exceptions of lhrs. The command line prints their message in one line, without a traceback."""
 
 
 class LHRSError(Exception):
-    """Base of every error that we raise on purpose."""
+    """Base of all exceptions of lhrs."""
 
 
 class ConfigError(LHRSError, ValueError):
-    """The run file or a flag is wrong: the user edits it."""
+    """A run file or an option is wrong."""
 
 
 class DataError(LHRSError):
-    """A file is missing, broken or not what it claims to be."""
+    """A file is missing, broken or of another format than expected."""
 
 
 class CheckpointError(LHRSError):
-    """A checkpoint does not fit the model that should receive it."""
+    """A checkpoint does not fit the model that it is loaded into."""
 
 
 class ServerError(LHRSError):
-    """A server that was asked does not answer, or not as it must."""
+    """A server does not respond, or its response is invalid."""
 
 
 class MissingExtraError(LHRSError, ImportError):
-    """An optional part of lhrs is not installed."""
+    """An optional dependency of lhrs is not installed."""

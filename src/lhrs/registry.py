@@ -1,8 +1,8 @@
-"""The folder is the registry: a component's name is its file's name.
+"""Registry of components: the name of a component is the name of its file.
 
-`find("lhrs.data.datasets", "rsvqa", Dataset)` imports `lhrs/data/datasets/rsvqa.py` and returns the one subclass of
-`Dataset` defined there. Adding a component is adding a file; there is no table to edit, and `names` imports nothing.
-Other packages join in with an entry point whose group is the folder's dotted name; theirs wins over a file.
+`get_component("lhrs.data.datasets", "rsvqa", Dataset)` imports `lhrs/data/datasets/rsvqa.py` and returns the one
+subclass of `Dataset` defined there. A new file is a new component; there is no table to edit. `list_components` imports
+nothing. Other packages add components by an entry point whose group is the folder's dotted name; it overrides a file.
 """
 
 from difflib import get_close_matches
@@ -20,13 +20,13 @@ T = TypeVar("T")
 def list_components(package: str) -> list[str]:
     """Return the sorted names of the modules and entry points in `package`, importing none of them.
 
-    A module whose name begins with an underscore is no component.
+    A module whose name begins with an underscore is not a component.
     """
     return sorted({*_modules(package), *_points(package)})
 
 
 def get_component(package: str, name: str, base: type[T]) -> type[T]:
-    """Return the component called `name`: the subclass of `base` in that module, or what the entry point names.
+    """Return the component called `name`: the subclass of `base` in that module, or the object of the entry point.
 
     Raises:
         ConfigError: There is no such name, or its module holds no `base`.
@@ -47,7 +47,7 @@ def get_component(package: str, name: str, base: type[T]) -> type[T]:
 
 
 def load_components(package: str, base: type[T]) -> dict[str, type[T]]:
-    """Import everything in `package` and return name -> component; modules that define no `base` are passed over.
+    """Import everything in `package` and return name -> component; modules that define no `base` are ignored.
 
     Raises:
         TypeError: A module defines several.
@@ -72,11 +72,11 @@ def _load(package: str, name: str, base: type[T], points: dict[str, EntryPoint])
     if name in points:
         return points[name].load()
     module = import_module(f"{package}.{name}")
-    found = _defined(module, base)
-    if len(found) > 1:
-        several = ", ".join(component.__name__ for component in found)
-        raise TypeError(f"{module.__name__} must define one public {base.__name__}, not {len(found)}: {several}")
-    return found[0] if found else None
+    components = _defined(module, base)
+    if len(components) > 1:
+        several = ", ".join(component.__name__ for component in components)
+        raise TypeError(f"{module.__name__} must define one public {base.__name__}, not {len(components)}: {several}")
+    return components[0] if components else None
 
 
 def _defined(module: ModuleType, base: type[T]) -> list[type[T]]:
@@ -87,5 +87,5 @@ def _defined(module: ModuleType, base: type[T]) -> list[type[T]]:
 
 
 def _kind(package: str) -> str:
-    """Return what the package's components are, in the singular: `lhrs.data.datasets` holds datasets."""
+    """Return the kind of the package's components in the singular: `dataset` for `lhrs.data.datasets`."""
     return package.rpartition(".")[2].removesuffix("s")

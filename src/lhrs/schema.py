@@ -1,7 +1,7 @@
-"""The records that everything exchanges: samples to learn from and answers given. Pydantic, no torch, no pixels.
+"""Records shared by all packages: training samples and answers. Pydantic, no torch, no pixels.
 
-Boxes are xyxy in pixels of the original image (a photograph turned upright as its EXIF says): x right, y down, (0, 0)
-the outer corner of the top-left pixel.
+Boxes are xyxy in pixels of the original image, after its EXIF orientation is applied: x right, y down, (0, 0) the outer
+corner of the top-left pixel.
 """
 
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 IMAGE_PLACEHOLDER = "<image>"
-"""Where an image stands in a user's text. Texts without any have all images before the first user turn."""
+"""Position of an image in a user's text. Without any, all images come before the first user turn."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -18,7 +18,7 @@ XYXY = tuple[Finite, Finite, Finite, Finite]
 
 
 class _Record(BaseModel):
-    """Strict: unknown keys are refused, values do not change."""
+    """Base of all records: unknown keys are refused, records are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,7 +26,7 @@ class _Record(BaseModel):
 class Box(_Record):
     """A labeled box on an image.
 
-    The numbers are not judged here, so that data with mistakes can be read and `lhrs data lint` can name them.
+    Coordinates are not validated here, so that `lhrs data lint` can read faulty data and report it.
     """
 
     label: str
@@ -38,72 +38,72 @@ class Box(_Record):
 
 
 class Turn(_Record):
-    """What one side says."""
+    """One message of a conversation."""
 
     role: Literal["user", "assistant", "system"]
     text: str
     boxes: list[Box] = []
-    """Boxes that the text speaks of, in its order; on the sample's first image."""
+    """Boxes that the text mentions, in its order, on the sample's first image."""
 
 
 class Sample(_Record):
     """A conversation about images, or images with labels or boxes from which conversations can be made."""
 
     id: NonEmpty
-    """The same on every machine, and unique in its source."""
+    """Unique in its source, and the same on every machine."""
     images: list[NonEmpty] = []
-    """Paths, in the order in which the conversation meets them."""
+    """Paths, in the order of the conversation."""
     turns: list[Turn] = []
     labels: list[str] = []
     """Scene classes of the first image."""
     boxes: list[Box] = []
     """Objects on the first image."""
     source: NonEmpty
-    """The data set this comes from."""
+    """Name of the dataset."""
     license: NonEmpty
-    """SPDX identifier where there is one, else what the source states."""
+    """SPDX identifier if there is one, else the license as the source states it."""
     split: str | None = None
     attribution: str | None = None
-    """The credit that the license asks for."""
+    """Attribution that the license requires."""
     task: str | None = None
-    """What is asked, in the source's terms: RSVQA's `count`, `presence`, `comp`, `rural_urban`, `area`; `caption`."""
+    """Task in the source's terms: `caption`, or RSVQA's `count`, `presence`, `comp`, `rural_urban`, `area`."""
 
     @model_validator(mode="after")
-    def _says_something(self) -> "Sample":
+    def _check_not_empty(self) -> "Sample":
         if not self.images and not self.turns:
             raise ValueError(f"sample {self.id!r} has neither images nor turns")
         return self
 
 
 class AnswerBox(_Record):
-    """A box in an answer, with where it lies on the Earth."""
+    """A box in an answer, with its location on the Earth."""
 
     label: str
     xyxy: XYXY
-    """Pixels of the image that was asked about."""
+    """Pixels of the original image."""
     lonlat: list[tuple[Finite, Finite]] | None = None
     """Ring of (longitude, latitude), WGS 84 degrees, around the box; None if the image is not georeferenced."""
     confidence: Fraction | None = None
 
 
 class Rendering(_Record):
-    """What the model was shown of the file."""
+    """How a file was rendered for the model."""
 
     bands: list[int]
-    """1-based bands shown as red, green and blue."""
+    """1-based bands rendered as red, green and blue."""
     scaling: str
-    """How their values became eight bits, for people."""
+    """How their values were scaled to 8 bits, as text."""
 
 
 class Answer(_Record):
     """One answer, as `lhrs ask --json` prints it."""
 
     image: str
-    """Path as the user gave it."""
+    """Path as the user specified it."""
     question: str
     answer: str
     confidence: Fraction | None = None
-    """From the probabilities of the answer's tokens; None where a server does not tell them."""
+    """From the probabilities of the answer's tokens; None if a server does not report them."""
     boxes: list[AnswerBox] = []
     rendering: Rendering
     model: str

@@ -32,10 +32,10 @@ def test_prototype_loss_and_its_centre_are_those_of_the_original(recorded):
     branch = PrototypeMatching(8, prototypes=24)
     for step in range(3):
         student, teacher = (recorded[f"local_{w}"][step].transpose(1, 2).flatten(0, 1) for w in ("student", "teacher"))
-        loss = prototype_cross_entropy(student, teacher, branch.centre, 0.04).mean()
+        loss = prototype_cross_entropy(student, teacher, branch.center, 0.04).mean()
         assert loss == pytest.approx(recorded["local_loss"][step].item(), abs=1e-5)
-        branch._move_centre(teacher.sum(0), torch.tensor(float(len(teacher))))
-        torch.testing.assert_close(branch.centre, recorded["local_center"][step].flatten(), atol=1e-5, rtol=0)
+        branch._update_center(teacher.sum(0), torch.tensor(float(len(teacher))))
+        torch.testing.assert_close(branch.center, recorded["local_center"][step].flatten(), atol=1e-5, rtol=0)
 
 
 def test_each_images_frequency_loss_does_not_depend_on_its_company():

@@ -1,1 +1,1 @@
-"""CMID: pretraining without labels that learns what is in an image, and where (TGRS 2023, arXiv:2304.09670)."""
+"""CMID: self-supervised pretraining of global and local features (TGRS 2023, arXiv:2304.09670)."""

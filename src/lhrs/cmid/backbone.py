@@ -1,4 +1,4 @@
-"""Any timm backbone as CMID needs it: a mask token behind the stem, and its last map in one layout."""
+"""timm backbones for CMID: a mask token after the stem, and the last feature map as `(B, C, h, w)`."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,10 +13,10 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 from lhrs.errors import ConfigError
 
 _STEMS = ("maxpool", "stem", "patch_embed")
-"""Where the first map comes out: ResNets, ConvNeXts and their kin, Swins and ViTs."""
+"""Modules whose output is the first feature map: of ResNets, of ConvNeXts, of Swins and ViTs."""
 
-_DEAR = 384
-"""Multiplications per number of a result, from which on `recompute` keeps it: below, memory is dearer than time."""
+_MIN_SAVED_DEPTH = 384
+"""Multiplications per output value from which on `checkpoint_activations` saves an output instead of recomputing it."""
 
 
 class MaskedBackbone(nn.Module):
@@ -26,7 +26,7 @@ class MaskedBackbone(nn.Module):
         name: timm's name of the architecture.
         in_chans: bands.
         size: side of the images in pixels.
-        masked: learn a mask token (the student); a teacher sees whole images.
+        masked: adds a trainable mask token, for the student; the teacher's images are not masked.
         **kwargs: further arguments of `timm.create_model`.
 
     Raises:
@@ -36,17 +36,21 @@ class MaskedBackbone(nn.Module):
     def __init__(self, name: str, in_chans: int, size: int, masked: bool, **kwargs: Any) -> None:
         super().__init__()
         self.model = create_backbone(name, in_chans, size, **kwargs)
-        stem = next((part for part in _STEMS if isinstance(getattr(self.model, part, None), nn.Module)), None)
+        stem = next(
+            (attribute for attribute in _STEMS if isinstance(getattr(self.model, attribute, None), nn.Module)), None
+        )
         if stem is None:
-            raise ConfigError(f"backbone {name!r} has none of {', '.join(_STEMS)}, behind which masks could be put.")
+            raise ConfigError(
+                f"backbone {name!r} has none of {', '.join(_STEMS)}, after which the mask token is added."
+            )
         with torch.no_grad():
             self._layout, first, last = None, [], None
             handle = getattr(self.model, stem).register_forward_hook(lambda _m, _i, out: first.append(out))
-            was = self.model.training
+            was_training = self.model.training
             last = to_feature_map(
                 self.model.eval(), cast(Any, self.model).forward_features(torch.zeros(1, in_chans, size, size))
             )
-            self.model.train(was)
+            self.model.train(was_training)
             handle.remove()
         self.width, self.grid = last.shape[1], last.shape[2]
         self._layout = _layout(self.model, first[0])
@@ -57,10 +61,10 @@ class MaskedBackbone(nn.Module):
             getattr(self.model, stem).register_forward_hook(self._add_token)
 
     def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the last map `(B, width, grid, grid)`.
+        """Return the last feature map `(B, width, grid, grid)`.
 
         Args:
-            pixels: `(B, in_chans, S, S)` normalized, hidden cells filled already.
+            pixels: `(B, in_chans, S, S)` normalized, masked patches filled already.
             mask: `(B, g, g)` bool; the token is added where it is set.
         """
         self._mask = mask
@@ -82,27 +86,27 @@ class MaskedBackbone(nn.Module):
 
 
 def checkpoint_activations(model: nn.Module, names: Sequence[str]) -> None:
-    """Let parts of a model keep only their input and what was dear to compute, for backward.
+    """Apply selective activation checkpointing to submodules of a model.
 
-    All else (norms, activations, windows, attention, narrow convolutions) is computed again, block by block: less
-    memory for little time. Batch-norm statistics of these parts move twice a step; those of the result are measured
-    anew at the end.
+    Inputs of blocks and outputs of large matrix products and convolutions are saved for backward. Other activations are
+    recomputed block by block. Batch-norm statistics of these blocks are updated twice a step; those of the final model
+    are recomputed at the end of training.
 
     Args:
-        model: of timm.
-        names: submodules, such as `layer1` of a ResNet or `layers.0.blocks` of a Swin; in a sequence of blocks, each
-            block is a part.
+        model: a timm model.
+        names: submodules, such as `layer1` of a ResNet or `layers.0.blocks` of a Swin; in a sequence, each block is
+            checkpointed separately.
 
     Raises:
         ConfigError: there is no such submodule.
     """
     for name in names:
         try:
-            part = model.get_submodule(name)
+            module = model.get_submodule(name)
         except AttributeError:
             known = ", ".join(child for child, _ in model.named_children())
             raise ConfigError(f"the backbone has no part {name!r} to recompute; it has {known}.") from None
-        for block in part if isinstance(part, nn.Sequential) else [part]:
+        for block in module if isinstance(module, nn.Sequential) else [module]:
             block.forward = partial(  # type: ignore[method-assign]
                 checkpoint, block.forward, use_reentrant=False,
                 context_fn=partial(create_selective_checkpoint_contexts, _keep),
@@ -117,11 +121,11 @@ def _keep(_context: object, op: object, *args: Any, **_kwargs: Any) -> Checkpoin
         depth = args[0].shape[-1]
     elif op == aten.addmm.default:
         depth = args[1].shape[-1]
-    return CheckpointPolicy.MUST_SAVE if depth >= _DEAR else CheckpointPolicy.PREFER_RECOMPUTE
+    return CheckpointPolicy.MUST_SAVE if depth >= _MIN_SAVED_DEPTH else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 def create_backbone(name: str, in_chans: int, size: int, **kwargs: Any) -> nn.Module:
-    """Return timm's model for images of a size, without a head.
+    """Return a timm model without a head, for images of a size.
 
     Raises:
         ConfigError: timm has no such model, or cannot build it like this.
@@ -131,7 +135,7 @@ def create_backbone(name: str, in_chans: int, size: int, **kwargs: Any) -> nn.Mo
         raise ConfigError(f"timm has no backbone {name!r}" + (f"; near: {', '.join(near)}" if near else "") + ".")
     settings: dict[str, Any] = {"num_classes": 0, "in_chans": in_chans, "pretrained": False, **kwargs}
     try:
-        try:  # those with position embeddings or windows are built for a size
+        try:  # models with position embeddings or windows need the image size
             return timm.create_model(name, img_size=size, **settings)
         except TypeError:
             return timm.create_model(name, **settings)
@@ -140,7 +144,7 @@ def create_backbone(name: str, in_chans: int, size: int, **kwargs: Any) -> nn.Mo
 
 
 def to_feature_map(model: nn.Module, features: Tensor) -> Tensor:
-    """Return what `forward_features` gives as `(B, C, h, w)`; class and register tokens are dropped."""
+    """Return the output of `forward_features` as `(B, C, h, w)`; class and register tokens are dropped."""
     if features.ndim == 3:
         tokens = features[:, int(getattr(model, "num_prefix_tokens", 0)) :]
         side = int(tokens.shape[1] ** 0.5)
@@ -151,5 +155,5 @@ def to_feature_map(model: nn.Module, features: Tensor) -> Tensor:
 def _layout(model: nn.Module, features: Tensor) -> str:
     if features.ndim == 3:
         return "NLC"
-    # timm says it where it is not the usual one.
+    # timm sets `output_fmt` only if it is not NCHW.
     return str(getattr(getattr(model, "output_fmt", None), "value", None) or getattr(model, "output_fmt", "NCHW"))

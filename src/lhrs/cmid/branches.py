@@ -1,4 +1,4 @@
-"""The three branches of CMID, each a module with its heads, its state and its loss."""
+"""The three branches of CMID: modules with their heads, state and loss."""
 
 from collections.abc import Iterator
 
@@ -12,13 +12,13 @@ from lhrs.cmid.masking import to_pixels
 
 
 class MaskedReconstruction(nn.Module):
-    """Paint the hidden pixels from the student's last map: focal L1 and focal frequency loss.
+    """Reconstruct masked pixels from the student's last feature map: focal L1 and focal frequency loss.
 
     Args:
-        width: channels of the map.
+        width: channels of the feature map.
         in_chans: bands of the image.
-        stride: pixels of the image per cell of the map.
-        frequency_weight: of the frequency loss beside the other.
+        stride: pixels of the image per patch of the feature map.
+        frequency_weight: weight of the frequency loss; the focal L1 loss has weight 1.
     """
 
     def __init__(self, width: int, in_chans: int, stride: int, frequency_weight: float = 1.0):
@@ -31,14 +31,14 @@ class MaskedReconstruction(nn.Module):
 
         Args:
             features: `(N, width, g, g)` of the student.
-            pixels: `(N, in_chans, S, S)` normalized, without mask.
+            pixels: `(N, in_chans, S, S)` normalized, not masked.
             mask: `(N, m, m)` bool.
         """
-        painted = self.reconstruct(features)
-        hidden = to_pixels(mask, pixels.shape[-2:]).to(painted.dtype)
-        spatial = focal_l1(painted, pixels, hidden)
-        seen = blend_visible(painted, pixels, hidden)
-        return spatial + self.frequency_weight * focal_frequency(seen, pixels)
+        reconstruction = self.reconstruct(features)
+        hidden = to_pixels(mask, pixels.shape[-2:]).to(reconstruction.dtype)
+        spatial = focal_l1(reconstruction, pixels, hidden)
+        blended = blend_visible(reconstruction, pixels, hidden)
+        return spatial + self.frequency_weight * focal_frequency(blended, pixels)
 
     def reconstruct(self, features: Tensor) -> Tensor:
         """Return images `(N, in_chans, S, S)`, normalized."""
@@ -46,13 +46,13 @@ class MaskedReconstruction(nn.Module):
 
 
 class InstanceContrast(nn.Module):
-    """Recognise an image's other view among many (MoCo v2, arXiv:2003.04297, with an MLP and no predictor).
+    """Instance contrast of two views (MoCo v2, arXiv:2003.04297, with an MLP and no predictor).
 
     Args:
-        width: channels of the map.
-        queue_size: keys that are kept; a multiple of twice the batch of all processes.
-        hidden: of the projectors.
-        out: length of keys.
+        width: channels of the feature map.
+        queue_size: number of keys in the queue; a multiple of twice the batch of all processes.
+        hidden: hidden width of the projectors.
+        out: length of a key.
         temperature: of the softmax.
     """
 
@@ -76,7 +76,7 @@ class InstanceContrast(nn.Module):
         yield self.projector, self.teacher_projector
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return the loss; both views' keys join the queue at `enqueue`.
+        """Return the loss; `enqueue` adds the keys of both views to the queue.
 
         Args:
             student: `(2B, width, g, g)`, first views then second views.
@@ -90,29 +90,29 @@ class InstanceContrast(nn.Module):
 
     @torch.no_grad()
     def enqueue(self) -> None:
-        """Put the last step's keys of all processes in, each once and in the same order on every process.
+        """Add the last step's keys of all processes, each once and in the same order on every process.
 
-        To be called after backward, which still needs the queue as it was.
+        Call it after backward, which needs the unchanged queue.
         """
         if self._keys is None:
             return
-        one, two = (gather(view) for view in self._keys.chunk(2))
-        keys, self._keys = torch.cat([two, one]).to(self.queue.dtype)[: len(self.queue)], None
-        at = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.queue)
-        self.queue.index_copy_(0, at, keys)
+        first, second = (gather(view) for view in self._keys.chunk(2))
+        keys, self._keys = torch.cat([second, first]).to(self.queue.dtype)[: len(self.queue)], None
+        positions = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.queue)
+        self.queue.index_copy_(0, positions, keys)
         self.place.copy_((self.place + len(keys)) % len(self.queue))
 
 
 class PrototypeMatching(nn.Module):
-    """Give cells that show the same place the same prototypes (DINO's loss on VICRegL's pairs).
+    """Match the prototypes of patches that show the same place (DINO's loss on VICRegL's pairs).
 
     Args:
-        width: channels of the map.
-        prototypes: their number.
-        hidden: of the heads.
-        out: length of a cell's vector that is compared with prototypes.
-        batch_norm: in the heads, as published for ResNets.
-        momentum: of the center.
+        width: channels of the feature map.
+        prototypes: number of prototypes.
+        hidden: hidden width of the heads.
+        out: length of a patch's embedding.
+        batch_norm: whether the heads have batch norms, as published for ResNets.
+        momentum: momentum of the center.
     """
 
     center: Tensor
@@ -143,23 +143,23 @@ class PrototypeMatching(nn.Module):
         Args:
             student: `(2B, width, g, g)`, first views then second views.
             teacher: the same views.
-            pairs: `(2B, P, 2)` indices of cells `(2B * g * g)`, of the student's and of the teacher's map.
+            pairs: `(2B, P, 2)` indices of patches `(2B * g * g)`, of the student's and of the teacher's feature map.
             close: `(2B, P)`, 1 where a pair counts.
             teacher_temperature: of the teacher's softmax.
         """
-        of_student, of_teacher = pairs.flatten(0, 1).unbind(1)
-        scores = self.head(_cells(student, of_student))
+        student_index, teacher_index = pairs.flatten(0, 1).unbind(1)
+        scores = self.head(_cells(student, student_index))
         with torch.no_grad():
-            wanted = self.teacher_head(_cells(teacher, of_teacher)).float()
-        each = prototype_cross_entropy(scores, wanted, self.center.clone(), teacher_temperature)
-        weight = close.flatten().to(each.dtype)
+            targets = self.teacher_head(_cells(teacher, teacher_index)).float()
+        losses = prototype_cross_entropy(scores, targets, self.center.clone(), teacher_temperature)
+        weight = close.flatten().to(losses.dtype)
         count, processes = _sum(weight.sum()).clamp(min=1), dist.get_world_size() if _many() else 1
         if self.training:
-            self._move_centre((wanted * weight[:, None]).sum(0), count)
-        return (each * weight).sum() * processes / count
+            self._update_center((targets * weight[:, None]).sum(0), count)
+        return (losses * weight).sum() * processes / count
 
     @torch.no_grad()
-    def _move_centre(self, total: Tensor, count: Tensor) -> None:
+    def _update_center(self, total: Tensor, count: Tensor) -> None:
         self.center.lerp_(_sum(total) / count, 1 - self.momentum)
 
 

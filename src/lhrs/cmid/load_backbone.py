@@ -1,4 +1,4 @@
-"""Load a backbone to extract its features."""
+"""Loading of backbones for feature extraction."""
 
 import json
 from pathlib import Path
@@ -17,17 +17,17 @@ from lhrs.models.timm_io import read_timm_folder
 
 
 def load_backbone(source: str, size: int | None = None, device: str = "cpu", random: bool = False) -> FeatureExtractor:
-    """Return a backbone ready to be probed.
+    """Return a backbone as a feature extractor.
 
     Args:
-        source: a folder that timm loads, or with a multimodal model whose encoder is timm's; `lhrs-nano`, the
-            embedded one; or a name of timm.
-        size: side in pixels to which images are scaled; None is that of its training.
-        device: where it runs.
-        random: with a name: random weights instead of timm's own.
+        source: a folder that timm loads; a folder of a multimodal model with a timm encoder; `lhrs-nano`, the embedded
+            model; or the name of a timm model.
+        size: side in pixels to which images are resized; None is the size of its training images.
+        device: torch device.
+        random: random weights instead of timm's pretrained weights; only for timm names.
 
     Raises:
-        CheckpointError: the folder holds no backbone, or its weights cannot be had.
+        CheckpointError: the folder contains no backbone, or its weights cannot be loaded.
         ConfigError: timm has no such model.
     """
     folder = nano_folder() if source == NANO else Path(source)
@@ -49,7 +49,7 @@ def load_backbone(source: str, size: int | None = None, device: str = "cpu", ran
             torch.manual_seed(0)
             model = timm.create_model(source, pretrained=not random, num_classes=0)
             cfg, saved = model.pretrained_cfg, None
-    except Exception as error:  # timm, safetensors and the hub's client raise what they like
+    except Exception as error:  # timm, safetensors and huggingface_hub raise many types
         raise CheckpointError(f"{source} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
     rgb = {"max_value": 255, "mean": cfg.get("mean", [0.5] * 3), "std": cfg.get("std", [0.5] * 3), "dtype": "uint8"}
     try:

@@ -1,4 +1,4 @@
-"""The losses of CMID as functions of tensors (arXiv:2304.09670, section III; numbers from its published settings)."""
+"""The losses of CMID as functions of tensors (arXiv:2304.09670, section III; constants from its published settings)."""
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +27,13 @@ def focal_frequency(
     Args:
         prediction: `(B, C, H, W)`.
         target: `(B, C, H, W)`.
-        shared_maximum: scale weights by the largest of the batch, as published, not of each image: what an image
-            teaches depends on its company then.
-        mean_spectrum: compare the spectra's mean over the batch, as published: errors of different images cancel, and
+        shared_maximum: scale weights by the maximum of the batch, as published, instead of each image's own. An image's
+            loss then depends on the other images of the batch.
+        mean_spectrum: compare the mean spectra of the batch, as published. Errors of different images then cancel, and
             the loss falls as 1 / B.
     """
-    # The difference's spectrum is the spectra's difference, and of real images one half of it says all.
+    # The spectrum of the difference is the difference of the spectra. Real images have a symmetric spectrum: half of
+    # it is enough.
     spectrum = torch.fft.rfft2((prediction - target).float(), norm="ortho")
     if mean_spectrum:
         spectrum = spectrum.mean(0, keepdim=True)
@@ -45,7 +46,7 @@ def focal_frequency(
 
 
 def _twice(width: int, half: int, device: torch.device) -> Tensor:
-    """Return how often each column of a half spectrum occurs in the whole one."""
+    """Return how often each column of a half spectrum occurs in the full spectrum."""
     count = torch.full((half,), 2.0, device=device)
     count[0] = 1.0
     if width % 2 == 0:
@@ -54,19 +55,19 @@ def _twice(width: int, half: int, device: torch.device) -> Tensor:
 
 
 def blend_visible(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Return what the frequency loss sees: where nothing was masked, half of the target, and almost no gradient.
+    """Return the input of the frequency loss; visible pixels are blended with the target and get almost no gradient.
 
     Args:
         prediction: `(B, C, H, W)`.
         target: `(B, C, H, W)`.
-        mask: `(B, 1, H, W)`, 1 where pixels were hidden.
+        mask: `(B, 1, H, W)`, 1 where pixels were masked.
     """
-    share = mask + 0.001 * (1 - mask)
-    return prediction * share + (0.5 * prediction.detach() + 0.5 * target) * (1 - share)
+    weight = mask + 0.001 * (1 - mask)
+    return prediction * weight + (0.5 * prediction.detach() + 0.5 * target) * (1 - weight)
 
 
 def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float = 0.2) -> Tensor:
-    """Return the cross-entropy of finding each query's key among the queue (arXiv:1911.05722).
+    """Return the InfoNCE loss: cross-entropy of each query's key among the queue (arXiv:1911.05722).
 
     Args:
         query: `(B, D)` of unit length.
@@ -74,22 +75,22 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float = 0.2
         queue: `(K, D)` of unit length, keys of other images.
         temperature: of the softmax.
     """
-    right = (query * key).sum(1, keepdim=True)
-    logits = torch.cat([right, query @ queue.T], 1).float() / temperature
+    positive = (query * key).sum(1, keepdim=True)
+    logits = torch.cat([positive, query @ queue.T], 1).float() / temperature
     return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
 
 
 def prototype_cross_entropy(
     student: Tensor, teacher: Tensor, center: Tensor, teacher_temperature: float, temperature: float = 0.1
 ) -> Tensor:
-    """Return each cell's cross-entropy `(N,)` between the teacher's and the student's prototypes (arXiv:2104.14294).
+    """Return each patch's cross-entropy `(N,)` between the teacher's and the student's prototypes (arXiv:2104.14294).
 
     Args:
-        student: `(N, K)` scores of N cells over K prototypes.
-        teacher: `(N, K)` scores of the cells that show the same place.
-        center: `(K,)` running mean of the teacher's scores, which keeps a prototype from taking all.
+        student: `(N, K)` scores of N patches over K prototypes.
+        teacher: `(N, K)` scores of the patches that show the same place.
+        center: `(K,)` running mean of the teacher's scores; it prevents collapse to one prototype.
         teacher_temperature: of the teacher's softmax.
         temperature: of the student's softmax.
     """
-    wanted = ((teacher.float() - center) / teacher_temperature).softmax(-1)
-    return -(wanted * (student.float() / temperature).log_softmax(-1)).sum(-1)
+    targets = ((teacher.float() - center) / teacher_temperature).softmax(-1)
+    return -(targets * (student.float() / temperature).log_softmax(-1)).sum(-1)

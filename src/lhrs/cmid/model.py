@@ -1,4 +1,4 @@
-"""Student, teacher and the three branches."""
+"""The CMID model: student, teacher and the three branches."""
 
 import copy
 import math
@@ -15,20 +15,20 @@ from lhrs.errors import ConfigError
 
 
 class CMID(nn.Module):
-    """Learns from two views of each image; `student.model` is what is handed on.
+    """Trained on two views of each image; `student.model` is the pretrained backbone.
 
     Args:
-        backbone: timm's name.
-        in_chans: bands.
+        backbone: name of a timm model.
+        in_chans: number of bands.
         size: side of the views in pixels.
-        masked: settings of `MaskedBranch`, or None to do without; so the others.
-        global_: of `GlobalBranch`.
-        local: of `LocalBranch`; `batch_norm` None is whether the backbone has some.
-        weights: of the branches by name: masked, global, local.
+        masked: settings of `MaskedReconstruction`; None disables the branch.
+        global_: settings of `InstanceContrast`; None disables the branch.
+        local: settings of `PrototypeMatching`; None disables the branch. `batch_norm: None` follows the backbone.
+        weights: loss weights of the branches by name: masked, global, local.
         backbone_args: further arguments of `timm.create_model`.
 
     Raises:
-        ConfigError: there is no such backbone, or no branch is left.
+        ConfigError: there is no such backbone, or all branches are disabled.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class CMID(nn.Module):
         self.student = MaskedBackbone(backbone, in_chans, size, masked=masked is not None, **arguments)
         width, grid = self.student.width, self.student.grid
         if local is not None and local.get("batch_norm", False) is None:
-            kinds = nn.modules.batchnorm._BatchNorm
-            local = {**local, "batch_norm": any(isinstance(part, kinds) for part in self.student.modules())}
+            norm_class = nn.modules.batchnorm._BatchNorm
+            local = {**local, "batch_norm": any(isinstance(part, norm_class) for part in self.student.modules())}
         self.weights = {"masked": 1.0, "global": 1.0, "local": 1.0} | (weights or {})
         self.masked = None if masked is None else MaskedReconstruction(width, in_chans, size // grid, **masked)
         self.global_ = None if global_ is None else InstanceContrast(width, **global_)
@@ -59,12 +59,12 @@ class CMID(nn.Module):
         if self.global_ is not None or self.local is not None:
             self.teacher = MaskedBackbone(backbone, in_chans, size, masked=False, **arguments)
         for module, follower in self.ema_pairs():
-            theirs = copy.deepcopy(module.state_dict())
-            follower.load_state_dict(theirs)
+            state = copy.deepcopy(module.state_dict())
+            follower.load_state_dict(state)
             follower.requires_grad_(False)
 
     def ema_pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:
-        """Yield modules of the student and those of the teacher that follow them."""
+        """Yield modules of the student with their moving averages in the teacher."""
         if self.teacher is not None:
             yield self.student.model, self.teacher.model
         for branch in (self.global_, self.local):
@@ -79,44 +79,44 @@ class CMID(nn.Module):
         close: Tensor | None = None,
         teacher_temperature: float = 0.07,
     ) -> dict[str, Tensor]:
-        """Return `loss` and each branch's own.
+        """Return `loss` and the loss of each branch.
 
         Args:
             pixels: `(2B, C, S, S)` normalized, first views then second views.
-            mask: `(2B, m, m)` bool, hidden from the student; for the masked branch.
-            pairs: see `LocalBranch`.
-            close: see `LocalBranch`.
-            teacher_temperature: see `LocalBranch`.
+            mask: `(2B, m, m)` bool, patches that are masked for the student.
+            pairs: see `PrototypeMatching`.
+            close: see `PrototypeMatching`.
+            teacher_temperature: see `PrototypeMatching`.
         """
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        taught = None
+        teacher_features = None
         if self.teacher is not None:
-            with torch.no_grad():  # first, so that its working memory is free when the student's begins to grow
-                taught = self.teacher(pixels)
-        shown = pixels
+            with torch.no_grad():  # first: its memory is freed before the student's activations are allocated
+                teacher_features = self.teacher(pixels)
+        student_input = pixels
         if self.masked is not None and mask is not None:
-            shown = fill_with_mean(pixels, to_pixels(mask, pixels.shape[-2:]))
-        features = self.student(shown, mask if self.masked is not None else None)
-        found: dict[str, Tensor] = {}
+            student_input = fill_with_mean(pixels, to_pixels(mask, pixels.shape[-2:]))
+        features = self.student(student_input, mask if self.masked is not None else None)
+        losses: dict[str, Tensor] = {}
         if self.masked is not None and mask is not None:
-            found["masked"] = self.masked(features, pixels, mask)
-        if self.global_ is not None and taught is not None:
-            found["global"] = self.global_(features, taught)
-        if self.local is not None and taught is not None and pairs is not None and close is not None:
-            found["local"] = self.local(features, taught, pairs, close, teacher_temperature)
-        loss = torch.stack([self.weights[name] * value for name, value in found.items()]).sum()
-        return {"loss": loss, **{name: value.detach() for name, value in found.items()}}
+            losses["masked"] = self.masked(features, pixels, mask)
+        if self.global_ is not None and teacher_features is not None:
+            losses["global"] = self.global_(features, teacher_features)
+        if self.local is not None and teacher_features is not None and pairs is not None and close is not None:
+            losses["local"] = self.local(features, teacher_features, pairs, close, teacher_temperature)
+        loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
+        return {"loss": loss, **{name: value.detach() for name, value in losses.items()}}
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
-        """After the optimizer's step: teacher = momentum * teacher + (1 - momentum) * student, keys join the queue.
+        """Set teacher = momentum * teacher + (1 - momentum) * student and enqueue keys, after the optimizer's step.
 
-        Batch-norm statistics stay its own: it sees whole images, the student masked ones.
+        The teacher keeps its own batch-norm statistics: its images are whole, those of the student are masked.
         """
-        theirs: list[Tensor] = [p for _, follower in self.ema_pairs() for p in follower.parameters()]
-        ours = [p.detach() for module, _ in self.ema_pairs() for p in module.parameters()]
-        if theirs:
-            torch._foreach_lerp_(theirs, ours, 1 - momentum)
+        teacher_params: list[Tensor] = [p for _, follower in self.ema_pairs() for p in follower.parameters()]
+        student_params = [p.detach() for module, _ in self.ema_pairs() for p in module.parameters()]
+        if teacher_params:
+            torch._foreach_lerp_(teacher_params, student_params, 1 - momentum)
         if self.global_ is not None:
             self.global_.enqueue()
 
@@ -128,17 +128,17 @@ def ema_momentum(step: int, steps: int, base: float = 0.996) -> float:
 
 @torch.no_grad()
 def recompute_bn_stats(model: nn.Module, batches: Iterator[Tensor]) -> None:
-    """Estimate batch-norm statistics anew on whole images: in training the student saw masked ones.
+    """Recompute batch-norm statistics on whole images; the student was trained on masked images.
 
     Args:
-        model: the backbone, anywhere.
+        model: the backbone, on any device.
         batches: normalized images `(B, C, S, S)`.
     """
     device = next(model.parameters()).device
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
-    momenta, was = [m.momentum for m in norms], model.training
+    momenta, was_training = [m.momentum for m in norms], model.training
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the batches
@@ -147,4 +147,4 @@ def recompute_bn_stats(model: nn.Module, batches: Iterator[Tensor]) -> None:
         model(batch.to(device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    model.train(was)
+    model.train(was_training)

@@ -1,7 +1,7 @@
-"""Probes of frozen features: nearest neighbors, a linear classifier, a linear segmenter, their effective rank.
+"""Probes of frozen features: nearest neighbors, linear classifier, linear segmenter, effective rank.
 
-Features are those of the last feature map, averaged for whole images. Nothing is chosen on test data: the strength of
-regularization is chosen on a fifth of the training data.
+Features are the last feature map, averaged for image-level probes. The strength of regularization is selected on a
+fifth of the training data, never on test data.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,19 +27,19 @@ from lhrs.models.logistic_regression import fit, fit_logistic_regression
 
 _SEGMENT_DECAY = 1e-4
 _LOWEST_LOGIT = -1e4
-"""Of a class without any training patch, so that interpolation stays finite."""
+"""Logit of a class without any training patch; finite, so that interpolation is finite."""
 _BATCH = 64
 
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """A backbone whose features are probed.
+    """A backbone with the normalization of its inputs.
 
     Args:
-        model: of timm, without a head.
-        normalization: of the images that it was trained on. Of 8-bit RGB images: any file is rendered to 8 bits.
-        size: side in pixels to which images are scaled; None takes them as they are.
-        device: where it runs.
+        model: timm model without a head.
+        normalization: of its training images. If these are 8-bit RGB images, any file is rendered to 8 bits.
+        size: side in pixels to which images are resized; None does not resize.
+        device: torch device.
     """
 
     model: nn.Module
@@ -51,11 +51,11 @@ class FeatureExtractor:
         """Return an image as the backbone was trained on: uint8 `(H, W, 3)`, or raw values float32 `(H, W, bands)`.
 
         Args:
-            file: of any kind.
+            file: any image file.
             max_side: see `open_image`.
 
         Raises:
-            DataError: it cannot be read, or has other bands than the backbone.
+            DataError: the file cannot be read, or its bands differ from those of the backbone.
         """
         normalization = self.normalization
         if normalization.is_rgb:
@@ -68,7 +68,7 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def feature_maps(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Return the last feature maps `(B, C, h, w)` of images of `load_image`, of one size."""
+        """Return the last feature maps `(B, C, h, w)` of images of `load_image` that have one size."""
         pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(self.device).float()
         pixels = pixels / self.normalization.max_value
         pixels = pixels.clamp_(0, 1)  # as in pretraining
@@ -79,7 +79,7 @@ class FeatureExtractor:
         return to_feature_map(self.model, cast(Any, self.model).forward_features(pixels)).float()
 
     def pooled_features(self, files: Sequence[Path]) -> Tensor:
-        """Return `(N, C)` of files."""
+        """Return the averaged features `(N, C)` of files."""
         return torch.cat(
             [self.feature_maps(batch).mean((2, 3)).cpu() for batch in _batches(map(self.load_image, files))]
         )
@@ -103,20 +103,20 @@ def train_test_features(
     """Return features and labels of two folders of images per class, and the names of their classes.
 
     Raises:
-        DataError: they have other classes.
+        DataError: the classes of the two folders differ.
     """
-    (files, labels, names), (more, wanted, other) = list_image_folder(train), list_image_folder(test)
-    if names != other:
-        odd = sorted(set(names) ^ set(other))[0]
+    (files, labels, names), (test_files, test_labels, test_names) = list_image_folder(train), list_image_folder(test)
+    if names != test_names:
+        odd = sorted(set(names) ^ set(test_names))[0]
         raise DataError(f"{train} and {test} do not have the same classes: {odd!r} is in one of them only.")
-    return (extractor.pooled_features(files), labels), (extractor.pooled_features(more), wanted), names
+    return (extractor.pooled_features(files), labels), (extractor.pooled_features(test_files), test_labels), names
 
 
 def read_mask_folder(folder: Path, extractor: FeatureExtractor) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Read the images of a folder that have masks, see `pair_masks`, as the backbone was trained on images.
+    """Read the images of a folder that have masks, see `pair_masks`, as inputs of the backbone.
 
     Raises:
-        DataError: There are none, or sizes differ.
+        DataError: no image has a mask, or sizes differ.
     """
     pairs = []
     for image, mask in pair_masks(folder)[0]:
@@ -137,31 +137,31 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> np.ndarray:
-    """Return which test rows the weighted vote of the k nearest gets right (arXiv:1805.01978), bool `(N,)`.
+    """Return bool `(N,)`: which test rows a weighted k-nearest-neighbor vote classifies correctly (arXiv:1805.01978).
 
     Args:
         train: `(M, C)`.
         train_labels: `(M,)`.
         test: `(N, C)`.
         test_labels: `(N,)`.
-        k: neighbors, by cosine similarity.
-        temperature: of their weights.
+        k: number of neighbors, by cosine similarity.
+        temperature: of the weights of neighbors.
     """
     train, test = F.normalize(train, dim=1), F.normalize(test, dim=1)
     labels = torch.from_numpy(train_labels)
-    right = []
+    predictions = []
     for rows in test.split(512):
         value, index = (rows @ train.T).topk(min(k, len(train)), dim=1)
         votes = torch.zeros(len(rows), int(labels.max()) + 1)
         votes.scatter_add_(1, labels[index], (value / temperature).exp())
-        right.append(votes.argmax(1))
-    return torch.cat(right).numpy() == test_labels
+        predictions.append(votes.argmax(1))
+    return torch.cat(predictions).numpy() == test_labels
 
 
 def linear_accuracy(
     train: Tensor, train_labels: np.ndarray, test: Tensor, test_labels: np.ndarray, seed: int = 0
 ) -> np.ndarray:
-    """Return which test rows `fit_logistic_regression` gets right, bool `(N,)`."""
+    """Return bool `(N,)`: which test rows `fit_logistic_regression` classifies correctly."""
     weight, bias = fit_logistic_regression(train.numpy(), train_labels, int(train_labels.max()) + 1, seed)
     return (test.numpy() @ weight.T + bias).argmax(1) == test_labels
 
@@ -173,17 +173,17 @@ def linear_segmentation_confusion(
     num_classes: int,
     window_size: int = 256,
 ) -> np.ndarray:
-    """Return the confusion `(num_classes, num_classes)`, rows are true, of a linear segmenter on frozen features.
+    """Return the confusion matrix `(num_classes, num_classes)` of a linear segmenter on frozen features; rows are true.
 
-    The classifier is fitted to patches of the last feature map, labeled with the fraction of each class; its logits
-    are upsampled to pixels.
+    The classifier is fitted to patches of the last feature map, labeled with the fraction of each class. Its logits are
+    upsampled to pixels.
 
     Args:
         extractor: the backbone.
         train: images of `FeatureExtractor.load_image` and labels uint8 `(H, W)`; 255 is ignored.
         test: the same.
-        num_classes: labels are below.
-        window_size: side in pixels of the windows that are read at once.
+        num_classes: number of classes; higher labels are ignored.
+        window_size: side of the windows in pixels.
     """
     patches, fractions = [], []
     for image, label in _windows(train, window_size):
@@ -196,7 +196,7 @@ def linear_segmentation_confusion(
         fractions.append(fraction[0].flatten(1).T)
     x, y = torch.cat(patches).numpy(), torch.cat(fractions).numpy()
     mean, std = x.mean(0), x.std(0, ddof=1).clip(min=1e-6)
-    rows, targets = y.nonzero()  # a patch counts for each of its classes, by the fraction that it has
+    rows, targets = y.nonzero()  # a patch is a sample of each of its classes, weighted by the class's fraction
     weight, bias = fit((x[rows] - mean) / std, targets, num_classes, _SEGMENT_DECAY, y[rows, targets])
     confusion = np.zeros((num_classes, num_classes), np.int64)
     for image, label in _windows(test, window_size):
@@ -209,14 +209,14 @@ def linear_segmentation_confusion(
 
 
 def effective_rank(features: Tensor) -> float:
-    """Return exp of the entropy of the singular values of centred features (Roy and Vetterli 2007); 1 is collapse."""
+    """Return exp of the entropy of the singular values of centered features (Roy and Vetterli 2007); 1 is collapse."""
     values = torch.linalg.svdvals(features - features.mean(0))
-    share = values / values.sum().clamp(min=1e-12)
-    return float(torch.exp(-(share * share.clamp(min=1e-12).log()).sum()))
+    probabilities = values / values.sum().clamp(min=1e-12)
+    return float(torch.exp(-(probabilities * probabilities.clamp(min=1e-12).log()).sum()))
 
 
 def _windows(pairs: Sequence[tuple[np.ndarray, np.ndarray]], size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield square windows of images and labels; the last ones overlap those before."""
+    """Yield square windows of images and labels; the last windows of a row or column overlap the previous ones."""
     for image, label in pairs:
         for window in make_windows(label.shape[1], label.shape[0], size):
             left, top, width, height = window.window

@@ -1,4 +1,4 @@
-"""What a step looks like: views, what the student saw, what it painted, and which cells were paired."""
+"""Figures of a training step: views, masked images, reconstructions and matched patches."""
 
 from pathlib import Path
 
@@ -16,39 +16,39 @@ _PAIRS = 5
 
 @torch.no_grad()
 def draw_step(module: CMID, pixels: Tensor, batch: dict[str, Tensor], mean: Tensor, std: Tensor, path: Path) -> None:
-    """Write a picture: a row per image with both views, the masked first view, its reconstruction; lines join pairs.
+    """Write a figure: a row per image with both views, the masked first view, its reconstruction; lines join pairs.
 
     Args:
-        module: as it is now; its statistics stay.
+        module: its batch-norm statistics are not changed.
         pixels: `(2B, C, S, S)` normalized.
-        batch: of `lhrs.cmid.two_views.collate`.
-        mean: `(C,)`.
-        std: `(C,)`.
+        batch: result of `lhrs.cmid.two_views.collate`.
+        mean: `(C,)` of the normalization.
+        std: `(C,)` of the normalization.
         path: PNG to write.
     """
     half, size = len(pixels) // 2, pixels.shape[-1]
     rows = min(_ROWS, half)
     columns = [pixels[:rows], pixels[half : half + rows]]
     if module.masked is not None:
-        was = module.training
+        was_training = module.training
         module.eval()
         mask = batch["mask"][:rows]
         hidden = to_pixels(mask, pixels.shape[-2:])
-        shown = fill_with_mean(pixels[:rows], hidden)
-        painted = module.masked.reconstruct(module.student(shown, mask))
-        columns += [shown, torch.where(hidden > 0, painted, pixels[:rows])]
-        module.train(was)
-    wide = torch.cat([_to_rgb(column.cpu(), mean, std) for column in columns], 2)
-    picture = Image.fromarray(torch.cat(list(wide), 0).numpy())
-    pen, grid = ImageDraw.Draw(picture), module.student.grid
+        masked_views = fill_with_mean(pixels[:rows], hidden)
+        reconstruction = module.masked.reconstruct(module.student(masked_views, mask))
+        columns += [masked_views, torch.where(hidden > 0, reconstruction, pixels[:rows])]
+        module.train(was_training)
+    canvas = torch.cat([_to_rgb(column.cpu(), mean, std) for column in columns], 2)
+    figure = Image.fromarray(torch.cat(list(canvas), 0).numpy())
+    pen, grid = ImageDraw.Draw(figure), module.student.grid
     for row in range(rows):
-        kept = [
+        close_pairs = [
             pair
             for pair, close in zip(batch["pairs"][row].tolist(), batch["close"][row].tolist(), strict=True)
             if close
         ]
-        for n, (one, two) in enumerate(kept[:_PAIRS]):
-            ends = [_centre(cell % grid**2, grid, size) for cell in (one, two)]
+        for n, (first, second) in enumerate(close_pairs[:_PAIRS]):
+            ends = [_patch_center(patch % grid**2, grid, size) for patch in (first, second)]
             (x1, y1), (x2, y2) = ends
             color = tuple(
                 int(c) for c in np.array([[255, 64, 64], [64, 255, 64], [96, 96, 255], [255, 255, 0], [255, 0, 255]])[n]
@@ -57,11 +57,11 @@ def draw_step(module: CMID, pixels: Tensor, batch: dict[str, Tensor], mean: Tens
             pen.ellipse([x1 - 2, y1 + row * size - 2, x1 + 2, y1 + row * size + 2], outline=color)
             pen.ellipse([x2 + size - 2, y2 + row * size - 2, x2 + size + 2, y2 + row * size + 2], outline=color)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    figure.save(path)
 
 
-def _centre(cell: int, grid: int, size: int) -> tuple[float, float]:
-    return (cell % grid + 0.5) / grid * size, (cell // grid + 0.5) / grid * size
+def _patch_center(patch: int, grid: int, size: int) -> tuple[float, float]:
+    return (patch % grid + 0.5) / grid * size, (patch // grid + 0.5) / grid * size
 
 
 def _to_rgb(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:

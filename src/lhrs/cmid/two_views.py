@@ -16,9 +16,9 @@ from lhrs.data.deterministic import SampleKey, sample_rng
 from lhrs.data.unlabeled import UnlabeledWindows
 from lhrs.imagery.normalization import Normalization
 
-_AT_ONCE = 2
+_IMAGES_AT_ONCE = 2
 _CROPS = 7_919
-"""Keeps the draws of views apart from those of windows."""
+"""Offset of the seed, so that views and windows use different random numbers."""
 
 
 class TwoViewDataset(Dataset):
@@ -118,17 +118,17 @@ def collate(
     Returns:
         `views (2B, C, S, S)`, `color_jitter (2B, 9)`, `mask (2B, m, m)`, `pairs (2B, P, 2)`, `close (2B, P)`.
     """
-    one, two = (torch.stack([s["centers"][n] for s in samples]) for n in (0, 1))
-    cells = one.shape[0] * one.shape[1]
-    found = [match_patches(a, b, num_matches, max_match_distance) for a, b in ((one, two), (two, one))]
-    # Patches are counted over both views: the student's of the first come first, the teacher's of the second after.
-    shift = torch.tensor([[0, cells], [cells, 0]])
+    first, second = (torch.stack([s["centers"][n] for s in samples]) for n in (0, 1))
+    num_patches = first.shape[0] * first.shape[1]
+    matches = [match_patches(a, b, num_matches, max_match_distance) for a, b in ((first, second), (second, first))]
+    # Patch indices count over both views: those of the first views come first.
+    shift = torch.tensor([[0, num_patches], [num_patches, 0]])
     return {
         "views": torch.cat([torch.stack([s["views"][n] for s in samples]) for n in (0, 1)]),
         "color_jitter": torch.cat([torch.stack([s["color_jitter"][n] for s in samples]) for n in (0, 1)]),
         "mask": torch.cat([torch.stack([s["masks"][n] for s in samples]) for n in (0, 1)]),
-        "pairs": torch.cat([pairs + shift[n] for n, (pairs, _) in enumerate(found)]),
-        "close": torch.cat([close for _, close in found]),
+        "pairs": torch.cat([pairs + shift[n] for n, (pairs, _) in enumerate(matches)]),
+        "close": torch.cat([close for _, close in matches]),
     }
 
 
@@ -160,8 +160,8 @@ def augment_and_normalize(
         pixels.clamp_(0, 1)
     if color_jitter is not None:
         half = len(pixels) // 2
-        # A few images at a time stay in a CPU's cache; a GPU takes them all at once.
-        step = _AT_ONCE if pixels.device.type == "cpu" else half
+        # A few images at a time fit a CPU's cache; a GPU processes all at once.
+        step = _IMAGES_AT_ONCE if pixels.device.type == "cpu" else half
         for start in range(half, len(pixels), step):
             pixels[start : start + step] = apply_color_jitter(
                 pixels[start : start + step], color_jitter[start : start + step]

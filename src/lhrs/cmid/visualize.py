@@ -32,21 +32,21 @@ def plot_tsne(extractor: FeatureExtractor, folder: Path, out: Path, limit: int =
     from sklearn.manifold import TSNE
 
     files, labels, names = list_image_folder(folder)
-    at = np.unique(np.linspace(0, len(files) - 1, min(limit, len(files))).round().astype(int))
-    if len(at) < 10:
-        raise ConfigError(f"{folder} has {len(at)} images; an embedding needs ten at least.")
-    features = F.normalize(extractor.pooled_features([files[n] for n in at]), dim=1).numpy()
-    places = TSNE(perplexity=min(30, len(at) // 4), random_state=0).fit_transform(features)
+    indices = np.unique(np.linspace(0, len(files) - 1, min(limit, len(files))).round().astype(int))
+    if len(indices) < 10:
+        raise ConfigError(f"{folder} has {len(indices)} images; an embedding needs ten at least.")
+    features = F.normalize(extractor.pooled_features([files[n] for n in indices]), dim=1).numpy()
+    points = TSNE(perplexity=min(30, len(indices) // 4), random_state=0).fit_transform(features)
     figure, axis = pyplot.subplots(figsize=(8, 7), dpi=120)
     for n, name in enumerate(names):
-        of_class = labels[at] == n
-        axis.scatter(places[of_class, 0], places[of_class, 1], s=8, color=pyplot.get_cmap("tab20")(n % 20), label=name)
+        in_class = labels[indices] == n
+        axis.scatter(points[in_class, 0], points[in_class, 1], s=8, color=pyplot.get_cmap("tab20")(n % 20), label=name)
     axis.set_axis_off()
     axis.legend(markerscale=2, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    written = io.BytesIO()
-    figure.savefig(written, bbox_inches="tight", format="png")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, bbox_inches="tight", format="png")
     pyplot.close(figure)
-    write_atomic(out, written.getvalue())
+    write_atomic(out, buffer.getvalue())
 
 
 def plot_similarity_and_pca(extractor: FeatureExtractor, image: Path, query: tuple[float, float], out: Path) -> None:
@@ -55,15 +55,18 @@ def plot_similarity_and_pca(extractor: FeatureExtractor, image: Path, query: tup
     features = F.normalize(extractor.feature_maps([_square(extractor.load_image(image))])[0].cpu(), dim=0)
     height, width = features.shape[1:]
     column, row = min(int(query[0] * width), width - 1), min(int(query[1] * height), height - 1)
-    alike = torch.einsum("chw,c->hw", features, features[:, row, column])
+    similarity = torch.einsum("chw,c->hw", features, features[:, row, column])
     flat = features.flatten(1).T
     flat = flat - flat.mean(0)
-    main = (flat @ torch.linalg.svd(flat, full_matrices=False).Vh[:3].T).T.unflatten(1, (height, width))
+    components = (flat @ torch.linalg.svd(flat, full_matrices=False).Vh[:3].T).T.unflatten(1, (height, width))
     shown = Image.fromarray(pixels).resize((_SIDE, _SIDE))
     pen, (x, y) = ImageDraw.Draw(shown), (query[0] * _SIDE, query[1] * _SIDE)
     pen.ellipse([x - 6, y - 6, x + 6, y + 6], outline=(255, 0, 0), width=3)
-    heat = _stretch(alike[None]).expand(3, -1, -1) * torch.tensor([1.0, 0.8, 0.2]).view(3, 1, 1)
-    panels = [shown, *(Image.fromarray(_enlarge(x)) for x in (heat, torch.cat([_stretch(c[None]) for c in main])))]
+    heat = _stretch(similarity[None]).expand(3, -1, -1) * torch.tensor([1.0, 0.8, 0.2]).view(3, 1, 1)
+    panels = [
+        shown,
+        *(Image.fromarray(_enlarge(x)) for x in (heat, torch.cat([_stretch(c[None]) for c in components]))),
+    ]
     _save(Image.fromarray(np.concatenate([np.asarray(p) for p in panels], 1)), out)
 
 
@@ -81,19 +84,19 @@ def plot_correspondence(extractor: FeatureExtractor, image: Path, seed: int, out
     drawn, views = ([resize(x, crop, side).permute(1, 2, 0).numpy() for crop in crops] for x in (shown, source))
     maps = [F.normalize(extractor.feature_maps([view])[0].cpu(), dim=0) for view in views]
     grid = maps[0].shape[1]
-    alike = maps[0].flatten(1).T @ maps[1].flatten(1)
-    there, back = alike.argmax(1), alike.argmax(0)
-    pairs = [(n, int(there[n])) for n in range(grid**2) if int(back[there[n]]) == n]
+    similarity = maps[0].flatten(1).T @ maps[1].flatten(1)
+    forward, backward = similarity.argmax(1), similarity.argmax(0)
+    pairs = [(n, int(forward[n])) for n in range(grid**2) if int(backward[forward[n]]) == n]
     centers = [crop.centers(grid).reshape(-1, 2) for crop in crops]
     cell = max(max(crop.height, crop.width) for crop in crops) / grid
-    right = [float(np.abs(centers[0][a] - centers[1][b]).max()) <= cell for a, b in pairs]
-    picture = Image.fromarray(np.concatenate(drawn, 1)).resize((2 * _SIDE, _SIDE))
-    pen, step = ImageDraw.Draw(picture), _SIDE / grid
-    for (a, b), good in zip(pairs, right, strict=True):
+    correct = [float(np.abs(centers[0][a] - centers[1][b]).max()) <= cell for a, b in pairs]
+    figure = Image.fromarray(np.concatenate(drawn, 1)).resize((2 * _SIDE, _SIDE))
+    pen, step = ImageDraw.Draw(figure), _SIDE / grid
+    for (a, b), good in zip(pairs, correct, strict=True):
         ends = [((n % grid + 0.5) * step + shift, (n // grid + 0.5) * step) for n, shift in ((a, 0), (b, _SIDE))]
         pen.line([*ends[0], *ends[1]], fill=(0, 220, 0) if good else (230, 0, 0), width=2)
-    _save(picture, out)
-    return float(np.mean(right)) if pairs else 0.0, len(pairs)
+    _save(figure, out)
+    return float(np.mean(correct)) if pairs else 0.0, len(pairs)
 
 
 def parse_point(text: str) -> tuple[float, float]:
@@ -111,10 +114,10 @@ def parse_point(text: str) -> tuple[float, float]:
     return column, row
 
 
-def _save(picture: Image.Image, out: Path) -> None:
-    written = io.BytesIO()
-    picture.save(written, format="png")
-    write_atomic(out, written.getvalue())
+def _save(figure: Image.Image, out: Path) -> None:
+    buffer = io.BytesIO()
+    figure.save(buffer, format="png")
+    write_atomic(out, buffer.getvalue())
 
 
 def _square(pixels: np.ndarray) -> np.ndarray:
