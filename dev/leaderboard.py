@@ -23,17 +23,17 @@ from lhrs.metrics.legacy import LEGACY
 ROOT = Path(__file__).parents[1]
 RECORD = "results/public_record.csv"
 PAGE = "docs/leaderboard.md"
-TITLE = "Leaderboard: reported numbers, and how far they can be trusted"
+TITLE = "Leaderboard: published scores and the reliability of their scorers"
 STANDING = {
-    "strict": "sound: an answer is right or wrong, and boxes overlap as they do",
-    "doubtful": "lenient with answers that say nothing or too much, so that it is unfair between models",
-    "broken": "its defect changes published numbers: compare with nothing",
-    "unknown": "nobody has told how it was made",
+    "strict": "sound: an answer is correct or wrong, and box overlap is exact",
+    "doubtful": "accepts empty or exhaustive answers, which is unfair between models",
+    "broken": "its defect changes published scores: do not compare them",
+    "unknown": "the scorer was not published",
 }
 EVIDENCE = {
     "V": "code read and run by us",
-    "R": "the paper, README, model card or figure of those who report it",
-    "S": "a secondary source: an issue, a survey, somebody's copy",
+    "R": "the paper, README, model card or figure that reports it",
+    "S": "a secondary source: an issue, a survey, a copy",
     "M": "recalled, not checked",
 }
 _COLUMNS = (
@@ -95,14 +95,14 @@ def _record_table(rows: Sequence[dict[str, str]]) -> Table:
     return Table(
         "The public record",
         [
-            "What others reported, in percent but for CIDEr. Values by a broken scorer are struck, by a doubtful one "
-            "marked. Means of values that are listed are left out, and so are values that were only recalled.",
+            "Scores that others reported, in percent except CIDEr. Values of a broken scorer are struck through, "
+            "values of a doubtful one are marked. Means of listed values and unverified values are left out.",
             *(f"- **{name}**: {words}." for name, words in STANDING.items()),
             "Letters after a source: "
             + "; ".join(f"**{letter}** {words}" for letter, words in EVIDENCE.items() if letter in letters)
             + ". Names of scorers are those of `lhrs score --legacy`.",
-            "Sound scorers do not make numbers comparable by themselves: Qwen2-VL-7B has 44.25 and 11.87 on DIOR-RSVG, "
-            "both with a sound overlap, asked and read in different ways on different splits.",
+            "Sound scorers alone do not make scores comparable: Qwen2-VL-7B has 44.25 and 11.87 on DIOR-RSVG, both "
+            "with exact overlap, with different prompts and parsers on different splits.",
         ],
         ("system", "benchmark", "metric", "reported", "strict", "scorer", "source", "note"),
         [
@@ -136,12 +136,12 @@ def _rescored_table(rows: Sequence[dict[str, str]]) -> Table:
                 Cell(row["strict_source"]), Cell(row["note"]),
             ))  # fmt: skip
     return Table(
-        "Reported, and scored again",
+        "Rescored systems",
         [
-            "The same system with a sound scorer. LHRS-Bot's are the very same answers; the others were asked again. "
-            "Other strict values are the same system's too, from elsewhere in the public record."
+            "The same system with a sound scorer. LHRS-Bot was rescored on the same answers, the others on new ones. "
+            "Other strict values of the same system are from other sources in the public record."
         ],
-        ("system", "benchmark", "reported", "strict", "other strict", "scored again by", "what was wrong"),
+        ("system", "benchmark", "reported", "strict", "other strict", "rescored by", "defect"),
         found,
     )
 
@@ -173,12 +173,12 @@ def _own_tables(results: Path) -> list[Table]:
     path = results / "lhrs-nano/scores.json"
     tasks = [_task(one, path, results) for one in json.loads(path.read_text(encoding="utf-8"))]
     looking = (
-        "Shares are in percent. Beside each score is what is reached without looking: the most frequent answer (or "
-        "chance), the model without the image, and with another's."
+        "Fractions are in percent. Each score has blind baselines: the most frequent answer (or chance), the model "
+        "without the image, and the model with another image."
     )
     learned = (
-        "The embedded model was trained for these tasks, on other images of the same data sets: none of it is "
-        "zero-shot. What was looked at while building it is told in `results/lhrs-nano/README.md`."
+        "The embedded model was trained for these tasks, on other images of the same data sets: no score is "
+        "zero-shot. `results/lhrs-nano/README.md` lists the scores that influenced its training."
     )
     named = ("task", "metric", "n", "score", "95 %", "constant", "blind", "shuffled", "other controls", "source")
     return [
