@@ -21,26 +21,30 @@ def _print_sensors(value: bool) -> None:
 def scene(
     scenes: list[str] = typer.Argument(
         metavar="SCENE...",
-        help="GeoTIFFs, folders of them, STAC items, URLs. For `change` the earlier, then the later.",
+        help="GeoTIFFs, folders of them, STAC items, URLs. For `change` the scene before, then after.",
     ),
-    out: Path = typer.Option(..., "--out", "-o", help="New folder for the results; unfinished work is gone on with."),
+    out: Path = typer.Option(..., "--out", "-o", help="Folder of the results; a stopped command resumes there."),
     task: str = typer.Option(..., help="classify, caption, ground, count, vqa or change."),
     labels: str | None = typer.Option(None, help="Classes or answers to choose from: a,b,c.", show_default=False),
-    question: str | None = typer.Option(None, help="Of vqa, or of change.", show_default=False),
-    target: str | None = typer.Option(None, help="What is found or counted.", show_default=False),
+    question: str | None = typer.Option(None, help="Question of vqa or change.", show_default=False),
+    target: str | None = typer.Option(None, help="Objects to ground or count.", show_default=False),
     model: str | None = typer.Option(
         None, "--model", "-m", help="Folder, hub id or URL of a server.", show_default=False
     ),
     device: str | None = typer.Option(None, help="cpu, cuda, ...", show_default=False),
-    window_size: int = typer.Option(256, min=16, help="Side in pixels of a window, as the model sees it."),
+    window_size: int = typer.Option(256, min=16, help="Side of a window in pixels of the rendering."),
     gsd: float | None = typer.Option(
-        None, min=0.01, help="Metres per pixel at which the model looks; the scene's own.", show_default=False
+        None, min=0.01, help="Meters per pixel of the rendering; default: of the scene.", show_default=False
     ),
     overlap: float | None = typer.Option(
-        None, min=0, max=0.9, help="Of neighbouring windows; ground 0.25, else 0.", show_default=False
+        None,
+        min=0,
+        max=0.9,
+        help="Overlap of windows as a fraction; ground 0.25, else 0.",
+        show_default=False,
     ),
-    sensor: str | None = typer.Option(None, help="Which took it, see --list-sensors.", show_default=False),
-    composite: list[str] = typer.Option([], help="Of the sensor, such as swir; several are shown together."),
+    sensor: str | None = typer.Option(None, help="See --list-sensors; detected by default.", show_default=False),
+    composite: list[str] = typer.Option([], help="Band composite, such as swir; several are several images."),
     min_valid: float = typer.Option(0.2, min=0, max=1, help="Minimum fraction of a window with data."),
     workers: int = typer.Option(1, min=1, help="Processes, each with the model."),
     engine: str = typer.Option("local", help="local or ray (a cluster named by RAY_ADDRESS, or this machine)."),
@@ -48,7 +52,7 @@ def scene(
         False, callback=_print_sensors, is_eager=True, help="List the known sensors and their composites."
     ),
 ) -> None:
-    """Ask about every window of a scene; answers on the map, and one for the whole."""
+    """Ask about every window of a scene and write the answers as GIS layers."""
     from lhrs.errors import ConfigError
     from lhrs.imagery.locations import gdal_name
     from lhrs.scene.run import SceneConfig, run
@@ -59,7 +63,7 @@ def scene(
     if engine not in ("local", "ray"):
         raise ConfigError(f"--engine is local or ray, not {engine!r}.")
     if gsd is not None and not math.isfinite(gsd):
-        raise ConfigError(f"--gsd {gsd} is no number of metres.")
+        raise ConfigError(f"--gsd {gsd} is no number of meters.")
     if question is not None and task not in ("vqa", "change"):
         raise ConfigError(f"--question belongs to vqa and change, not to {task}.")
     if target is not None and task not in ("ground", "count"):
