@@ -86,7 +86,7 @@ def test_three_bands_are_spread_over_more_and_others_are_refused(folder, tmp_pat
     model = timm.create_model("test_convnext", num_classes=0, in_chans=4)
     write_timm_folder(tmp_path, model.state_dict(), "test_convnext", {"in_chans": 4}, 64, [0.1] * 4, [0.4] * 4)
     assert Backbone(str(tmp_path), 4).settings["in_chans"] == 4
-    with pytest.raises(CheckpointError, match="has seen 4 bands, the images have 3"):
+    with pytest.raises(CheckpointError, match="was trained on 4 bands, the images have 3"):
         Backbone(str(tmp_path), 3)
 
 

@@ -202,7 +202,7 @@ def test_mistakes_are_one_line_and_leave_nothing(scene, segmenter, tmp_path, mon
         ((classifier, rgb), "scene classes are written as .csv or .geojson"),
         ((classifier, rgb, small, "--window-size", 10), "is one file, but there are 2 images"),
         ((detector, rgb), "objects are written as .geojson, as .jsonl, or into a folder"),
-        ((change, rgb, far), "does not cover the same ground"),
+        ((change, rgb, far), "does not cover the same area"),
         ((change, rgb, small), "differ in size: 20 x 20 and 20 x 10"),
     ]:
         where = () if "--out" in arguments else ("--out", out)

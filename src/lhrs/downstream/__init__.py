@@ -1,4 +1,4 @@
-"""What a pretrained backbone is good for: scenes, land cover, objects and changes, in plain PyTorch."""
+"""Downstream tasks on a backbone: classification, segmentation, detection and change detection, in plain PyTorch."""
 
 import os
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ def load_predictor(folder: str | os.PathLike[str], device: str | None = None) ->
     """Return the model in a folder, such as `model/` of an `lhrs finetune` run, ready to be called with images.
 
     Raises:
-        CheckpointError: the folder holds none, or it is broken.
+        CheckpointError: the folder contains no model, or the model is broken.
     """
     from lhrs.downstream.predict import load
 

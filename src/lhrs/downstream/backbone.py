@@ -1,4 +1,4 @@
-"""Any backbone of timm, or a folder that `lhrs pretrain` wrote, as one map or as four at strides 4, 8, 16 and 32."""
+"""Backbones of timm or of `lhrs pretrain`, with one feature map or four at strides 4, 8, 16 and 32."""
 
 import math
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from lhrs.models.timm_io import read_timm_folder
 
 STRIDES = (4, 8, 16, 32)
 INTERPOLATIONS = ("bicubic", "bilinear")
-"""The first is that of backbones that have seen nothing, or do not say."""
+"""The first is the default, for backbones without a stated interpolation."""
 _ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-"""How families of timm say that images may have another size than the one they are built for."""
+"""Arguments by which families of timm models accept images of any size."""
 _PYRAMID_WIDTH = 256
 
 
 def backbone_dir(name: str) -> Path | None:
-    """Return where the weights of a backbone lie; None if it is named by timm."""
+    """Return the folder of a backbone's weights; None for a timm name."""
     if name == NANO:
         return nano_folder()
     return Path(name) if Path(name).is_dir() else None
@@ -39,15 +39,15 @@ class Backbone(nn.Module):
     """A backbone without its head, for images of any size.
 
     Args:
-        name: timm's; or a folder that `lhrs pretrain` wrote, or with a multimodal model whose encoder is timm's;
+        name: name of a timm model; or a folder of `lhrs pretrain`, or of a multimodal model with a timm encoder;
             `lhrs-nano` is the encoder of the embedded model.
-        in_chans: bands; a first layer made for three is spread over another number.
+        in_chans: number of bands; the weights of a first layer for three bands are adapted to another number.
         args: further arguments of `timm.create_model`, such as `drop_path_rate`.
-        pretrained: with a name: timm's weights instead of random ones.
-        is_folder: False takes the name for timm's, whatever folders there are; None looks.
+        pretrained: timm's weights instead of random ones; only for timm names.
+        is_folder: False treats the name as a timm name even if a folder of that name exists; None checks for a folder.
 
     Raises:
-        ConfigError: timm has no such backbone, or cannot build it like this.
+        ConfigError: timm has no such backbone, or cannot build it with these arguments.
         CheckpointError: the folder's weights are broken or do not fit.
     """
 
@@ -62,7 +62,7 @@ class Backbone(nn.Module):
         args = {k: v for k, v in {**found.get("model_args", {}), **(args or {})}.items() if k != "in_chans"}
         checkpoint = args.pop("checkpoint_path", None)
         self.settings = {"name": architecture, "in_chans": in_chans, "args": args}
-        """What builds this encoder again, without the folder."""
+        """Arguments that rebuild this backbone without the folder."""
         self.model = _create(architecture, in_chans, args, pretrained)
         if state is not None:
             _load(self.model, state, in_chans, name)
@@ -70,15 +70,15 @@ class Backbone(nn.Module):
             load_backbone_checkpoint(self.model, Path(checkpoint))
         cfg = found.get("pretrained_cfg") or (cast(Any, self.model).pretrained_cfg if pretrained else {})
         self.normalization = _normalization(found.get("normalization"), cfg, name)
-        """Of its training images; None if its weights are random."""
-        how = cfg.get("interpolation")
-        self.interpolation = how if how in INTERPOLATIONS else INTERPOLATIONS[0]
-        """How those images were brought to size."""
+        """Normalization of its training images; None if its weights are random."""
+        saved = cfg.get("interpolation")
+        self.interpolation = saved if saved in INTERPOLATIONS else INTERPOLATIONS[0]
+        """Interpolation with which these images were resized."""
         info = cast(Any, self.model.feature_info)
         info = info if isinstance(info, list) else info.info
         reductions = [int(level["reduction"]) for level in info]
         self.plain = len(set(reductions)) == 1
-        """A ViT, whose maps all have one stride."""
+        """True for a plain ViT: all feature maps have one stride."""
         first = len(info) - 1 if self.plain else max(len(info) - 4, 0)
         self.taken = list(range(first, len(info)))
         self.strides = tuple(reductions[first:])
@@ -86,10 +86,10 @@ class Backbone(nn.Module):
         self.width = self.widths[-1]
         self.frozen = False
         self.fixed_norm = False
-        """Batch norms keep their statistics while learning, as is usual for pretrained ones with few images a step."""
+        """Batch norms keep their statistics in training, as is usual for pretrained backbones and small batches."""
 
     def freeze(self) -> None:
-        """Learn nothing any more: neither weights nor batch-norm statistics move."""
+        """Freeze all weights and batch-norm statistics."""
         self.frozen = True
         self.requires_grad_(False).eval()
 
@@ -111,7 +111,7 @@ class Backbone(nn.Module):
                 parameter.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Backbone":
-        """Stay as in evaluation when frozen, and so do batch norms with `fixed_norm`."""
+        """Set training mode; a frozen backbone, and batch norms with `fixed_norm`, stay in evaluation mode."""
         super().train(mode and not self.frozen)
         for part in self.modules():
             if self.fixed_norm and isinstance(part, nn.modules.batchnorm._BatchNorm):
@@ -119,39 +119,40 @@ class Backbone(nn.Module):
         return self
 
     def feature_maps(self, pixels: Tensor, which: Sequence[int]) -> list[Tensor]:
-        """Return some of the maps, `(B, C, ceil(H / stride), ceil(W / stride))`.
+        """Return some of the feature maps, `(B, C, ceil(H / stride), ceil(W / stride))`.
 
         Args:
             pixels: normalized `(B, in_chans, H, W)`.
-            which: rising positions in `strides`.
+            which: increasing indices into `strides`.
         """
         high, wide = pixels.shape[-2:]
         unit = max(math.lcm(*self.strides), STRIDES[-1])
         padded = F.pad(pixels, (0, -wide % unit, 0, -high % unit))
-        found = cast(Any, self.model).forward_intermediates(
+        maps = cast(Any, self.model).forward_intermediates(
             padded, indices=[self.taken[n] for n in which], norm=True, stop_early=True, output_fmt="NCHW",
             intermediates_only=True,
         )  # fmt: skip
         strides = [self.strides[n] for n in which]
-        return [x[..., : -(-high // s), : -(-wide // s)] for x, s in zip(found, strides, strict=True)]
+        return [x[..., : -(-high // s), : -(-wide // s)] for x, s in zip(maps, strides, strict=True)]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the last map."""
+        """Return the last feature map."""
         return self.feature_maps(pixels, [len(self.strides) - 1])[0]
 
 
 class FeaturePyramid(nn.Module):
-    """Four maps at strides 4, 8, 16 and 32, `channels` wide.
+    """Four feature maps at strides 4, 8, 16 and 32, with `channels` channels.
 
-    Backbones with stages give their stages: those without batch norm get a layer norm each, those that keep a finer
-    map than the stride are averaged. A plain ViT gives its last map, enlarged and reduced (ViTDet, arXiv:2203.16527).
+    Hierarchical backbones return one map per stage. A layer norm is added to each map of backbones without batch norm.
+    Maps with a smaller stride are average-pooled. The last map of a plain ViT is up- and downsampled (ViTDet,
+    arXiv:2203.16527).
 
     Args:
         encoder: the backbone.
-        which: rising positions in `STRIDES` of the maps that are made.
+        which: increasing indices into `STRIDES` of the maps to return.
 
     Raises:
-        ConfigError: the backbone's strides cannot be brought to these.
+        ConfigError: the backbone's strides do not fit these.
     """
 
     def __init__(self, encoder: Backbone, which: Sequence[int] = (0, 1, 2, 3)) -> None:
@@ -165,7 +166,7 @@ class FeaturePyramid(nn.Module):
             self.channels = [_PYRAMID_WIDTH] * len(self.which)
             return
         if len(encoder.strides) != 4 or any(s > w or w % s for s, w in zip(encoder.strides, STRIDES, strict=True)):
-            raise ConfigError(f"a backbone with maps at strides {encoder.strides} gives none at {STRIDES}.")
+            raise ConfigError(f"a backbone with feature maps at strides {encoder.strides} has none at {STRIDES}.")
         self.channels = [encoder.widths[n] for n in which]
         has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules())
         pools = [STRIDES[n] // encoder.strides[n] for n in which]
@@ -182,13 +183,13 @@ class FeaturePyramid(nn.Module):
         high, wide = pixels.shape[-2:]
         plain = self.encoder.plain
         maps = [self.encoder(pixels)] * len(self.which) if plain else self.encoder.feature_maps(pixels, self.which)
-        found = [level(x) for level, x in zip(self.levels, maps, strict=True)]
+        resampled = [level(x) for level, x in zip(self.levels, maps, strict=True)]
         strides = [STRIDES[n] for n in self.which]
-        return [x[..., : -(-high // s), : -(-wide // s)] for x, s in zip(found, strides, strict=True)]
+        return [x[..., : -(-high // s), : -(-wide // s)] for x, s in zip(resampled, strides, strict=True)]
 
 
 def _normalization(saved: dict[str, Any] | None, cfg: dict[str, Any], name: str) -> Normalization | None:
-    """Return what a backbone folder states, or what timm does of 8-bit images."""
+    """Return the normalization of a backbone folder, or timm's for 8-bit images."""
     if saved is None:
         if cfg.get("mean") is None or cfg.get("std") is None:
             return None
@@ -201,14 +202,14 @@ def _normalization(saved: dict[str, Any] | None, cfg: dict[str, Any], name: str)
         ) from None
 
 
-def _scaled(width: int, stride: int, wanted: int) -> nn.Sequential:
-    """Return what brings a map from one stride to another, and to the pyramid's width."""
+def _scaled(width: int, stride: int, target_stride: int) -> nn.Sequential:
+    """Return layers that resample a feature map to another stride and to the pyramid's width."""
     steps: list[nn.Module] = []
-    while stride > wanted:
+    while stride > target_stride:
         steps += [nn.ConvTranspose2d(width, width // 2, 2, 2), LayerNorm2d(width // 2), nn.GELU()]
         width, stride = width // 2, stride // 2
-    if stride < wanted:
-        steps.append(nn.MaxPool2d(wanted // stride, ceil_mode=True))
+    if stride < target_stride:
+        steps.append(nn.MaxPool2d(target_stride // stride, ceil_mode=True))
     for size in (1, 3):
         steps += [nn.Conv2d(width, _PYRAMID_WIDTH, size, padding=size // 2, bias=False), LayerNorm2d(_PYRAMID_WIDTH)]
         width = _PYRAMID_WIDTH
@@ -228,27 +229,29 @@ def _create(name: str, in_chans: int, args: dict[str, Any], pretrained: bool) ->
             except TypeError:
                 if not extra:
                     raise
-    except Exception as error:  # timm and the hub's client raise what they like
+    except Exception as error:  # timm and huggingface_hub raise many types
         raise ConfigError(f"backbone {name!r} cannot be built: {' '.join(str(error).split())[:200]}") from error
     if not hasattr(model, "forward_intermediates") or not getattr(model, "feature_info", None):
-        raise ConfigError(f"backbone {name!r} does not give its maps in timm.")
+        raise ConfigError(f"timm returns no feature maps for backbone {name!r}.")
     return model
 
 
 def _load(model: nn.Module, state: dict[str, Tensor], in_chans: int, source: str) -> None:
-    """Load weights; the first layer may have been made for three bands.
+    """Load weights; those of a first layer for three bands are adapted to `in_chans`.
 
     Raises:
-        CheckpointError: they do not fit.
+        CheckpointError: the weights do not fit.
     """
-    wanted = model.state_dict()
+    expected = model.state_dict()
     for name, value in state.items():
-        mine = wanted.get(name)
-        if mine is not None and mine.ndim == 4 and value.ndim == 4 and mine.shape != value.shape:
-            if value.shape[1] != 3 or mine.shape[1] != in_chans:
+        parameter = expected.get(name)
+        if parameter is not None and parameter.ndim == 4 and value.ndim == 4 and parameter.shape != value.shape:
+            if value.shape[1] != 3 or parameter.shape[1] != in_chans:
                 raise CheckpointError(
-                    f"{source} has seen {value.shape[1]} bands, the images have {in_chans}; choose with data.bands."
+                    f"{source} was trained on {value.shape[1]} bands, the images have {in_chans}: set data.bands."
                 )
             state[name] = cast(Tensor, adapt_input_conv(in_chans, value))
-    kept = {n: value for n, value in state.items() if n in wanted or not n.startswith(("head.", "fc.", "classifier."))}
-    load_strict(model, kept, source)
+    used = {
+        n: value for n, value in state.items() if n in expected or not n.startswith(("head.", "fc.", "classifier."))
+    }
+    load_strict(model, used, source)

@@ -39,8 +39,8 @@ class _Attention(nn.Module):
             return y.unflatten(2, (_HEADS, _HEAD_WIDTH)).transpose(1, 2)
 
         keys, values = self.kv(self.norm(tokens)).chunk(2, 2)
-        seen = F.scaled_dot_product_attention(split(self.q(self.norm(x))), split(keys), split(values))
-        x = x + self.out(seen.transpose(1, 2).flatten(2))
+        attended = F.scaled_dot_product_attention(split(self.q(self.norm(x))), split(keys), split(values))
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
         return x + self.mlp(self.mlp_norm(x))
 
 
@@ -55,30 +55,30 @@ class Bit(nn.Module):
         self.decoder = nn.ModuleList(_Attention() for _ in range(_DECODERS))
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both maps `(B, 32, h, w)`, each aware of the other date."""
+        """Return both feature maps `(B, 32, h, w)`, each with context of the other date."""
         pixels = [x.flatten(2).transpose(1, 2) for x in (first, second)]
         tokens = torch.cat([
             self.where(x).flatten(2).softmax(2) @ flat for x, flat in zip((first, second), pixels, strict=True)
         ], 1) + self.position  # fmt: skip
         for block in self.encoder:
             tokens = block(tokens, tokens)
-        found = []
+        maps = []
         for flat, own in zip(pixels, tokens.chunk(2, 1), strict=True):
             for block in self.decoder:
                 flat = block(flat, own)
-            found.append(flat.transpose(1, 2).unflatten(2, first.shape[-2:]))
-        return found[0], found[1]
+            maps.append(flat.transpose(1, 2).unflatten(2, first.shape[-2:]))
+        return maps[0], maps[1]
 
 
 class ChangeDetector(LogitNetwork):
-    """Cross-entropy per pixel of `no change` and `change`.
+    """Change detector with a cross-entropy loss per pixel; classes are `no change` and `change`.
 
     Args:
-        encoder: its backbone, shared by both dates.
+        encoder: backbone, shared by both dates.
         num_classes: 2.
-        head: `bit`; `difference`, the same without the transformer; `linear`, the linear probe on the difference of
-            last maps.
-        class_weights: of the classes in the loss; None is 1 for each.
+        head: `bit`; `difference`, the same without the transformer; `linear`, a linear probe on the difference of the
+            last feature maps.
+        class_weights: weights of the classes in the loss; None is 1 for each.
     """
 
     class_weights: Tensor | None
@@ -101,10 +101,10 @@ class ChangeDetector(LogitNetwork):
         self.head = nn.Sequential(conv_norm(_WIDTH, _WIDTH), nn.Conv2d(_WIDTH, num_classes, 3, padding=1))
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Return `(B, 2, H, W)` of both dates `(B, 2, C, H, W)`.
+        """Return logits `(B, 2, H, W)` of both dates `(B, 2, C, H, W)`.
 
-        Published: the map at stride 16 is doubled, and the difference is enlarged to all pixels before the head. Here
-        the head works at stride 4, a sixteenth of the work, and its scores are enlarged.
+        In the published model, the map at stride 16 is upsampled by 2, and the difference is upsampled to pixels before
+        the head. Here the head runs at stride 4, at a sixteenth of the cost, and its logits are upsampled.
         """
         both = pad_to_stride(pixels.flatten(0, 1))
         if isinstance(self.backbone, FeaturePyramid):
@@ -113,12 +113,12 @@ class ChangeDetector(LogitNetwork):
             if self.bit is not None:
                 first, second = self.bit(first, second)
             gap = (first - second).abs()
-            found = self.head(upsample(gap, (2 * gap.shape[-2], 2 * gap.shape[-1])))
+            scores = self.head(upsample(gap, (2 * gap.shape[-2], 2 * gap.shape[-1])))
         else:
             first, second = self.norm(self.backbone(both)).unflatten(0, (-1, 2)).unbind(1)
-            found = self.head((first - second).abs())
-        return upsample_and_crop(found, pixels)
+            scores = self.head((first - second).abs())
+        return upsample_and_crop(scores, pixels)
 
     def forward(self, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return `loss`; `target` is uint8 `(B, H, W)`: 0, 1, and 255 where nothing counts."""
+        """Return `loss`; `target` is uint8 `(B, H, W)`: 0, 1, or 255 for ignored pixels."""
         return {"loss": masked_cross_entropy(self.logits(pixels), target, self.class_weights)}

@@ -1,4 +1,4 @@
-"""Labeled images as tensors, by `(epoch, index)`, augmented for training and as they are for evaluation."""
+"""Labeled images as tensors, indexed by `(epoch, index)`, with augmentation for training and without for evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from lhrs.errors import DataError
 from lhrs.imagery.band_stack import BandStack, PixelWindow, image_shape
 
 _KEPT_BYTES = 1 << 29
-"""Decoded images that a process keeps; enough for a few dozen tiles. Those above an eighth are read in windows."""
+"""Size of a process's cache of decoded images, a few dozen tiles. Images above an eighth of it are read in windows."""
 _TRIES = 10
 
 
@@ -46,9 +46,9 @@ class ClassificationDataset:
         labeled: items and classes.
         image_input: how images are read.
         size: side in pixels of the network's input.
-        seed: of all randomness.
+        seed: seed of augmentation.
         augment: None crops the center, for evaluation.
-        center_crop: fraction of the shorter side that is kept then.
+        center_crop: side of that crop as a fraction of the shorter side.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class MixupConfig:
 
     Args:
         num_classes: length of targets.
-        mixup: alpha of arXiv:1710.09412; 0 is none.
-        cutmix: alpha of arXiv:1905.04899; 0 is none.
-        label_smoothing: of the targets.
+        mixup: alpha of arXiv:1710.09412; 0 disables it.
+        cutmix: alpha of arXiv:1905.04899; 0 disables it.
+        label_smoothing: label smoothing of the targets.
     """
 
     num_classes: int
@@ -138,17 +138,17 @@ class SegmentationAugment:
 class SegmentationDataset:
     """Crops of images, of one date or of two, with the class of each pixel.
 
-    An image that is larger than a crop is as many items of an epoch as crops cover it.
+    An image that is larger than a crop is sampled several times an epoch: its area divided by that of a crop.
 
     Args:
         labeled: items, classes and their reader.
         image_input: how images are read.
         size: side of a crop in pixels.
-        seed: of every draw.
-        augment: of crops.
+        seed: seed of augmentation.
+        augment: augmentation of crops.
 
     Raises:
-        DataError: a mask has not the size of its image.
+        DataError: the sizes of a mask and its image differ.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class SegmentationDataset:
         return len(self._item_of)
 
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
-        """Return `pixels` `(C, size, size)`, of two dates `(2, C, size, size)`, and `target` uint8 `(size, size)`."""
+        """Return `pixels` `(C, size, size)`, with two dates `(2, C, size, size)`; `target` uint8 `(size, size)`."""
         number, settings = int(self._item_of[key[1]]), self.augment
         rng = sample_rng(self.seed, key)
         scale = float(np.exp(rng.uniform(*np.log(settings.scale_range))))
@@ -193,7 +193,7 @@ class SegmentationDataset:
         if settings.swap_dates and len(dates) == 2 and rng.random() < 0.5:
             dates = dates.flip(0)
         dates = self.image_input.standardize(dates)
-        # What is too small is padded with the mean, which is ignored.
+        # Smaller crops are padded with the mean; these pixels are ignored in the loss.
         pad = (0, self.size - size[1], 0, self.size - size[0])
         dates = torch.nn.functional.pad(dates, pad)
         target = torch.nn.functional.pad(target, pad, value=IGNORE)
@@ -209,7 +209,7 @@ class SegmentationDataset:
         return [self.image_input.read(self.image_input.open(files), box) for files in item.images]
 
     def _label(self, number: int, box: PixelWindow) -> np.ndarray:
-        """Return a window's classes; where any date has no data, nothing counts."""
+        """Return a window's classes, 255 where any date has no data."""
         if self._keeps(number):
             left, top, width, height = box
             return self._kept[number][1][top : top + height, left : left + width]
@@ -217,12 +217,12 @@ class SegmentationDataset:
 
     def _read_label(self, number: int, box: PixelWindow | None) -> np.ndarray:
         item = self.labeled.items[number]
-        found = read_mask(self.labeled, item, self.shapes[number], box)
-        known = np.all([self.image_input.open(files).valid_mask(box) for files in item.images], axis=0)
-        return np.where(known, found, IGNORE).astype(np.uint8)
+        mask = read_mask(self.labeled, item, self.shapes[number], box)
+        valid = np.all([self.image_input.open(files).valid_mask(box) for files in item.images], axis=0)
+        return np.where(valid, mask, IGNORE).astype(np.uint8)
 
     def _keeps(self, number: int) -> bool:
-        """Decode an image once, as long as there is room."""
+        """Return whether an image is in the cache; decode it if the cache has room."""
         if number not in self._kept:
             item, (high, wide) = self.labeled.items[number], self.shapes[number]
             needed = high * wide * (4 * len(self.image_input.normalization.mean) * len(item.images) + 1)
@@ -235,14 +235,14 @@ class SegmentationDataset:
 
 
 def read_mask(labeled: LabeledDataset, item: Item, shape: tuple[int, int], box: PixelWindow | None) -> np.ndarray:
-    """Return uint8 `(H, W)` of a window of an item, 255 where nothing counts.
+    """Return the mask of a window of an item, uint8 `(H, W)`, 255 for ignored pixels.
 
     Raises:
-        DataError: it cannot be read, or has not the image's size.
+        DataError: the mask cannot be read, or its size differs from the image's.
     """
     mask = labeled.mask(item, box)
-    wanted = shape if box is None else (box[3], box[2])
-    _check_size(item, mask.shape, wanted)
+    expected = shape if box is None else (box[3], box[2])
+    _check_size(item, mask.shape, expected)
     return mask
 
 

@@ -1,4 +1,4 @@
-"""What tasks with a class per pixel have in common. No torch is imported here before it is needed."""
+"""Base of tasks with a class per pixel. Torch is imported lazily."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,9 +27,9 @@ class DenseAugmentConfig(Config):
     d4: bool = True
     """Rotate and flip in all eight ways; otherwise flip horizontally only."""
     color_jitter: NonNegativeFloat = 1.0
-    """1 is mmsegmentation's photometric distortion; each date on its own."""
+    """Strength of color jitter, 1 is mmsegmentation's photometric distortion; independent for each date."""
     cat_max_ratio: Fraction = 0.75
-    """Crops in which one class covers a larger fraction are sampled again, ten times at most."""
+    """Largest fraction of one class in a crop; other crops are sampled again, ten times at most."""
     swap_dates: bool = False
     """Change detection: exchange before and after at random."""
 
@@ -41,7 +41,7 @@ class DenseConfig(TaskConfig):
     overlap: float = Field(0.5, ge=0, lt=1)
     """Fraction of `image_size` by which windows overlap when whole images are scored."""
     class_weights: list[NonNegativeFloat] | None = None
-    """Of each class in the loss; None is 1."""
+    """Weights of the classes in the loss; None is 1 for each."""
     augment: DenseAugmentConfig = DenseAugmentConfig()
 
     def check_micro_batch(self, images: int) -> None:
@@ -94,7 +94,7 @@ class DenseTask(Task):
         }  # fmt: skip
 
     def scores(self, confusion: "np.ndarray", of_images: "Sequence[np.ndarray]") -> dict[str, Any]:
-        """Return scores of the pooled confusion matrix and of those of the images."""
+        """Return scores of the pooled confusion matrix, and of the confusion matrices of the images."""
         from lhrs.metrics.segmentation import segmentation_scores
 
         return dict(segmentation_scores(confusion))

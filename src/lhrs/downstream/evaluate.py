@@ -1,4 +1,4 @@
-"""Scores of a model on labeled images: all of them, whole, each once."""
+"""Evaluation of a model on labeled images."""
 
 from typing import Any
 
@@ -9,8 +9,9 @@ from lhrs.downstream.predict import Predictor
 
 
 def evaluate(predictor: Predictor, labeled: LabeledDataset) -> dict[str, Any]:
-    """Return the task's scores as fractions of 1, None where one is not defined, with what they come from: the
-    confusion matrix (rows are true), or the average precision of each class of objects.
+    """Return the task's scores in 0-1, None for undefined ones, with their details.
+
+    Details are the confusion matrix (rows are true), or the average precision of each class of objects.
 
     Raises:
         DataError: an image or a mask cannot be read.
@@ -20,7 +21,7 @@ def evaluate(predictor: Predictor, labeled: LabeledDataset) -> dict[str, Any]:
 
 
 def _to_json(value: Any) -> Any:
-    """Return what JSON can hold: None for what is not defined, such as the IoU of a class that does not occur."""
+    """Return a JSON value: None for an undefined score, such as the IoU of a class that does not occur."""
     if isinstance(value, list):
         return [_to_json(item) for item in value]
     return None if isinstance(value, float) and np.isnan(value) else value

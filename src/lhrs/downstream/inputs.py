@@ -1,4 +1,4 @@
-"""What a network reads of image files: raw values through the normalization that its model folder states."""
+"""Network inputs from image files: raw values with the normalization of the model folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,11 @@ _FIT_IMAGES = 256
 
 @dataclass(frozen=True)
 class ImageInput:
-    """How images of files are read and resized for a network.
+    """Reading and normalization of image files for a network.
 
     Args:
-        normalization: of raw values.
-        interpolation: `bicubic` or `bilinear`, with which images are resized.
+        normalization: normalization of raw values.
+        interpolation: `bicubic` or `bilinear`, for resizing.
     """
 
     normalization: Normalization
@@ -36,27 +36,27 @@ class ImageInput:
         return stack
 
     def read(self, stack: BandStack, window: PixelWindow | None = None) -> Tensor:
-        """Return float32 `(C, H, W)` of about 0-1, the mean where there is no data.
+        """Return float32 `(C, H, W)`, about 0-1, with the mean where there is no data.
 
         Raises:
-            DataError: it cannot be read, or has another number of bands, or values of another kind.
+            DataError: the image cannot be read, or has another number of bands or another dtype.
         """
         values, valid = stack.read_valid(window)
         self.normalization.check(values, stack.files[0])
         return torch.from_numpy(self.normalization.scale(values, valid))
 
     def standardize(self, pixels: Tensor) -> Tensor:
-        """Return `(..., C, H, W)` of mean 0 and standard deviation 1, of what `read` returns."""
+        """Return the result of `read`, `(..., C, H, W)`, standardized to mean 0 and standard deviation 1."""
         mean, std = (pixels.new_tensor(x).view(-1, 1, 1) for x in (self.normalization.mean, self.normalization.std))
         return (pixels - mean) / std
 
 
 def fit_normalization(labeled: LabeledDataset, bands: tuple[int, ...] | None, max_value: float | None) -> Normalization:
-    """Return the normalization of 256 images at most, spread evenly over a split; large images give their middle.
+    """Return the normalization of at most 256 images, spread evenly over a split; of large images the center is used.
 
     Args:
         labeled: the split.
-        bands: which are read; None is all.
+        bands: bands to use; None is all.
         max_value: see `Normalization.fit`.
 
     Raises:

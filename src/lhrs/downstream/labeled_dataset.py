@@ -1,4 +1,4 @@
-"""Labeled images of one task: a view of a dataset as classification, segmentation, change and detection use it."""
+"""Labeled images of one task: classification, segmentation, change detection or object detection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,14 +19,14 @@ from lhrs.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Item:
-    """A labeled image, or one of two dates.
+    """A labeled image, or pair of images of two dates.
 
     Args:
         id: The same on every machine.
-        images: One, or before and after; of each, the files of its bands.
-        label: The class of a scene, or the file that holds the class of each pixel; empty for objects.
-        objects: What is on the image.
-        index: Number of the sample in its dataset.
+        images: One image, or before and after; each is a tuple of the files of its bands.
+        label: The class of a scene, or the file of a mask; empty for detection.
+        objects: Objects of the image.
+        index: Index of the sample in its dataset.
     """
 
     id: str
@@ -43,15 +43,15 @@ class LabeledDataset:
     items: list[Item]
     classes: list[str]
     dataset: Dataset | None = None
-    """Where masks come from."""
+    """Reader of masks."""
     dropped: Dropped = field(default_factory=Dropped, compare=False)
-    """What the data hold and the items do not."""
+    """Samples that were left out, by reason."""
 
     def mask(self, item: Item, window: PixelWindow | None = None) -> np.ndarray:
-        """Return uint8 `(H, W)` of a window of an item, 255 where no class counts.
+        """Return the mask of a window of an item, uint8 `(H, W)`, 255 for ignored pixels.
 
         Raises:
-            DataError: The mask cannot be read, or holds what is no class.
+            DataError: The mask cannot be read, or has a value that is not a class.
         """
         assert self.dataset is not None
         return self.dataset.mask(item.index, window)
@@ -64,14 +64,14 @@ def open_labeled(
 
     Args:
         task: `classify`, `segment`, `change` or `detect`.
-        path: Of the data.
-        format: Name of the reader; None is the only one that matches.
-        split: Of the data; None is all.
+        path: Path of the data.
+        format: Name of the format; None detects it.
+        split: Split of the data; None is all.
         only: Patterns such as `tile1/*`; items whose id matches none of them are left out.
 
     Raises:
-        ConfigError: No format matches, or several.
-        DataError: Data are missing or broken.
+        ConfigError: No format matches, or several match.
+        DataError: Data is missing or broken.
     """
     read = {"classify": _scenes, "detect": _objects}
     labeled = read[task](path, format, split) if task in read else _masks(task, path, format, split)

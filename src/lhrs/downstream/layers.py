@@ -1,4 +1,4 @@
-"""Layers and losses that heads of several tasks share."""
+"""Layers and losses of the heads of several tasks."""
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +16,12 @@ def conv_norm(channels: int, out: int, size: int = 3) -> nn.Sequential:
 
 
 def upsample(features: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """Return feature maps at another height and width, bilinearly."""
+    """Return feature maps resized bilinearly to another height and width."""
     return F.interpolate(features, tuple(size), mode="bilinear", align_corners=False)
 
 
 def pad_to_stride(pixels: Tensor) -> Tensor:
-    """Return images whose sides are multiples of the coarsest stride, so that patches lie exactly over pixels."""
+    """Return images padded to multiples of the coarsest stride, so that patches align with pixels."""
     unit = STRIDES[-1]
     return F.pad(pixels, (0, -pixels.shape[-1] % unit, 0, -pixels.shape[-2] % unit))
 

@@ -1,4 +1,4 @@
-"""The head of a classifier of scenes begins as the linear probe of its backbone (LP-FT, arXiv:2202.10054)."""
+"""Initialization of a classification head by a linear probe of the backbone (LP-FT, arXiv:2202.10054)."""
 
 from typing import cast
 
@@ -16,7 +16,7 @@ _BATCH = 64
 def initialize_with_linear_probe(predictor: Predictor, scenes: ClassificationDataset, seed: int) -> None:
     """Fit the head to the features of the unchanged backbone.
 
-    Every process does so, for the same head: they have the same weights and read the same images.
+    Every process computes the same head from the same weights and images.
     """
     network = cast(SceneClassifier, predictor.network)
     features, targets = [], []

@@ -1,4 +1,4 @@
-"""The `config.json` of a model folder: how the network is rebuilt, and what its input is. No torch."""
+"""The `config.json` of a model folder: the network's settings and its input. No torch."""
 
 import json
 from pathlib import Path
@@ -34,19 +34,19 @@ class ModelConfig(BaseModel):
     encoder: EncoderConfig
     head: str
     head_args: dict[str, Any] = {}
-    """From which its layers follow, see the network."""
+    """Settings of the head, see the network."""
     classes: list[str] = Field(min_length=1)
-    """Their positions are the values of masks; for objects one is enough."""
+    """Names in the order of their indices, which are the values of masks. Detection needs one, other tasks two."""
     normalization: Normalization
-    """Of the training images; files are read by it."""
+    """Normalization of the training images, applied to all inputs."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    """With which images are resized, antialiased."""
+    """Interpolation of resizing, with antialiasing."""
     image_size: PositiveInt
     """Side in pixels of the network's input; for objects, larger windows are downsampled."""
     inference: dict[str, Any] = {}
     """How whole images are predicted, see the task's `inference_config`."""
     scores: dict[str, float] = {}
-    """On the validation split that chose these weights."""
+    """Scores on the validation split, by which these weights were selected."""
 
     @field_validator("task")
     @classmethod

@@ -1,4 +1,4 @@
-"""What the network of every task is: a backbone, a head, and the loss inside."""
+"""Base classes of the networks of all tasks: a backbone, a head and a loss."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -22,7 +22,7 @@ class TaskNetwork(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, pixels: Tensor, target: Any) -> dict[str, Tensor]:
-        """Return `loss` of standardized images; the form of a target depends on the task."""
+        """Return `loss` of standardized images; the type of a target depends on the task."""
 
 
 class LogitNetwork(TaskNetwork):
@@ -30,4 +30,4 @@ class LogitNetwork(TaskNetwork):
 
     @abstractmethod
     def logits(self, pixels: Tensor) -> Tensor:
-        """Return scores before softmax, classes in dimension 1, of standardized images."""
+        """Return logits of standardized images, with classes in dimension 1."""

@@ -1,4 +1,4 @@
-"""A finished model, called with images."""
+"""Prediction with a finetuned model."""
 
 import json
 import os
@@ -56,17 +56,17 @@ class DetectedObject:
     score: float
     """0-1."""
     corners: np.ndarray
-    """float64 `(4, 2)`, xy pixels of the image, x right, y down; of a horizontal box, too."""
+    """float64 `(4, 2)`, xy pixels of the image, x right, y down; for horizontal boxes too."""
 
 
 class Predictor:
-    """A task's network and its input; call it with an image, or with two for change.
+    """A finetuned model; call it with an image, or with two for change detection.
 
     Args:
-        config: of the model folder.
-        network: on whose output predictions are based.
-        device: where it runs; None is a GPU if there is one.
-        folder: that it was read from.
+        config: configuration of the model folder.
+        network: the network.
+        device: torch device; None is a GPU if there is one.
+        folder: the model folder.
 
     Raises:
         ConfigError: there is no such device.
@@ -92,21 +92,23 @@ class Predictor:
         `(H, W)`, 255 where the image has no data.
 
         Raises:
-            DataError: an image cannot be read, has other bands, or the two of a change differ in size.
+            DataError: an image cannot be read or has other bands, or the sizes of the two dates differ.
         """
         return self.task.predict(self, self.open_inputs(*images))
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the files of the model folder; empty without one."""
+        """Fingerprint of the files of the model folder; empty without a folder."""
         if self._folder is None:
             return ""
         return of_config([of_file(self._folder / name, content=True) for name in (CONFIG, WEIGHTS)])
 
     def classify(self, images: Sequence[Image]) -> Iterator[ClassPrediction]:
         """Yield the class of each scene, in order."""
-        for at in range(0, len(images), _BATCH):
-            whole = (self.image_input.read(self.image_input.open(_files(image))) for image in images[at : at + _BATCH])
+        for start in range(0, len(images), _BATCH):
+            whole = (
+                self.image_input.read(self.image_input.open(_files(image))) for image in images[start : start + _BATCH]
+            )
             pixels = [self.image_input.standardize(self._resize(x)) for x in whole]
             yield from self._classes(torch.stack(pixels))
 
@@ -115,21 +117,21 @@ class Predictor:
 
         Args:
             stack: the scene, read window by window.
-            size: side of a window in pixels of the scene: about that of the training images.
+            size: side of a window in pixels of the scene; choose about the side of the training images.
         """
         high, wide = stack.shape
         windows = make_windows(wide, high, size)
-        for at in range(0, len(windows), _BATCH):
-            part = windows[at : at + _BATCH]
-            has_data = [bool(stack.valid_mask(window.window).any()) for window in part]
+        for start in range(0, len(windows), _BATCH):
+            batch = windows[start : start + _BATCH]
+            has_data = [bool(stack.valid_mask(window.window).any()) for window in batch]
             pixels = [
                 self._resize(self.read_standardized(stack, window.window))
-                for window, has in zip(part, has_data, strict=True)
-                if has
+                for window, is_valid in zip(batch, has_data, strict=True)
+                if is_valid
             ]
             predictions = self._classes(torch.stack(pixels)) if pixels else iter(())
-            for window, has in zip(part, has_data, strict=True):
-                yield window, next(predictions) if has else None
+            for window, is_valid in zip(batch, has_data, strict=True):
+                yield window, next(predictions) if is_valid else None
 
     def _resize(self, pixels: Tensor) -> Tensor:
         config = self.config
@@ -164,29 +166,29 @@ class Predictor:
         return to_detected(detect_tiled(detect, stack.shape, read, network.columns, *tiles))
 
     def open_inputs(self, *images: Image) -> tuple[BandStack, ...]:
-        """Open one image, or two of one size for change.
+        """Open one image, or two of one size for change detection.
 
         Raises:
-            DataError: there are too many or too few, or their sizes differ.
+            DataError: the number of images is wrong, or their sizes differ.
         """
         dates = self.task.num_dates
         if len(images) != dates:
             raise DataError(
                 f"this model takes {'before and after' if dates == 2 else 'one image'}, not {len(images)} images."
             )
-        found = tuple(self.image_input.open(_files(image)) for image in images)
-        for other in found[1:]:
-            if other.shape != found[0].shape:
-                sizes = " and ".join(f"{s.shape[1]} x {s.shape[0]}" for s in found)
-                raise DataError(f"{other.files[0]} and {found[0].files[0]} differ in size: {sizes} pixels.")
-            here, there = found[0].georeference, other.georeference
-            if here and there and here.transform and there.transform:
-                ends = np.array([[0, 0], [found[0].shape[1], found[0].shape[0]]])
-                gap = np.abs(here.to_lonlat(ends) - there.to_lonlat(ends)).max()
-                pixel = np.abs(np.diff(here.to_lonlat(ends), axis=0)[0] / ends[1]).max()
+        stacks = tuple(self.image_input.open(_files(image)) for image in images)
+        for other in stacks[1:]:
+            if other.shape != stacks[0].shape:
+                sizes = " and ".join(f"{s.shape[1]} x {s.shape[0]}" for s in stacks)
+                raise DataError(f"{other.files[0]} and {stacks[0].files[0]} differ in size: {sizes} pixels.")
+            first_reference, other_reference = stacks[0].georeference, other.georeference
+            if first_reference and other_reference and first_reference.transform and other_reference.transform:
+                diagonal = np.array([[0, 0], [stacks[0].shape[1], stacks[0].shape[0]]])
+                gap = np.abs(first_reference.to_lonlat(diagonal) - other_reference.to_lonlat(diagonal)).max()
+                pixel = np.abs(np.diff(first_reference.to_lonlat(diagonal), axis=0)[0] / diagonal[1]).max()
                 if gap > pixel:
-                    raise DataError(f"{other.files[0]} does not cover the same ground as {found[0].files[0]}.")
-        return found
+                    raise DataError(f"{other.files[0]} does not cover the same area as {stacks[0].files[0]}.")
+        return stacks
 
     def iter_mask_strips(
         self, stacks: tuple[BandStack, ...], size: int | None = None
@@ -194,8 +196,8 @@ class Predictor:
         """Yield `(top, classes)` from top to bottom, uint8 `(rows, W)`; memory holds one row of windows.
 
         Args:
-            stacks: of `open_inputs`.
-            size: side of the windows whose class their pixels have, for scene classification.
+            stacks: result of `open_inputs`.
+            size: side of windows in pixels; each pixel has the class of its window. For scene classification.
         """
         width = stacks[0].shape[1]
         strips = ((top, logits.argmax(0)) for top, logits in self.iter_logit_strips(stacks)) if size is None else (
@@ -203,8 +205,8 @@ class Predictor:
         )  # fmt: skip
         for top, classes in strips:
             box = (0, top, width, len(classes))
-            known = np.all([stack.valid_mask(box) for stack in stacks], axis=0)
-            yield top, np.where(known, classes, IGNORE).astype(np.uint8)
+            valid = np.all([stack.valid_mask(box) for stack in stacks], axis=0)
+            yield top, np.where(valid, classes, IGNORE).astype(np.uint8)
 
     def num_strips(self, stacks: tuple[BandStack, ...], size: int | None = None) -> int:
         """Return how many strips `iter_mask_strips` yields."""
@@ -216,7 +218,9 @@ class Predictor:
     def _class_strips(self, stack: BandStack, size: int) -> Iterator[tuple[int, np.ndarray]]:
         index = {name: n for n, name in enumerate(self.config.classes)}
         for top, row in groupby(self.classify_windows(stack, size), key=lambda result: result[0].core[1]):
-            parts = [(window.core, IGNORE if one is None else index[one.label]) for window, one in row]
+            parts = [
+                (window.core, IGNORE if prediction is None else index[prediction.label]) for window, prediction in row
+            ]
             yield top, np.concatenate([np.full((core[3], core[2]), value) for core, value in parts], axis=1)
 
     def iter_logit_strips(self, stacks: tuple[BandStack, ...]) -> Iterator[tuple[int, np.ndarray]]:
@@ -232,7 +236,7 @@ class Predictor:
         yield from sliding_window_logits(stacks[0].shape, self.config.image_size, self.inference.overlap, logits)
 
     def read_standardized(self, stack: BandStack, box: PixelWindow) -> Tensor:
-        """Return a window of an image as the network's input, but for its size."""
+        """Return a standardized window of an image, not resized."""
         return self.image_input.standardize(self.image_input.read(stack, box))
 
     @torch.inference_mode()
@@ -251,7 +255,7 @@ def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor
     try:
         encoder = Backbone(config.encoder.name, config.encoder.in_chans, config.encoder.args, is_folder=False)
         network = get_task(config.task).build_network(encoder, len(config.classes), config.head, **config.head_args)
-    except (TypeError, ValueError, RuntimeError) as error:  # settings that no network of ours has
+    except (TypeError, ValueError, RuntimeError) as error:  # settings that the network does not have
         why = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder / CONFIG} does not describe a network that can be built: {why}") from error
     try:
@@ -263,7 +267,7 @@ def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor
 
 
 def save(folder: Path, config: ModelConfig, network: TaskNetwork) -> None:
-    """Write a model folder; it is there whole or not at all."""
+    """Write a model folder atomically."""
     with atomic_dir(folder) as part:
         save_safetensors(part / WEIGHTS, network.state_dict())
         (part / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")

@@ -9,14 +9,14 @@ from lhrs.downstream.network import LogitNetwork
 
 
 class SceneClassifier(LogitNetwork):
-    """Cross-entropy on classes, or on the class fractions of mixed images.
+    """Scene classifier with a cross-entropy loss on classes, or on the class fractions of mixed images.
 
     Args:
-        encoder: its backbone.
-        num_classes: of scenes.
-        head: `linear`; with a frozen encoder that is the linear probe.
-        standardize: batch-normalize features before the linear layer, as linear probes do.
-        dropout: before the linear layer.
+        encoder: the backbone.
+        num_classes: number of classes.
+        head: `linear`; with a frozen backbone this is a linear probe.
+        standardize: batch-normalize features before the linear layer, as in linear probes.
+        dropout: dropout before the linear layer.
     """
 
     heads = ("linear",)
@@ -32,11 +32,11 @@ class SceneClassifier(LogitNetwork):
         nn.init.zeros_(self.head[1].bias)  # type: ignore[arg-type]
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Return `(B, width)` of `(B, C, H, W)`: the average of the last map."""
+        """Return features `(B, width)` of `(B, C, H, W)`: the average of the last feature map."""
         return self.backbone(pixels).mean((2, 3))
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Return `(B, num_classes)` of `(B, C, H, W)`."""
+        """Return logits `(B, num_classes)` of `(B, C, H, W)`."""
         return self.head(self.norm(self.features(pixels)))
 
     @torch.no_grad()

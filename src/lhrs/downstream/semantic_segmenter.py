@@ -1,4 +1,4 @@
-"""Semantic segmentation: UPerNet (Xiao et al. 2018, arXiv:1807.10221), or one linear layer on the last map."""
+"""Semantic segmentation: UPerNet (Xiao et al. 2018, arXiv:1807.10221), or a linear layer on the last feature map."""
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,11 @@ _DROPOUT = 0.1
 
 
 class UPerHead(nn.Module):
-    """Pyramid pooling on the coarsest map, a feature pyramid over all, and their fusion at the finest.
+    """Pyramid pooling on the coarsest map, a feature pyramid over all maps, and fusion at the finest map.
 
     Args:
-        channels: of the four maps, finest first.
-        width: of the head.
+        channels: channels of the four maps, finest first.
+        width: channels of the head.
     """
 
     def __init__(self, channels: list[int], width: int) -> None:
@@ -49,15 +49,15 @@ class UPerHead(nn.Module):
 
 
 class SemanticSegmenter(LogitNetwork):
-    """Cross-entropy per pixel, with that of an auxiliary head on the map at stride 16 in training.
+    """Segmenter with a cross-entropy loss per pixel, and in training an auxiliary head on the map at stride 16.
 
     Args:
-        encoder: its backbone.
-        num_classes: of pixels.
-        head: `upernet`, or `linear` for the linear probe.
-        decoder_channels: of the head.
-        aux_loss_weight: weight of the auxiliary head's loss, which has half as many channels.
-        class_weights: of the classes in the loss; None is 1 for each.
+        encoder: the backbone.
+        num_classes: number of classes.
+        head: `upernet`, or `linear` for a linear probe.
+        decoder_channels: channels of the head; the auxiliary head has half as many.
+        aux_loss_weight: weight of the auxiliary head's loss.
+        class_weights: weights of the classes in the loss; None is 1 for each.
     """
 
     class_weights: Tensor | None
@@ -86,11 +86,11 @@ class SemanticSegmenter(LogitNetwork):
             self.head = nn.Sequential(nn.Conv2d(encoder.width, num_classes, 1))
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Return float32 `(B, num_classes, H, W)` of `(B, C, H, W)`."""
+        """Return logits float32 `(B, num_classes, H, W)` of `(B, C, H, W)`."""
         return self._all_logits(pixels)[0]
 
     def forward(self, pixels: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return `loss`; `target` is uint8 `(B, H, W)`, 255 where nothing counts."""
+        """Return `loss`; `target` is uint8 `(B, H, W)`, 255 for ignored pixels."""
         logits, extra = self._all_logits(pixels)
         loss = masked_cross_entropy(logits, target, self.class_weights)
         if extra is not None:

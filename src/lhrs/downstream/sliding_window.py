@@ -1,4 +1,4 @@
-"""Images of any size through a network with a fixed input size: logits of overlapping windows are blended."""
+"""Sliding-window inference: logits of overlapping windows are blended."""
 
 from collections.abc import Callable, Iterator
 
@@ -19,7 +19,7 @@ def blend_weights(height: int, width: int) -> np.ndarray:
 
 
 def strip_starts(length: int, size: int, overlap: float) -> list[int]:
-    """Return where windows start along a side, evenly spread; `overlap` is a fraction of a window."""
+    """Return the starts of windows along a side, evenly spaced; `overlap` is a fraction of a window."""
     return window_starts(length, min(size, length), min(size, length) * overlap, "even")
 
 
@@ -32,8 +32,8 @@ def sliding_window_logits(
 
     Args:
         shape: rows and columns of the image.
-        size: side of a window in pixels; an image that is smaller is one window.
-        overlap: least fraction of a window that its neighbor contains too.
+        size: side of a window in pixels; a smaller image is one window.
+        overlap: minimum overlap of neighboring windows, as a fraction of a window.
         logits: the network.
     """
     high, wide = min(size, shape[0]), min(size, shape[1])

@@ -1,6 +1,6 @@
-"""A downstream task as one object: its section of a run file, network, training data, predictions, scores and files.
+"""Interface of downstream tasks: run file keys, network, training data, predictions, scores and output files.
 
-A new task is one new file in `lhrs.downstream.tasks`. No torch is imported here and there before it is needed.
+A new task is a new file in `lhrs.downstream.tasks`. Torch is imported lazily, here and in these files.
 """
 
 from abc import ABC, abstractmethod
@@ -33,7 +33,8 @@ class TaskConfig(Config):
     image_size: PositiveInt
     """Side in pixels of the network's input."""
     train_backbone: Literal["full", "layerwise", "none", "linear_probe"] = "full"
-    """What of the backbone is trained: all; all, lower layers at lower rates; nothing; nothing, under a linear head."""
+    """`full`: all layers; `layerwise`: lower learning rates for lower layers; `none`: a frozen backbone;
+    `linear_probe`: a frozen backbone with a linear head."""
 
     def check_micro_batch(self, images: int) -> None:
         """Raise ConfigError if the task cannot be trained with so few images per forward pass."""
@@ -45,13 +46,13 @@ class InferenceConfig(Config):
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """Which head a network has."""
+    """The head of a network."""
 
     name: str
     args: dict[str, Any] = field(default_factory=dict)
-    """From which its layers follow; stored in the model folder."""
+    """Arguments that determine its layers; stored in the model folder."""
     training_args: dict[str, Any] = field(default_factory=dict)
-    """Of the loss and of dropout; not stored."""
+    """Arguments of the loss and of dropout; not stored."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Task(ABC):
     config: ClassVar[type[TaskConfig]]
     inference_config: ClassVar[type[InferenceConfig]] = InferenceConfig
     monitor: ClassVar[str]
-    """The score by which a model is chosen on the validation split."""
+    """The score by which a model is selected on the validation split."""
     num_dates: ClassVar[int] = 1
     """Images per sample."""
     min_classes: ClassVar[int] = 2
@@ -98,10 +99,10 @@ class Task(ABC):
 
     @abstractmethod
     def head(self, config: Any) -> HeadConfig:
-        """Return the head that a run file asks for."""
+        """Return the head that a run file specifies."""
 
     def inference(self, config: Any) -> dict[str, Any]:
-        """Return the keys of `inference_config` that follow from a run file."""
+        """Return the keys of `inference_config` that a run file determines."""
         return {name: getattr(config, name) for name in self.inference_config.model_fields}
 
     def classes(self, config: Any, train: "LabeledDataset") -> list[str]:
@@ -109,29 +110,29 @@ class Task(ABC):
 
         Raises:
             ConfigError: the run file contradicts the data.
-            DataError: the data has other classes than the run file.
+            DataError: the data has classes that the run file does not list.
         """
         return train.classes
 
     def prepare_backbone(self, config: Any, encoder: "Backbone") -> None:
-        """Freeze what the task's own keys say."""
+        """Freeze parts of the backbone according to the task's own keys."""
         return None
 
     def freezes_bn(self, config: Any, is_pretrained: bool) -> bool:
-        """Tell whether batch norms of the backbone keep their statistics unless the run file says otherwise."""
+        """Return whether batch norms of the backbone keep their statistics by default."""
         return False
 
     @abstractmethod
     def training_data(self, config: Any, train: "LabeledDataset", image_input: "ImageInput") -> tuple[Any, Callable]:
-        """Return the training data set, by `(epoch, index)`, and what makes batches of its samples."""
+        """Return the training dataset, indexed by `(epoch, index)`, and its collate function."""
 
     def initialize_head(self, config: Any, predictor: "Predictor", train: "LabeledDataset") -> None:
-        """Give the head its first weights, before training."""
+        """Initialize the head before training."""
         return None
 
     @abstractmethod
     def predict(self, predictor: "Predictor", inputs: "tuple[BandStack, ...]") -> Any:
-        """Return the prediction for one image, or for the two of a change."""
+        """Return the prediction for one image, or for two dates."""
 
     @abstractmethod
     def evaluate(self, predictor: "Predictor", labeled: "LabeledDataset") -> dict[str, Any]:
@@ -149,7 +150,7 @@ class Task(ABC):
         """Write predictions of images and return the files.
 
         Args:
-            load: returns the model, once the arguments are checked.
+            load: returns the model; called after the arguments are checked.
             images: files and folders.
             out: a file or a folder, see `check_output`.
             options: of the command.

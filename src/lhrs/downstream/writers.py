@@ -1,4 +1,4 @@
-"""Predictions as files: masks as GeoTIFF (COG), outlines and objects as GeoJSON, classes as CSV."""
+"""Writers of predictions: masks as GeoTIFF (COG), polygons and objects as GeoJSON, classes as CSV."""
 
 import csv
 import io
@@ -23,24 +23,24 @@ from lhrs.imagery.warning_filter import suppress_warnings
 from lhrs.metrics.detection import Detections
 from lhrs.progress import Bar
 
-# Okabe and Ito's colors, which people with color blindness tell apart; darker for more classes.
+# Okabe and Ito's colorblind-safe palette; repeated in darker shades for more classes.
 _COLORS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
 _BLOCK = 512
 Classified = tuple[Path, PixelWindow | None, ClassPrediction]
-"""An image, the window of it if it is not all of it, and its class."""
+"""An image, its window or None for the whole image, and the class."""
 
 
 def write_mask(
     predictor: Predictor, stacks: tuple[BandStack, ...], out: Path, size: int | None = None,
     bar: Bar | None = None, provenance: str = "",
 ) -> None:  # fmt: skip
-    """Write the class of each pixel as a COG, 255 where there is no data, georeferenced as the image is.
+    """Write the class of each pixel as a COG with the image's georeference; nodata is 255.
 
-    The image is read, and the mask written, window by window. Classes are named in the tag `classes`.
+    The image is read, and the mask is written, window by window. The tag `classes` has the names of the classes.
 
     Args:
-        predictor: of semantic segmentation, of change or, with `size`, of scenes.
-        stacks: of `Predictor.open_inputs`.
+        predictor: model for segmentation, change detection or, with `size`, scene classification.
+        stacks: result of `Predictor.open_inputs`.
         out: replaced if it exists.
         size: see `Predictor.iter_mask_strips`.
         bar: counts `Predictor.num_strips` strips.
@@ -82,7 +82,7 @@ def write_mask(
 
 
 def mask_targets(groups: Sequence[tuple[Path, ...]], out: Path) -> list[Path]:
-    """Return the file of each mask: `out`, or files in the folder `out` called as the images are.
+    """Return the file of each mask: `out`, or files in the folder `out` with the names of the images.
 
     Raises:
         ConfigError: several masks would be written to one file.
@@ -92,7 +92,7 @@ def mask_targets(groups: Sequence[tuple[Path, ...]], out: Path) -> list[Path]:
         raise ConfigError(f"--out {out} is one file, but there are {len(groups)} images; name a folder.")
     targets = [out] if is_file else [out / f"{group[0].stem}.tif" for group in groups]
     if twice := sorted(target for target, count in Counter(targets).items() if count > 1):
-        raise ConfigError(f"two images would be written to {twice[0]}; give them other names.")
+        raise ConfigError(f"two images would be written to {twice[0]}; rename one of them.")
     return targets
 
 
@@ -100,12 +100,12 @@ def write_masks(
     load: Callable[[], Predictor], groups: Sequence[tuple[Path, ...]], targets: Sequence[Path], progress: Any,
     report: Callable[[str], None], size: int | None = None, first_class: int = 0,
 ) -> list[Path]:  # fmt: skip
-    """Write a mask per sample and, of what is georeferenced, its polygons; current files are kept. Return all files.
+    """Write a mask per sample, and its polygons if it is georeferenced; return all files. Current files are kept.
 
     Args:
         load: returns the model.
         groups: files of each sample.
-        targets: of `mask_targets`.
+        targets: result of `mask_targets`.
         progress: see `lhrs.progress`.
         report: receives notes for the user.
         size: see `Predictor.iter_mask_strips`.
@@ -131,7 +131,7 @@ def write_masks(
                 bar.update(count)
             else:
                 if where is not None:
-                    outlines.unlink(missing_ok=True)  # of another mask
+                    outlines.unlink(missing_ok=True)  # polygons of the replaced mask
                 write_mask(predictor, stacks, target, size, bar, provenance)
             written.append(target)
             if where is None:
@@ -144,7 +144,7 @@ def write_masks(
 
 
 def mask_is_current(out: Path, provenance: str) -> bool:
-    """Tell whether `write_mask` has written this very mask already."""
+    """Return whether the file is a mask of `write_mask` with this provenance."""
     try:
         return open_source(out).tags.get("provenance") == provenance
     except DataError:
@@ -157,14 +157,14 @@ def _color(number: int) -> tuple[int, ...]:
 
 
 def polygonize_mask(mask: Path, where: Georeference, names: Sequence[str], out: Path, first: int = 0) -> int:
-    """Write connected pixels of one class as polygons in longitude and latitude; return how many there are.
+    """Write connected pixels of one class as polygons in longitude and latitude; return the number of polygons.
 
     Args:
-        mask: of `write_mask`; read strip by strip.
-        where: of the mask.
-        names: of classes, by number.
-        out: GeoJSON.
-        first: classes of lower numbers have no polygons, as 0, no change, should not.
+        mask: file of `write_mask`; read strip by strip.
+        where: georeference of the mask.
+        names: names of the classes in the order of their indices.
+        out: GeoJSON file to write.
+        first: index of the first class with polygons; 1 for change detection, where 0 is `no change`.
     """
     import rasterio
     from rasterio.features import shapes
@@ -180,10 +180,10 @@ def polygonize_mask(mask: Path, where: Georeference, names: Sequence[str], out: 
                 continue
             rings = [np.array([to_pixels @ point for point in ring]) for ring in outline["coordinates"]]
             area = sum(_area(ring) * (1 if n == 0 else -1) for n, ring in enumerate(rings))
-            one = outline_feature(
+            polygon = outline_feature(
                 [where.to_lonlat(ring) for ring in rings], {"class": names[int(number)], "pixels": round(area)}
             )
-            file.write((",\n" if count else "\n") + json.dumps(one, allow_nan=False))
+            file.write((",\n" if count else "\n") + json.dumps(polygon, allow_nan=False))
             count += 1
         file.write("\n]}\n")
     return count
@@ -195,31 +195,35 @@ def _area(ring: np.ndarray) -> float:
 
 
 def write_classes_csv(rows: Iterable[Classified], classes: Sequence[str], out: Path) -> None:
-    """Write a line per image or window: the path, the window's left, top, width and height if it is one, class,
-    confidence, and the probability of every class."""
+    """Write a row per image or window: path, class, confidence, and the probability of every class.
+
+    Rows of windows also have left, top, width and height.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    for n, (path, box, found) in enumerate(rows):
+    for n, (path, box, prediction) in enumerate(rows):
         if not n:
             where = () if box is None else ("left", "top", "width", "height")
             writer.writerow(["image", *where, "class", "confidence", *classes])
-        numbers = (round(found.probabilities[name], 6) for name in classes)
-        writer.writerow([path, *(box or ()), found.label, round(found.confidence, 6), *numbers])
+        probabilities = (round(prediction.probabilities[name], 6) for name in classes)
+        writer.writerow([path, *(box or ()), prediction.label, round(prediction.confidence, 6), *probabilities])
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, text.getvalue())
 
 
 def write_classes_geojson(rows: Iterable[Classified], out: Path) -> None:
-    """Write a footprint per image or window with its class; one that is not georeferenced has no geometry."""
+    """Write a footprint per image or window with its class; without a georeference the geometry is null."""
     features, stack = [], BandStack(())
-    for path, box, found in rows:
+    for path, box, prediction in rows:
         if stack.files != (path,):
             stack = BandStack((path,))
         where, (left, top, wide, high) = stack.georeference, box or (0, 0, *stack.shape[::-1])
         corners = np.array([left, top]) + np.array([[0, 0], [wide, 0], [wide, high], [0, high]], np.float64)
         ring = np.full((4, 2), np.nan) if where is None else where.to_lonlat(corners)
         features.append(
-            feature(ring, {"image": str(path), "class": found.label, "confidence": round(found.confidence, 6)})
+            feature(
+                ring, {"image": str(path), "class": prediction.label, "confidence": round(prediction.confidence, 6)}
+            )
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_geojson(out, features)
@@ -229,23 +233,23 @@ def write_objects_geojson(rows: Iterable[tuple[Path, Sequence[DetectedObject]]],
     """Write a polygon in longitude and latitude per object, with image, class and score.
 
     Raises:
-        DataError: an image is not georeferenced, or cannot be read; nothing is written then.
+        DataError: an image is not georeferenced, or cannot be read; then nothing is written.
     """
     features = []
-    for path, found in rows:
+    for path, objects in rows:
         where = require_georeference(path)
-        for one in found:
-            properties = {"image": str(path), "class": one.label, "score": round(one.score, 6)}
-            features.append(feature(where.to_lonlat(one.corners), properties))
+        for item in objects:
+            properties = {"image": str(path), "class": item.label, "score": round(item.score, 6)}
+            features.append(feature(where.to_lonlat(item.corners), properties))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_geojson(out, features)
 
 
 def require_georeference(path: Path) -> Georeference:
-    """Return where an image lies.
+    """Return the georeference of an image.
 
     Raises:
-        DataError: it does not say.
+        DataError: the image is not georeferenced.
     """
     where = BandStack((path,)).georeference
     if where is None:
@@ -256,10 +260,10 @@ def require_georeference(path: Path) -> Georeference:
 def write_objects_jsonl(rows: Iterable[tuple[Path, Sequence[DetectedObject]]], out: Path) -> None:
     """Write a line per object: image, class, score, and its four corners in pixels of the image, x right, y down."""
     lines = [
-        json.dumps({"image": str(path), "class": one.label, "score": round(one.score, 6),
-                    "corners": one.corners.round(2).tolist()})
-        for path, found in rows
-        for one in found
+        json.dumps({"image": str(path), "class": item.label, "score": round(item.score, 6),
+                    "corners": item.corners.round(2).tolist()})
+        for path, objects in rows
+        for item in objects
     ]  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, "".join(f"{line}\n" for line in lines))
@@ -271,25 +275,25 @@ def write_objects_dota(
     """Write a folder of DOTA's files, a line per object in the file of its class; see `write_results`.
 
     Raises:
-        DataError: an image cannot be read, or has a name that these files cannot hold; nothing is written then.
+        DataError: an image cannot be read, or its name is not allowed in these files; then nothing is written.
     """
-    rows, made = list(rows), dict[str, Detections]()
+    rows, detections = list(rows), dict[str, Detections]()
     require_dota_names([path for path, _ in rows])
-    for path, found in rows:
-        corners = np.array([one.corners for one in found]).reshape(-1, 4, 2)
-        labels = np.array([classes.index(one.label) for one in found], np.int64)
-        made[path.stem] = Detections(corners, np.array([one.score for one in found]), labels)
-    write_results(out, made, classes)
+    for path, objects in rows:
+        corners = np.array([item.corners for item in objects]).reshape(-1, 4, 2)
+        labels = np.array([classes.index(item.label) for item in objects], np.int64)
+        detections[path.stem] = Detections(corners, np.array([item.score for item in objects]), labels)
+    write_results(out, detections, classes)
 
 
 def require_dota_names(files: Sequence[Path]) -> None:
-    """Check that DOTA's files can hold what is found on images.
+    """Check that the names of images are allowed in DOTA's files.
 
     Raises:
-        DataError: two have one name, or a name has spaces.
+        DataError: two images have one name, or a name has spaces.
     """
     count = Counter(path.stem for path in files)
     for path in files:
         if count[path.stem] > 1 or len(path.stem.split()) != 1:
             why = "two images have this name" if count[path.stem] > 1 else "a name must have no spaces"
-            raise DataError(f"{path} cannot be told apart in DOTA's files: {why}.")
+            raise DataError(f"{path} cannot be written to DOTA's files: {why}.")

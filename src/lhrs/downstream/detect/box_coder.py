@@ -1,4 +1,4 @@
-"""What a detector's two stages learn instead of boxes: offsets to an anchor, and offsets to a proposal."""
+"""Box coders of a detector's two stages: offsets to an anchor, and offsets to a proposal."""
 
 import math
 
@@ -8,23 +8,24 @@ from torch import Tensor
 from lhrs.downstream.detect.rotated_boxes import obb_to_corners, obb_to_hbb, to_le90, wrap
 
 _STRAIGHT = math.radians(1)
-"""Boxes turned by less count as straight for the midpoint code, whose numbers jump from -0.5 to 0.5 there: a network
-that sees both would learn their mean, a box turned by 45 degrees."""
+"""Boxes rotated by less are encoded as axis-aligned. The midpoint offsets jump from -0.5 to 0.5 at 0 degrees; their
+mean, which a network would predict, is a box rotated by 45 degrees."""
 _MAX_LOG = math.log(1000 / 16)
-"""Bound of the logarithm of a side's change, so that an untrained network cannot overflow."""
+"""Upper bound of the logarithm of a side's scale, against overflow in an untrained network."""
 DELTA_SCALE = (0.1, 0.1, 0.2, 0.2, 0.1)
-"""Typical size of the five numbers of a proposal's code, which are divided by it."""
+"""Standard deviations by which the five offsets to a proposal are divided."""
 
 
 def encode_midpoint(anchors: Tensor, boxes: Tensor) -> Tensor:
     """Return `(N, 6)` midpoint offsets of the n-th oriented box from the n-th anchor (Xie et al., 2021, section 3.1).
 
-    dx, dy, dw, dh of the horizontal box around it, then how far its top corner lies right of the middle of the upper
-    side and its right corner below the middle of the right side, as shares of the width and height.
+    The offsets are dx, dy, dw, dh of the enclosing horizontal box, then those of the top and the right corner. The top
+    corner's is measured to the right from the middle of the upper side, as a fraction of the width. The right corner's
+    is measured down from the middle of the right side, as a fraction of the height.
 
     Args:
         anchors: `(N, 4)` xyxy with area.
-        boxes: `(N, 5)` oriented, with area; those turned by less than a degree are taken for straight.
+        boxes: `(N, 5)` oriented, with area; boxes rotated by less than a degree are encoded as axis-aligned.
     """
     boxes = _straightened(boxes)
     bounds = obb_to_hbb(boxes)
@@ -32,7 +33,7 @@ def encode_midpoint(anchors: Tensor, boxes: Tensor) -> Tensor:
     of, to = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
     points = obb_to_corners(boxes) - center[:, None]
     x, y = points.unbind(-1)
-    # Of two corners at the same height, as in straight boxes, the right one; of two on the right side, the lower one.
+    # Of two top corners, as in axis-aligned boxes, the right one is used; of two right corners, the lower one.
     slack = sides * 1e-4
     top = torch.where(y <= y.min(1, keepdim=True).values + slack[:, 1:], x, -math.inf).max(1).values
     right = torch.where(x >= x.max(1, keepdim=True).values - slack[:, :1], y, -math.inf).max(1).values
@@ -42,8 +43,8 @@ def encode_midpoint(anchors: Tensor, boxes: Tensor) -> Tensor:
 def decode_midpoint(anchors: Tensor, codes: Tensor) -> Tensor:
     """Return `(N, 5)` le90 boxes of `(N, 4)` xyxy anchors and `(N, 6)` codes.
 
-    A code names a parallelogram; the shorter of its diagonals is drawn out to the length of the longer, which makes it
-    a rectangle.
+    A code describes a parallelogram. Its shorter diagonal is extended to the length of the longer one, which makes it a
+    rectangle.
     """
     of, to = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
     center, sides = of + codes[:, :2] * to, to * codes[:, 2:4].clamp(-_MAX_LOG, _MAX_LOG).exp()
@@ -69,8 +70,8 @@ def _straightened(boxes: Tensor) -> Tensor:
 def encode_delta(proposals: Tensor, boxes: Tensor) -> Tensor:
     """Return `(N, 5)` offsets of the n-th box from the n-th proposal, both oriented: dx, dy, dw, dh, dangle.
 
-    Seen from the proposal, along its own sides. Of the two ways to name the box (w and h may change places for a
-    quarter turn), the one that turns least is meant, so dangle is at most 45 degrees.
+    Offsets are along the proposal's sides. A box has two descriptions, since w and h can be exchanged by a rotation of
+    90 degrees; the one with the smaller rotation is used, so dangle is at most 45 degrees.
     """
     turn = wrap(boxes[:, 4] - proposals[:, 4])
     swap = turn.abs() > math.pi / 4

@@ -1,4 +1,4 @@
-"""Images with boxes as detectors learn from them, and what they find as it is scored."""
+"""Training data of detectors, and conversion of their output for scoring."""
 
 import math
 from collections.abc import Sequence
@@ -22,18 +22,18 @@ from lhrs.metrics.iou import oriented_corners
 
 
 class DetectionDataset(TorchDataset):
-    """Normalized images with their boxes, by `(epoch, index)`.
+    """Normalized images with their boxes, indexed by `(epoch, index)`.
 
-    Difficult objects are learnt from too.
+    Difficult objects are training data too.
 
     Args:
-        labeled: outlines become boxes: the smallest rectangles around them, or the horizontal ones.
+        labeled: polygons are converted to boxes: minimum-area rectangles, or enclosing horizontal boxes.
         image_input: how images are read.
-        size: images whose longer side has more pixels are made smaller.
+        size: images whose longer side has more pixels are downsampled.
         oriented: `(M, 5)` le90 boxes, else `(M, 4)` xyxy.
-        augment: one of the eight symmetries of the square, drawn for each epoch and sample.
-        seed: of what is drawn.
-        tile: most pixels of an image's side.
+        augment: apply one of the eight symmetries of the square, sampled for each epoch and item.
+        seed: seed of augmentation.
+        tile: largest side of an image in pixels.
 
     Raises:
         DataError: an image is larger than a tile.
@@ -78,20 +78,20 @@ class DetectionDataset(TorchDataset):
 
 
 def read_window(image_input: ImageInput, stack: BandStack, box: PixelWindow | None, size: int) -> tuple[Tensor, float]:
-    """Return normalized `(C, H, W)` of a window, the mean where there is no data, and its pixels per pixel of the file.
+    """Return a normalized window `(C, H, W)`, the mean where there is no data, and its scale relative to the file.
 
     Args:
         image_input: how images are read.
         stack: the image.
-        box: None is all.
-        size: a window whose longer side has more pixels is made smaller.
+        box: the window; None is the whole image.
+        size: a window whose longer side has more pixels is downsampled.
     """
     pixels = image_input.standardize(image_input.read(stack, box))
     longer = max(pixels.shape[-2:])
     if longer <= size:
         return pixels, 1.0
-    # Filled up to a square, both sides are made smaller by the same number, to which boxes belong; rounding each side
-    # by itself would move objects at the far edge by up to a pixel.
+    # The window is padded to a square, so that both sides have exactly one scale, which applies to boxes too. Rounding
+    # each side separately would shift objects at the far edge by up to a pixel.
     high, wide = pixels.shape[-2:]
     scale = size / longer
     square = resize(F.pad(pixels, (0, longer - wide, 0, longer - high)), size, size, image_input.interpolation)
@@ -99,8 +99,11 @@ def read_window(image_input: ImageInput, stack: BandStack, box: PixelWindow | No
 
 
 def ground_truth(item: Item, classes: Sequence[str], oriented: bool) -> GroundTruth:
-    """Return what is on an image as it is scored, in pixels of the file: quadrangles as they were drawn, as DOTA's kit
-    does; smallest rectangles around other outlines; or the horizontal boxes around all."""
+    """Return the objects of an image for scoring, in pixels of the file.
+
+    For oriented boxes, annotated quadrangles are used unchanged, as in the DOTA development kit, and other polygons are
+    replaced by their minimum-area rectangles. Otherwise all polygons are replaced by their enclosing horizontal boxes.
+    """
     number = {name: n for n, name in enumerate(classes)}
     boxes = _boxes_of(item, oriented)
     corners = oriented_corners(boxes) if oriented else horizontal_corners(boxes)
@@ -128,18 +131,18 @@ def enclosing_corners(corners: np.ndarray) -> np.ndarray:
 
 
 def to_detected(detections: dict[str, Tensor]) -> Detections:
-    """Return `boxes` `(K, 5)` or `(K, 4)`, `scores` and `labels` of a detector as they are scored."""
+    """Return a detector's `boxes` `(K, 5)` or `(K, 4)`, `scores` and `labels` as `Detections` for scoring."""
     boxes = detections["boxes"].double().cpu().numpy()
     corners = oriented_corners(boxes) if boxes.shape[1] == 5 else horizontal_corners(boxes)
     return Detections(corners, detections["scores"].cpu().numpy(), detections["labels"].cpu().numpy())
 
 
 def transform_boxes(boxes: Tensor, size_wh: tuple[int, int], d4: D4) -> Tensor:
-    """Return `(M, 5)` oriented or `(M, 4)` xyxy boxes of an image that is transformed by a symmetry.
+    """Return `(M, 5)` oriented or `(M, 4)` xyxy boxes, transformed by a symmetry of the square.
 
     Args:
         boxes: in pixels of the image.
-        size_wh: its width and height before.
+        size_wh: width and height of the image before the transformation.
         d4: the symmetry.
     """
     if boxes.shape[1] == 4:

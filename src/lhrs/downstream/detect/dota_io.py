@@ -9,19 +9,19 @@ from lhrs.metrics.detection import Detections
 _PREFIX = "Task1_"
 
 
-def write_results(folder: Path, found: Mapping[str, Detections], classes: Sequence[str]) -> None:
+def write_results(folder: Path, detections: Mapping[str, Detections], classes: Sequence[str]) -> None:
     """Write DOTA's submission: `Task1_<class>.txt` for every class, a line `image score x1 y1 ... x4 y4` per box.
 
     Args:
         folder: replaced if it exists.
-        found: by the image's name without suffix, in pixels of the image.
+        detections: by the image's name without suffix, in pixels of the image.
         classes: names in the order of labels.
     """
     with atomic_dir(folder) as part:
         for number, name in enumerate(classes):
             lines = [
                 f"{image} {score:.6f} {' '.join(f'{v:.2f}' for v in corners.ravel())}\n"
-                for image, one in found.items()
+                for image, one in detections.items()
                 for corners, score, label in zip(one.corners, one.scores, one.labels, strict=True)
                 if label == number
             ]

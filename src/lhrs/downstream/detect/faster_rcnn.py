@@ -14,13 +14,14 @@ from lhrs.downstream.detect.pyramid import STRIDES, FeaturePyramid
 
 
 class HorizontalRCNN(nn.Module):
-    """Finds xyxy boxes; called like `OrientedRCNN`.
+    """Detector of xyxy boxes with the interface of `OrientedRCNN`.
 
     Args:
-        backbone: `(B, C, H, W)` normalized pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
+        backbone: returns four feature maps at strides 4, 8, 16, 32 of normalized `(B, C, H, W)`; `channels` has their
+            widths.
         num_classes: without background.
         width: channels of the pyramid.
-        anchor_scale: sides of a square anchor, in cells of its map.
+        anchor_scale: side of a square anchor, in patches of its feature map.
         **settings: of `torchvision.models.detection.FasterRCNN`, such as `box_nms_thresh`.
     """
 
@@ -33,10 +34,10 @@ class HorizontalRCNN(nn.Module):
         self.pyramid = FeaturePyramid(backbone, width)
         anchors = AnchorGenerator(tuple((s * anchor_scale,) for s in STRIDES), ((0.5, 1.0, 2.0),) * len(STRIDES))
         pool = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
-        made = FasterRCNN(
+        detector = FasterRCNN(
             self.pyramid, num_classes + 1, rpn_anchor_generator=anchors, box_roi_pool=pool, **settings
         )  # fmt: skip
-        self.rpn, self.heads = made.rpn, made.roi_heads  # without its resizing and normalizing
+        self.rpn, self.heads = detector.rpn, detector.roi_heads  # without its resizing and normalizing
 
     def forward(
         self, pixels: Tensor, targets: Sequence[dict[str, Tensor]] | None = None
@@ -48,12 +49,12 @@ class HorizontalRCNN(nn.Module):
         maps = self.pyramid(pixels)
         sizes = [(pixels.shape[-2], pixels.shape[-1])] * len(pixels)
         with torch.autocast(pixels.device.type, enabled=False):
-            wanted = None if not self.training or targets is None else [_with_area(target) for target in targets]
-            proposals, first = self.rpn(ImageList(pixels, sizes), maps, wanted)
-            found, second = self.heads(maps, proposals, sizes, wanted)
+            truth = None if not self.training or targets is None else [_with_area(target) for target in targets]
+            proposals, first = self.rpn(ImageList(pixels, sizes), maps, truth)
+            detections, second = self.heads(maps, proposals, sizes, truth)
         if self.training:
             return {**first, **second}
-        return [{**one, "labels": one["labels"] - 1} for one in found]  # torchvision's 0 is background
+        return [{**item, "labels": item["labels"] - 1} for item in detections]  # torchvision's 0 is background
 
 
 def _with_area(target: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Which anchor or proposal stands for which object, and which of them a step learns from."""
+"""Matching of anchors or proposals to objects, and sampling of matches for training."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 BACKGROUND, IGNORED = -1, -2
 _TOGETHER = 64
-"""Objects that are compared with all anchors at once: bounds memory where a tile holds a thousand."""
+"""Number of objects that are compared with all anchors at once, to bound memory."""
 
 
 def match_anchors(
@@ -18,16 +18,16 @@ def match_anchors(
     negative: float,
     least: float | None = None,
 ) -> Tensor:
-    """Return int64 `(N,)`: the object that each region stands for, `BACKGROUND`, or `IGNORED`.
+    """Return int64 `(N,)`: the matched object of each region, `BACKGROUND`, or `IGNORED`.
 
     Args:
         regions: N boxes.
         objects: M boxes.
-        overlap: gives `(N, M)`.
-        positive: overlap from which a region stands for the object it overlaps most.
-        negative: overlap under which it is background; in between it is ignored.
-        least: the regions that overlap an object most stand for it even below `positive`, from this overlap on
-            (Faster R-CNN, Ren et al., 2015, section 3.1.2); None: they do not.
+        overlap: returns the overlap `(N, M)`.
+        positive: smallest overlap at which a region is matched to the object that it overlaps most.
+        negative: overlap below which a region is background; regions in between are ignored.
+        least: smallest overlap at which the regions that overlap an object most are matched to it, even below
+            `positive` (Faster R-CNN, Ren et al., 2015, section 3.1.2); None disables this.
     """
     count = len(regions)
     best = torch.zeros(count, device=regions.device)
@@ -47,13 +47,14 @@ def match_anchors(
     return torch.where(forced >= 0, forced, chosen)
 
 
-def sample_matches(assigned: Tensor, count: int, share: float) -> tuple[Tensor, Tensor]:
-    """Return int64 indices of positives and of negatives: at most `count` in all, `share` of it positives.
+def sample_matches(assigned: Tensor, count: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
+    """Return int64 indices of sampled positives and negatives: at most `count` in all.
 
-    Drawn by torch's global CPU generator, so that a seed means the same on any device.
+    At most a fraction `positive_fraction` of `count` are positives. Samples come from torch's global CPU generator, so
+    a seed has the same result on any device.
     """
     positives, negatives = (assigned >= 0).nonzero()[:, 0], (assigned == BACKGROUND).nonzero()[:, 0]
-    positives = _draw(positives, int(count * share))
+    positives = _draw(positives, int(count * positive_fraction))
     return positives, _draw(negatives, count - len(positives))
 
 

@@ -11,18 +11,18 @@ from lhrs.downstream.layers import pad_to_stride
 from lhrs.downstream.network import TaskNetwork
 
 _DETECTIONS = 2000
-"""Most detections per image, for both kinds of boxes; torchvision's 100 are too few for a car park."""
+"""Maximum number of detections per image; torchvision's 100 are too few for dense scenes."""
 
 
 class ObjectDetector(TaskNetwork):
-    """The sum of a detector's losses.
+    """A detector whose loss is the sum of the losses of both stages.
 
     Args:
-        encoder: its backbone.
-        num_classes: of objects, without background.
+        encoder: the backbone.
+        num_classes: number of classes, without background.
         head: `oriented` or `horizontal`.
-        decoder_channels: of the feature pyramid.
-        anchor_scale: sides of a square anchor, in cells of its map; 8 makes the smallest 32 pixels.
+        decoder_channels: channels of the feature pyramid.
+        anchor_scale: side of a square anchor, in patches of its feature map; with 8 the smallest has 32 pixels.
         num_proposals: regions per image that the second stage classifies.
     """
 
@@ -44,7 +44,7 @@ class ObjectDetector(TaskNetwork):
                 pyramid, num_classes, decoder_channels, anchor_scale, box_detections_per_img=_DETECTIONS, **tops
             )
         self.columns = 5 if head == "oriented" else 4
-        """Values per box: oriented, or xyxy."""
+        """Number of values per box: 5 if oriented, 4 for xyxy."""
 
     @property
     def encoder(self) -> Backbone:

@@ -20,20 +20,20 @@ _SIZE = 7
 _POSITIVE = 0.5
 _POSITIVE_SHARE = 0.25
 _CANDIDATES = 5000
-"""Best boxes of all classes that meet in suppression: a network that has learnt little finds everything everywhere."""
+"""Maximum number of boxes before non-maximum suppression; a barely trained network returns very many."""
 
 
 class RoIHead(nn.Module):
-    """The second stage: classes of proposals and boxes that fit better (section 3.2).
+    """The second stage: classification and refinement of proposals (section 3.2).
 
     Args:
-        width: channels of the maps.
+        width: channels of the feature maps.
         num_classes: without background, which is the last logit.
         hidden: width of the two linear layers.
-        samples: proposals per image that a step learns from.
-        min_score: detections below are dropped.
-        nms_iou: overlap beyond which two detections of a class are one.
-        detections: most that an image gives.
+        samples: number of proposals per image that are sampled for the loss.
+        min_score: detections with a lower score are dropped.
+        nms_iou: threshold of non-maximum suppression within a class.
+        detections: maximum number of detections per image.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class RoIHead(nn.Module):
         """Return the losses of classes and boxes; see `OrientedRCNN.forward`."""
         chosen, labels, positive, truth = [], [], [], []
         for regions, target in zip(proposals, targets, strict=True):
-            regions = torch.cat([regions, target["boxes"]])  # so that there are positives from the first step on
+            regions = torch.cat([regions, target["boxes"]])  # positives from the first step on
             assigned = match_anchors(regions, target["boxes"], rotated_iou, _POSITIVE, _POSITIVE)
             hits, misses = sample_matches(assigned, self.samples, _POSITIVE_SHARE)
             chosen.append(regions[torch.cat([hits, misses])])
@@ -97,14 +97,15 @@ class RoIHead(nn.Module):
 
 
 class OrientedRCNN(nn.Module):
-    """Finds oriented boxes (le90, see `lhrs.downstream.detect.rotated_boxes`).
+    """Detector of oriented boxes (le90, see `lhrs.downstream.detect.rotated_boxes`).
 
     Args:
-        backbone: `(B, C, H, W)` normalized pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
+        backbone: returns four feature maps at strides 4, 8, 16, 32 of normalized `(B, C, H, W)`; `channels` has their
+            widths.
         num_classes: without background.
         width: channels of the pyramid.
-        rpn: settings of `OrientedRPN` that differ from its own.
-        head: settings of `RoIHead` that differ from its own.
+        rpn: settings of `OrientedRPN` that differ from its defaults.
+        head: settings of `RoIHead` that differ from its defaults.
     """
 
     def __init__(
@@ -122,12 +123,12 @@ class OrientedRCNN(nn.Module):
     ) -> dict[str, Tensor] | list[Detections]:
         """Return losses by name in training, else the detections of each image, boxes `(K, 5)`.
 
-        What a step samples is drawn by torch's global generator.
+        Proposals for the loss are sampled by torch's global generator.
 
         Args:
-            pixels: `(B, C, H, W)` normalized; images that are smaller than the batch are padded right and below.
+            pixels: `(B, C, H, W)` normalized; smaller images are padded on the right and at the bottom.
             targets: of each image: `boxes` `(M, 5)` oriented, in pixels; `labels` int64 `(M,)`, 0 to num_classes - 1.
-                Boxes with a side under a pixel are left out. Needed in training.
+                Boxes with a side below one pixel are ignored. Required in training.
         """
         maps = list(self.pyramid(pixels).values())
         with torch.autocast(pixels.device.type, enabled=False):

@@ -8,14 +8,15 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 STRIDES = (4, 8, 16, 32, 64)
-"""Pixels per cell of the five maps."""
+"""Strides of the five feature maps in pixels."""
 
 
 class FeaturePyramid(nn.Module):
-    """Five maps of one width from a backbone's four.
+    """Five feature maps of one width, computed from a backbone's four.
 
     Args:
-        backbone: `(B, C, H, W)` normalized pixels to four maps at strides 4, 8, 16, 32; `channels` says their widths.
+        backbone: returns four feature maps at strides 4, 8, 16, 32 of normalized `(B, C, H, W)`; `channels` has their
+            widths.
         width: channels of every map.
     """
 
@@ -25,7 +26,7 @@ class FeaturePyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(list(cast(list[int], backbone.channels)), width, LastLevelMaxPool())
 
     def forward(self, pixels: Tensor) -> "OrderedDict[str, Tensor]":
-        """Return the maps by name, finest first: "0" to "3" and "pool", as torchvision's detectors want them."""
+        """Return the maps by name, finest first: "0" to "3" and "pool", as torchvision's detectors require."""
         maps = self.backbone(pixels)
         with torch.autocast(pixels.device.type, enabled=False):  # boxes are decoded from these: 8 bits are too few
             return self.fpn(OrderedDict((str(n), level.float()) for n, level in enumerate(maps)))

@@ -1,7 +1,7 @@
-"""Oriented boxes in torch: forms, overlap, suppression. On any device, nothing compiled.
+"""Oriented boxes in torch: conversions, IoU, non-maximum suppression. Runs on any device, without compiled code.
 
-An oriented box is `cx, cy, w, h, angle`: center and sides in pixels, and the angle in radians by which side w is turned
-from x towards y (clockwise on a screen), as in `lhrs.metrics.iou.oriented_corners`. Its normal form is le90:
+An oriented box is `cx, cy, w, h, angle`: center and sides in pixels, and the angle in radians from x to side w, towards
+y (clockwise on a screen), as in `lhrs.metrics.iou.oriented_corners`. Its normal form is le90:
 w >= h and -pi/2 <= angle < pi/2.
 """
 
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 _CELLS = 2**22
-"""Pairs whose bounds are compared at once: bounds memory to some 100 MB."""
+"""Number of pairs whose horizontal bounds are compared at once; limits memory to about 100 MB."""
 _PAIRS = {"cpu": 2**16, "cuda": 2**20}
-"""Pairs that are clipped at once: what stays near a core, and what fills a GPU."""
+"""Number of pairs that are clipped at once: as many as fit a CPU's cache, and as many as occupy a GPU."""
 _BLOCK = 512
-"""Boxes among which suppression decides one by one."""
+"""Block size of non-maximum suppression: boxes of a block are processed one by one."""
 
 
 def to_le90(boxes: Tensor) -> Tensor:
@@ -29,13 +29,13 @@ def to_le90(boxes: Tensor) -> Tensor:
 
 
 def wrap(angle: Tensor) -> Tensor:
-    """Return angles in [-pi/2, pi/2) that name the same axis."""
+    """Return angles in [-pi/2, pi/2) of the same axis."""
     wrapped = torch.remainder(angle + math.pi / 2, math.pi) - math.pi / 2
     return torch.where(wrapped >= math.pi / 2, wrapped - math.pi, wrapped)  # remainder may round up to pi
 
 
 def obb_to_corners(boxes: Tensor) -> Tensor:
-    """Return `(..., 4, 2)` xy corners of `(..., 5)` oriented boxes, in the order in which x turns towards y."""
+    """Return `(..., 4, 2)` xy corners of `(..., 5)` oriented boxes, clockwise on a screen."""
     half_w, half_h = boxes[..., 2:3] / 2, boxes[..., 3:4] / 2
     across = torch.cat([-half_w, half_w, half_w, -half_w], -1)
     down = torch.cat([-half_h, -half_h, half_h, half_h], -1)
@@ -46,7 +46,7 @@ def obb_to_corners(boxes: Tensor) -> Tensor:
 
 
 def obb_to_hbb(boxes: Tensor) -> Tensor:
-    """Return `(..., 4)` xyxy, the horizontal boxes around `(..., 5)` oriented ones."""
+    """Return `(..., 4)` xyxy, the enclosing horizontal boxes of `(..., 5)` oriented boxes."""
     cos, sin = boxes[..., 4].cos().abs(), boxes[..., 4].sin().abs()
     half = torch.stack([boxes[..., 2] * cos + boxes[..., 3] * sin, boxes[..., 2] * sin + boxes[..., 3] * cos], -1) / 2
     return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], -1)
@@ -59,16 +59,16 @@ def hbb_to_obb(boxes: Tensor) -> Tensor:
 
 
 def min_area_rect(points: np.ndarray) -> np.ndarray:
-    """Return float64 `(5,)`, the le90 box of least area around `(P, 2)` xy points; sides may be 0.
+    """Return float64 `(5,)`, the minimum-area le90 box around `(P, 2)` xy points; sides may be 0.
 
-    One of its sides lies on a side of the convex hull (Freeman and Shapira, 1975).
+    One of its sides is collinear with a side of the convex hull (Freeman and Shapira, 1975).
 
     Raises:
-        ValueError: there is no point, or one is not finite.
+        ValueError: there is no point, or a point is not finite.
     """
     points = np.asarray(points, np.float64).reshape(-1, 2)
     if not len(points) or not np.isfinite(points).all():
-        raise ValueError(f"no rectangle is around {len(points)} points, or around points that are not finite.")
+        raise ValueError(f"{len(points)} points, or points that are not finite, have no enclosing rectangle.")
     origin = points.mean(0)
     hull = _hull(points - origin)
     sides = np.roll(hull, -1, 0) - hull
@@ -104,47 +104,47 @@ def _hull(points: np.ndarray) -> np.ndarray:
 def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
     """Return float32 `(N, M)`, intersection over union of `(N, 5)` and `(M, 5)` oriented boxes; no gradient.
 
-    Exact but for rounding: rectangles are clipped in float64. Boxes without area overlap with nothing.
+    Exact except for rounding: rectangles are clipped in float64. The overlap of boxes without area is 0.
 
     Raises:
         ValueError: a box is not finite or has a negative side.
     """
     a, b = _checked(a), _checked(b)
-    found = torch.zeros(len(a), len(b), device=a.device)
+    result = torch.zeros(len(a), len(b), device=a.device)
     for rows, columns, overlap in _overlaps(a, b):
-        found[rows, columns] = overlap.float()
-    return found
+        result[rows, columns] = overlap.float()
+    return result
 
 
 def rotated_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """Return int64 indices of the boxes to keep, best score first: each drops worse ones of its class it overlaps.
+    """Return int64 indices of the boxes that non-maximum suppression keeps, best score first.
 
     Args:
         boxes: `(N, 5)` oriented.
-        scores: `(N,)`; of equal scores the first box wins.
-        labels: `(N,)` whole numbers; boxes of different ones do not meet.
-        iou_threshold: boxes that overlap by more than this are the same object.
+        scores: `(N,)`; of equal scores the first box is kept.
+        labels: `(N,)` integers; boxes of different labels do not suppress each other.
+        iou_threshold: IoU above which a box with a lower score is dropped.
 
     Raises:
         ValueError: a box is not finite or has a negative side.
     """
     order = torch.argsort(scores, descending=True, stable=True)
     ordered, classes = _checked(boxes)[order], labels[order]
-    kept = []
+    keep = []
     left = torch.arange(len(ordered), device=ordered.device)
-    while len(left):  # the best block decides among itself, then drops others, so that crowds shrink fast
+    while len(left):  # the best block is suppressed within itself, then suppresses all others
         block, left = left[:_BLOCK], left[_BLOCK:]
         block = block[_greedy(ordered[block], classes[block], iou_threshold)]
-        kept.append(block)
+        keep.append(block)
         stays = torch.ones(len(left), dtype=torch.bool, device=left.device)
         for _, columns, overlap in _overlaps(ordered[block], ordered[left], classes[block], classes[left]):
             stays[columns[overlap > iou_threshold]] = False
         left = left[stays]
-    return order[torch.cat(kept)] if kept else order
+    return order[torch.cat(keep)] if keep else order
 
 
 def _greedy(boxes: Tensor, classes: Tensor, iou_threshold: float) -> Tensor:
-    """Return the positions of the boxes to keep among a few, in order."""
+    """Return the indices of the boxes to keep within a block, in order."""
     over = np.zeros((len(boxes), len(boxes)), bool)
     for rows, columns, overlap in _overlaps(boxes, boxes, classes, classes):
         hit = overlap > iou_threshold
@@ -166,7 +166,7 @@ def _checked(boxes: Tensor) -> Tensor:
 def _overlaps(
     a: Tensor, b: Tensor, classes_a: Tensor | None = None, classes_b: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield index pairs whose horizontal bounds meet, of one class if classes are given, and their overlap."""
+    """Yield index pairs whose horizontal bounds intersect, within a class if labels are given, and their overlap."""
     bounds, others = obb_to_hbb(a), obb_to_hbb(b)
     turned_a, turned_b = (torch.cat([c[:, :4], c[:, 4:].cos(), c[:, 4:].sin()], 1).T.contiguous() for c in (a, b))
     step = max(1, _CELLS // max(len(b), 1))
@@ -184,9 +184,9 @@ def _overlaps(
 def _iou_pairs(a: Tensor, b: Tensor) -> Tensor:
     """Return `(P,)` of the n-th of `(6, P)` and `(6, P)`: cx, cy, w, h, cosine and sine of the angle.
 
-    The common area is an integral over the border of a, seen from b, whose sides then lie along the axes: each edge of
-    a covers the area between itself and b's lower side, cut to b. Each step is a clamp or a sum, so nothing jumps where
-    corners touch or edges coincide.
+    The intersection is an integral over the border of a in the axis-aligned frame of b: each edge of a contributes the
+    area between itself and b's lower side, clipped to b. Each step is a clamp or a sum, so the result is continuous
+    where corners touch or edges coincide.
     """
     (x_a, y_a, w, h, cos_a, sin_a), (x_b, y_b, width, height, cos_b, sin_b) = a, b
     dx, dy = x_a - x_b, y_a - y_b
@@ -199,12 +199,12 @@ def _iou_pairs(a: Tensor, b: Tensor) -> Tensor:
     next_x, next_y = x.roll(-1, 0), y.roll(-1, 0)
     run, rise = next_x - x, next_y - y
     left, right = (torch.maximum(torch.minimum(end, half_w), -half_w) for end in (x, next_x))
-    run = torch.where(run == 0, 1.0, run)  # an upright edge covers nothing, whatever its height
+    run = torch.where(run == 0, 1.0, run)  # a vertical edge contributes nothing
     first, last = y + rise * ((left - x) / run).clamp(0, 1), y + rise * ((right - x) / run).clamp(0, 1)
     low, high = torch.minimum(first, last) + half_h, torch.maximum(first, last) + half_h
     cut_low, cut_high = torch.minimum(low.clamp(min=0), height), torch.minimum(high.clamp(min=0), height)
     span = high - low
-    # Mean of a height that goes from low to high, cut to 0..height: the sloping part, and the part that is cut off.
+    # Mean of a height that rises from low to high, clipped to 0..height: the sloped part, and the clipped part.
     sloping = (cut_high - cut_low) * (cut_low + cut_high) / 2
     full = height * (high - torch.maximum(low, height)).clamp(min=0)
     mean = torch.where(span > 0, (sloping + full) / torch.where(span > 0, span, 1.0), cut_low)

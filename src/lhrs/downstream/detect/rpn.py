@@ -24,11 +24,11 @@ class OrientedRPN(nn.Module):
     """Oriented region proposals (Xie et al., 2021, arXiv:2108.05699, section 3.1).
 
     Args:
-        width: channels of the maps.
-        strides: pixels per cell of each map.
-        anchor_scale: sides of a square anchor, in cells of its map.
-        samples: anchors per image that a step learns from.
-        proposals: most that an image gives, and that a map hands to suppression.
+        width: channels of the feature maps.
+        strides: strides of the feature maps in pixels.
+        anchor_scale: side of a square anchor, in patches of its feature map.
+        samples: number of anchors per image that are sampled for the loss.
+        proposals: maximum number of proposals per image, and per feature map before non-maximum suppression.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class OrientedRPN(nn.Module):
     def forward(
         self, maps: Sequence[Tensor], truth: Sequence[Tensor] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Return proposals `(K, 5)` of each image without gradient, best first, and losses where the truth is given.
+        """Return proposals `(K, 5)` of each image without gradient, best first, and losses if `truth` is given.
 
         Args:
             maps: `(B, width, H_l, W_l)` of each stride.
@@ -75,7 +75,7 @@ class OrientedRPN(nn.Module):
             kept.append(best)
             level.append(torch.full_like(at, number))
         every = torch.cat(boxes)
-        # Suppressed by the boxes around them: ten times cheaper than by themselves, and 0.8 only drops near copies.
+        # Suppressed by their enclosing horizontal boxes: ten times faster, and 0.8 only drops near-duplicates.
         keep = batched_nms(obb_to_hbb(every), torch.cat(kept), torch.cat(level), _NMS_IOU)
         return every[keep[: self.proposals]]
 
@@ -97,7 +97,7 @@ class OrientedRPN(nn.Module):
 
 
 def make_anchors(shape: Sequence[int], stride: int, scale: float, device: torch.device) -> Tensor:
-    """Return `(H * W * len(RATIOS), 4)` xyxy anchors around the cells' centers, rows first, ratios last."""
+    """Return `(H * W * len(RATIOS), 4)` xyxy anchors around the patches' centers, rows first, ratios last."""
     rows, columns = ((torch.arange(n, device=device) + 0.5) * stride for n in shape)
     sides = torch.tensor([[math.sqrt(1 / r), math.sqrt(r)] for r in RATIOS], device=device) * (scale * stride)
     y, x = torch.meshgrid(rows, columns, indexing="ij")

@@ -26,15 +26,15 @@ from lhrs.metrics.iou import oriented_corners
 
 TILE_SIZE, TILE_OVERLAP = 1024, 200
 MERGE_IOU = {5: 0.1, 4: 0.3}
-"""By values per box: horizontal boxes of neighboring objects overlap far more often than oriented ones."""
+"""Thresholds by values per box; horizontal boxes of neighboring objects overlap more often than oriented boxes."""
 _LEAST_INSIDE = 0.7
-"""Share of an object's area that must lie on a tile for the tile to show it."""
+"""Minimum fraction of an object's area inside a tile for the object to belong to the tile."""
 
 
 def read_tiles(
     stack: BandStack, size: int = TILE_SIZE, overlap: int = TILE_OVERLAP
 ) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Yield (left, top, pixels) with `(bands, size, size)` of a scene as its file has them, 0 beyond it.
+    """Yield (left, top, pixels) of the tiles of a scene: raw values `(bands, size, size)`, 0 outside of the scene.
 
     Raises:
         DataError: the file cannot be read.
@@ -49,8 +49,8 @@ def read_tiles(
 def merge_tiles(parts: Sequence[tuple[int, int, dict[str, Tensor]]], columns: int) -> dict[str, Tensor]:
     """Return the detections of a scene from those of its tiles, best first, in pixels of the scene.
 
-    Where tiles overlap, detections of a class that overlap by more than `MERGE_IOU` are one. A single tile stays as it
-    is: its detector has suppressed already.
+    Detections of a class in different tiles that overlap by more than `MERGE_IOU` are merged. The detections of a
+    single tile are returned unchanged: the detector has applied non-maximum suppression.
 
     Args:
         parts: left, top and the detections of each tile.
@@ -117,10 +117,10 @@ def write_tiles(
     advance: Callable[[], None] = lambda: None,
     dropped: Dropped | None = None,
 ) -> int:
-    """Write the tiles of images that show objects as a folder in DOTA's layout, and return how many there are.
+    """Write the tiles of images that contain objects as a folder in DOTA's layout, and return their number.
 
-    An object belongs to a tile that contains 0.7 of it, as in DOTA's usual splits. Spaces in names become hyphens.
-    Tiles have the scene's own bands and raw values: PNG of three 8-bit bands, else GeoTIFF.
+    An object belongs to a tile that contains 0.7 of its area, as in DOTA's usual splits. Spaces in class names become
+    hyphens. Tiles have the scene's bands and raw values: PNG for three 8-bit bands, else GeoTIFF.
 
     Args:
         dataset: images with polygons, of any size.
@@ -128,10 +128,10 @@ def write_tiles(
         size: side of a tile in pixels.
         overlap: of neighboring tiles in pixels.
         advance: called after each image.
-        dropped: counts objects that are no usable boxes.
+        dropped: counts objects that are not valid boxes.
 
     Raises:
-        ConfigError: the folder holds something, or tiles would overlap by their size.
+        ConfigError: the folder is not empty, or the overlap is not smaller than a tile.
         DataError: an image or its polygons cannot be read.
     """
     if overlap >= size:
@@ -178,7 +178,7 @@ def _write_tile(stem: Path, pixels: np.ndarray) -> None:
 
 
 def _on_tile(objects: Sequence[ObjectPolygon], left: int, top: int, tile: int) -> list[ObjectPolygon]:
-    """Return the objects that a tile shows enough of."""
+    """Return the objects of which a tile contains the minimum fraction."""
     if not objects:
         return []
     boxes = torch.from_numpy(np.stack([min_area_rect(o.points) for o in objects]))

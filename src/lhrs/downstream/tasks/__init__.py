@@ -1,1 +1,1 @@
-"""Downstream tasks, one object a file; its name is the file's, in run files, commands and model folders."""
+"""Downstream tasks, one class per file; the file's name is the name of the task in run files and commands."""

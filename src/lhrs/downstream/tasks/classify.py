@@ -36,7 +36,7 @@ class ClassificationAugmentConfig(Config):
     random_erasing: Fraction = 0.0
     """Probability of a rectangle of noise."""
     mixup: NonNegativeFloat = 0.0
-    """Alpha; 0 is none."""
+    """Alpha of mixup; 0 disables it."""
     cutmix: NonNegativeFloat = 0.0
     """Alpha; 0 is none."""
 
@@ -50,8 +50,7 @@ class ClassificationConfig(TaskConfig):
     label_smoothing: Fraction = 0.1
     dropout: Fraction = 0.0
     lp_ft: bool = False
-    """Initialize the head with a linear probe of the unchanged backbone (arXiv:2202.10054), which changes a good
-    backbone less."""
+    """Initialize the head with a linear probe of the unchanged backbone (LP-FT, arXiv:2202.10054)."""
     augment: ClassificationAugmentConfig = ClassificationAugmentConfig()
 
     @model_validator(mode="after")
@@ -73,7 +72,7 @@ class ClassificationInference(InferenceConfig):
     """How whole images are classified."""
 
     center_crop: float = Field(1.0, gt=0, le=1)
-    """Fraction of the shorter side that the network sees."""
+    """Side of the center crop as a fraction of the shorter side."""
 
 
 class SceneClassification(Task):

@@ -45,7 +45,7 @@ class DetectionConfig(TaskConfig):
     oriented: bool = True
     """Oriented R-CNN; False is Faster R-CNN with horizontal boxes."""
     classes: list[str] | None = Field(None, min_length=1)
-    """Names in the order of their indices; None is all that occur in `train`, sorted."""
+    """Names in the order of their indices; None is all classes of `train`, sorted."""
     decoder_channels: PositiveInt = 256
     """Channels of the feature pyramid."""
     anchor_scale: PositiveFloat = 8
@@ -116,7 +116,7 @@ class ObjectDetection(Task):
             mean_average_precision(detections, truth, len(classes), threshold, points)
             for threshold, points in ((0.5, 0), (0.75, 0), (0.5, 11))
         )
-        # Horizontal boxes around both, by which the two kinds of detectors compare.
+        # Scores of enclosing horizontal boxes make oriented and horizontal detectors comparable.
         horizontal = [one._replace(corners=enclosing_corners(one.corners)) for one in detections]
         horizontal_truth = [ground_truth(item, classes, False) for item in labeled.items]
         return {
