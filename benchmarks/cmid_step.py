@@ -22,6 +22,7 @@ import torch
 
 from lhrs.cmid.backbone import checkpoint_activations
 from lhrs.cmid.model import CMID
+from lhrs.cmid.teacher import update_teacher
 from lhrs.cmid.two_views import collate
 from lhrs.data.augment import sample_crop
 from lhrs.training.optim import make_groups, make_optimizer
@@ -75,7 +76,7 @@ def main() -> None:
         out = module(made["views"], made["mask"], made["pairs"], made["close"], 0.04)
         out["loss"].backward()
         optimizer.step()
-        module.update_teacher(0.996)
+        update_teacher(module, 0.996)
         return out
 
     first = {name: round(float(value.detach()), 4) for name, value in step().items()}

@@ -7,10 +7,17 @@ import rasterio
 import shapely
 from tests.align.world import UTM, World
 
-from lhrs.align.clip import clip_features, group_key
+from lhrs.align.clip import clip_features
 from lhrs.align.facts import extract_facts
 from lhrs.align.feature_store import FeatureStore, write_store
-from lhrs.align.footprints import Footprint, footprint_grid, footprints_from_imagery, lonlat_bounds, lonlat_corners
+from lhrs.align.footprints import (
+    Footprint,
+    footprint_grid,
+    footprints_from_imagery,
+    group_key,
+    lonlat_bounds,
+    lonlat_corners,
+)
 from lhrs.align.osm import Features, read_features
 from lhrs.errors import DataError
 

@@ -91,4 +91,4 @@ def test_pairs_that_are_not_close_do_not_count():
 
 def test_the_painted_image_has_the_views_size():
     branch = MaskedReconstruction(16, in_chans=5, stride=8)
-    assert branch.reconstruct(torch.randn(2, 16, 4, 4)).shape == (2, 5, 32, 32)
+    assert branch.decoder(torch.randn(2, 16, 4, 4)).shape == (2, 5, 32, 32)

@@ -15,9 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from tests.training.tiny import TWO, finish, losses, start_lhrs, wait_for_checkpoint, write_parts, write_run
 
-from lhrs.cmid.backbone import to_feature_map
+from lhrs.cmid.backbone import recompute_bn_stats, to_feature_map
 from lhrs.cmid.load_backbone import load_backbone
-from lhrs.cmid.model import CMID, ema_momentum, recompute_bn_stats
+from lhrs.cmid.model import CMID
+from lhrs.cmid.teacher import ema_momentum, update_teacher
 from lhrs.cmid.two_views import resize_full_window
 from lhrs.errors import CheckpointError, ConfigError, DataError, LHRSError
 from lhrs.models.presets import build_model, get_preset
@@ -80,7 +81,7 @@ def test_a_run_goes_on_with_what_another_learned(tmp_path, images, finished):
         )
     )
     before, after = (load_file(folder / "pretraining.safetensors") for folder in (finished, out))
-    same = [name for name in before if not name.endswith(("queue", "place", "centre"))]
+    same = [name for name in before if not name.endswith(("queue", "place", "center"))]
     for name in same:
         torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=0, msg=name)
     assert after["global_.place"] == (before["global_.place"] + 16) % 64
@@ -109,7 +110,7 @@ def test_two_processes_learn_what_one_does(tmp_path, images, finished):
     assert losses(tmp_path / "two") == pytest.approx(losses(finished), abs=1e-4)
     one, two = (load_file(folder / "pretraining.safetensors") for folder in (finished, tmp_path / "two"))
     # The optimizer divides by the size of the gradient: where that is rounding, so is the step.
-    for name in ("global_.queue", "local.centre"):
+    for name in ("global_.queue", "local.center"):
         torch.testing.assert_close(two[name], one[name], atol=1e-3, rtol=1e-3, msg=name)
 
 
@@ -229,7 +230,7 @@ def test_the_teacher_follows_the_student_as_it_is_after_the_step(images, finishe
     before = teacher.clone()
     with torch.no_grad():
         student += 1
-    module.update_teacher(0.9)
+    update_teacher(module, 0.9)
     torch.testing.assert_close(teacher, before + 0.1)
     assert not any(p.requires_grad for p in module.teacher.parameters())
 

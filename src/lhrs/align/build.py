@@ -22,21 +22,22 @@ import shapely
 from pydantic import BaseModel, ConfigDict
 
 from lhrs import fingerprint
-from lhrs.align.caption_templates import caption
+from lhrs.align.caption_templates import caption, is_north_up
 from lhrs.align.chips import extract_chip, remove_unlisted_chips
-from lhrs.align.clip import clip_features, group_key
+from lhrs.align.clip import clip_features
 from lhrs.align.facts import Fact, extract_facts
-from lhrs.align.feature_store import FeatureStore, Region, sort_tile_recursive_order, write_store
+from lhrs.align.feature_store import FeatureStore, Region, write_store
 from lhrs.align.filter import filter_rows
 from lhrs.align.footprints import (
     Footprint,
     footprint_grid,
     footprints_from_imagery,
-    is_north_up,
+    group_key,
     lonlat_bounds,
     lonlat_corners,
 )
 from lhrs.align.osm import OSM_ATTRIBUTION, OSM_LICENSE, read_features, snapshot_date
+from lhrs.align.spatial_order import sort_tile_recursive_order
 from lhrs.align.table import INDEX, KIND, SCHEMA, UNREADABLE, facts_to_rows, footprint_wkb, write_table
 from lhrs.atomic_io import prepare_output_dir, write_atomic
 from lhrs.block_executor import Engine
@@ -127,9 +128,10 @@ def build_caption_dataset(
     unreadable: list[str] = []
     footprints = _list_footprints(config, unreadable) if config.imagery else []
     with Job(config.out, _settings(config), _inputs(config, footprints)) as job:
-        osm_date = snapshot_date(config.osm)
         blocks = _blocks(footprints)
-        store = _write_features(job, config, _regions(blocks) if config.imagery else None, dropped)
+        regions = _regions(blocks) if config.imagery else None
+        osm_date = snapshot_date(config.osm)
+        store = _write_features(job, config, regions, dropped)
         if not config.imagery:
             footprints = _grid(config, store)
             blocks = _blocks(footprints)

@@ -3,8 +3,11 @@
 Every draw follows from (seed, id of the footprint).
 """
 
+import math
 from collections.abc import Sequence
 from random import Random
+
+import numpy as np
 
 from lhrs.align.facts import Fact
 from lhrs.align.phrases import COMPASS, DIRECTIONS, PLACES, SHARES, join_words, spell_number, to_sentence, with_article
@@ -190,3 +193,9 @@ def _image(gsd_m: float, rng: Random) -> tuple[str, str]:
     )  # fmt: skip
     name = rng.choice(names)
     return with_article(name), name
+
+
+def is_north_up(corners: np.ndarray) -> bool:
+    """Tell from `(4, 2)` corners whether north is up to within a few degrees, so that a caption may speak of it."""
+    east, north = corners[0] - corners[3]
+    return bool(north > 0 and abs(east) * math.cos(math.radians(corners[0, 1])) < 0.1 * north)

@@ -5,7 +5,6 @@ first of them. In it every footprint is a rectangle along the axes, whatever its
 the picture.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,19 +49,6 @@ class ClippedFeatures:
     """`(N, 2)` of lines: sums of length times cos and sin of twice the angle, which is 0 along x, growing down."""
     scale: np.ndarray
     """Per footprint: pixels per unit of the plane."""
-
-
-def group_key(footprint: Footprint) -> tuple:
-    """Return what footprints that may share a block have in common.
-
-    A quarter of the Earth is among it: the bounds of a block that spans more than half tell nothing, and its plane has
-    no side on which a feature's longitude would be sure to lie.
-    """
-    a, b, c, d, e, f = footprint.transform
-    size = abs(a * e - b * d) ** 0.5
-    longitude = crs_transformer(footprint.crs).transform(c, f)[0]
-    quarter = longitude // 90 if math.isfinite(longitude) else math.inf
-    return footprint.crs, *(round(v / size, 9) + 0.0 for v in (a, b, d, e)), quarter
 
 
 def clip_features(footprints: Sequence[Footprint], features: Features) -> ClippedFeatures:

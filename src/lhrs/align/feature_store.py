@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import shapely
 
 from lhrs.align.features import Features
+from lhrs.align.spatial_order import sort_tile_recursive_order
 from lhrs.atomic_io import atomic_write
 from lhrs.dropped import Dropped
 
@@ -81,18 +82,6 @@ def _table(batch: Features, regions: Sequence[Region] | None) -> pa.Table:
         "geometry": pa.array(shapely.to_wkb(batch.geometries[at]), pa.binary()),
     }
     return pa.table({**columns, **{name: bounds[at, n] for n, name in enumerate(_BOUNDS)}})
-
-
-def sort_tile_recursive_order(x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
-    """Return an order in which every `size` points in a row lie close together: strips along x, within them along y.
-
-    Leutenegger, Lopez and Edgington, "STR: a simple and efficient algorithm for R-tree packing" (1997).
-    """
-    strips = max(1, round((len(x) / size) ** 0.5))
-    by_x = np.argsort(x, kind="stable")
-    strip = np.empty(len(x), np.int64)
-    strip[by_x] = np.arange(len(x)) * strips // max(1, len(x))
-    return np.lexsort((y, strip))
 
 
 class FeatureStore:

@@ -49,18 +49,25 @@ def lonlat_corners(footprints: Sequence[Footprint]) -> np.ndarray:
     return np.stack([(lon + 180) % 360 - 180 if np.abs(lon).max() > 180 else lon, lat], -1)
 
 
+def group_key(footprint: Footprint) -> tuple:
+    """Return what footprints that may share a block have in common.
+
+    A quarter of the Earth is among it: the bounds of a block that spans more than half tell nothing, and its plane has
+    no side on which a feature's longitude would be sure to lie.
+    """
+    a, b, c, d, e, f = footprint.transform
+    size = abs(a * e - b * d) ** 0.5
+    longitude = crs_transformer(footprint.crs).transform(c, f)[0]
+    quarter = longitude // 90 if math.isfinite(longitude) else math.inf
+    return footprint.crs, *(round(v / size, 9) + 0.0 for v in (a, b, d, e)), quarter
+
+
 @lru_cache(maxsize=16)
 def crs_transformer(crs: str) -> Any:
     """Return what makes longitude and latitude of a CRS."""
     from pyproj import Transformer
 
     return Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-
-
-def is_north_up(corners: np.ndarray) -> bool:
-    """Tell from `(4, 2)` corners whether north is up to within a few degrees, so that a caption may speak of it."""
-    east, north = corners[0] - corners[3]
-    return bool(north > 0 and abs(east) * math.cos(math.radians(corners[0, 1])) < 0.1 * north)
 
 
 def lonlat_bounds(ring: np.ndarray) -> Region:

@@ -1,6 +1,6 @@
 """timm backbones for CMID: a mask token after the stem, and the last feature map as `(B, C, h, w)`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -157,3 +157,27 @@ def _layout(model: nn.Module, features: Tensor) -> str:
         return "NLC"
     # timm sets `output_fmt` only if it is not NCHW.
     return str(getattr(getattr(model, "output_fmt", None), "value", None) or getattr(model, "output_fmt", "NCHW"))
+
+
+@torch.no_grad()
+def recompute_bn_stats(model: nn.Module, batches: Iterator[Tensor]) -> None:
+    """Recompute batch-norm statistics on whole images; the student was trained on masked images.
+
+    Args:
+        model: the backbone, on any device.
+        batches: normalized images `(B, C, S, S)`.
+    """
+    device = next(model.parameters()).device
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta, was_training = [m.momentum for m in norms], model.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+    model.train()
+    for batch in batches:
+        model(batch.to(device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.train(was_training)

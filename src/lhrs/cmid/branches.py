@@ -34,15 +34,11 @@ class MaskedReconstruction(nn.Module):
             pixels: `(N, in_chans, S, S)` normalized, not masked.
             mask: `(N, m, m)` bool.
         """
-        reconstruction = self.reconstruct(features)
+        reconstruction = self.decoder(features).float()
         hidden = to_pixels(mask, pixels.shape[-2:]).to(reconstruction.dtype)
         spatial = focal_l1(reconstruction, pixels, hidden)
         blended = blend_visible(reconstruction, pixels, hidden)
         return spatial + self.frequency_weight * focal_frequency(blended, pixels)
-
-    def reconstruct(self, features: Tensor) -> Tensor:
-        """Return images `(N, in_chans, S, S)`, normalized."""
-        return self.decoder(features).float()
 
 
 class InstanceContrast(nn.Module):

@@ -1,7 +1,6 @@
 """The CMID model: student, teacher and the three branches."""
 
 import copy
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -106,45 +105,3 @@ class CMID(nn.Module):
             losses["local"] = self.local(features, teacher_features, pairs, close, teacher_temperature)
         loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         return {"loss": loss, **{name: value.detach() for name, value in losses.items()}}
-
-    @torch.no_grad()
-    def update_teacher(self, momentum: float) -> None:
-        """Set teacher = momentum * teacher + (1 - momentum) * student and enqueue keys, after the optimizer's step.
-
-        The teacher keeps its own batch-norm statistics: its images are whole, those of the student are masked.
-        """
-        teacher_params: list[Tensor] = [p for _, follower in self.ema_pairs() for p in follower.parameters()]
-        student_params = [p.detach() for module, _ in self.ema_pairs() for p in module.parameters()]
-        if teacher_params:
-            torch._foreach_lerp_(teacher_params, student_params, 1 - momentum)
-        if self.global_ is not None:
-            self.global_.enqueue()
-
-
-def ema_momentum(step: int, steps: int, base: float = 0.996) -> float:
-    """Return the teacher's momentum after a step: from `base` to 1 along a cosine (arXiv:2006.07733)."""
-    return 1 - (1 - base) * (1 + math.cos(math.pi * step / steps)) / 2
-
-
-@torch.no_grad()
-def recompute_bn_stats(model: nn.Module, batches: Iterator[Tensor]) -> None:
-    """Recompute batch-norm statistics on whole images; the student was trained on masked images.
-
-    Args:
-        model: the backbone, on any device.
-        batches: normalized images `(B, C, S, S)`.
-    """
-    device = next(model.parameters()).device
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        return
-    momenta, was_training = [m.momentum for m in norms], model.training
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
-    model.train()
-    for batch in batches:
-        model(batch.to(device))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    model.train(was_training)

@@ -35,7 +35,7 @@ def draw_step(module: CMID, pixels: Tensor, batch: dict[str, Tensor], mean: Tens
         mask = batch["mask"][:rows]
         hidden = to_pixels(mask, pixels.shape[-2:])
         masked_views = fill_with_mean(pixels[:rows], hidden)
-        reconstruction = module.masked.reconstruct(module.student(masked_views, mask))
+        reconstruction = module.masked.decoder(module.student(masked_views, mask)).float()
         columns += [masked_views, torch.where(hidden > 0, reconstruction, pixels[:rows])]
         module.train(was_training)
     canvas = torch.cat([_to_rgb(column.cpu(), mean, std) for column in columns], 2)

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lhrs.atomic_io import atomic_dir, save_safetensors
-from lhrs.cmid.backbone import checkpoint_activations, create_backbone
-from lhrs.cmid.model import CMID, ema_momentum, recompute_bn_stats
+from lhrs.cmid.backbone import checkpoint_activations, create_backbone, recompute_bn_stats
+from lhrs.cmid.model import CMID
 from lhrs.cmid.probes import FeatureExtractor
 from lhrs.cmid.step_figures import draw_step
+from lhrs.cmid.teacher import ema_momentum, update_teacher
 from lhrs.cmid.two_views import TwoViewDataset, augment_and_normalize, collate, mean_std_tensors, resize_full_window
 from lhrs.data.unlabeled import UnlabeledWindows
 from lhrs.errors import ConfigError
@@ -31,7 +32,7 @@ from lhrs.training import data_fingerprint
 from lhrs.training.cmid_config import CMIDConfig
 from lhrs.training.monitor import FeatureMonitor, check_monitored
 from lhrs.training.optim import make_groups
-from lhrs.training.recipe import MODEL, Recipe
+from lhrs.training.recipe import MODEL, Recipe, run
 from lhrs.training.run_dir import is_main_process, load_tensors
 from lhrs.training.trainer import Trainer as LHRSTrainer
 
@@ -43,6 +44,11 @@ _INITIAL_WEIGHTS = ("pretrained", "checkpoint_path")
 _BN_IMAGES = 2048
 _FIT_IMAGES = 256
 _TEMPERATURE_WARMUP = 0.25
+
+
+def train_cmid(config: CMIDConfig) -> None:
+    """Train a backbone by CMID; see `lhrs.training.recipe.run`."""
+    run(CMIDRecipe(config))
 
 
 class CMIDRecipe(Recipe[CMIDConfig]):
@@ -145,7 +151,7 @@ class _UpdateTeacher(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
-        self.module.update_teacher(ema_momentum(state.global_step, state.max_steps, self.momentum))
+        update_teacher(self.module, ema_momentum(state.global_step, state.max_steps, self.momentum))
 
 
 def load_pretraining(module: CMID, out: Path) -> None:

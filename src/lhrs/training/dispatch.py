@@ -1,4 +1,4 @@
-"""From the `kind` of a run file to its schema and its recipe."""
+"""From the `kind` of a run file to its schema and the function that trains."""
 
 import os
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from lhrs.training.run_config import RunConfig
 class _Kind(NamedTuple):
     config: str
     """`module:class` of the run file."""
-    recipe: str
-    """`module:class` of the recipe that runs it."""
+    train: str
+    """`module:function` that runs it."""
 
 
 _KINDS = {
-    "vlm": _Kind("lhrs.training.vlm_config:VLMConfig", "lhrs.training.vlm:VLMRecipe"),
-    "cmid": _Kind("lhrs.training.cmid_config:CMIDConfig", "lhrs.training.cmid:CMIDRecipe"),
-    "vision": _Kind("lhrs.nano.config:VisionRun", "lhrs.nano.train:VisionRecipe"),
-    "questions": _Kind("lhrs.nano.config:QuestionsRun", "lhrs.nano.train:QuestionsRecipe"),
+    "vlm": _Kind("lhrs.training.vlm_config:VLMConfig", "lhrs.training.vlm:train_vlm"),
+    "cmid": _Kind("lhrs.training.cmid_config:CMIDConfig", "lhrs.training.cmid:train_cmid"),
+    "vision": _Kind("lhrs.nano.config:VisionRun", "lhrs.nano.train:train_vision"),
+    "questions": _Kind("lhrs.nano.config:QuestionsRun", "lhrs.nano.train:train_questions"),
 }
-_FINETUNE = "lhrs.training.finetune:FinetuneRecipe"
-"""The recipe of every downstream task."""
+_FINETUNE = "lhrs.training.finetune:train_task"
+"""Trains every downstream task."""
 _REQUIRED = ("torch", "transformers", "accelerate", "peft", "timm", "safetensors", "tensorboard")
 
 
@@ -76,10 +76,7 @@ def train(run: RunConfig) -> None:
     """
     if missing := [name for name in _REQUIRED if find_spec(name) is None]:
         raise MissingExtraError(f"training needs {', '.join(missing)}: pip install 'lhrs[train]'")
-    from lhrs.training.trainer import run as run_recipe
-
-    recipe = _KINDS[run.kind].recipe if run.kind in _KINDS else _FINETUNE
-    run_recipe(_resolve(recipe)(run))
+    _resolve(_KINDS[run.kind].train if run.kind in _KINDS else _FINETUNE)(run)
 
 
 def _resolve(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What differs between the kinds of training: data, module, parameter groups and result."""
+"""One training run from its settings to its model, and what differs between the kinds of training."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
+from accelerate import PartialState
 from torch import nn
 from transformers import Trainer, TrainerCallback
 
+from lhrs.training.freeze import print_trainable
 from lhrs.training.optim import make_groups, make_optimizer, make_schedule
 from lhrs.training.run_config import OptimConfig, RunConfig
+from lhrs.training.run_dir import RunRecord, init_run_dir, is_main_process, mark_finished, newest_checkpoint, should_run
+from lhrs.training.trainer import Trainer as LHRSTrainer
+from lhrs.training.trainer import run_trainer, training_arguments
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
@@ -19,10 +24,7 @@ MODEL = "model"
 
 
 class Recipe(ABC, Generic[ConfigT]):
-    """One kind of training; `lhrs.training.trainer.run` runs it.
-
-    Methods are called in this order: `open_data`, `build`, `dataset`, `details`, `callbacks`, those that the trainer
-    needs, `collect`, `save`.
+    """One kind of training: data, module, parameter groups and result. `run` calls the methods, in its order.
 
     Args:
         config: the run file.
@@ -109,3 +111,34 @@ class Recipe(ABC, Generic[ConfigT]):
     def model_dir(self) -> Path:
         """Folder of the result."""
         return self.config.output_dir / MODEL
+
+
+def run(recipe: Recipe[Any]) -> None:
+    """Train, from the newest checkpoint if there is one. A finished run is not repeated.
+
+    Raises:
+        ConfigError: the run contradicts itself, or its folder contains another run or one with other data.
+        DataError: data is missing or broken.
+        CheckpointError: weights do not fit.
+    """
+    config = recipe.config
+    data = recipe.open_data()
+    if not should_run(config, data):
+        return
+    torch.manual_seed(config.seed)
+    module = recipe.build()
+    dataset, collate = recipe.dataset()
+    arguments = training_arguments(config, recipe.optim, len(dataset), recipe.peak_lr, **recipe.arguments)
+    record = RunRecord(kind=config.kind, details=recipe.details())
+    trainer = LHRSTrainer(recipe, module, arguments, dataset, collate)
+    callbacks = recipe.callbacks(trainer)
+    init_run_dir(config, record, data)
+    print_trainable(module, recipe.module_of)
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    run_trainer(trainer, newest_checkpoint(config.output_dir))
+    state = recipe.collect(trainer)
+    if is_main_process():
+        recipe.save(trainer, state)
+        mark_finished(config.output_dir, record)
+    PartialState().wait_for_everyone()  # the others must not exit while the main process writes

@@ -1,4 +1,4 @@
-"""One training run from its settings to its model, the same for every kind.
+"""transformers' Trainer as every recipe uses it.
 
 Order and randomness come from (seed, position) only (`lhrs.data.deterministic`), so a run that was killed and
 resumed ends with the same weights as one that was not.
@@ -8,11 +8,10 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch import nn
 from torch.utils.data import Sampler
 from torch.utils.tensorboard import SummaryWriter
@@ -23,53 +22,15 @@ from transformers.integrations import TensorBoardCallback
 from lhrs.data.deterministic import DeterministicSampler, SampleKey, group_by_length, seed_step
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.training.callbacks import ShowProgress
-from lhrs.training.freeze import print_trainable
 from lhrs.training.fsdp import load_state_dict_sharded, shard_on_cpu
-from lhrs.training.recipe import Recipe
 from lhrs.training.run_config import OptimConfig, RunConfig
-from lhrs.training.run_dir import (
-    RunRecord,
-    init_run_dir,
-    is_main_process,
-    load_tensors,
-    mark_finished,
-    newest_checkpoint,
-    should_run,
-)
+from lhrs.training.run_dir import load_tensors
+
+if TYPE_CHECKING:
+    from lhrs.training.recipe import Recipe
 
 _CHECKPOINTS_KEPT = 2
 """One more than needed, in case the newest was being written when the run was killed."""
-
-
-def run(recipe: Recipe[Any]) -> None:
-    """Train, from the newest checkpoint if there is one. A finished run is not repeated.
-
-    Raises:
-        ConfigError: the run contradicts itself, or its folder contains another run or one with other data.
-        DataError: data is missing or broken.
-        CheckpointError: weights do not fit.
-    """
-    config = recipe.config
-    data = recipe.open_data()
-    if not should_run(config, data):
-        return
-    torch.manual_seed(config.seed)
-    module = recipe.build()
-    dataset, collate = recipe.dataset()
-    arguments = training_arguments(config, recipe.optim, recipe.peak_lr, **recipe.arguments)
-    record = RunRecord(kind=config.kind, details=recipe.details())
-    trainer = Trainer(recipe, module, arguments, dataset, collate)
-    callbacks = recipe.callbacks(trainer)
-    init_run_dir(config, record, data)
-    print_trainable(module, recipe.module_of)
-    for callback in callbacks:
-        trainer.add_callback(callback)
-    run_trainer(trainer)
-    state = recipe.collect(trainer)
-    if is_main_process():
-        recipe.save(trainer, state)
-        mark_finished(config.output_dir, record)
-    PartialState().wait_for_everyone()  # the others must not exit while the main process writes
 
 
 class SeedEachStep(TrainerCallback):
@@ -120,7 +81,7 @@ class Trainer(TransformersTrainer):
 
     def __init__(
         self,
-        recipe: Recipe[Any],
+        recipe: "Recipe[Any]",
         module: nn.Module,
         arguments: TrainingArguments,
         dataset: Any,
@@ -233,17 +194,20 @@ def split_batch(batch_size: int, micro_batch_size: int | None) -> tuple[int, int
     return micro, share // micro
 
 
-def training_arguments(config: RunConfig, optim: OptimConfig, lr: float, **further: Any) -> TrainingArguments:
+def training_arguments(
+    config: RunConfig, optim: OptimConfig, num_samples: int, lr: float, **further: Any
+) -> TrainingArguments:
     """Return transformers' arguments of a run.
 
     Args:
         config: the run.
         optim: its optimizer settings.
+        num_samples: size of the data.
         lr: learning rate after the warm-up.
         further: further arguments.
 
     Raises:
-        ConfigError: the batch does not divide into processes and micro-batches.
+        ConfigError: the batch does not divide into processes and micro-batches, or there is less data than one batch.
     """
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
@@ -272,27 +236,24 @@ def training_arguments(config: RunConfig, optim: OptimConfig, lr: float, **furth
         **further,
     }
     try:
-        return TrainingArguments(**arguments)
+        found = TrainingArguments(**arguments)
     except ValueError as error:  # such as bf16 on a GPU that cannot
         raise ConfigError(f"these settings do not go together here: {' '.join(str(error).split())}") from error
+    at_once = found.per_device_train_batch_size * found.world_size
+    if num_samples < at_once:
+        raise ConfigError(f"the data has {num_samples} samples, fewer than one batch of {at_once}.")
+    return found
 
 
-def run_trainer(trainer: Trainer) -> None:
-    """Train to the end, from the newest complete checkpoint in the output folder if there is one.
+def run_trainer(trainer: Trainer, checkpoint: Path | None) -> None:
+    """Train to the end, from a checkpoint if there is one.
 
     Raises:
-        ConfigError: there is less data than one batch.
         CheckpointError: the checkpoint is of another run.
     """
-    args = trainer.args
-    num_samples = len(cast(Sized, trainer.train_dataset))
-    per_epoch_step = args.per_device_train_batch_size * args.world_size
-    if num_samples < per_epoch_step:
-        raise ConfigError(f"the data has {num_samples} samples, fewer than one batch of {per_epoch_step}.")
     trainer.remove_callback(PrinterCallback)
     if trainer.is_world_process_zero():
-        writer = SummaryWriter(str(Path(str(args.output_dir)) / "tensorboard"))
+        writer = SummaryWriter(str(Path(str(trainer.args.output_dir)) / "tensorboard"))
         trainer.add_callback(TensorBoardCallback(writer))
         trainer.add_callback(ShowProgress())
-    checkpoint = newest_checkpoint(Path(str(args.output_dir)))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
