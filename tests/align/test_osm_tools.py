@@ -253,3 +253,30 @@ def test_a_complete_world_leaves_nothing_out(tmp_path):
     world.relation([("w", outer, "outer"), ("w", inner, "inner")], landuse="forest")
     world.box(200, 0, 20, 20, building="yes")
     assert not len(counted(world.write(tmp_path / "a.osm.pbf"))[1])
+
+
+def test_outlines_without_tags_may_come_before_their_nodes(tmp_path):
+    outline = BUILDING.format("").replace('<tag k="building" v="yes"/>', "")
+    relation = (
+        '<relation id="20" version="1"><member type="way" ref="10" role="outer"/>'
+        '<tag k="type" v="multipolygon"/><tag k="landuse" v="forest"/></relation>'
+    )
+    found, dropped = counted(osm(tmp_path / "a.osm", relation + outline + NODES + ROAD.format("")))
+    assert found == {("r20", "forest"), ("w11", "main road")} and not len(dropped)
+
+
+@pytest.mark.parametrize("action", ["", 'action="delete"'])
+def test_ids_that_are_no_numbers_are_one_line(tmp_path, action):
+    path = osm(tmp_path / "a.osm", f'<node id="x" version="1" lat="47" lon="15" {action}/>')
+    with pytest.raises(DataError, match=r"a\.osm is not a whole OpenStreetMap file"):
+        counted(path)
+
+
+def test_overpass_json_with_null_tags_and_places_as_text(tmp_path):
+    elements = [
+        {"type": "node", "id": 1, "lat": "47.1", "lon": "15.0", "tags": {"natural": "tree"}},
+        {"type": "node", "id": 2, "lat": 47.1, "lon": 15.1, "tags": None},
+    ]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"version": 0.6, "elements": elements}))
+    assert counted(path)[0] == {("n1", "tree")}

@@ -250,3 +250,80 @@ def test_names_of_dota_have_any_number_of_words(tmp_path):
         ("ship", True), ("type 7", False),
     ]  # fmt: skip
     assert data.dropped.to_dict() == {"images without an annotation": 1}
+
+
+def test_coco_as_tables_and_tools_write_it(tmp_path):
+    picture(tmp_path / "a b.png")
+    rows = [{"bbox": [1, 2, 3, 4], "image_id": 1.0, "category_id": "1", "iscrowd": "0", "keypoints": [4, 4, 2]}]
+    images = [{"id": 1, "file_name": "https://example.org/data/a%20b.png?size=1", "license": [1]}]
+    path = coco(tmp_path / "coco.json", rows, images)
+    path.write_bytes(path.read_text().encode("utf-16"))
+    assert detect_format(tmp_path) == "coco_boxes"
+    data = open_dataset(tmp_path)
+    (sample,) = data
+    assert xyxy(sample) == [(1, 2, 4, 6)] and not sample.boxes[0].crowd
+    assert sample.images == [str(tmp_path / "a b.png")]
+    assert data.dropped.to_dict() == {"keypoints of objects": 1}
+
+
+def test_images_of_label_studio_are_found_by_the_path_in_their_address(tmp_path):
+    image = picture(tmp_path / "images/tiles/a.png")
+    images = [{"id": 1, "file_name": "/data/local-files/?d=set%2Ftiles%2Fa.png"}]
+    assert open_dataset(coco(tmp_path / "coco.json", [], images))[0].images == [str(image)]
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"), [("true", True), (" Yes ", True), ("2", True), ("Unspecified", False), ("", False)]
+)
+def test_vocs_difficult_in_any_spelling(tmp_path, flag, expected):
+    picture(tmp_path / "a.png")
+    box = "<bndbox><xmax>20</xmax><ymax>30</ymax><xmin>5</xmin><ymin>6.5</ymin></bndbox>"
+    text = f"<annotation><object><name>ship</name><difficult>{flag}</difficult>{box}</object></annotation>"
+    (tmp_path / "a.xml").write_text(text)
+    (polygon,) = open_dataset(tmp_path, "voc").polygons(0)
+    assert polygon.difficult is expected and polygon.points.min(0).tolist() == [4, 5.5]
+
+
+@pytest.mark.parametrize("name", ["", "<name/>", "<name> </name>"])
+def test_an_object_of_voc_needs_a_name(tmp_path, name):
+    picture(tmp_path / "a.png")
+    box = "<bndbox><xmin>5</xmin><ymin>6</ymin><xmax>20</xmax><ymax>30</ymax></bndbox>"
+    (tmp_path / "a.xml").write_text(f"<annotation><object>{name}{box}</object></annotation>")
+    with pytest.raises(DataError, match=r"a\.xml .*an object has no name"):
+        open_dataset(tmp_path, "voc")[0]
+
+
+def test_dotas_flags_are_words_and_confidences_are_refused(tmp_path):
+    picture(tmp_path / "images/P1.png")
+    (tmp_path / "labelTxt").mkdir()
+    label = tmp_path / "labelTxt/P1.txt"
+    label.write_text("1 1 9 1 9 5 1 5 small vehicle True\n1 1 9 1 9 5 1 5 Boeing 737\n1 1 9 1 9 5 1 5 ship False\n")
+    polygons = open_dataset(tmp_path).polygons(0)
+    found = [(polygon.label, polygon.difficult) for polygon in polygons]
+    assert found == [("small vehicle", True), ("Boeing 737", False), ("ship", False)]
+    label.write_text("1 1 9 1 9 5 1 5 ship 0.87\n")
+    with pytest.raises(DataError, match=r"P1\.txt:1: not eight numbers and a class"):
+        open_dataset(tmp_path)[0]
+
+
+def test_a_crs_that_is_none_is_one_line(tmp_path):
+    import rasterio
+
+    options = {"width": 9, "height": 9, "count": 1, "dtype": "uint8", "crs": 32632}
+    transform = rasterio.Affine(1, 0, 500000, 0, -1, 5650000)
+    rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", transform=transform, **options).close()
+    content = {"type": "FeatureCollection", "features": [], "crs": {"properties": {"name": "EPSG:4326x"}}}
+    (tmp_path / "a.geojson").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="its member `crs` is none that is known"):
+        open_dataset(tmp_path, "geojson_boxes")[0]
+
+
+def test_what_has_unusable_boxes_only_is_not_said_to_be_absent(tmp_path):
+    from lhrs.instruct.collect import collect_annotations
+
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png")
+    rows = [{"bbox": [40, 40, -9, -9]}, {"bbox": [1, 1, 9, 9], "image_id": 2}]
+    coco(tmp_path / "coco.json", rows, ["a.png", "b.png"])
+    faulty, right = collect_annotations(tmp_path)
+    assert faulty.exhaustive == frozenset() and not faulty.objects and right.exhaustive == {"ship"}

@@ -126,3 +126,42 @@ def test_lists_of_splits_in_any_encoding(tmp_path):
     data = open_dataset(tmp_path)
     assert [(s.labels[0], s.split) for s in data] == [("Forest", "train"), ("River", "train")]
     assert data.dropped.to_dict() == {"images in no list": 1, "names of lists without an image": 1}
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_conversations_in_utf_16(tmp_path, suffix):
+    picture(tmp_path / "a.png")
+    rows = [conversation("<image>\nIs there water?", "yes"), conversation("Snow in Malmö\u2028?", "no")]
+    text = json.dumps(rows) if suffix == "json" else "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    path = tmp_path / f"data.{suffix}"
+    path.write_bytes(text.encode("utf-16"))
+    assert detect_format(path) == "llava"
+    assert [sample.turns[1].text for sample in open_dataset(path)] == ["yes", "no"]
+
+
+def test_metadata_in_parquet(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    image = picture(tmp_path / "sub/a.png")
+    rows = [{"file_name": "sub/a.png", "text": "A lake.", "objects": [{"bbox": [1, 2, 3, 4], "category": "lake"}]}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "metadata.parquet")
+    assert detect_format(tmp_path) == detect_format(tmp_path / "metadata.parquet") == "metadata_folder"
+    (sample,) = open_dataset(tmp_path)
+    assert sample.images == [str(image)] and sample.turns[1].text == "A lake."
+    assert [(box.label, box.xyxy) for box in sample.boxes] == [("lake", (1, 2, 4, 6))]
+
+
+def test_commas_without_quotes_do_not_cut_a_caption(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,a lake, a road\n")
+    with pytest.raises(DataError, match=r"metadata\.csv:2: more values than columns"):
+        open_dataset(tmp_path)
+
+
+def test_boxes_of_metadata_are_finite(tmp_path):
+    picture(tmp_path / "a.png")
+    row = {"file_name": "a.png", "objects": {"bbox": [[float("nan"), 1, 2, 3]], "category": ["x"]}}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row))
+    with pytest.raises(DataError, match=r"metadata\.jsonl:1: .*not finite"):
+        open_dataset(tmp_path)[0]

@@ -64,7 +64,7 @@ def test_masks_of_other_modes(folder, mode):
         image.putdata(mask.ravel().tolist())
         image.putpalette([200, 10, 10, 10, 200, 10])
     image.save(folder / "train/t0_mask.PNG")
-    expected = np.where(mask, IGNORE if mode == "1" else 1, 0)
+    expected = mask  # white of one bit is 1, as GDAL reads it
     np.testing.assert_array_equal(open_dataset(folder).mask(0), expected)
 
 
@@ -109,3 +109,9 @@ def test_change_masks_have_boxes_too(tmp_path):
     assert [path.split("/")[-2] for path in sample.images] == ["A", "B"]
     assert [(box.label, box.xyxy) for box in sample.boxes] == [("change", (5, 10, 25, 20))]
     assert data.dropped.to_dict() == {"masks without an image": 1}
+
+
+def test_a_mask_of_another_size_is_refused(folder):
+    Image.fromarray(np.zeros((90, 128), np.uint8)).save(folder / "train/t0_mask.PNG")
+    with pytest.raises(DataError, match=r"t0_mask\.PNG has 128 x 90 pixels, its image t0\.JPG 128 x 96"):
+        open_dataset(folder)[0]

@@ -191,3 +191,35 @@ def test_what_is_no_yolo_is_refused_in_one_line(tmp_path):
         open_dataset(tmp_path / "data.yaml", "yolo")
     with pytest.raises(ConfigError, match="cannot tell the format"):
         detect_format(tmp_path / "data.yaml")
+
+
+def test_names_that_yaml_takes_for_other_things_stay_words(tmp_path):
+    picture(tmp_path / "images/a.png")
+    write(tmp_path / "labels/a.txt", "0 0.5 0.5 0.5 0.25\n1 0.5 0.5 0.5 0.25\n2 0.5 0.5 0.5 0.25\n")
+    write(tmp_path / "data.yaml", "path: 5\ntrain: images\nnames:\n  0: no\n  1: 747\n  2: null\n")
+    assert [box[0] for box in boxes(open_dataset(tmp_path)[0])] == ["no", "747", "null"]
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"data.yaml": "names: [ship\ntrain: x"}, "data.yaml is not valid YAML"),
+        ({"data.yaml": "names: [Stra\xdfe]\n"}, "data.yaml is not UTF-8"),
+        ({"a.yaml": "names: [ship]\n", "b.yaml": "names: [car]\n"}, "several YAML files with `names`"),
+    ],
+)
+def test_names_that_cannot_be_read_are_no_missing_names(tmp_path, files, why):
+    picture(tmp_path / "images/a.png")
+    write(tmp_path / "labels/a.txt")
+    for name, text in files.items():
+        write(tmp_path / name, text, "latin-1")
+    with pytest.raises(DataError, match=why):
+        open_dataset(tmp_path)
+
+
+def test_a_split_that_does_not_exist_is_the_reason_for_no_images(tmp_path):
+    picture(tmp_path / "images/a.png")
+    write(tmp_path / "labels/a.txt")
+    write(tmp_path / "data.yaml", "train: nowhere\nnames: [ship]\n")
+    with pytest.raises(DataError, match=r"holds no image \(.*splits that do not exist \(train: nowhere"):
+        open_dataset(tmp_path)

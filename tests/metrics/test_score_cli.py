@@ -156,3 +156,22 @@ def test_detections_are_scored_by_vocs_rules(tmp_path):
         "detection",
     )
     assert bad.returncode == 2 and "Traceback" not in bad.stderr
+
+
+@pytest.mark.parametrize(
+    ("metric", "record", "why"),
+    [
+        ("grounding", {"prediction": "[1, 1, 5, 5]", "answer": [1, 1, 5]}, "the answer of record 1 has no box"),
+        ("grounding", {"prediction": "[1, 1, 5, 5]", "answer": "none"}, "the answer of record 1 has no box"),
+        ("classify", {"prediction": "forest", "answer": None}, "the answer of record 1 is null"),
+        ("choice", {"prediction": "B", "answer": "B", "options": "ship, plane"}, "`options` is a list of texts"),
+        ("choice", {"prediction": "B", "answer": 7, "options": ["ship", "plane"]}, "answer 7 is no index"),
+        ("choice", {"prediction": "B", "answer": "B"}, "it has no 'options'"),
+    ],
+)
+def test_answers_that_are_none_are_one_line(tmp_path, metric, record, why):
+    from lhrs.errors import DataError
+    from lhrs.metrics.scoring import score_records
+
+    with pytest.raises(DataError, match=why):
+        score_records([record], metric)

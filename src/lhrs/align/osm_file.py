@@ -93,7 +93,7 @@ def read_osm_file(path: Path, dropped: Dropped) -> Iterator[Features]:
                 reason = "has several versions of objects" if is_history else "is not sorted by type and id"
                 raise DataError(f"{path} {reason}: use {command} first.")
             yield from _read_rewritten(OsmObjects.from_file(path, deleted, dropped), Path(folder), dropped)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, TypeError) as error:  # pyosmium's of ids and places that are no numbers
             raise _broken_file(path, error) from None
 
 
@@ -148,6 +148,8 @@ def _read_sorted(
                 is_checked = True
                 if _is_unsorted(path):
                     raise _UnsortedError
+        if not is_checked and relations.has_lost and _is_unsorted(path):
+            raise _UnsortedError
     except (_UnsortedError, RuntimeError) as error:
         if not isinstance(error, _UnsortedError) and not any(w in str(error) for w in ("order", "twice", "history")):
             raise
@@ -223,6 +225,11 @@ class _Relations:
     def has_outline(self, way: int) -> bool:
         """Tell whether a way outlines a multipolygon."""
         return way in self._of_untagged or way in self._kinds
+
+    @property
+    def has_lost(self) -> bool:
+        """Some relations did not become areas."""
+        return bool(self._expected)
 
     def tags_of(self, relation: int, own: dict[str, str]) -> dict[str, str]:
         """Return the tags of an assembled relation, which is not lost."""

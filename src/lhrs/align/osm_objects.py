@@ -55,7 +55,7 @@ def objects_marked_deleted(path: Path) -> set[tuple[str, int]]:
                 for _, element in ElementTree.iterparse(file, ["start"])
                 if element.tag in _TYPES and element.get("action") == "delete"
             }
-    except (OSError, EOFError, ElementTree.ParseError) as error:
+    except (OSError, EOFError, ValueError, ElementTree.ParseError) as error:
         raise DataError(f"{path} is not a whole OpenStreetMap file ({error}).") from None
 
 
@@ -148,11 +148,11 @@ class OsmObjects:
 
     def _add_element(self, element: Mapping[str, Any], dropped: Dropped) -> None:
         kind, number = _TYPES[element["type"]], int(element["id"])
-        tags = {str(key): str(value) for key, value in element.get("tags", {}).items()}
+        tags = {str(key): str(value) for key, value in (element.get("tags") or {}).items()}
         if kind == "n":
             if "lat" in element:
                 known = self.nodes.get(number, (0, 0, {}))[2]
-                self.nodes[number] = (element["lon"], element["lat"], {**known, **tags})
+                self.nodes[number] = (float(element["lon"]), float(element["lat"]), {**known, **tags})
             else:
                 dropped.add("elements without geometry (use `out geom`)", f"n{number}")
             return

@@ -24,6 +24,8 @@ UNKNOWN_LICENSE = "unstated"
 """License of samples whose format has no place for one."""
 SPLITS = ("train", "val", "valid", "validation", "test")
 """Folder names that are splits."""
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+"""First bytes of a text file in UTF-16."""
 _SAME_SPLIT = frozenset(["val", "valid", "validation", "dev"])
 
 PixelWindow = tuple[int, int, int, int]
@@ -231,6 +233,15 @@ def filter_split(rows: list[RowT], splits: Sequence[str | None], split: str | No
     return kept
 
 
+def parse_flag(value: object) -> bool:
+    """Return whether a flag is set: a number other than 0, `true` or `yes`; other words do not set it."""
+    text = str(value).strip().lower()
+    try:
+        return float(text) != 0
+    except ValueError:
+        return text in ("true", "yes")
+
+
 def parse_sample(row: Any, folder: Path, where: str) -> Sample:
     """Return the sample in a parsed row of our schema; relative image paths begin at `folder`.
 
@@ -256,7 +267,7 @@ def read_text(path: Path, errors: str = "strict") -> str:
     """
     try:
         content = path.read_bytes()
-        has_utf16_mark = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        has_utf16_mark = content.startswith(UTF16_MARKS)
         return content.decode("utf-16" if has_utf16_mark else "utf-8-sig", errors)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
@@ -286,7 +297,10 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+            start = file.read(2)
+            file.seek(0)
+            lines = read_text(path).encode().split(b"\n") if start in UTF16_MARKS else file
+            for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield f"{path}:{number}", parse_json_object(line, f"{path}:{number}")
     except OSError as error:

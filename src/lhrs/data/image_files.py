@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from lhrs.imagery.image import IMAGE_SUFFIXES
 from lhrs.imagery.reader import open_source
@@ -78,6 +79,9 @@ class ImageFinder:
 
 def _tails(name: str) -> Iterator[PurePosixPath]:
     """Yield a path without its root or drive, and then without its first folder, its first two, and so on."""
+    if "://" in name or name.startswith("/data/local-files/?d="):  # an address; Label Studio's has the path as a query
+        place, _, query = name.partition("?")
+        name = unquote(query.removeprefix("d=") if query.startswith("d=") else place.partition("#")[0])
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     if parts and len(parts[0]) == 2 and parts[0][1] == ":":  # the drive of a Windows path
         parts = parts[1:]

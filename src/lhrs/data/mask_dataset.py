@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lhrs.data.dataset import Dataset, ObjectPolygon, PixelWindow, bounding_box, box_corners, filter_split
-from lhrs.data.image_files import is_image
+from lhrs.data.image_files import image_size, is_image
 from lhrs.errors import DataError
 from lhrs.imagery.reader import open_source
 from lhrs.schema import Box, Sample
@@ -91,10 +91,19 @@ class MaskDataset(Dataset):
             classes = self.to_classes(read_mask_values(file, window))
         except DataError as error:
             raise DataError(f"{file}: {error}" if str(file) not in str(error) else str(error)) from error
+        if window is None:
+            self._check_size(index, classes)
         wrong = classes[(classes >= len(self.classes)) & (classes != IGNORE)]
         if wrong.size:
             raise DataError(f"{file} holds the number {wrong[0]}, but there are {len(self.classes)} classes.")
         return classes
+
+    def _check_size(self, index: int, classes: np.ndarray) -> None:
+        item = self.items[index]
+        image = item.images[0][0]
+        if len(item.images[0]) == 1 and (size := image_size(image)) != classes.shape[::-1]:
+            is_of = f"{classes.shape[1]} x {classes.shape[0]} pixels, its image {image.name} {size[0]} x {size[1]}"
+            raise DataError(f"{item.mask} has {is_of}: a mask needs the size of its image.")
 
     def _component_boxes(self, index: int) -> list[Box]:
         from rasterio.features import shapes

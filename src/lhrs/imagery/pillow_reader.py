@@ -136,10 +136,10 @@ def _decode(name: str, size: tuple[int, int]) -> np.ndarray:
 
 
 def _decode_raw(name: str) -> np.ndarray:
-    """Return `(H, W, C)` of the upright image as stored: codes of a color table, alpha as a band."""
+    """Return `(H, W, C)` of the upright image as stored: color table codes, 0 and 1 of one bit, alpha as a band."""
     with _opened(name) as image:
         upright = ImageOps.exif_transpose(image)
-        values = np.array(upright.convert("L") if upright.mode == "1" else upright)
+        values = np.array(upright).astype(np.uint8) if upright.mode == "1" else np.array(upright)
         return values[..., None] if values.ndim == 2 else values
 
 

@@ -83,10 +83,12 @@ def _from_dataset(dataset: Dataset, open_world: bool, dropped: Dropped, progress
             except DataError:
                 dropped.add("samples whose image cannot be read", sample.id)
                 continue
+            lost: set[str] = set()  # labels whose boxes are all unusable: the objects are not known to be absent
             if sample.images:
                 boxes = usable_boxes(sample.boxes, (width, height), dropped, sample.id)
+                lost = {box.label for box in sample.boxes} - {box.label for box in boxes}
                 sample = sample.model_copy(update={"boxes": boxes})
-            annotations = from_sample(sample, width, height, sorted(labels), sorted(scenes))
+            annotations = from_sample(sample, width, height, sorted(labels - lost), sorted(scenes))
             if open_world or dataset.has_masks:
                 annotations = replace(annotations, exhaustive=frozenset(), are_components=dataset.has_masks)
             key = annotations.images or (annotations.id,)

@@ -80,7 +80,14 @@ def predictions_of(records: Sequence[Record]) -> list[str]:
 
 
 def answers_of(records: Sequence[Record]) -> list[str]:
-    """Return the true answers as texts; None is empty."""
+    """Return the true answers as texts.
+
+    Raises:
+        ValueError: a record has none.
+    """
+    for n, record in enumerate(records, 1):
+        if record["answer"] is None:
+            raise ValueError(f"the answer of record {n} is null")
     return [_text(record["answer"]) for record in records]
 
 

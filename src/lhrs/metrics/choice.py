@@ -1,6 +1,6 @@
 """Multiple choice: the answer is the letter or the text of an option."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, TypeVar
 
@@ -123,7 +123,7 @@ def option_index(answer: Any, options: Sequence[str]) -> int:
     Raises:
         ValueError: it is none of the options.
     """
-    if isinstance(answer, int):
+    if isinstance(answer, int) and -1 < answer < len(options):
         return answer
     keys = [label_key(option) for option in options]
     if label_key(str(answer)) in keys:
@@ -139,8 +139,15 @@ def _parse(text: str, options: Sequence[str], answer: int | tuple[int, ...]) -> 
 
 
 def _options_and_answers(records: Sequence[Record]) -> tuple[list[list[str]], list[int | tuple[int, ...]]]:
-    options = [[str(option) for option in record["options"]] for record in records]
+    options = [_option_list(record["options"]) for record in records]
     return options, [option_indices(record["answer"], o) for record, o in zip(records, options, strict=True)]
+
+
+def _option_list(options: Any) -> list[str]:
+    values = list(options.values()) if isinstance(options, Mapping) else options
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"`options` is a list of texts, not {options!r}")
+    return [str(option) for option in values]
 
 
 def _rotated(answer: Answer, shift: int, size: int) -> Answer:

@@ -96,7 +96,11 @@ def score_shapes(predictions: Sequence[Any], answers: Sequence[Any]) -> Overlaps
 def _overlaps(records: Sequence[Record], box_format: str) -> Overlaps:
     if any(is_shape(record["answer"]) for record in records):
         return score_shapes([record["prediction"] for record in records], [record["answer"] for record in records])
-    truth = np.array([_boxes(record, "answer", box_format)[0] for record in records])
+    answers = [_boxes(record, "answer", box_format) for record in records]
+    for n, boxes in enumerate(answers, 1):
+        if not len(boxes):
+            raise ValueError(f"the answer of record {n} has no box of four numbers")
+    truth = np.array([boxes[0] for boxes in answers])
     return score_grounding([_boxes(record, "prediction", box_format) for record in records], truth)
 
 

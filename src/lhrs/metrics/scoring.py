@@ -42,7 +42,9 @@ def score_records(records: Sequence[Record], metric: str | Metric, box_format: s
                 raise DataError(f"record {n} has no {field!r}.")
     try:
         return chosen.score(records, box_format)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except KeyError as error:
+        raise DataError(f"a record does not fit the metric {chosen.name!r}: it has no {error}.") from None
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise DataError(f"a record does not fit the metric {chosen.name!r}: {error}.") from None
 
 

@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lhrs.boxes import xywh_to_xyxy
-from lhrs.data.dataset import SPLITS, UNKNOWN_LICENSE, Dataset, ObjectPolygon, box_corners, filter_split, read_json
+from lhrs.data.dataset import (
+    SPLITS,
+    UNKNOWN_LICENSE,
+    Dataset,
+    ObjectPolygon,
+    box_corners,
+    filter_split,
+    parse_flag,
+    read_json,
+)
 from lhrs.data.image_files import ImageFinder, list_files
 from lhrs.data.rle import rle_bounds
 from lhrs.errors import DataError
@@ -85,12 +94,14 @@ class CocoBoxes(Dataset):
     def _read_file(self, path: Path, is_part: bool) -> list[_Image]:
         content = read_json(path)
         try:
-            names = {str(category["id"]): category["name"] for category in content["categories"]}
-            licenses = {entry["id"]: entry["name"] for entry in content.get("licenses") or []}
-            entries = [(str(image["id"]), image["file_name"], image) for image in content["images"]]
+            names = {_id(category["id"]): category["name"] for category in content["categories"]}
+            licenses = {_id(entry["id"]): entry["name"] for entry in content.get("licenses") or []}
+            entries = [(_id(image["id"]), image["file_name"], image) for image in content["images"]]
             boxes = defaultdict(list)
             for annotation in content["annotations"]:
-                boxes[str(annotation["image_id"])].append(annotation)  # some tools write numbers, others text
+                boxes[_id(annotation["image_id"])].append(annotation)
+                if any(annotation.get("keypoints") or ()):
+                    self.drop("keypoints of objects", f"{path.name}: {annotation.get('id')}")
             if not all(isinstance(name, str) for _, name, _ in entries):
                 raise TypeError("file_name is not text")
         except (KeyError, TypeError, AttributeError) as error:
@@ -106,7 +117,7 @@ class CocoBoxes(Dataset):
         source = f"{path.parents[1].name}/{path.parent.name}" if is_part else source
         return [
             _Image(
-                id_, name, finder, source, licenses.get(image.get("license"), self.license),
+                id_, name, finder, source, licenses.get(_id(image.get("license")), self.license),
                 image.get("split", split), boxes.get(id_, []), names, path,
             )
             for id_, name, image in entries
@@ -114,11 +125,11 @@ class CocoBoxes(Dataset):
 
     def _box(self, annotation: dict[str, Any], image: _Image) -> Box:
         try:
-            label = image.names[str(annotation["category_id"])]
+            label = image.names[_id(annotation["category_id"])]
             xyxy = self._bounds(annotation, image.where)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{image.where}: annotation {annotation.get('id')} is broken, {error!r}.") from None
-        return Box(label=label, xyxy=tuple(xyxy.tolist()), crowd=bool(annotation.get("iscrowd")))
+        return Box(label=label, xyxy=tuple(xyxy.tolist()), crowd=parse_flag(annotation.get("iscrowd")))
 
     def _bounds(self, annotation: dict[str, Any], where: Path) -> np.ndarray:
         """Return xyxy: of the turned box, of `bbox`, or around the polygon or mask where there is no `bbox`."""
@@ -160,6 +171,11 @@ def turn_box(xyxy: np.ndarray, degrees: float) -> np.ndarray:
     return center + turned
 
 
+def _id(value: Any) -> str:
+    """Return an id as text: some tools write numbers, others text, and tables turn whole numbers into 1.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def _rotation(annotation: dict[str, Any]) -> float:
     attributes = annotation.get("attributes")
     degrees = float((attributes.get("rotation") if isinstance(attributes, dict) else None) or 0)
@@ -187,8 +203,13 @@ def _has_boxes(path: Path) -> bool:
     if not path.stat().st_size:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        has_classes = any(text.find(word) >= 0 for word in (b'"bbox"', b'"segmentation"', b'"categories"'))
-        return has_classes and all(text.find(word) >= 0 for word in (b'"annotations"', b'"images"'))
+        encoding = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}.get(text[:2], "utf-8")
+
+        def holds(word: str) -> bool:
+            return text.find(f'"{word}"'.encode(encoding)) >= 0
+
+        has_classes = any(map(holds, ("bbox", "segmentation", "categories")))
+        return has_classes and all(holds(word) for word in ("annotations", "images"))
 
 
 def _find_annotations(root: Path, split: str | None) -> list[Path]:

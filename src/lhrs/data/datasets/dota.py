@@ -1,17 +1,20 @@
 """DOTA (Xia et al., 2018, arXiv:1711.10398): one text file of quadrangles per image."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 
-from lhrs.data.dataset import Dataset, ObjectPolygon, bounding_box, filter_split, read_text
+from lhrs.data.dataset import Dataset, ObjectPolygon, bounding_box, filter_split, parse_flag, read_text
 from lhrs.data.image_files import list_files, list_folder_images
 from lhrs.errors import DataError
 from lhrs.schema import Box, Sample
 
 _FOLDERS = ("labelTxt", "annfiles", "labelTxt-v1.0", "labelTxt-v1.5")
-_FLAGS = ("0", "1", "2", "0.0", "1.0", "2.0")
+_FLAGS = ("0", "1", "2", "0.0", "1.0", "2.0", "true", "false")
+_FRACTION = re.compile(r"[-+]?\d*\.\d+")
+"""Such as a confidence, which a label does not have."""
 _SPLITS = ("train", "val", "test")
 
 
@@ -85,15 +88,15 @@ def _read(path: Path) -> list[ObjectPolygon]:
         if not fields or fields[0].lower().startswith(("imagesource", "gsd")):
             continue
         words = fields[8:]
-        has_flag = len(words) > 1 and words[-1] in _FLAGS
+        has_flag = len(words) > 1 and words[-1].lower() in _FLAGS
         try:
             corners = np.array(fields[:8], float).reshape(4, 2)
             label = " ".join(words[:-1] if has_flag else words)
-            if not label:
-                raise ValueError("no class")
+            if not label or (not has_flag and _FRACTION.fullmatch(words[-1])):
+                raise ValueError("no class, or a number that is no flag after it")
         except ValueError:
             raise DataError(f"{path}:{number}: not eight numbers and a class: {line[:80]!r}.") from None
         if not np.isfinite(corners).all():
             raise DataError(f"{path}:{number}: a corner is not a finite number: {line[:80]!r}.")
-        polygons.append(ObjectPolygon(label, corners, has_flag and words[-1][0] != "0"))
+        polygons.append(ObjectPolygon(label, corners, has_flag and parse_flag(words[-1])))
     return polygons

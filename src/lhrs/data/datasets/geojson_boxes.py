@@ -113,7 +113,7 @@ def _crs(content: dict[str, Any], labels: Path) -> Any:
         return _WGS_84
     try:
         return CRS.from_user_input(named["properties"]["name"])
-    except (TypeError, KeyError, CRSError):
+    except (TypeError, KeyError, ValueError, CRSError):
         raise DataError(f"{labels}: its member `crs` is none that is known: {json.dumps(named)[:200]}.") from None
 
 

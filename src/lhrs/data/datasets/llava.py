@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from lhrs.data.dataset import UNKNOWN_LICENSE, Dataset, read_json, read_json_lines
+from lhrs.data.dataset import UNKNOWN_LICENSE, UTF16_MARKS, Dataset, read_json, read_json_lines
 from lhrs.data.image_files import ImageFinder, list_files
 from lhrs.errors import DataError
 from lhrs.schema import Sample, Turn
@@ -99,7 +99,8 @@ def _has_conversations(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             start = file.read(_SNIFFED_BYTES)
-        return _FIRST.search(start.decode("utf-8-sig", "replace")) is not None
+        encoding = "utf-16" if start.startswith(UTF16_MARKS) else "utf-8-sig"
+        return _FIRST.search(start.decode(encoding, "replace")) is not None
     except OSError:
         return False
 

@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +20,12 @@ from lhrs.data.dataset import (
     read_json_lines,
     read_text,
 )
+from lhrs.data.datasets.parquet import open_parquet
 from lhrs.data.image_files import ImageFinder, is_image
 from lhrs.errors import DataError
 from lhrs.schema import Box, Sample, Turn
 
-_TABLES = ("metadata.jsonl", "metadata.csv")
+_TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _CAPTIONS = ("text", "caption", "captions", "description")
 _LABELS = ("label", "class", "label_text", "class_name")
 _READ = frozenset(["file_name", "objects", "question", "answer", "split", *_CAPTIONS, *_LABELS])
@@ -40,7 +41,7 @@ class _Row(NamedTuple):
 class MetadataFolder(Dataset):
     """One sample per row.
 
-    Format: `metadata.jsonl` or `metadata.csv` with `file_name` (path from the table's folder) and any of `text` or
+    Format: `metadata.jsonl`, `.csv` or `.parquet` with `file_name` (path from the table's folder) and any of `text` or
     `caption`; `question` and `answer`; `label`; `objects`, with `bbox` (left, top, width, height) and `category`. Other
     columns are counted as left out.
     Splits: folders train, val, valid and test, or a column `split`.
@@ -48,7 +49,7 @@ class MetadataFolder(Dataset):
 
     homepage = "https://huggingface.co/docs/datasets/image_dataset#imagefolder"
     license = UNKNOWN_LICENSE
-    layout = "a folder with metadata.jsonl (or .csv) and the images, or one such folder for each split"
+    layout = "a folder with metadata.jsonl (or .csv, .parquet) and the images, or one such folder for each split"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         super().__init__(root, split)
@@ -59,6 +60,8 @@ class MetadataFolder(Dataset):
         self._top = self.root if self.root.is_dir() else self.root.parent
         self._finders = {path.parent: ImageFinder(path.parent) for _, path in tables}
         for row in rows:
+            if None in row.values:
+                raise DataError(f"{row.where}: more values than columns; put text with commas in quotes.")
             for column in row.values.keys() - _READ:
                 self.drop("columns", column)
         self._drop_unlisted(rows)
@@ -107,7 +110,8 @@ def _list_tables(root: Path) -> list[tuple[str | None, Path]]:
 
 
 def _read_table(path: Path, split: str | None) -> Iterator[_Row]:
-    records = read_json_lines(path) if path.suffix.lower() == ".jsonl" else _read_csv(path)
+    read = {".jsonl": read_json_lines, ".csv": _read_csv, ".parquet": _read_parquet}[path.suffix.lower()]
+    records: Iterable[tuple[str, dict[str, Any]]] = read(path)
     for where, values in records:
         if not isinstance(values.get("file_name"), str) or not values["file_name"]:
             raise DataError(f"{where}: needs file_name, has {', '.join(map(str, values)) or 'no columns'}.")
@@ -118,9 +122,18 @@ def _read_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         reader = csv.DictReader(read_text(path).splitlines(keepends=True))
         for row in reader:
-            yield f"{path}:{reader.line_num}", {key: value for key, value in row.items() if key is not None}
+            yield f"{path}:{reader.line_num}", row
     except csv.Error as error:
         raise DataError(f"{path} cannot be read as a table: {error}.") from None
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with open_parquet(path) as file:
+        number = 0
+        for batch in file.iter_batches():
+            for row in batch.to_pylist():
+                yield f"{path}, row {number}", row
+                number += 1
 
 
 def _turns(row: _Row) -> list[Turn]:
@@ -139,8 +152,12 @@ def _boxes(row: _Row) -> list[Box]:
         objects = json.loads(objects) if isinstance(objects, str) and objects else objects
         if not objects:
             return []
+        if isinstance(objects, list):  # one object each, not one list for each field
+            objects = {key: [item[key] for item in objects] for key in objects[0]}
         boxes = xywh_to_xyxy(np.array(objects["bbox"], np.float64).reshape(-1, 4))
         names = next((objects[key] for key in ("category", "categories", "label", "labels") if key in objects), None)
+        if not np.isfinite(boxes).all():
+            raise ValueError("a number is not finite")
         labels = ["object"] * len(boxes) if names is None else [str(name) for name in names]
         return [Box(label=name, xyxy=tuple(xyxy)) for name, xyxy in zip(labels, boxes.tolist(), strict=True)]
     except (KeyError, TypeError, ValueError) as error:

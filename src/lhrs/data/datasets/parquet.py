@@ -12,6 +12,9 @@ from lhrs.data.dataset import Dataset, filter_split, parse_sample
 from lhrs.errors import DataError, MissingExtraError
 from lhrs.schema import Sample
 
+_METADATA = "metadata.parquet"
+"""The table of a `metadata_folder`, which is no sample of ours."""
+
 
 class Parquet(Dataset):
     """Samples from Parquet files.
@@ -32,7 +35,7 @@ class Parquet(Dataset):
         places: list[tuple[int, int, int]] = []
         splits: list[str | None] = []
         for i, path in enumerate(self._files):
-            with _opened(path) as file:
+            with open_parquet(path) as file:
                 places += [
                     (i, group, row)
                     for group in range(file.num_row_groups)
@@ -53,7 +56,7 @@ class Parquet(Dataset):
     def load(self, index: int) -> Sample:
         i, group, row = self._places[index].tolist()
         if (i, group) not in self._groups:
-            with _opened(self._files[i]) as file:
+            with open_parquet(self._files[i]) as file:
                 self._groups[i, group] = file.read_row_group(group)
         (values,) = self._groups[i, group].slice(row, 1).to_pylist()
         where = f"{self._files[i]}, row group {group}, row {row}"
@@ -66,11 +69,17 @@ class Parquet(Dataset):
 
 def _list_files(root: Path) -> list[Path]:
     paths = sorted(root.iterdir()) if root.is_dir() else [root]
-    return [path for path in paths if path.suffix == ".parquet" and path.is_file()]
+    return [p for p in paths if p.suffix == ".parquet" and p.name != _METADATA and p.is_file()]
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def open_parquet(path: Path) -> Iterator[Any]:
+    """Open a file as pyarrow's `ParquetFile`.
+
+    Raises:
+        DataError: It is broken.
+        MissingExtraError: pyarrow is not installed.
+    """
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet

@@ -16,6 +16,7 @@ from lhrs.data.dataset import (
     bounding_box,
     box_corners,
     filter_split,
+    parse_flag,
     read_text,
 )
 from lhrs.data.image_files import ImageFinder, list_files, list_folder_images
@@ -137,10 +138,9 @@ class Voc(Dataset):
             for number, item in enumerate(tree.iter("object")):
                 for part in range(len(item.findall("part"))):
                     self.drop("parts of objects", f"{path.stem}#{number}.{part}")
-                label, difficult = (
-                    str(item.findtext("name")).strip(),
-                    (item.findtext("difficult") or "0").strip() == "1",
-                )
+                label, difficult = (item.findtext("name") or "").strip(), parse_flag(item.findtext("difficult"))
+                if not label:
+                    raise ValueError("an object has no name")
                 points, xyxy = _outline(item), _box(item)
                 if points is None and xyxy is None:
                     raise ValueError("an object has no bndbox, robndbox or polygon")

@@ -45,12 +45,18 @@ class Yolo(Dataset):
         self._folder = self.root if self.root.is_dir() else self.root.parent
         self._config = _read_yaml(path) if path is not None else {}
         names = _names(self._config, path) or _read_names(self._folder)
+        if names is None and self.root.is_dir():
+            for unused in list_files(self.root, *_YAML):
+                _read_yaml(unused)  # names in a broken file are not names that are missing
+                if "names" in _try_yaml(unused):
+                    raise DataError(f"{self.root} holds several YAML files with `names`. Name one as the path.")
         self.has_class_names = names is not None
         self._names = names or {}
         self.classes = [self._names[n] for n in sorted(self._names)]
         images = list(self._list_split_images())
         if not images:
-            raise DataError(f"{self.root} holds no image. Expected {self.layout}.")
+            left_out = f" ({self.dropped.summary()})" if len(self.dropped) else ""
+            raise DataError(f"{self.root} holds no image{left_out}. Expected {self.layout}.")
         rows = [(name, image, _label_file(image)) for name, image in images]
         if not any(label.exists() for *_, label in rows):
             raise DataError(f"{self.root} holds no label file such as {rows[0][2]}. Expected {self.layout}.")
@@ -203,6 +209,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return config | ({"names": read_text(names).split("\n")} if names is not None and names.is_file() else {})
     try:
         content = yaml.safe_load(read_text(path))
+        if isinstance(content, dict) and content.get("names"):  # classes called `no` or `null` are text
+            content["names"] = yaml.load(read_text(path), yaml.BaseLoader)["names"]
     except yaml.YAMLError as error:
         raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
