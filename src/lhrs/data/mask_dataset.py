@@ -91,8 +91,6 @@ class MaskDataset(Dataset):
             classes = self.to_classes(read_mask_values(file, window))
         except DataError as error:
             raise DataError(f"{file}: {error}" if str(file) not in str(error) else str(error)) from error
-        if window is None:
-            self._check_size(index, classes)
         wrong = classes[(classes >= len(self.classes)) & (classes != IGNORE)]
         if wrong.size:
             raise DataError(f"{file} holds the number {wrong[0]}, but there are {len(self.classes)} classes.")
@@ -109,6 +107,7 @@ class MaskDataset(Dataset):
         from rasterio.features import shapes
 
         numbers, boxes = self.mask(index), []
+        self._check_size(index, numbers)
         objects = [n for n, name in enumerate(self.classes) if name.lower() not in BACKGROUND_CLASSES]
         for position, (outline, number) in enumerate(shapes(numbers.astype(np.int16), mask=np.isin(numbers, objects))):
             x1, y1, x2, y2 = bounding_box(np.array(outline["coordinates"][0]))
