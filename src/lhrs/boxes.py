@@ -7,7 +7,7 @@ around the whole image is `[0, 0, width, height]` and its area is `width * heigh
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -93,6 +93,12 @@ def polygon_iou_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     inter = shapely.area(shapely.intersection(*shapes))
     union = shapely.area(shapes[0]) + shapely.area(shapes[1]) - inter
     return np.divide(inter, union, out=np.zeros(len(inter)), where=union > 0)
+
+
+def geometry_iou(a: Any, b: Any) -> float:
+    """Return intersection over union of two valid shapely polygons; 0 if both are empty."""
+    union = a.union(b).area
+    return float(a.intersection(b).area / union) if union else 0.0
 
 
 def common_area(a: Sequence[float], b: Sequence[float]) -> float:

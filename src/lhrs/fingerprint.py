@@ -77,6 +77,11 @@ def of_model(folder: Path, name: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def sha256_of_bytes(data: bytes) -> str:
+    """Return the SHA-256 of bytes as 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file's bytes as 64 hex digits."""
     with open(path, "rb") as file:

@@ -9,7 +9,6 @@ def left():
     return find()
 
 
-@pytest.mark.xfail(strict=False, reason="until all names are replaced")
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_old_name_is_left(kind, left):
     found = [f"{one.place}: {one.entry.old} is now {one.entry.new}" for one in left if one.entry.kind == kind]

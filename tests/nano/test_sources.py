@@ -11,7 +11,7 @@ from lhrs.nano.sources import (  # noqa: E402
     VisionDataset,
     _dihedral,
     _move_boxes,
-    centre_targets,
+    center_targets,
     draw_canvas,
     jitter,
 )
@@ -66,7 +66,7 @@ def test_a_sample_depends_on_its_key_alone():
 
 
 def test_centres_and_sizes_are_where_the_boxes_are():
-    heat, size = centre_targets(torch.tensor([[16.0, 32.0, 32.0, 64.0]]), 16)
+    heat, size = center_targets(torch.tensor([[16.0, 32.0, 32.0, 64.0]]), 16)
     row, col = divmod(int(heat.argmax()), 16)
     assert (row, col) == (6, 3) and heat[row, col] == 1
     dx, dy, log_w, log_h = size[:, row, col].tolist()

@@ -1,6 +1,5 @@
 """Image chips of footprints: cut out of scenes, or references to whole images."""
 
-import hashlib
 import os
 import re
 from collections.abc import Collection
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lhrs import fingerprint
 from lhrs.align.footprints import Footprint
 from lhrs.atomic_io import atomic_write
 from lhrs.imagery.discover import ImageSource, open_scene_source
@@ -68,7 +68,7 @@ def _file_name(identity: str) -> str:
     plain = "/".join(parts)
     if plain == identity:
         return plain
-    return f"{plain or 'image'}-{hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()}"
+    return f"{plain or 'image'}-{fingerprint.of_bytes(identity.encode())[:8]}"
 
 
 @lru_cache(maxsize=8)

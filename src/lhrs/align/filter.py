@@ -1,11 +1,11 @@
 """Filters of described footprints: missing data, clouds, balance of categories."""
 
-import hashlib
 from collections import defaultdict
 
 import numpy as np
 import pyarrow as pa
 
+from lhrs import fingerprint
 from lhrs.dropped import Dropped
 
 
@@ -37,10 +37,10 @@ def filter_rows(
         dropped.add(reason, count=int((~passes).sum()))
         table = table.take(np.flatnonzero(passes))
     if max_per_category is not None:
-        by_category: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
+        by_category: dict[str, list[tuple[str, int]]] = defaultdict(list)
         rows = zip(table["id"].to_pylist(), table["category"].to_pylist(), strict=True)
         for n, (identity, category) in enumerate(rows):
-            rank = hashlib.blake2b(f"{seed}:{identity}".encode(), digest_size=8).digest()
+            rank = fingerprint.of_bytes(f"{seed}:{identity}".encode())
             by_category[category].append((rank, n))
         sampled = sorted(n for members in by_category.values() for _, n in sorted(members)[:max_per_category])
         dropped.add("images beyond the limit of their category", count=len(table) - len(sampled))

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from lhrs.cli.console import print_info, progress_bar
+from lhrs.cli.console import print_info
+from lhrs.progress import progress_bar
 
 _MAX_REASONS = 3
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lhrs.cli.console import EXIT_USER_ERROR, print_error, print_info, progress_bar
+from lhrs.cli.console import EXIT_USER_ERROR, print_error, print_info
 from lhrs.cli.options import GSD, AsJson, Composite, Device, Model, Seed, Sensor, Temperature
 from lhrs.errors import ConfigError, DataError
+from lhrs.progress import progress_bar
 
 if TYPE_CHECKING:
     from lhrs.inference.assistant import Assistant

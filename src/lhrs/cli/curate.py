@@ -43,10 +43,11 @@ def curate(
     Dropped are images that cannot be opened, empty, cloudy and blurred ones, images of a test set, duplicates and
     near-duplicates, and with --keep-fraction the lowest scores. OUT has the samples, scores.parquet and report.html.
     """
-    from lhrs.cli.console import print_info, progress_bar
+    from lhrs.cli.console import print_info
     from lhrs.curate.pipeline import CurationConfig
     from lhrs.curate.pipeline import curate as run_curation
     from lhrs.errors import ConfigError
+    from lhrs.progress import progress_bar
 
     if not keep_fraction:
         raise ConfigError("--keep-fraction 0 would keep nothing.")

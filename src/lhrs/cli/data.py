@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lhrs.cli.console import print_info, progress_bar
+from lhrs.cli.console import print_info
+from lhrs.progress import progress_bar
 
 if TYPE_CHECKING:
     from lhrs.data.dataset import Dataset

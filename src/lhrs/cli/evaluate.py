@@ -26,9 +26,9 @@ def evaluate(
     show_list: bool = typer.Option(False, "--list", help="List the benchmarks and how to get their data."),
 ) -> None:
     """Score a model on benchmarks, strictly, next to what is reached without the image."""
-    from lhrs.cli.console import progress_bar
     from lhrs.evaluation.benchmark import benchmark_names, find_benchmark
     from lhrs.evaluation.evaluate import evaluate
+    from lhrs.progress import progress_bar
 
     if show_list:
         for name in benchmark_names():

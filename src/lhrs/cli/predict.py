@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from lhrs.cli.console import print_info, progress_bar
+from lhrs.cli.console import print_info
+from lhrs.progress import progress_bar
 
 
 def predict(

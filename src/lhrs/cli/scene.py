@@ -6,7 +6,8 @@ from pathlib import Path
 
 import typer
 
-from lhrs.cli.console import print_info, progress_bar
+from lhrs.cli.console import print_info
+from lhrs.progress import progress_bar
 
 
 def _print_sensors(value: bool) -> None:

@@ -11,6 +11,7 @@ from lhrs.cmid.backbone import MaskedBackbone
 from lhrs.cmid.branches import InstanceContrast, MaskedReconstruction, PrototypeMatching
 from lhrs.cmid.masking import fill_with_mean, to_pixels
 from lhrs.errors import ConfigError
+from lhrs.models.state_dict import load_strict
 
 
 class CMID(nn.Module):
@@ -58,8 +59,7 @@ class CMID(nn.Module):
         if self.global_ is not None or self.local is not None:
             self.teacher = MaskedBackbone(backbone, in_chans, size, masked=False, **arguments)
         for module, follower in self.ema_pairs():
-            state = copy.deepcopy(module.state_dict())
-            follower.load_state_dict(state)
+            load_strict(follower, copy.deepcopy(module.state_dict()), "the student")
             follower.requires_grad_(False)
 
     def ema_pairs(self) -> Iterator[tuple[nn.Module, nn.Module]]:

@@ -1,12 +1,12 @@
 """What is measured of each image file by itself: content, perceptual hash, sharpness, nothing."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from lhrs import fingerprint
 from lhrs.errors import DataError
 from lhrs.imagery.image import open_image
 
@@ -87,7 +87,7 @@ def _measure(image: str) -> dict[str, object]:
     black = float((pixels == 0).all(2).mean())
     return {
         "image": image,
-        "digest": hashlib.sha256(repr(size).encode() + pixels.tobytes()).digest(),
+        "digest": bytes.fromhex(fingerprint.sha256_of_bytes(repr(size).encode() + pixels.tobytes())),
         "hash": perceptual_hash(pixels),
         "thumbnail": thumbnail(pixels).tobytes(),
         "sharpness": sharpness(pixels),

@@ -167,7 +167,7 @@ def _inputs(
 ) -> dict[str, str]:
     """Return the fingerprints of the image files, and of all that is not in them."""
     inputs = fingerprint.of_files(image for record in [*records, *test] for image in record.images)
-    texts = [(record.id, record.content_digest.hex()) for record in [*records, *test]]
+    texts = [(record.id, record.content_digest) for record in [*records, *test]]
     return {**inputs, f"samples of {config.data}": fingerprint.of_config([_VERSION, texts])}
 
 

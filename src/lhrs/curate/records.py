@@ -1,12 +1,12 @@
 """What curation needs to know of each sample, whatever the format it was read from."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lhrs import fingerprint
 from lhrs.align.table import read_table
 from lhrs.data.dataset import Dataset, detect_format, open_dataset
 from lhrs.schema import Sample
@@ -23,7 +23,7 @@ class CurationRecord:
     images: tuple[str, ...]
     answers: tuple[str, ...]
     """What the assistant says, turn by turn."""
-    content_digest: bytes
+    content_digest: str
     """Tells samples of the same images apart by all that is said of them: turns, labels, boxes."""
     attribution: str
     """Attribution, or the license."""
@@ -80,6 +80,6 @@ def _to_record(
     answers = (turn.text for turn in sample.turns if turn.role == "assistant")
     return CurationRecord(
         sample.id, tuple(sample.images), tuple(text for text in answers if text.strip()),
-        hashlib.sha256(json.dumps(about).encode()).digest(), sample.attribution or sample.license,
+        fingerprint.sha256_of_bytes(json.dumps(about).encode()), sample.attribution or sample.license,
         facts, footprint, nodata_fraction, cloud_fraction,
     )  # fmt: skip

@@ -4,7 +4,6 @@ Mistakes of a whole source, such as boxes in another convention, are reported on
 convention makes the boxes fit their images. Everything else is reported per sample.
 """
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from lhrs import fingerprint
 from lhrs.boxes import Size, xywh_to_xyxy, xyxy_to_xywh
 from lhrs.data.boxes import TOLERANCE_PX, check_boxes, overshoot_px
 from lhrs.errors import DataError
@@ -109,7 +109,7 @@ class _Images:
 
     def __init__(self, check: bool) -> None:
         self._check = check
-        self._seen: dict[str, tuple[bytes | None, Size | None]] = {}
+        self._seen: dict[str, tuple[str | None, Size | None]] = {}
 
     def check(self, sample: Sample) -> Iterator[Finding]:
         """Check the sample's images; a bad file is reported for the first sample that uses it."""
@@ -121,16 +121,15 @@ class _Images:
                 yield _error("missing-image", sample, f"{path} does not exist.")
                 continue
             try:
-                with open(path, "rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").digest()
+                digest = fingerprint.sha256_of_file(path)
                 self._seen[path] = (digest, None)
                 self._seen[path] = (digest, _decode(path))
             except (DataError, OSError) as error:
                 yield _error("broken-image", sample, str(error))
 
-    def digest(self, path: str) -> bytes:
+    def digest(self, path: str) -> str:
         """Return the hash of the image's content, or its path if it was not read."""
-        return self._seen.get(path, (None, None))[0] or path.encode()
+        return self._seen.get(path, (None, None))[0] or path
 
     def size(self, path: str) -> Size | None:
         return self._seen.get(path, (None, None))[1]
@@ -152,15 +151,15 @@ class _Repeats:
 
     def __init__(self) -> None:
         self._ids: set[tuple[str, str]] = set()
-        self._conversations: dict[bytes, str] = {}
-        self._splits: dict[bytes, dict[str, str]] = defaultdict(dict)
+        self._conversations: dict[str, str] = {}
+        self._splits: dict[str, dict[str, str]] = defaultdict(dict)
 
-    def check(self, sample: Sample, digests: list[bytes]) -> Iterator[Finding]:
+    def check(self, sample: Sample, digests: list[str]) -> Iterator[Finding]:
         if (sample.source, sample.id) in self._ids:
             yield _error("duplicate-id", sample, f"{sample.source} has another sample with this id.")
         self._ids.add((sample.source, sample.id))
         turns = [(turn.role, turn.text) for turn in sample.turns]
-        key = hashlib.sha256(repr((digests, turns)).encode()).digest()
+        key = fingerprint.sha256_of_bytes(repr((digests, turns)).encode())
         first = self._conversations.setdefault(key, sample.id)
         if first != sample.id:
             message = f"same images and turns as {first}."

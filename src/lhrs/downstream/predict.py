@@ -30,7 +30,7 @@ from lhrs.fingerprint import of_config, of_file
 from lhrs.imagery.band_stack import BandStack, PixelWindow
 from lhrs.imagery.windows import SceneWindow, make_windows, window_starts
 from lhrs.metrics.detection import Detections
-from lhrs.models.state_dict import load_strict
+from lhrs.models.state_dict import load_strict, read_safetensors
 from lhrs.progress import Bar
 
 Image = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -247,9 +247,6 @@ class Predictor:
 
 def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor:
     """See `lhrs.downstream.load_predictor`."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(folder)
     config = read_model_config(folder)
     try:
@@ -258,11 +255,7 @@ def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor
     except (TypeError, ValueError, RuntimeError) as error:  # settings that the network does not have
         why = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder / CONFIG} does not describe a network that can be built: {why}") from error
-    try:
-        state = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS} cannot be read: {' '.join(str(error).split())[:200]}") from error
-    load_strict(network, state, str(folder / WEIGHTS))
+    load_strict(network, read_safetensors(folder / WEIGHTS), str(folder / WEIGHTS))
     return Predictor(config, network, device, folder)
 
 

@@ -1,6 +1,5 @@
 """The interface of a benchmark, and the registry that finds one by its name."""
 
-import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
@@ -10,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lhrs import registry
+from lhrs import fingerprint, registry
 from lhrs.data.dataset import Dataset
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
@@ -139,12 +138,12 @@ def data_hash(items: Sequence[Item]) -> str:
     Raises:
         DataError: an image cannot be read.
     """
-    hashed = hashlib.sha256()
+    lines = []
     for item in items:
         digests = [image_digest(image) for image in item.images]
         fields = [item.id, digests, item.question, item.answer, item.options, item.type, item.answerable]
-        hashed.update(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
-    return hashed.hexdigest()[:16]
+        lines.append(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
+    return fingerprint.sha256_of_bytes(b"".join(lines))[:16]
 
 
 def data_provenance(benchmark: Benchmark, items: Sequence[Item], complete: bool) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """How the questions of a benchmark are asked: protocols, orders of options, and the words of a model family."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lhrs import fingerprint
 from lhrs.evaluation.benchmark import Item
 from lhrs.inference.model_family import ModelFamily
 from lhrs.metrics.answer_parsing import LETTERS
@@ -55,7 +55,7 @@ def _option_orders(item: Item, metric: Metric, protocol: str) -> list[tuple[int,
 
 
 def _shuffle_options(item: Item) -> Item:
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(item.id.encode()).digest()[:8]))
+    rng = np.random.default_rng(int(fingerprint.sha256_of_bytes(item.id.encode())[:16], 16))
     order = rng.permutation(len(item.options)).tolist()
     positions = {old: new for new, old in enumerate(order)}
     if isinstance(item.answer, tuple):
@@ -83,4 +83,4 @@ def _render(prompt: Prompt, family: ModelFamily) -> str:
 
 def options_hash(item: Item) -> str:
     """Return a hash of a question's options in the order shown: a letter has a meaning in that order only."""
-    return hashlib.sha256(json.dumps(item.options, ensure_ascii=False).encode()).hexdigest()[:8]
+    return fingerprint.sha256_of_bytes(json.dumps(item.options, ensure_ascii=False).encode())[:8]

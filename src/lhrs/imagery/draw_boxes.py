@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 _MIN_SIDE = 512
 # Okabe and Ito's colors, which people with color blindness tell apart; yellow first, it shows best on land and water.
-_COLOURS = ["#f0e442", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#0072b2", "#ffffff"]
+_COLORS = ["#f0e442", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#0072b2", "#ffffff"]
 
 
 def color(n: int) -> tuple[int, int, int]:
     """Return the n-th color as red, green, blue, 0-255; they repeat, darker, when they run out."""
     from PIL import ImageColor
 
-    shade = 0.75 ** (n // len(_COLOURS))
-    red, green, blue = ImageColor.getrgb(_COLOURS[n % len(_COLOURS)])[:3]
+    shade = 0.75 ** (n // len(_COLORS))
+    red, green, blue = ImageColor.getrgb(_COLORS[n % len(_COLORS)])[:3]
     return round(red * shade), round(green * shade), round(blue * shade)
 
 
@@ -43,7 +43,7 @@ def draw_boxes(pixels: np.ndarray, boxes: np.ndarray, labels: Sequence[str] | No
     draw = ImageDraw.Draw(image)
     line = max(2, round(max(image.size) / 400))
     font = ImageFont.load_default(max(12, round(max(image.size) / 45)))
-    color_of = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(dict.fromkeys(labels))}
+    color_of = {label: _COLORS[i % len(_COLORS)] for i, label in enumerate(dict.fromkeys(labels))}
     scaled = [[round(float(v)) for v in box * factor] for box in boxes]
     for box, label in zip(scaled, labels, strict=True):
         x1, y1, x2, y2 = box

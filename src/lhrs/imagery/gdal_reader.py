@@ -26,7 +26,7 @@ from lhrs.imagery.warning_filter import suppress_warnings
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-COLOUR_TABLE = "color table"
+COLOR_TABLE = "color table"
 _CACHE_MIB = 128
 """Of decoded blocks that GDAL keeps: windows next to each other share them. GDAL's default is 5 % of the memory."""
 
@@ -151,7 +151,7 @@ def open_gdal(name: str, driver: str | None, raw: bool, keep_open: bool = False)
             scales=(1.0,) * 3 if palette else tuple(dataset.scales),
             offsets=(0.0,) * 3 if palette else tuple(dataset.offsets),
             georeference=georeference, gsd_m=gsd_m, tags=tags,
-            native=Rendering([1, 1, 1], COLOUR_TABLE, "single band") if palette else None, is_complex=is_complex,
+            native=Rendering([1, 1, 1], COLOR_TABLE, "single band") if palette else None, is_complex=is_complex,
             driver=driver, orientation=orientation, palette=palette, overviews=tuple(dataset.overviews(1)), raw=raw,
         )  # fmt: skip
         if keep_open:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from lhrs.boxes import geometry_iou
 from lhrs.errors import DataError, MissingExtraError
 from lhrs.metrics.iou import mask_iou, oriented_corners
 
@@ -36,8 +37,7 @@ def shape_iou(prediction: Any, answer: Any, number: int = 1) -> float | None:
         return None
     if isinstance(truth, np.ndarray):
         return mask_iou(shape, truth) if shape.shape == truth.shape else 0.0
-    union = shape.union(truth).area
-    return float(shape.intersection(truth).area / union) if union else 0.0
+    return geometry_iou(shape, truth)
 
 
 def _shape(value: Any) -> Any:

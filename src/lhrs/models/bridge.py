@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from lhrs.errors import ConfigError
+from lhrs.errors import CheckpointError, ConfigError
 from lhrs.models.configuration import LHRSBridgeConfig
 from lhrs.models.moe import MixtureOfExperts, RouterReport
+from lhrs.models.state_dict import load_strict
 
 
 @dataclass
@@ -178,9 +179,9 @@ def upcycle(dense: Bridge, mixture: Bridge) -> None:
         state[f"{block}.experts.{part}_{kind}"] = value.expand(mixture.config.num_experts, *value.shape)
     routers = {name: value for name, value in mixture.state_dict().items() if ".mlp.router." in name}
     try:
-        mixture.load_state_dict(state | routers)
-    except RuntimeError as error:
-        raise ConfigError(f"the bridges differ in more than their experts: {' '.join(str(error).split())}") from error
+        load_strict(mixture, state | routers, "the dense bridge")
+    except CheckpointError as error:
+        raise ConfigError(f"the bridges differ in more than their experts: {error}") from error
 
 
 @torch.no_grad()
@@ -203,5 +204,5 @@ def collapse_experts(bridge: Bridge) -> Bridge:
         up, up_bias, down, down_bias = (state.pop(part).double() for part in parts)
         state[f"{block}weight"] = (down @ up).to(bridge.query)
         state[f"{block}bias"] = (torch.einsum("eoi,ei->eo", down, up_bias) + down_bias).to(bridge.query)
-    collapsed.load_state_dict(state)
+    load_strict(collapsed, state, "the bridge")
     return collapsed.train(bridge.training)

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from lhrs.errors import CheckpointError
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import prepare_quantized, quantization
 from lhrs.models.processing import LHRSProcessor
+from lhrs.models.state_dict import read_safetensors
 
 ADAPTER = "adapter"
 """Folder of a PEFT adapter inside a model folder."""
@@ -73,13 +74,9 @@ def read_float32(
         CheckpointError: a file is broken.
     """
     wanted = {name: p for name, p in model.named_parameters() if module_of(name) in modules}
-    try:
-        for path in sorted(folder.glob("*.safetensors")):
-            with safe_open(path, "pt") as file:
-                for name in wanted.keys() & set(file.keys()):
-                    wanted[name].data = file.get_tensor(name).float().to(wanted[name].device)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} cannot be read: {first_words(error)}") from error
+    for path in sorted(folder.glob("*.safetensors")):
+        for name, value in read_safetensors(path, wanted.__contains__).items():
+            wanted[name].data = value.float().to(wanted[name].device)
 
 
 def first_words(error: Exception) -> str:

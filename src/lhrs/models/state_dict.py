@@ -1,11 +1,33 @@
-"""Load weights into a module, or say in one line why they do not fit."""
+"""Read weights from safetensors files, and load them into a module, or raise one line that names what does not fit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
+from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lhrs.errors import CheckpointError
+
+
+def read_safetensors(path: Path, is_wanted: Callable[[str], bool] | None = None) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file by name.
+
+    Args:
+        path: of the file.
+        is_wanted: selects tensors by name; the others are not read.
+
+    Raises:
+        CheckpointError: the file is missing or broken.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            names = [name for name in file.keys() if is_wanted is None or is_wanted(name)]  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in names}
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist.") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], where: str, may_miss: Sequence[str] = ()) -> None:

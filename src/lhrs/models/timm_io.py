@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lhrs.atomic_io import save_safetensors, write_atomic
 from lhrs.errors import CheckpointError
+from lhrs.models.state_dict import read_safetensors
 
 _TOWER = "model.vision_tower.timm_model."
 
@@ -67,10 +67,9 @@ def read_timm_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if config.get("model_type") == "lhrs":
             config, prefix = _encoder_of(folder, config), _TOWER
         config["architecture"]
-        with safe_open(folder / "model.safetensors", "pt") as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-            state = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        tensors = read_safetensors(folder / "model.safetensors", lambda name: name.startswith(prefix))
+        state = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, CheckpointError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder} is no backbone (config.json, model.safetensors): {reason}") from None
     return state, config

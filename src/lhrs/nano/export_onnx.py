@@ -70,7 +70,7 @@ class LanguageGraph(nn.Module):
         length, capacity = input_ids.shape[1], keys[0].shape[-1]
         seen = attention_mask.bool()[:, None, None, :]
         at = torch.arange(length)
-        # A padded query sees only itself, so that its softmax has something to normalise.
+        # A padded query sees only itself, so that its softmax has something to normalize.
         new = (at[None, :] < at[:, None])[None, None] & seen[..., capacity:] | (at[None, :] == at[:, None])[None, None]
         bias_past, bias_new = (torch.where(allowed, 0.0, -1e30) for allowed in (seen[..., :capacity], new))
         found: list[Tensor] = []

@@ -44,7 +44,7 @@ class ImageFacts:
         best = int(shares.argmax())
         return self.classes[best] if shares[best] >= least else None
 
-    def labelled(self) -> float:
+    def labeled(self) -> float:
         """Return the labelled share of the image."""
         return float(self._window(None).sum(0).mean())
 

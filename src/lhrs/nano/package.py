@@ -18,7 +18,7 @@ from lhrs.nano.model import IMAGE_SIZE
 from lhrs.nano.sources import Source, draw_canvas
 from lhrs.nano.tasks import LETTERS
 from lhrs.nano.templates import Banks
-from lhrs.nano.vision import normalise
+from lhrs.nano.vision import normalize
 
 
 class QuestionLoss(nn.Module):
@@ -48,7 +48,7 @@ class QuestionLoss(nn.Module):
         """Return `{"loss"}`: cross-entropy per answer, each answer weighing once; logits only where an answer is."""
         hidden = self.model.model(
             input_ids=input_ids,
-            pixel_values=None if pixels is None else normalise(pixels),
+            pixel_values=None if pixels is None else normalize(pixels),
             attention_mask=attention_mask,
             position_ids=position_ids,
             use_cache=False,
@@ -134,7 +134,7 @@ def fit_ood_detector(
             plain = replace(source, mosaic=0.0, crop=source.crop if source.masks else (0.75, 1.0))
             pixels = torch.stack([draw_canvas(plain, i, IMAGE_SIZE, rng).pixels for i in picks])
             for batch in pixels.split(64):
-                deepest = cast(Tensor, model.get_image_features(normalise(batch)).last_hidden_state)
+                deepest = cast(Tensor, model.get_image_features(normalize(batch)).last_hidden_state)
                 features.append(deepest.mean(1).numpy())
                 groups += [s * 1000 + label] * len(batch)
     x, g = np.concatenate(features), np.array(groups)

@@ -168,7 +168,7 @@ class VisionDataset(Dataset):
             "pixels": jitter(canvas.pixels, rng, source.jitter),
         }  # fmt: skip
         if canvas.boxes is not None:
-            item["heat"], item["size"] = centre_targets(canvas.boxes, g)
+            item["heat"], item["size"] = center_targets(canvas.boxes, g)
         return item
 
 
@@ -241,7 +241,7 @@ def _move_boxes(boxes: Tensor, window: tuple[int, int, int], size: int, k: int) 
     return b
 
 
-def centre_targets(boxes: Tensor, g: int) -> tuple[Tensor, Tensor]:
+def center_targets(boxes: Tensor, g: int) -> tuple[Tensor, Tensor]:
     """Return a Gaussian centre map `(g, g)` and `(4, g, g)` of (dx, dy, log w, log h) in cells at the centres."""
     heat, size = torch.zeros(g, g), torch.zeros(4, g, g)
     ys, xs = torch.meshgrid(torch.arange(g) + 0.5, torch.arange(g) + 0.5, indexing="ij")

@@ -234,7 +234,7 @@ def _known(facts: ImageFacts, draw: Draw) -> tuple[list[Noun], list[Noun]]:
             share = facts.share(key)
             if share > 0.04:
                 yes.append(banks.noun(facts.vocabulary, key))
-            elif share == 0 and facts.labelled() > 0.95:
+            elif share == 0 and facts.labeled() > 0.95:
                 no.append(banks.noun(facts.vocabulary, key))
     if facts.buildings is not None and len(facts.buildings):
         yes += banks.building_words
@@ -275,7 +275,7 @@ def caption(facts: ImageFacts, draw: Draw) -> QA | None:
     if facts.vocabulary == "dubai" and facts.cover is not None:
         shares = sorted(((facts.share(k), k) for k in facts.classes), reverse=True)
         names = [draw.banks.name("dubai", k) for s, k in shares if s > 0.08]
-        if not names or facts.labelled() < 0.8:
+        if not names or facts.labeled() < 0.8:
             return None
         rest = f" with some {' and '.join(names[1:3])}" if len(names) > 1 else ""
         return draw.phrase("caption"), f"an aerial image of mostly {names[0]}{rest}."

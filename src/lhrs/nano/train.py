@@ -18,7 +18,7 @@ from transformers.trainer_pt_utils import get_parameter_names
 
 from lhrs.atomic_io import atomic_dir, save_safetensors
 from lhrs.models.modeling import LHRSForConditionalGeneration
-from lhrs.models.state_dict import load_strict
+from lhrs.models.state_dict import load_strict, read_safetensors
 from lhrs.nano.config import QuestionsFit, QuestionsRun, Sources, VisionFit, VisionRun
 from lhrs.nano.model import ENCODER, IMAGE_SIZE, LEVELS, build_nano, train_tokenizer
 from lhrs.nano.package import QuestionLoss, package, tokenizer_texts
@@ -29,7 +29,7 @@ from lhrs.nano.vision import VisionPretraining
 from lhrs.training.freeze import module_of
 from lhrs.training.recipe import Recipe, run
 from lhrs.training.run_config import OptimConfig
-from lhrs.training.run_dir import finished_record, load_tensors
+from lhrs.training.run_dir import finished_record
 
 WEIGHTS = "final.safetensors"
 _NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
@@ -192,7 +192,7 @@ def _encoder_arguments() -> dict[str, Any]:
 
 def _weights(folder: Path, kind: str) -> dict[str, Tensor]:
     finished_record(folder, kind)
-    return load_tensors(folder / WEIGHTS)
+    return read_safetensors(folder / WEIGHTS)
 
 
 def _load_encoder(model: LHRSForConditionalGeneration, state: dict[str, Tensor], source: str) -> None:

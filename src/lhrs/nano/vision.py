@@ -41,7 +41,7 @@ class VisionPretraining(nn.Module):
 
     def features(self, pixels: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """Return levels, pooled deepest level and the fused stride-8 map of uint8 `pixels` `(B, 3, S, S)`."""
-        levels = self.encoder(normalise(pixels))
+        levels = self.encoder(normalize(pixels))
         fused = self.lateral[0](levels[0])
         for conv, level in zip(self.lateral[1:], levels[1:], strict=True):
             fused = fused + F.interpolate(conv(level), fused.shape[-2:], mode="nearest")
@@ -93,7 +93,7 @@ class VisionPretraining(nn.Module):
         }
 
 
-def normalise(pixels: Tensor) -> Tensor:
+def normalize(pixels: Tensor) -> Tensor:
     """Map uint8 to about [-1, 1] in channels-last layout, as the processor of the finished model does."""
     return ((pixels.float() / 255 - 0.5) / 0.5).contiguous(memory_format=torch.channels_last)
 

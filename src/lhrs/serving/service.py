@@ -1,7 +1,6 @@
 """From a request to a reply: images are opened, the question is worded, the model asked."""
 
 import asyncio
-import hashlib
 import math
 import secrets
 import time
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lhrs import fingerprint
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.geo_image import GeoBounds, GeoImage
 from lhrs.inference import tasks
@@ -216,7 +216,7 @@ class Service:
         url = (url or "").strip()
         scheme = url[:8].lower()
         if scheme.startswith("data:"):
-            return ("data", await asyncio.to_thread(lambda: hashlib.sha256(url.encode()).digest())), url
+            return ("data", await asyncio.to_thread(lambda: fingerprint.sha256_of_bytes(url.encode()))), url
         if isinstance(part, FilePart) or not scheme.startswith(("http://", "https://")):
             message = "must be a data: URL in base64, an http(s) URL, or an uploaded file"
             raise APIError(400, message, code="invalid_image_url")

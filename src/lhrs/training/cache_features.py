@@ -7,8 +7,6 @@ from typing import Any, cast
 
 import torch
 from accelerate import PartialState
-from rich.console import Console
-from rich.progress import track
 
 from lhrs import fingerprint
 from lhrs.data.feature_cache import FeatureCache
@@ -17,6 +15,7 @@ from lhrs.imagery.image import open_image
 from lhrs.models.encoder import level_widths
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.processing import LHRSProcessor
+from lhrs.progress import no_progress, progress_bar
 
 _IMAGES_AT_ONCE = 16
 _MAX_SIDE = 1024  # as `lhrs.data.chat_dataset` reads them
@@ -28,7 +27,7 @@ def cache_features(
 ) -> FeatureCache:
     """Encode the images that have no cached features, each process its part, and wait until all are there.
 
-    A run that is stopped goes on where it was. The folder inside `root` is named after encoder, weights and
+    A run that was stopped resumes. The folder inside `root` is named after encoder, weights and
     preprocessing, so that runs with others do not mix.
 
     Raises:
@@ -38,22 +37,24 @@ def cache_features(
     tower, state = model.model.vision_tower, PartialState()
     if len(set(level_widths(tower, model.config.levels))) > 1:
         raise ConfigError("cache_features needs an encoder whose levels have one width, such as a ViT.")
-    found = FeatureCache(root / _fingerprint(model, processor))
-    todo = found.missing(images)[state.process_index :: state.num_processes]
+    cache = FeatureCache(root / _fingerprint(model, processor))
+    todo = cache.missing(images)[state.process_index :: state.num_processes]
     device = state.device
     before = tower.device
     tower.to(device)
-    batches = [todo[n : n + _IMAGES_AT_ONCE] for n in range(0, len(todo), _IMAGES_AT_ONCE)]
-    shown = track(batches, "image features", console=Console(stderr=True), disable=not todo or state.process_index > 0)
-    for batch in shown:
-        pixels = [open_image(image, _MAX_SIDE).pixels for image in batch]
-        values = cast(Any, processor).image_processor(images=pixels, return_tensors="pt")["pixel_values"]
-        levels = model.get_image_features(values.to(device, tower.dtype)).last_hidden_state
-        for image, value in zip(batch, cast(torch.Tensor, levels), strict=True):
-            found.write(image, value)
+    progress = no_progress if state.process_index else progress_bar
+    with progress("image features", len(todo)) as bar:
+        for n in range(0, len(todo), _IMAGES_AT_ONCE):
+            batch = todo[n : n + _IMAGES_AT_ONCE]
+            pixels = [open_image(image, _MAX_SIDE).pixels for image in batch]
+            values = cast(Any, processor).image_processor(images=pixels, return_tensors="pt")["pixel_values"]
+            levels = model.get_image_features(values.to(device, tower.dtype)).last_hidden_state
+            for image, value in zip(batch, cast(torch.Tensor, levels), strict=True):
+                cache.write(image, value)
+            bar.update(len(batch))
     tower.to(before)
     state.wait_for_everyone()
-    return found
+    return cache
 
 
 def _fingerprint(model: LHRSForConditionalGeneration, processor: LHRSProcessor) -> str:

@@ -26,14 +26,14 @@ from lhrs.data.unlabeled import UnlabeledWindows
 from lhrs.errors import ConfigError
 from lhrs.imagery.normalization import Normalization, dtype_kind
 from lhrs.models.importers.backbone_checkpoint import load_backbone_checkpoint
-from lhrs.models.state_dict import load_strict
+from lhrs.models.state_dict import load_strict, read_safetensors
 from lhrs.models.timm_io import write_timm_folder
 from lhrs.training import data_fingerprint
 from lhrs.training.cmid_config import CMIDConfig
 from lhrs.training.monitor import FeatureMonitor, check_monitored
 from lhrs.training.optim import make_groups
 from lhrs.training.recipe import MODEL, Recipe, run
-from lhrs.training.run_dir import is_main_process, load_tensors
+from lhrs.training.run_dir import is_main_process
 from lhrs.training.trainer import Trainer as LHRSTrainer
 
 WEIGHTS = "pretraining.safetensors"
@@ -162,11 +162,10 @@ def load_pretraining(module: CMID, out: Path) -> None:
         out: the run's output folder.
 
     Raises:
-        DataError: a file is missing or broken.
-        CheckpointError: the run has another backbone or other branches.
+        CheckpointError: a file is missing or broken, or the run has another backbone or other branches.
     """
-    student = load_tensors(out / MODEL / "model.safetensors")
-    state = {**load_tensors(out / WEIGHTS), **{f"{_STUDENT}{name}": value for name, value in student.items()}}
+    student = read_safetensors(out / MODEL / "model.safetensors")
+    state = {**read_safetensors(out / WEIGHTS), **{f"{_STUDENT}{name}": value for name, value in student.items()}}
     load_strict(module, state, str(out))
 
 

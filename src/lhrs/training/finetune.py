@@ -23,13 +23,13 @@ from lhrs.downstream.model_config import WEIGHTS, EncoderConfig, ModelConfig
 from lhrs.downstream.network import TaskNetwork
 from lhrs.downstream.predict import Predictor, save
 from lhrs.downstream.task import get_task
-from lhrs.models.state_dict import load_strict
+from lhrs.models.state_dict import load_strict, read_safetensors
 from lhrs.training import data_fingerprint
 from lhrs.training.finetune_config import FinetuneConfig
 from lhrs.training.finetune_data import check_color_augment, open_splits, resolve_normalization
 from lhrs.training.optim import make_groups
 from lhrs.training.recipe import Recipe, run
-from lhrs.training.run_dir import is_main_process, load_tensors, newest_checkpoint
+from lhrs.training.run_dir import is_main_process, newest_checkpoint
 from lhrs.training.trainer import Trainer as LHRSTrainer
 from lhrs.training.trainer import divergence_error, split_batch
 
@@ -108,7 +108,7 @@ class FinetuneRecipe(Recipe[FinetuneConfig]):
         out, best = self.config.output_dir, read_best(self.config.output_dir)
         assert best is not None  # the last step is always evaluated
         folder = out / best["folder"] if (out / best["folder"]).exists() else self.model_dir
-        load_strict(self.network, load_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+        load_strict(self.network, read_safetensors(folder / WEIGHTS), str(folder / WEIGHTS))
         self.network.eval()
         scores: dict[str, Any] = {"step": best["step"], "validation": best["scores"]}
         if self.test is not None:

@@ -1,11 +1,11 @@
 """LabeledDataset data of `lhrs finetune`: its splits, its normalization, and what augmentation may do to it."""
 
-import hashlib
 import re
 import sys
 from dataclasses import replace
 from typing import Any, cast
 
+from lhrs import fingerprint
 from lhrs.downstream.labeled_dataset import LabeledDataset, open_labeled
 from lhrs.downstream.task import get_task
 from lhrs.errors import ConfigError, DataError
@@ -62,7 +62,7 @@ def split_validation(labeled: LabeledDataset, fraction: float, seed: int) -> tup
     for item in labeled.items:
         scenes.setdefault(_TILE_SUFFIX.sub("", item.id), []).append(item)
     wanted, held = max(1, round(fraction * len(labeled.items))), set[int]()
-    for scene in sorted(scenes, key=lambda scene: hashlib.sha256(f"{seed}/{scene}".encode()).digest()):
+    for scene in sorted(scenes, key=lambda scene: fingerprint.sha256_of_bytes(f"{seed}/{scene}".encode())):
         if len(held) < wanted:
             held |= {id(item) for item in scenes[scene]}
     if len(held) == len(labeled.items):

@@ -15,12 +15,11 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor
 
 from lhrs import fingerprint
 from lhrs.atomic_io import write_atomic
 from lhrs.config import save_config
-from lhrs.errors import ConfigError, DataError
+from lhrs.errors import ConfigError
 from lhrs.training.run_config import RunConfig
 
 MAY_CHANGE = {"output_dir", "num_workers", "logging_steps", "save_steps", "num_threads"}
@@ -164,18 +163,3 @@ def _is_complete(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         return False
     return all(zipfile.is_zipfile(file) for file in checkpoint.glob("rng_state*.pth"))
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
-
-    Raises:
-        DataError: it is missing or broken.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error

@@ -21,10 +21,10 @@ from transformers.integrations import TensorBoardCallback
 
 from lhrs.data.deterministic import DeterministicSampler, SampleKey, group_by_length, seed_step
 from lhrs.errors import CheckpointError, ConfigError
+from lhrs.models.state_dict import read_safetensors
 from lhrs.training.callbacks import ShowProgress
 from lhrs.training.fsdp import load_state_dict_sharded, shard_on_cpu
 from lhrs.training.run_config import OptimConfig, RunConfig
-from lhrs.training.run_dir import load_tensors
 
 if TYPE_CHECKING:
     from lhrs.training.recipe import Recipe
@@ -154,7 +154,7 @@ class Trainer(TransformersTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self.is_fsdp_enabled:
-            state = load_tensors(Path(resume_from_checkpoint) / "model.safetensors")
+            state = read_safetensors(Path(resume_from_checkpoint) / "model.safetensors")
             self._issue_warnings_after_load(load_state_dict_sharded(cast(nn.Module, model or self.model), state))
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -1,9 +1,9 @@
 """DIOR-RSVG (Zhan et al., 2023, arXiv:2210.12634): one box for one expression."""
 
-import hashlib
 from typing import Any
 from xml.etree import ElementTree
 
+from lhrs import fingerprint
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
 
@@ -60,7 +60,7 @@ class DiorRsvg(Benchmark):
     def metadata(self) -> dict[str, Any]:
         text = "".join(f"{number}\n" for number in sorted(self._wanted()))
         named = _SPLITS.get((len(self._wanted()), len(text)), "unknown")
-        return {"split": named, "split_hash": hashlib.sha256(text.encode()).hexdigest()}
+        return {"split": named, "split_hash": fingerprint.sha256_of_bytes(text.encode())}
 
     def _wanted(self) -> set[int]:
         """Return the numbers of the split's expressions."""

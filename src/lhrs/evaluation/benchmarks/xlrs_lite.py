@@ -1,9 +1,9 @@
 """XLRS-Bench-lite (Wang et al., 2025, arXiv:2503.23771): choices about images of about 8,500 pixels a side."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
+from lhrs import fingerprint
 from lhrs.atomic_io import write_atomic
 from lhrs.errors import DataError, MissingExtraError
 from lhrs.evaluation.benchmark import Benchmark, Item
@@ -74,7 +74,7 @@ class XlrsLite(Benchmark):
     def _unpacked(self, image: dict[str, Any]) -> Path:
         data = image["bytes"]
         suffix = Path(image.get("path") or "").suffix or ".png"
-        path = self.root / _IMAGES / f"{hashlib.sha256(data).hexdigest()[:32]}{suffix}"
+        path = self.root / _IMAGES / f"{fingerprint.sha256_of_bytes(data)[:32]}{suffix}"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             write_atomic(path, data)

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from lhrs.errors import CheckpointError
+from lhrs.models.state_dict import read_safetensors
 
 
 class _Ignored:
@@ -32,12 +31,7 @@ def read_table(path: Path) -> dict[str, Any]:
         CheckpointError: the file is missing, broken, holds code, or is no table.
     """
     if path.suffix == ".safetensors":
-        try:
-            return dict(load_file(path))
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{path} does not exist") from error
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} is broken: {error}") from error
+        return dict(read_safetensors(path))
     try:
         stubs: list[Any] = [(_Ignored, name) for name in _BESIDE_TENSORS]
         with torch.serialization.safe_globals(stubs):
