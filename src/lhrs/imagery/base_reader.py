@@ -151,6 +151,8 @@ def dark_is_valid(valid: np.ndarray, zero_nodata: np.ndarray) -> np.ndarray:
         valid: as `RasterReader.read` returns it.
         zero_nodata: bool `(B,)`, which bands declare 0 as nodata.
     """
+    if not zero_nodata.any():
+        return valid
     return np.asarray(valid | (valid.any(0) & zero_nodata[:, None, None]))
 
 

@@ -87,8 +87,11 @@ class Fitted:
         """
         values, valid = self.combine(values, dark_is_valid(valid, zero_nodata) if self.formula == "plain" else valid)
         has_data = np.asarray(valid.any(0))
-        pixels = self.scaling.apply(values).transpose(1, 2, 0) * has_data[..., None]
-        return np.ascontiguousarray(pixels), has_data
+        scaled = self.scaling.apply(values)
+        pixels = scaled.transpose(1, 2, 0)
+        if not pixels.flags.c_contiguous:
+            pixels = np.stack(list(scaled), -1)  # four times as fast as to copy the transposed array
+        return pixels if has_data.all() else pixels * has_data[..., None], has_data
 
     def combine(self, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return three channels made of the bands; a formula needs all its bands."""

@@ -1,7 +1,7 @@
 """8-bit images (PNG, JPEG, WebP, GIF, BMP, AVIF) through Pillow: upright, in colors, with their transparency."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -44,18 +44,25 @@ class PillowReader(RasterReader):
         self, window: PixelWindow, size: tuple[int, int], bands: list[int], resampling: Resampling
     ) -> tuple[np.ndarray, np.ndarray]:
         if window == (0, 0, self.width, self.height) and "_decoded" not in self.__dict__ and not self.raw:
-            pixels = _decode(self.name, size)
+            stack, image = self.__dict__.pop("_held", (None, None))
+            if stack is None:
+                stack = ExitStack()
+                image = stack.enter_context(_opened(self.name))
+            with stack:
+                pixels = _decode(image, size)
         else:
             left, top, width, height = window
             x1, y1, x2, y2 = round(left), round(top), round(left + width), round(top + height)
             pixels = self._decoded[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
-            if pixels.shape[1::-1] != size:
-                pixels = self._resized(pixels, size)
+            pixels = self._resized(pixels, size) if pixels.shape[1::-1] != size else pixels.copy()
         if self.raw:
             values = pixels.transpose(2, 0, 1)[[band - 1 for band in bands]]
             return values, np.ones(values.shape, bool)
         valid = pixels[..., 3] > 0 if pixels.shape[2] == 4 else np.ones(pixels.shape[:2], bool)
-        values = pixels.transpose(2, 0, 1)[[band - 1 for band in bands]]
+        if bands == [1, 2, 3]:
+            values = pixels[..., :3].transpose(2, 0, 1)  # a view: pixels need not be copied to be rendered
+        else:
+            values = pixels.transpose(2, 0, 1)[[band - 1 for band in bands]]
         return values, np.broadcast_to(valid, values.shape)
 
     def _resized(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -69,19 +76,23 @@ class PillowReader(RasterReader):
     @cached_property
     def _decoded(self) -> np.ndarray:
         """All pixels `(H, W, C)`: such images can only be decoded whole."""
-        return _decode_raw(self.name) if self.raw else _decode(self.name, (self.width, self.height))
+        with _opened(self.name) as image:
+            return _decode_raw(image) if self.raw else _decode(image, (self.width, self.height))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_decoded"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_decoded", "_held")}
 
 
-def open_pillow(name: str, raw: bool) -> RasterReader:
+def open_pillow(name: str, raw: bool, keep_open: bool = False) -> RasterReader:
     """Return the reader of an 8-bit image, from its header.
+
+    With `keep_open` the file stays open until the first read: a PNG is decoded once, not to find its EXIF too.
 
     Raises:
         DataError: it is damaged, or too large to be decoded whole.
     """
-    with _opened(name) as image:
+    with ExitStack() as stack:
+        image = stack.enter_context(_opened(name))
         width, height = image.size
         if image.getexif().get(_ORIENTATION) in _SWAPPED:
             width, height = height, width
@@ -90,11 +101,14 @@ def open_pillow(name: str, raw: bool) -> RasterReader:
             colors = ("palette",) if image.mode in {"P", "1"} else ("undefined",) * count
         else:
             count, dtype, colors = 3, "uint8", ("red", "green", "blue")
-        return PillowReader(
+        reader = PillowReader(
             (name,), width, height, count, dtype, (None,) * count, colors, (None,) * count, (1.0,) * count,
             (0.0,) * count, native=_native(image.mode), raw=raw,
             has_alpha=not raw and image.has_transparency_data,
         )  # fmt: skip
+        if keep_open:
+            reader.__dict__["_held"] = stack.pop_all(), image
+        return reader
 
 
 def exif_orientation(name: str) -> int:
@@ -123,24 +137,28 @@ def _native(mode: str) -> Rendering:
     return Rendering([1, 2, 3], "CMYK converted to RGB" if mode == "CMYK" else "uint8 as is", "declared colors")
 
 
-def _decode(name: str, size: tuple[int, int]) -> np.ndarray:
+def _decode(image: "PillowImage", size: tuple[int, int]) -> np.ndarray:
     """Return uint8 `(H, W, 3)`, or 4 with alpha, of the whole upright image at `size` (width, height)."""
-    with _opened(name) as image:
-        turned = image.getexif().get(_ORIENTATION) in _SWAPPED
-        image.draft(None, size[::-1] if turned else size)  # JPEG decodes to a half, quarter or eighth by itself
-        upright = ImageOps.exif_transpose(image)
-        upright = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
-        if upright.size != size:
-            upright = upright.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-        return np.array(upright)
+    turned = image.getexif().get(_ORIENTATION) in _SWAPPED
+    image.draft(None, size[::-1] if turned else size)  # JPEG decodes to a half, quarter or eighth by itself
+    upright = _turned(image)
+    mode = "RGBA" if upright.has_transparency_data else "RGB"
+    upright = upright if upright.mode == mode else upright.convert(mode)
+    if upright.size != size:
+        upright = upright.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return np.array(upright)
 
 
-def _decode_raw(name: str) -> np.ndarray:
+def _turned(image: "PillowImage") -> "PillowImage":
+    """Return the upright image; the same, not a copy, if it is upright."""
+    return ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, UPRIGHT) != UPRIGHT else image
+
+
+def _decode_raw(image: "PillowImage") -> np.ndarray:
     """Return `(H, W, C)` of the upright image as stored: color table codes, 0 and 1 of one bit, alpha as a band."""
-    with _opened(name) as image:
-        upright = ImageOps.exif_transpose(image)
-        values = np.array(upright).astype(np.uint8) if upright.mode == "1" else np.array(upright)
-        return values[..., None] if values.ndim == 2 else values
+    upright = _turned(image)
+    values = np.array(upright).astype(np.uint8) if upright.mode == "1" else np.array(upright)
+    return values[..., None] if values.ndim == 2 else values
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def open_source(
         driver: GDAL's short name of the only format to try, for untrusted files: they must not refer to other files,
             and files next to them are not looked for. None is all.
         raw: keep values as stored: codes of a color table instead of colors, alpha as a band. For label masks.
-        keep_open: keep a raster open until the first read, for an image that is read once.
+        keep_open: keep the file open until the first read, for an image that is read once.
 
     Raises:
         DataError: it is missing, empty, damaged or no image, or its files do not cover the same ground.
@@ -61,7 +61,7 @@ def open_source(
     if head is not None and locations.is_8bit_image(head) and not (driver is None and _needs_gdal(name, raw)):
         from lhrs.imagery.pillow_reader import open_pillow
 
-        return open_pillow(name, raw)
+        return open_pillow(name, raw, keep_open)
     from lhrs.imagery.gdal_reader import open_gdal
 
     return open_gdal(name, driver, raw, keep_open)

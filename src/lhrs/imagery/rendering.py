@@ -107,8 +107,8 @@ def choose_scaling(values: np.ndarray, mask: np.ndarray, per_band: bool = False)
         per_band: stretch each band by itself, which loses the color of the whole.
     """
     if values.dtype == np.uint8:
-        top = int(values.max(where=mask, initial=0))
-        if len(values) == 1 and 0 < top < _CLASS_CODES:
+        top = int(values.max(where=mask, initial=0)) if len(values) == 1 else 0
+        if 0 < top < _CLASS_CODES:
             return Scaling(((0, top),), f"class codes 0-{top} spread over black to white")
         return Scaling(None, "uint8 as is")
     if per_band:
