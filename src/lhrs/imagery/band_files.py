@@ -64,6 +64,18 @@ def group_band_files(files: Sequence[Path]) -> tuple[list[BandGroup], list[Path]
     return list(scenes.values()), rest, companions
 
 
+def name_band_files(files: Sequence[Path]) -> tuple[list[str], str | None]:
+    """Return the names of the bands of one scene, in the order of its files, and its sensor.
+
+    No names are returned if the files are not one band each of one scene stored band by band.
+    """
+    groups, rest, companions = group_band_files(files)
+    if len(files) < 2 or len(groups) != 1 or rest or companions or len(groups[0].bands) != len(files):
+        return [], None
+    names = {file: name for name, file in groups[0].bands.items()}
+    return [names[file] for file in files], groups[0].sensor
+
+
 def _key(file: Path, scene: str) -> tuple[Path, str]:
     folder = file.parent.parent if _RESOLUTION_FOLDER.fullmatch(file.parent.name) else file.parent
     return folder, scene

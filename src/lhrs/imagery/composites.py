@@ -10,7 +10,7 @@ import numpy as np
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.base_reader import RasterReader, dark_is_valid
 from lhrs.imagery.radiometry import Conversion, convert, has_scale_tags, percentiles
-from lhrs.imagery.rendering import SENTINEL2_WHITE, Scaling, choose_bands, choose_scaling, percentile_stretch
+from lhrs.imagery.rendering import SENTINEL2_WHITE, STRETCHED, Scaling, choose_bands, choose_scaling, percentile_stretch
 from lhrs.imagery.sensors import (
     TRUE_COLOR,
     BandComposite,
@@ -166,8 +166,10 @@ def _candidates(reader: RasterReader, composite: str | None) -> list[Candidate]:
     if reader.native is not None or not (any(reader.band_names) or reader.sensor or is_planetscope):
         return []  # without reading the table of sensors
     exact = detect_sensors(reader.band_names, reader.dtype)
-    if reader.sensor is not None and (product := sensors()[reader.sensor]).accepts(kind_of(reader.dtype)):
-        exact = [product]
+    if reader.sensor is not None:
+        product = sensors()[reader.sensor]
+        if product.accepts(kind_of(reader.dtype)) or has_scale_tags(reader, range(1, reader.count + 1)):
+            exact = [product]
     if is_planetscope:
         exact += [sensor for name, sensor in sensors().items() if name == f"planetscope-{reader.count}"]
     partial = [] if kind_of(reader.dtype) == "u" else [(sensors()[name], short) for name, short in _PARTIAL.items()]
@@ -279,6 +281,9 @@ def _unknown(plan: Plan, reader: RasterReader, values: np.ndarray, valid: np.nda
     ):  # fmt: skip
         known = sensors()["sentinel-2-l2a"]
         conversion = convert(reader, plan.bands, known, values, valid)
+        shown = Candidate(known, known.composite(), plan.bands, True)
+        if _implausible(reader, plan, shown, conversion, values, valid) is not None:
+            return Fitted(percentile_stretch(values, valid, STRETCHED))
         limits = tuple((-o / s, (SENTINEL2_WHITE - o) / s)
                        for s, o in zip(conversion.scale, conversion.offset, strict=True))  # fmt: skip
         note = f", {conversion.note}" if conversion.note else ""

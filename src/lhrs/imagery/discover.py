@@ -104,6 +104,8 @@ def _open(source: ImageSource, sensor: str | None, composite: str | None, driver
         reader = open_bands(names, files, source.sensor, known.composite(composite))
     if source.scale is not None or source.offset is not None:
         reader = with_radiometry(reader, 1.0 if source.scale is None else source.scale, source.offset or 0.0)
+    elif source.baseline is not None:
+        reader = replace(reader, tags={**reader.tags, "PROCESSING_BASELINE": source.baseline})
     return reader
 
 

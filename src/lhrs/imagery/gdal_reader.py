@@ -1,6 +1,7 @@
 """Any raster that GDAL reads, window by window and at reduced size from its overviews."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from lhrs.imagery.warning_filter import suppress_warnings
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
+_SPECTRAL = re.compile(r"nir|infra|\bb0?8a?\b|sr_b\d", re.IGNORECASE)
+"""Names of a band that GDAL may take for alpha because it is the fourth."""
 COLOR_TABLE = "color table"
 _CACHE_MIB = 128
 """Of decoded blocks that GDAL keeps: windows next to each other share them. GDAL's default is 5 % of the memory."""
@@ -146,7 +149,7 @@ def open_gdal(name: str, driver: str | None, raw: bool, keep_open: bool = False)
         reader = GdalReader(
             files=(name,), width=width, height=height, count=count, dtype=dtype,
             band_names=tuple(many or dataset.descriptions),
-            colors=("red", "green", "blue") if palette else tuple(color.name for color in dataset.colorinterp),
+            colors=("red", "green", "blue") if palette else _colors(dataset),
             nodata=tuple(many or dataset.nodatavals),
             scales=(1.0,) * 3 if palette else tuple(dataset.scales),
             offsets=(0.0,) * 3 if palette else tuple(dataset.offsets),
@@ -157,6 +160,14 @@ def open_gdal(name: str, driver: str | None, raw: bool, keep_open: bool = False)
         if keep_open:
             reader.__dict__["_held"] = stack.pop_all(), dataset
         return reader
+
+
+def _colors(dataset: "DatasetReader") -> tuple[str, ...]:
+    """Return the declared colors; a band that is named as near infrared is no alpha, whatever GDAL takes it for."""
+    return tuple(
+        "undefined" if color == ColorInterp.alpha and _SPECTRAL.search(name or "") else color.name
+        for color, name in zip(dataset.colorinterp, dataset.descriptions, strict=True)
+    )
 
 
 def adds_to_image(name: str) -> bool:
@@ -260,7 +271,11 @@ def _read_palette(dataset: "DatasetReader", window: Window, size: tuple[int, int
 def _read_mask(dataset: "DatasetReader", bands: list[int], shape: tuple[int, ...], window: Window) -> np.ndarray:
     """Return bool `(B, H, W)`, False at nodata, transparent and masked pixels."""
     flags = [dataset.mask_flag_enums[band - 1] for band in bands]
-    alpha = dataset.colorinterp.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in dataset.colorinterp else None
+    has_alpha = ColorInterp.alpha in dataset.colorinterp
+    alpha = dataset.colorinterp.index(ColorInterp.alpha) + 1 if has_alpha else None
+    if alpha is not None and _SPECTRAL.search(dataset.descriptions[alpha - 1] or ""):
+        alpha = None
+        flags = [[MaskFlags.all_valid] if MaskFlags.alpha in flag else flag for flag in flags]
     reads_alpha = alpha in bands
     if all(MaskFlags.all_valid in flag for flag in flags):
         mask = np.ones(shape, bool)  # GDAL would fill a mask of the full image to answer this

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _WGS84_A = 6378137.0
 _WGS84_E2 = 0.00669437999014
+_NEAR_POLE = math.radians(89)
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,8 @@ class Georeference:
             return None
         across, down = lonlat[1:] - lonlat[0]
         latitude = math.radians(lonlat[0, 1])
+        if abs(latitude) > _NEAR_POLE:  # meridians meet: longitudes say nothing about distances
+            return math.sqrt(np.linalg.norm(np.cross(*np.diff(_to_ecef(lonlat)[[1, 0, 2]], axis=0)))) or None
         curve = 1 - _WGS84_E2 * math.sin(latitude) ** 2
         per_degree = np.radians([math.cos(latitude), (1 - _WGS84_E2) / curve]) * _WGS84_A / math.sqrt(curve)
         across[0], down[0] = (across[0] + 180) % 360 - 180, (down[0] + 180) % 360 - 180
@@ -158,6 +161,15 @@ class Georeference:
             if abs(nominal_m / gsd_m - 1) < 0.002:
                 return nominal_m
         return gsd_m
+
+
+def _to_ecef(lonlat: np.ndarray) -> np.ndarray:
+    """Return earth-centered coordinates in meters `(N, 3)` of longitude and latitude on the ellipsoid."""
+    longitude, latitude = np.radians(lonlat).T
+    radius = _WGS84_A / np.sqrt(1 - _WGS84_E2 * np.sin(latitude) ** 2)
+    across = radius * np.cos(latitude)
+    up = radius * (1 - _WGS84_E2) * np.sin(latitude)
+    return np.stack([across * np.cos(longitude), across * np.sin(longitude), up], 1)
 
 
 def _apply(matrix: "Affine", x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -179,11 +191,24 @@ def read_georeference(dataset: "DatasetReader", projection_file: Path | None) ->
         crs = dataset.crs or (None if projection_file is None else _read_crs(projection_file))
         if crs:
             return Georeference(crs, dataset.transform)
-    if gcps and gcps_crs:
+    if gcps and gcps_crs and _can_be_fitted(gcps):
         return Georeference(gcps_crs, gcps=tuple(gcps))
     if dataset.rpcs is not None:
         return Georeference(CRS.from_epsg(4326), rpcs=dataset.rpcs)
     return None
+
+
+def _can_be_fitted(gcps: "Sequence[GroundControlPoint]") -> bool:
+    """Return whether a transform goes through control points: they are enough, and not all on one line."""
+    import rasterio
+    from rasterio._err import CPLE_BaseError  # what it raises has no public name
+    from rasterio.transform import GCPTransformer
+
+    try:
+        with rasterio.Env(), GCPTransformer(gcps):
+            return True
+    except CPLE_BaseError:
+        return False
 
 
 def _read_crs(file: Path) -> "CRS":
@@ -197,6 +222,8 @@ def _read_crs(file: Path) -> "CRS":
 
     try:
         wkt = file.read_text(encoding="utf-8-sig", errors="replace").strip()
+        if wkt.upper().startswith("EPSG:"):
+            return CRS.from_user_input(wkt)
         return CRS.from_wkt(wkt, morph_from_esri_dialect=True)
     except (OSError, CRSError) as error:
         raise DataError(f"{file} names no known coordinate reference system ({error}).") from None

@@ -130,9 +130,9 @@ def world_files(name: str) -> list[str]:
     letters = suffix[1:]
     if not letters:
         return [stem + end for end in _WORLD_FILE_SUFFIXES]
-    w = "W" if letters.isupper() else "w"
+    short = f"{letters[0]}{letters[-1]}w"
     return [
-        f"{stem}.{letters[0]}{letters[-1]}{w}", f"{stem}.{letters}{w}", f"{name}{w}",
+        *(f"{stem}.{end}" for end in (short.lower(), short.upper(), f"{letters}w", f"{letters}W")), f"{name}w",
         *(stem + end for end in _WORLD_FILE_SUFFIXES), *(name + end for end in _WORLD_FILE_SUFFIXES),
     ]  # fmt: skip
 

@@ -22,6 +22,8 @@ _OFFSET_SINCE = (4, 0)
 _HARMONIZED = re.compile(r"harmoni[sz]ed", re.IGNORECASE)
 _BASELINE_TAGS = ("PROCESSING_BASELINE", "S2:PROCESSING_BASELINE")
 _APPLIED_TAGS = ("BOA_OFFSET_APPLIED", "EARTHSEARCH:BOA_OFFSET_APPLIED")
+_OFFSET_TAG = re.compile(r"(?:S2:)?(?:BOA|RADIO)_ADD_OFFSET(?:_\w+)?")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _METADATA_LEVELS = 6
 """Folders above a band file in which the product's MTD_MSIL*.xml is looked for."""
 _FRACTION_MAX = 2.0
@@ -54,6 +56,8 @@ def convert(
     scales = [reader.scales[band - 1] for band in bands]
     offsets = [reader.offsets[band - 1] for band in bands]
     unit, zero = sensor.scale or 1.0, sensor.offset
+    if has_scale_tags(reader, bands) and sensor.scale is not None and _is_in_stored_units(scales, offsets):
+        return Conversion((1.0,) * len(bands), tuple(offsets), f"offset {offsets[0]:g} applied")
     if has_scale_tags(reader, bands):
         scale = tuple(s / unit for s in scales)
         offset = tuple((o - zero) / unit for o in offsets)
@@ -69,8 +73,12 @@ def convert(
         high = percentiles(values, valid)
         if high is not None and high[1] <= _FRACTION_MAX:
             return Conversion((1 / unit,) * len(bands), (-zero / unit,) * len(bands), "reflectance 0-1")
-    if sensor.name.startswith("sentinel-2") and has_sentinel2_offset(reader):
-        return Conversion(ones, (_S2_OFFSET,) * len(bands), "offset -1000 of baseline 04.00 applied")
+    if sensor.name.startswith("sentinel-2") and (added := sentinel2_offset(reader)):
+        stored = values[valid & (values > 0)]  # 0 is what Sentinel-2 has outside of the orbit, often not declared
+        if stored.size and np.percentile(stored, _PERCENTILES[0]) < -added / 2:
+            return Conversion(ones, zeros)  # harmonized already: no ground is that dark
+        source = "of baseline 04.00" if added == _S2_OFFSET else "of the product's metadata"
+        return Conversion(ones, (added,) * len(bands), f"offset {added:g} {source} applied")
     return Conversion(ones, zeros)
 
 
@@ -93,32 +101,45 @@ def percentiles(values: np.ndarray, valid: np.ndarray) -> tuple[float, float] | 
     return float(low), float(high)
 
 
-def has_sentinel2_offset(reader: RasterReader) -> bool:
-    """Return whether Sentinel-2 values are stored plus 1,000, by metadata, product metadata or product name."""
+def _is_in_stored_units(scales: Sequence[float], offsets: Sequence[float]) -> bool:
+    """Return whether a file states an offset alone, of values as stored: scale 1, offset -1000."""
+    return all(scale == 1 for scale in scales) and all(offset == 0 or abs(offset) >= 1 for offset in offsets)
+
+
+def sentinel2_offset(reader: RasterReader) -> float:
+    """Return what is to be added to Sentinel-2 values as stored, by tags, product metadata or product name."""
     tags = {key.upper(): value for key, value in reader.tags.items()}
     if any(tags.get(key, "").lower() in ("true", "1", "yes") for key in _APPLIED_TAGS):
-        return False
+        return 0.0
     if any(_HARMONIZED.search(text) for text in (reader.name, *reader.tags.values())):
-        return False
+        return 0.0
+    for key, value in tags.items():
+        if _OFFSET_TAG.fullmatch(key) and _NUMBER.fullmatch(value.strip()):
+            return -abs(float(value))
     for key in _BASELINE_TAGS:
         if found := re.match(r"\s*(\d+)\.(\d+)", tags.get(key, "")):
-            return (int(found[1]), int(found[2])) >= _OFFSET_SINCE
+            return _offset_since(int(found[1]), int(found[2]))
     texts = [*reversed(Path(reader.name).parts), *(tags.get(key, "") for key in ("PRODUCT_URI", "PRODUCT_ID"))]
     for text in texts:
         if found := _S2_PRODUCT.search(text):
-            return (int(found[1]), int(found[2])) >= _OFFSET_SINCE
+            return _offset_since(int(found[1]), int(found[2]))
     if locations.gdal_name(reader.name) is None and reader.driver is None:
-        baseline = _metadata_baseline(Path(reader.name).absolute().parent)
-        return baseline is not None and baseline >= _OFFSET_SINCE
-    return False
+        return _metadata_offset(Path(reader.name).absolute().parent)
+    return 0.0
+
+
+def _offset_since(*baseline: int) -> float:
+    return _S2_OFFSET if baseline >= _OFFSET_SINCE else 0.0
 
 
 @lru_cache(maxsize=256)
-def _metadata_baseline(folder: Path) -> tuple[int, int] | None:
-    """Return the processing baseline that a MTD_MSIL*.xml in a folder, or above it, states."""
+def _metadata_offset(folder: Path) -> float:
+    """Return the offset that a MTD_MSIL*.xml in a folder, or above it, states itself or by its processing baseline."""
     for place in (folder, *list(folder.parents)[:_METADATA_LEVELS]):
         for file in sorted(place.glob("MTD_MSIL*.xml")):
-            found = re.search(r"<PROCESSING_BASELINE>\s*(\d+)\.(\d+)", file.read_text(errors="replace"))
-            if found:
-                return int(found[1]), int(found[2])
-    return None
+            text = file.read_text(errors="replace")
+            if found := re.search(r"<(?:BOA_ADD|RADIO_ADD)_OFFSET\b[^>]*>\s*(-?\d+(?:\.\d+)?)\s*<", text):
+                return -abs(float(found[1]))
+            if found := re.search(r"<PROCESSING_BASELINE>\s*(\d+)\.(\d+)", text):
+                return _offset_since(int(found[1]), int(found[2]))
+    return 0.0

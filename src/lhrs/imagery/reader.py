@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lhrs.errors import DataError
 from lhrs.imagery import locations
-from lhrs.imagery.band_files import group_band_files
+from lhrs.imagery.band_files import group_band_files, name_band_files
 from lhrs.imagery.base_reader import PixelWindow, RasterReader, dark_is_valid, stack_bands, with_radiometry
 from lhrs.imagery.sensors import BandComposite
 
@@ -50,7 +50,10 @@ def open_source(
         DataError: it is missing, empty, damaged or no image, or its files do not cover the same ground.
     """
     if not isinstance(path, str | os.PathLike):
-        return stack_bands([open_source(file, driver=driver, raw=raw) for file in path])
+        readers = [open_source(file, driver=driver, raw=raw) for file in path]
+        names, sensor = name_band_files([Path(file) for file in path])
+        is_named = len(names) == len(readers) == sum(reader.count for reader in readers)
+        return stack_bands(readers, None, names).of_sensor(sensor) if is_named else stack_bands(readers)
     name = locations.gdal_name(path)
     if driver is None and name is None and Path(path).is_dir():
         return _open_band_folder(Path(path), raw=raw)

@@ -26,5 +26,7 @@ class ImageSource:
     scale: float | None = None
     """By the catalog: physical value = raw value * scale + offset. None leaves it to the files."""
     offset: float | None = None
+    baseline: str | None = None
+    """Sentinel-2's processing baseline by the catalog, where it states neither scale nor offset."""
     band_assets: tuple[tuple[str, str], ...] = ()
     """Name and file of each band, where `files` is a true-color image made of them."""

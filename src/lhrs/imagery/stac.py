@@ -9,7 +9,7 @@ from lhrs.imagery.source import ImageSource
 
 _TRUE_COLOR_ASSETS = ("visual", "image", "true-color", "TCI")
 _RGB = ("red", "green", "blue")
-_S2_SCALE, _S2_OFFSET = 0.0001, -0.1
+_S2_SCALE = 0.0001
 
 
 def stac_sources(path: str, license: str | None = None, attribution: str | None = None) -> Iterator[ImageSource]:
@@ -44,6 +44,7 @@ def stac_sources(path: str, license: str | None = None, attribution: str | None 
             properties.get("license") or license, providers or attribution,
             None if cloud is None else float(cloud) / 100, scl.get_absolute_href() if scl else None, bands,
             _sensor(item), None if not bands and not band_assets else scale, offset,
+            _baseline(item) if scale is None and offset is None else None,
             tuple((name, str(item.assets[key].get_absolute_href())) for name, key in band_assets),
         )  # fmt: skip
 
@@ -58,6 +59,16 @@ def _sensor(item: Any) -> str | None:
     if mission.startswith("landsat") and "l2" in kind:
         return "landsat-c2-l2" if mission.endswith(("8", "9")) else "landsat-4-7-c2-l2"
     return None
+
+
+def _baseline(item: Any) -> str | None:
+    """Return the processing baseline of a Sentinel-2 item."""
+    properties = item.properties
+    platform = str(properties.get("constellation") or properties.get("platform") or "").lower()
+    stated = properties.get("s2:processing_baseline") or (
+        properties.get("processing:version") if platform.startswith("sentinel-2") else None
+    )
+    return None if stated is None else str(stated)
 
 
 def _files(item: Any, path: str) -> tuple[tuple[str, ...], tuple[str, ...], list[tuple[str, str]]]:
@@ -106,7 +117,4 @@ def _radiometry(item: Any, keys: list[str]) -> tuple[float | None, float | None]
             offset = band.get("offset", band.get("raster:offset")) if offset is None else offset
     if item.properties.get("earthsearch:boa_offset_applied") is True:
         return (_S2_SCALE if scale is None else float(scale)), 0.0
-    baseline = re.match(r"(\d+)", str(item.properties.get("s2:processing_baseline", "")))
-    if scale is None and offset is None and baseline and int(baseline[1]) >= 4:
-        return _S2_SCALE, _S2_OFFSET
     return (None if scale is None else float(scale)), (None if offset is None else float(offset))
