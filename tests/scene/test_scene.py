@@ -276,4 +276,4 @@ def test_a_picture_without_a_place_is_one_line(tmp_path):
     ):
         file.write(np.zeros((3, 8, 8), np.uint8))
     process = start(path, "--task", "caption", "--out", tmp_path / "out")
-    assert process.wait() == 2 and "does not say where it lies" in process.stderr.read()
+    assert process.wait() == 2 and "is not georeferenced" in process.stderr.read()

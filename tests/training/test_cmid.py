@@ -142,7 +142,7 @@ def test_thirteen_bands_and_any_backbone(tmp_path):
         made["data"]["window_size"] = 32
         run = load_run(write_run(tmp_path / "run.yaml", made))
         if extra is None:
-            with pytest.raises(ConfigError, match="behind which masks"):
+            with pytest.raises(ConfigError, match="after which the mask token is added"):
                 train(run)
             assert not run.output_dir.exists()
             continue

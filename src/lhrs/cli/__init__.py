@@ -1,4 +1,4 @@
-"""The `lhrs` command: thin files, one a command; heavy imports inside functions."""
+"""The `lhrs` command: one file per command, with lazy imports."""
 
 import sys
 from importlib import import_module
@@ -15,7 +15,7 @@ _COMMANDS = {
     "count": ("ask", "Count objects."),
     "scene": ("scene", "Ask about every window of a whole scene and write the answers as GIS layers."),
     "mcp": ("mcp", "Offer the tasks as tools to agents (Model Context Protocol)."),
-    "chat": ("chat", "Talk about an image."),
+    "chat": ("chat", "Chat about an image."),
     "serve": ("serve", "Serve an OpenAI-compatible API and a web page."),
     "align": ("align", "Build captions and facts of images from OpenStreetMap (LHRS-Align, -Recap)."),
     "instruct": ("instruct", "Build instruction data from annotated images (LHRS-Instruct, -Plus)."),
@@ -59,9 +59,9 @@ class _Lazy(TyperGroup):
         module = import_module(f"lhrs.cli.{file}")
         if hasattr(module, "app"):
             return typer.main.get_command(module.app)
-        one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        one.command(cmd_name)(getattr(module, cmd_name, None) or getattr(module, file))
-        return typer.main.get_command(one)
+        command_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        command_app.command(cmd_name)(getattr(module, cmd_name, None) or getattr(module, file))
+        return typer.main.get_command(command_app)
 
 
 app = typer.Typer(
@@ -85,7 +85,7 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; mistakes of the user end in one line and exit code 2."""
+    """Run the command line; user errors print one line and exit with code 2."""
     from lhrs.cli.console import EXIT_USER_ERROR, print_error
     from lhrs.errors import LHRSError
 

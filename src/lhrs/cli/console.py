@@ -3,7 +3,7 @@
 import sys
 
 EXIT_USER_ERROR = 2
-"""Exit code when something the user gave is wrong."""
+"""Exit code of user errors."""
 
 
 def print_error(error: object) -> None:

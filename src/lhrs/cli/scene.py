@@ -1,4 +1,4 @@
-"""`lhrs scene`: ask about every window of a whole scene."""
+"""`lhrs scene`: query every window of a scene."""
 
 import math
 import os
@@ -26,7 +26,7 @@ def scene(
     ),
     out: Path = typer.Option(..., "--out", "-o", help="Folder of the results; a stopped command resumes there."),
     task: str = typer.Option(..., help="classify, caption, ground, count, vqa or change."),
-    labels: str | None = typer.Option(None, help="Classes or answers to choose from: a,b,c.", show_default=False),
+    labels: str | None = typer.Option(None, help="Allowed classes or answers: a,b,c.", show_default=False),
     question: str | None = typer.Option(None, help="Question of vqa or change.", show_default=False),
     target: str | None = typer.Option(None, help="Objects to ground or count.", show_default=False),
     model: str | None = typer.Option(
@@ -46,7 +46,7 @@ def scene(
     ),
     sensor: str | None = typer.Option(None, help="See --list-sensors; detected by default.", show_default=False),
     composite: list[str] = typer.Option([], help="Band composite, such as swir; several are several images."),
-    min_valid: float = typer.Option(0.2, min=0, max=1, help="Minimum fraction of a window with data."),
+    min_valid: float = typer.Option(0.2, min=0, max=1, help="Minimum fraction of valid pixels in a window."),
     workers: int = typer.Option(1, min=1, help="Processes, each with the model."),
     engine: str = typer.Option("local", help="local or ray (a cluster named by RAY_ADDRESS, or this machine)."),
     list_sensors: bool = typer.Option(
@@ -72,21 +72,19 @@ def scene(
     listed = None if labels is None else tuple(part.strip() for part in labels.split(","))
     if listed is not None and not all(listed):
         raise ConfigError(f"--labels {labels!r} has an empty entry.")
-    given = tuple(gdal_name(s) or os.path.abspath(s) for s in scenes)
+    paths = tuple(gdal_name(s) or os.path.abspath(s) for s in scenes)
     asking = SceneQuery(task, listed, question or target or "", model, device)
     config = SceneConfig(
-        scenes=given, out=Path(os.path.abspath(out)), asking=asking, size=window_size, gsd_m=gsd, overlap=overlap,
+        scenes=paths, out=Path(os.path.abspath(out)), asking=asking, size=window_size, gsd_m=gsd, overlap=overlap,
         sensor=sensor, composites=tuple(composite), min_valid=min_valid,
     )  # fmt: skip
     manifest = run(config, engine="ray" if engine == "ray" else "local", num_workers=workers, progress=progress_bar)
-    for one in manifest["scenes"]:
-        typer.echo(f"{one['item']}: {one['answer']}" if len(manifest["scenes"]) > 1 else one["answer"])
-    asked, windows = (sum(one[key] for one in manifest["scenes"]) for key in ("asked", "windows"))
-    strange = sum(one["out_of_distribution"] for one in manifest["scenes"])
+    for summary in manifest["scenes"]:
+        typer.echo(f"{summary['item']}: {summary['answer']}" if len(manifest["scenes"]) > 1 else summary["answer"])
+    asked, windows = (sum(summary[key] for summary in manifest["scenes"]) for key in ("asked", "windows"))
+    num_ood = sum(summary["out_of_distribution"] for summary in manifest["scenes"])
     print_info(f"{out}: {asked:,} of {windows:,} windows asked; {manifest['scenes'][0]['view']}; {manifest['model']}")
     if manifest["dropped"]:
         print_info("left out " + ", ".join(f"{count:,} {reason}" for reason, count in manifest["dropped"].items()))
-    if strange:
-        print_info(
-            f"{strange:,} windows look unlike everything the model was trained on: do not rely on their answers."
-        )
+    if num_ood:
+        print_info(f"{num_ood:,} windows are unlike the model's training images: do not rely on their answers.")

@@ -1,4 +1,4 @@
-"""`lhrs score`: score a file of predictions, whoever made them."""
+"""`lhrs score`: score a file of predictions of any model."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The bridge: learned queries read several encoder levels and hand the language model a few image tokens.
+"""The bridge: trainable queries attend to several encoder levels and yield a few image tokens for the language model.
 
 One class for LHRS-Bot (arXiv:2402.02544) and LHRS-Bot-Nova (arXiv:2411.09301); `LHRSBridgeConfig` holds the difference.
 Levels never see each other: all of them run as one sequence under a block mask, so there is no loop over levels and one
@@ -26,7 +26,7 @@ from lhrs.models.state_dict import load_strict
 
 @dataclass
 class BridgeOutput:
-    """Image tokens and what the routers did."""
+    """Image tokens and the routers' statistics."""
 
     tokens: Tensor
     """`(B, Q, D)`."""
@@ -132,7 +132,7 @@ class FeedForward(nn.Module):
 
 
 def level_mask(queries: list[int], sizes: list[int], with_queries: bool, device: torch.device) -> Tensor | None:
-    """Return the boolean `(Q, keys)` mask that lets each query see only its own level (True = may look)."""
+    """Return the boolean attention mask `(Q, keys)`: each query attends only to its own level (True)."""
     if len(queries) == 1:
         return None
     of_query, of_key = _level_of_each(queries, device), _level_of_each(sizes, device)
@@ -162,7 +162,7 @@ def sincos2d(grid: tuple[int, int], width: int, like: Tensor) -> Tensor:
 
 @torch.no_grad()
 def upcycle(dense: Bridge, mixture: Bridge) -> None:
-    """Copy a dense bridge into one with experts, in place; both compute the same until the router learns.
+    """Copy a dense bridge into one with experts, in place; both compute the same until the router is trained.
 
     Upcycling (arXiv:2212.05055) copies the feed-forward into every expert; the weights of a token's experts sum to one.
 

@@ -37,7 +37,7 @@ class LHRSBridgeConfig(PreTrainedConfig):
         initializer_range: standard deviation of queries and experts at initialisation.
 
     Raises:
-        ConfigError: the numbers contradict each other.
+        ConfigError: the settings contradict each other.
     """
 
     model_type = "lhrs_bridge"

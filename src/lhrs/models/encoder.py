@@ -1,4 +1,4 @@
-"""Read several levels of any transformers or timm vision encoder as token sequences with their grids."""
+"""Feature extraction from several levels of any transformers or timm vision encoder."""
 
 from typing import Any, cast
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 TAIL = ("post_layernorm", "layernorm", "norm", "fc_norm", "head_norm", "pooler", "head")
-"""Where encoders keep the final norm and the pooling that come after the last level."""
+"""Attribute names of the final norm and the pooling after the last level."""
 
 
 def extract_levels(
@@ -46,15 +46,15 @@ def level_widths(encoder: PreTrainedModel, levels: list[int]) -> list[int]:
 
 
 def truncate_layers(config: PreTrainedConfig, levels: list[int]) -> None:
-    """Shorten a transformers encoder to the layers that are read; what lies deeper would run for nothing."""
+    """Remove the layers of a transformers encoder after the deepest tapped level."""
     if config.model_type != "timm_wrapper":
         config.num_hidden_layers = min(config.num_hidden_layers, max(levels))
 
 
 def remove_final_norm(encoder: PreTrainedModel) -> None:
-    """Remove the final norm and pooling, whose output nobody reads.
+    """Remove the unused final norm and pooling.
 
-    They would take memory, and distributed training stops at parameters that get no gradient.
+    They take memory, and distributed training fails for parameters without a gradient.
     """
     module = encoder.timm_model if encoder.config.model_type == "timm_wrapper" else encoder
     for name in TAIL:

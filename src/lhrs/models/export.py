@@ -1,4 +1,4 @@
-"""Write a model anew: an adapter merged, another precision, or as ONNX for the torch-free path."""
+"""Export of models: merge an adapter, change the precision, or write ONNX graphs for the torch-free path."""
 
 import shutil
 from collections.abc import Callable
@@ -42,11 +42,11 @@ def export(
         out: folder to write; must not exist.
         adapter: PEFT folder to merge; None merges `adapter/` in `source`, where `lhrs convert --keep-lora` puts it, if
             it is there.
-        dtype: of the written weights; None keeps what they are.
+        dtype: of the written weights; None keeps the dtype.
         export_onnx: writes ONNX graphs of a model into a folder; None writes none.
 
     Returns:
-        What was done, line by line.
+        A report, line by line.
 
     Raises:
         CheckpointError: `source` or the adapter does not load, or they do not fit.

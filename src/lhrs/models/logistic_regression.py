@@ -4,7 +4,7 @@ import numpy as np
 
 DECAYS = (1e-5, 1e-4, 1e-3)
 _HELD_OUT = 5
-"""One in so many samples chooses the decay."""
+"""One in this number of samples is used to select the decay."""
 _MAX_ITERATIONS = 1000
 
 
@@ -13,7 +13,8 @@ def fit_logistic_regression(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return float32 weights `(num_classes, C)` and biases `(num_classes,)` of logistic regression.
 
-    Features are standardized inside; the weights take them as they are. The decay is chosen on a fifth of the samples.
+    The weights apply to the original features; standardization is folded into them. The decay is selected on a fifth of
+    the samples.
 
     Args:
         features: `(N, C)`.

@@ -35,7 +35,7 @@ class LHRSOutput(ModelOutput):
 
 @dataclass
 class LHRSModelOutput(BaseModelOutputWithPast):
-    """Hidden states of the language model plus what the bridge's routers did."""
+    """Hidden states of the language model, and statistics of the bridge's routers."""
 
     balance_loss: Tensor | None = None
     expert_usage: Tensor | None = None
@@ -49,7 +49,7 @@ class LHRSImageFeatures(BaseModelOutputWithPooling):
 
 
 class LHRSPreTrainedModel(PreTrainedModel):
-    """Shared plumbing."""
+    """Base class of the models."""
 
     config_class = LHRSConfig
     base_model_prefix = "model"
@@ -98,7 +98,7 @@ class LHRSModel(LHRSPreTrainedModel):
 
         Args:
             pixel_values: `(images, 3, H, W)` normalized pixels.
-            image_levels: `(images, levels * N, C)`, what the encoder made of square images earlier; it rests then.
+            image_levels: `(images, levels * N, C)`, cached encoder features of square images; the encoder is not run.
         """
         if image_levels is not None:
             levels = list(image_levels.chunk(len(self.config.levels), dim=1))
@@ -130,7 +130,7 @@ class LHRSModel(LHRSPreTrainedModel):
         Args:
             input_ids: `(B, T)`; every image takes `num_tokens` consecutive placeholder ids, images in reading order.
             pixel_values: `(images, 3, H, W)`, the images of the whole batch in the order of their placeholders.
-            image_levels: the same images as the encoder saw them before, see `get_image_features`.
+            image_levels: cached encoder features of these images, see `get_image_features`.
 
         Raises:
             ValueError: placeholders and images do not match.
@@ -236,10 +236,10 @@ class LHRSForConditionalGeneration(LHRSPreTrainedModel, GenerationMixin):
         )
 
     def upcycle_bridge(self, num_experts: int = 4, top_k: int = 2, balance_weight: float = 0.01) -> None:
-        """Give the dense bridge experts, in place; the model computes the same until the routers learn.
+        """Upcycle the dense bridge to experts, in place; the model computes the same until the routers are trained.
 
         Raises:
-            ConfigError: the bridge has experts already, or the numbers contradict each other.
+            ConfigError: the bridge has experts already, or the settings contradict each other.
         """
         old = self.config.bridge_config
         if old.num_experts > 1:

@@ -14,12 +14,12 @@ from lhrs.models.configuration import LHRSBridgeConfig
 
 @dataclass
 class RouterReport:
-    """What routers did on one batch."""
+    """Statistics of routers on one batch."""
 
     balance_loss: Tensor
     """Scalar; 1.0 when tokens spread evenly, `num_experts` when all go to one (Switch, arXiv:2101.03961)."""
     usage: Tensor
-    """`(E,)` share of the token slots that each expert received; sums to one."""
+    """`(E,)`, fraction of the token slots of each expert; sums to one."""
 
     @staticmethod
     def mean(reports: "list[RouterReport]") -> "RouterReport":

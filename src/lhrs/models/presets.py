@@ -30,7 +30,7 @@ from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.processing import IMAGE_TOKEN, LHRSProcessor
 
 NANO = "lhrs-nano"
-"""The embedded model: trained, whole, and carried by the package."""
+"""Name of the trained model that is included in the package."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def build_model(
     bridge_config = build_bridge(preset, **{"level_sizes": widths, **bridge})
     image_token_id = cast(int, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
     config = LHRSConfig(vision.config, language.config, bridge_config, levels, image_token_id, dtype=dtype)
-    with torch.device("meta"):  # all of it is replaced: no time for random numbers
+    with torch.device("meta"):  # all weights are replaced: skip random initialization
         model = LHRSForConditionalGeneration(config)
     model.model.vision_tower = vision
     model.model.language_model = language.base_model

@@ -1,1 +1,1 @@
-"""Whole scenes: questions put to every window, answers put together on the map."""
+"""Inference on whole scenes: every window is queried, and the answers are merged in map coordinates."""

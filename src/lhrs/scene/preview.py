@@ -1,4 +1,4 @@
-"""A picture of a scene with its answers on it."""
+"""Preview image of a scene with its answers."""
 
 import io
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 _SIDE = 1280
 _TINT = 0.45
 _LEGEND = 16
-"""Names that a legend holds at most."""
+"""Maximum number of names in a legend."""
 
 
 def draw(result: Result, names: Sequence[str], path: Path) -> None:
-    """Write the scene with boxes, or tinted by answers with a legend beside it.
+    """Write the scene with boxes, or tinted by answers with a legend.
 
     Args:
         result: the answers.
-        names: of the tints, in the order of their codes; none tints nothing.
-        path: of the PNG.
+        names: answers in the order of their codes; an empty list disables tints.
+        path: PNG to write.
     """
     from PIL import Image
 

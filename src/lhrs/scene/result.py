@@ -1,4 +1,4 @@
-"""What is known of a scene when every window has answered."""
+"""The answers about a scene."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ UNCHANGED, CHANGED = "unchanged", "changed"
 
 @dataclass(frozen=True)
 class Result:
-    """What is known of one scene when all is answered."""
+    """The answers about one scene."""
 
     source: ImageSource
     scene: Scene
     later: Scene | None
     windows: Sequence[SceneWindow]
     rows: list[dict[str, Any]]
-    """One for each window, in order; see `lhrs.scene.window_inference`."""
+    """One row per window, in order; see `lhrs.scene.window_inference`."""
     objects: Merged | None
-    """Of `ground`."""
+    """Merged objects of task `ground`; None for other tasks."""
 
 
 def class_code(row: dict[str, Any], names: Sequence[str]) -> int:
-    """Return a window's code in the raster: 0 is nothing, 1 the first name."""
+    """Return a window's code in the raster: 0 without an answer, 1 for the first name."""
     if row["answer"] is None:
         return 0
     if row["earlier"] is not None:

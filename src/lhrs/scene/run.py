@@ -1,4 +1,4 @@
-"""`lhrs scene`: a question to every window of whole scenes, and one answer for each scene."""
+"""`lhrs scene`: query every window of scenes and summarize the answers per scene."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from lhrs.scene.window_inference import Block, SceneQuery, answer_block, cached_
 from lhrs.scene.write import write_scene
 
 _BLOCK_SIZE = 128
-"""Windows that are answered between two writes: the most that is lost when the process is killed."""
+"""Windows per block; a killed process loses at most one unfinished block per worker."""
 _GROUND_OVERLAP = 0.25
 
 
@@ -38,11 +38,11 @@ class SceneConfig(BaseModel):
     """Files, directories, STAC items or URLs; for `change` the scene before, then the one after."""
     out: Path
     asking: SceneQuery
-    """What is asked about every window."""
+    """The question about every window."""
     size: int = 256
-    """Side of a window in pixels, as the model sees it."""
+    """Side of a rendered window in pixels."""
     gsd_m: float | None = None
-    """Meters per pixel, as the model sees it; None is that of the scene."""
+    """Meters per pixel of a rendered window; None is that of the scene."""
     overlap: float | None = None
     """Overlap of neighboring windows as a fraction of their side; None is 0.25 for `ground`, else 0."""
     sensor: str | None = None
@@ -61,7 +61,7 @@ _Opened = tuple[ImageSource, tuple[Scene, ...], tuple[Scene, ...]]
 def run(
     config: SceneConfig, *, engine: Engine = "local", num_workers: int = 1, progress: Progress = no_progress
 ) -> dict[str, Any]:
-    """Answer, write the results into `config.out`, and return the manifest with the summaries of all scenes.
+    """Query all windows, write the results to `config.out`, and return the manifest with the summaries of all scenes.
 
     Args:
         config: the settings.
@@ -70,7 +70,7 @@ def run(
         progress: counts blocks of windows.
 
     Raises:
-        ConfigError: the settings contradict each other, or the directory holds something else.
+        ConfigError: the settings contradict each other, or the directory contains anything else.
         DataError: a scene cannot be read, or is not georeferenced.
     """
     validate_query(config.asking)
@@ -97,11 +97,11 @@ def run(
         )  # fmt: skip
         asked = [config.asking.kind, config.asking.labels, config.asking.words]
         started = {"prompt_hash": fingerprint.of_config(asked), "time": job.started_at}
-        summaries, at = [], 0
+        summaries, start = [], 0
         for (source, views, after), (_, _, windows, seen), folder in zip(opened, plans, folders, strict=True):
             count = -(-len(windows) // _BLOCK_SIZE)
-            rows = _rows(parts[at : at + count])
-            at += count
+            rows = _rows(parts[start : start + count])
+            start += count
             objects = _objects(rows) if config.asking.kind == "ground" else None
             result = Result(source, views[0], after[0] if after else None, windows, rows, objects)
             provenance = {
@@ -126,7 +126,7 @@ def _settings(config: SceneConfig, opened: Sequence[_Opened], hashed: str) -> di
 
 
 def _inputs(opened: Sequence[_Opened]) -> dict[str, str]:
-    """Return the fingerprints of all files, each with the grid that its scene has."""
+    """Return the fingerprints of all files; each includes the grid of its scene."""
     inputs: dict[str, str] = {}
     for _, views, after in opened:
         for scene in (*views, *after):
@@ -137,13 +137,13 @@ def _inputs(opened: Sequence[_Opened]) -> dict[str, str]:
 
 
 def _scenes(config: SceneConfig, dropped: Dropped) -> list[_Opened]:
-    """Return each scene's views, and for `change` those of the later one.
+    """Return the renderings of each scene, and for `change` those of the scene after.
 
     Raises:
         ConfigError: `change` needs two scenes.
-        DataError: a scene lies nowhere, or the two do not lie alike.
+        DataError: a scene is not georeferenced, or the grids of the two scenes do not match.
     """
-    found = []
+    georeferenced = []
     for source in sources(config.scenes):
         opened = [
             open_scene_source(source, config.sensor, composite, config.driver)
@@ -151,29 +151,29 @@ def _scenes(config: SceneConfig, dropped: Dropped) -> list[_Opened]:
         ]
         if opened[0] is None:
             if len(config.scenes) == 1 and not Path(config.scenes[0]).is_dir():
-                raise DataError(f"{source.files[0]} does not say where it lies; ask about it with `lhrs ask`.")
+                raise DataError(f"{source.files[0]} is not georeferenced; use `lhrs ask` for this image.")
             dropped.add("images without a georeference", source.files[0])
             continue
         views = tuple(scene for scene in opened if scene is not None)
         for scene in views:
-            _ = scene.scaling  # chosen once, and carried to all workers
-        found.append((source, views))
-    if not found:
-        raise DataError(f"{', '.join(config.scenes)} holds no georeferenced raster.")
+            _ = scene.scaling  # computed once and passed to all workers
+        georeferenced.append((source, views))
+    if not georeferenced:
+        raise DataError(f"{', '.join(config.scenes)} contains no georeferenced raster.")
     if config.asking.kind != "change":
-        return [(source, views, ()) for source, views in found]
-    if len(found) != 2:
-        raise ConfigError(f"--task change needs two scenes, the earlier first; {len(found)} given.")
-    (source, before), (_, after) = found
+        return [(source, views, ()) for source, views in georeferenced]
+    if len(georeferenced) != 2:
+        raise ConfigError(f"--task change needs two scenes, the earlier first; {len(georeferenced)} given.")
+    (source, before), (_, after) = georeferenced
     _check_alike(before[0], after[0])
     return [(source, before, after)]
 
 
 def _folders(out: Path, names: Sequence[str]) -> list[Path]:
-    """Return where the results about each scene go.
+    """Return the folder of the results of each scene.
 
     Raises:
-        DataError: two scenes have one name, or a name, which others may have chosen, leads out of the folder.
+        DataError: two scenes have one name, or an untrusted name is a path outside of `out`.
     """
     if len(names) == 1:
         return [out]
@@ -194,7 +194,7 @@ def _check_alike(before: Scene, after: Scene) -> None:
     if CRS.from_string(before.crs) != CRS.from_string(after.crs):
         raise DataError(f"{names[1]} is in another CRS than {names[0]}: gdalwarp -t_srs it first.")
     if any(abs(scene.transform[n]) > 1e-9 * abs(scene.transform[0]) for scene in (before, after) for n in (1, 3)):
-        raise DataError(f"{names[0]} or {names[1]} is turned against its CRS: gdalwarp it first.")
+        raise DataError(f"{names[0]} or {names[1]} is rotated against its CRS: gdalwarp it first.")
     boxes = []
     for scene in (before, after):
         a, _, c, _, e, f = scene.transform
@@ -206,11 +206,13 @@ def _check_alike(before: Scene, after: Scene) -> None:
 
 
 def _windows(config: SceneConfig, scene: Scene) -> tuple[list[SceneWindow], tuple[int, int]]:
-    """Return the windows of a scene, and the size at which the model sees a whole one."""
+    """Return the windows of a scene, and the rendered size of a full window."""
     scale = scene.gsd_m / (config.gsd_m or scene.gsd_m)
     side = max(1, round(config.size / scale))
-    share = config.overlap if config.overlap is not None else _GROUND_OVERLAP if config.asking.kind == "ground" else 0.0
-    windows = make_windows(scene.width, scene.height, side, min(side - 1, round(share * side)))
+    overlap_fraction = (
+        config.overlap if config.overlap is not None else _GROUND_OVERLAP if config.asking.kind == "ground" else 0.0
+    )
+    windows = make_windows(scene.width, scene.height, side, min(side - 1, round(overlap_fraction * side)))
     _, _, width, height = windows[0].window
     return windows, (max(1, round(width * scale)), max(1, round(height * scale)))
 

@@ -1,4 +1,4 @@
-"""What is done to a block of windows: read them, ask, and return rows. The same rows wherever it runs."""
+"""Inference on blocks of windows; the rows do not depend on the engine."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,28 +25,28 @@ Kind = Literal["classify", "caption", "ground", "count", "vqa", "change"]
 KINDS: tuple[Kind, ...] = ("classify", "caption", "ground", "count", "vqa", "change")
 _READERS = 2
 _AHEAD = 2
-"""Batches that are read ahead of the model."""
+"""Number of batches that are read ahead of the model."""
 _EDGE = 1 / 64
-"""Share of a window's side within which a box touches its edge: the step of lhrs-nano's places."""
+"""Distance from a window's edge, as a fraction of its side, within which a box touches it: lhrs-nano's bin size."""
 
 
 @dataclass(frozen=True)
 class SceneQuery:
-    """What is asked of every window, and of whom."""
+    """The question about every window, and the model."""
 
     kind: Kind
     labels: tuple[str, ...] | None = None
-    """Answers to choose from, of `classify`, `vqa` and `change`."""
+    """Allowed answers of `classify`, `vqa` and `change`."""
     words: str = ""
-    """The question of `vqa` and `change`, the expression of `ground`, the thing of `count`."""
+    """The question of `vqa` and `change`, the referring expression of `ground`, the target of `count`."""
     model: str | None = None
     device: str | None = None
 
     def task(self, assistant: Assistant) -> Task:
-        """Return the question as the model hears it.
+        """Return the task with the model's prompt.
 
         Raises:
-            ConfigError: labels are the same to the model, or the question is empty.
+            ConfigError: the model does not distinguish two labels, or the question is empty.
         """
         family = assistant.runtime.family
         if self.kind == "caption":
@@ -62,17 +62,17 @@ class SceneQuery:
 
 @dataclass(frozen=True)
 class Block:
-    """Windows that are worked on together."""
+    """Windows that one worker processes as a unit."""
 
     composites: tuple[Scene, ...]
-    """Renderings of one scene; the first is what boxes are drawn on."""
+    """Renderings of one scene; boxes are in pixels of the first."""
     later: tuple[Scene, ...]
-    """The same renderings of the same ground at another time, for `change`; else none."""
+    """The same renderings of the scene after, for `change`; else empty."""
     windows: tuple[SceneWindow, ...]
     size: tuple[int, int]
-    """Width and height at most of a window as the model sees it, in pixels."""
+    """Maximum width and height of a rendered window in pixels."""
     min_valid: float
-    """Share of data that a window needs to be asked about."""
+    """Minimum fraction of valid pixels; other windows are skipped."""
     asking: SceneQuery
 
 
@@ -81,7 +81,7 @@ def answer_block(block: Block) -> "pa.Table":
 
     Raises:
         DataError: a file cannot be read.
-        ConfigError: the model cannot be asked this.
+        ConfigError: the model does not support this question.
     """
     import pyarrow as pa
 
@@ -130,7 +130,7 @@ def _loaded(model: str | None, device: str | None) -> Assistant:
 
 
 def _batches(block: Block) -> Iterator[list[tuple[SceneWindow, list[np.ndarray], float]]]:
-    """Yield windows with their pictures, read while the model works on those before."""
+    """Yield windows with their pixels, which are read in the background."""
     waiting = iter(block.windows)
     with ThreadPoolExecutor(_READERS) as pool:
         pending = [pool.submit(_read, block, w) for w in islice(waiting, (1 + _AHEAD) * BATCH)]
@@ -169,14 +169,14 @@ def _image(pixels: np.ndarray) -> GeoImage:
 def _placed(
     boxes: Sequence[Sequence[float]], pixels: np.ndarray, window: SceneWindow
 ) -> tuple[list[list[float]], list[list[bool]]]:
-    """Return boxes in pixels of the scene, and which edges of the window they touch where the scene goes on."""
+    """Return boxes in pixels of the scene, and which inner edges of the window they touch."""
     height, width = pixels.shape[:2]
     left, top, across, down = window.window
     scale = np.array([across / width, down / height] * 2)
-    found = np.asarray(boxes, float).reshape(-1, 4)
+    xyxy = np.asarray(boxes, float).reshape(-1, 4)
     slack = np.array([width, height]) * _EDGE
-    edges = np.concatenate([found[:, :2] <= slack, found[:, 2:] >= np.array([width, height]) - slack], 1)
-    return (found * scale + np.array([left, top] * 2)).tolist(), (edges & np.array(window.has_neighbor)).tolist()
+    edges = np.concatenate([xyxy[:, :2] <= slack, xyxy[:, 2:] >= np.array([width, height]) - slack], 1)
+    return (xyxy * scale + np.array([left, top] * 2)).tolist(), (edges & np.array(window.has_neighbor)).tolist()
 
 
 def _schema() -> "pa.Schema":
@@ -194,10 +194,10 @@ def _schema() -> "pa.Schema":
 
 
 def validate_query(asking: SceneQuery) -> None:
-    """Raise ConfigError for what does not go together, before anything is read."""
+    """Raise ConfigError for options that contradict each other; nothing is read before."""
     if asking.kind == "vqa" and not asking.words.strip():
-        raise ConfigError("--task vqa needs --question: what do you want to know?")
+        raise ConfigError("--task vqa needs --question, such as 'Is there a harbor?'")
     if asking.kind == "ground" and not asking.words.strip():
-        raise ConfigError("--task ground needs --target: what is looked for, such as 'the ships'?")
+        raise ConfigError("--task ground needs --target, such as 'the ships'.")
     if asking.labels is not None and asking.kind not in ("classify", "vqa", "change"):
         raise ConfigError(f"--labels belong to classify, vqa and change, not to {asking.kind}.")

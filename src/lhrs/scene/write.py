@@ -1,4 +1,4 @@
-"""What is written about a scene: answers on the map, a raster of classes, a summary and a picture."""
+"""Output files of a scene: georeferenced answers, a raster of classes, a summary and a preview image."""
 
 import json
 import math
@@ -23,22 +23,22 @@ _TILE = 512
 
 
 def write_scene(folder: Path, result: Result, asking: SceneQuery, provenance: dict[str, Any]) -> dict[str, Any]:
-    """Write everything about a scene and return its summary.
+    """Write the output files of a scene and return its summary.
 
     Args:
-        folder: of the files.
+        folder: output folder.
         result: the answers.
-        asking: what was asked.
-        provenance: of every answer.
+        asking: the question.
+        provenance: properties of every answer.
     """
     folder.mkdir(parents=True, exist_ok=True)
     scene = result.scene
     rects, about = _ground(result) if result.objects is not None else _answers(result)
     corners = _corners(rects)
     lonlat = _to_lonlat(scene, corners)
-    said = {"item": result.source.name, "date": result.source.date, **provenance}
-    properties = [{**one, **{key: value for key, value in said.items() if value is not None}} for one in about]
-    write_geojson(folder / GEOJSON, (feature(ring, one) for ring, one in zip(lonlat, properties, strict=True)))
+    shared = {"item": result.source.name, "date": result.source.date, **provenance}
+    properties = [{**item, **{key: value for key, value in shared.items() if value is not None}} for item in about]
+    write_geojson(folder / GEOJSON, (feature(ring, item) for ring, item in zip(lonlat, properties, strict=True)))
     _write_parquet(folder / PARQUET, scene, corners, properties)
     km2 = _areas_km2(scene, [row["core"] for row in result.rows])
     summary = {"item": result.source.name, **summarise(result, asking, km2), "view": provenance["view"]}
@@ -60,32 +60,32 @@ def _names(result: Result, asking: SceneQuery) -> list[str]:
 
 
 def _answers(result: Result) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Return the cores of windows that were asked about, and what was said of each."""
+    """Return the cores of windows with an answer, and their properties."""
     asked = [row for row in result.rows if row["answer"] is not None]
     about = []
     for row in asked:
-        one = {"answer": row["answer"], "confidence": _rounded(row["confidence"]), "window": row["window"],
+        item = {"answer": row["answer"], "confidence": _rounded(row["confidence"]), "window": row["window"],
                "data_share": round(row["data_share"], 4),
                "out_of_distribution": row["out_of_distribution"]}  # fmt: skip
         if row["earlier"] is not None:
-            one |= {"earlier": row["earlier"], "changed": row["answer"] != row["earlier"]}
-        about.append(one)
+            item |= {"earlier": row["earlier"], "changed": row["answer"] != row["earlier"]}
+        about.append(item)
     return np.array([row["core"] for row in asked], float).reshape(-1, 4), about
 
 
 def _ground(result: Result) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Return the objects' rectangles as left, top, width, height, and what is known of each."""
-    found = result.objects
-    assert found is not None
+    """Return the objects' rectangles as left, top, width, height, and their properties."""
+    merged = result.objects
+    assert merged is not None
     windows = {row["number"]: row for row in result.rows}
     about = [
         {"number": n + 1, "confidence": _rounded(confidence), "xyxy": [round(v, 3) for v in box],
          "window": windows[window]["window"], "out_of_distribution": windows[window]["out_of_distribution"]}
         for n, (box, confidence, window) in enumerate(
-            zip(found.boxes.tolist(), found.scores.tolist(), found.windows.tolist(), strict=True)
+            zip(merged.boxes.tolist(), merged.scores.tolist(), merged.windows.tolist(), strict=True)
         )
     ]  # fmt: skip
-    return np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], 1), about
+    return np.concatenate([merged.boxes[:, :2], merged.boxes[:, 2:] - merged.boxes[:, :2]], 1), about
 
 
 def _rounded(value: float | None) -> float | None:
@@ -135,7 +135,7 @@ def _write_parquet(path: Path, scene: Scene, corners: np.ndarray, properties: li
 
 
 def _write_raster(path: Path, result: Result, names: Sequence[str]) -> None:
-    """Write a cloud-optimised GeoTIFF of codes, at the coarsest pixels whose edges all cores share."""
+    """Write a cloud-optimized GeoTIFF of codes, with the largest pixels that are aligned with all cores."""
     import rasterio
     from affine import Affine
     from rasterio.shutil import copy
@@ -156,7 +156,7 @@ def _write_raster(path: Path, result: Result, names: Sequence[str]) -> None:
             if dtype == "uint8":
                 raster.write_colormap(1, {0: (0, 0, 0, 0), **{n + 1: (*color(n), 255) for n in range(len(names))}})
             raster.update_tags(1, **{f"class_{n + 1}": name for n, name in enumerate(names)})
-            # Band of windows by band of windows: memory for one.
+            # One row of windows at a time, to bound memory.
             for top in sorted({row["core"][1] for row in rows}):
                 band = [row for row in rows if row["core"][1] == top]
                 tall = band[0]["core"][3] // step

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes: a progress bar, and answers of the model."""
+"""Callbacks that show progress and generations during a run."""
 
 import json
 import sys
@@ -64,18 +64,18 @@ class ShowProgress(TrainerCallback):
 
 
 class LogGenerations(TrainerCallback):
-    """Ask the model the first samples of the data every few steps.
+    """Log the model's answers to the first samples of the data every few steps.
 
-    Answers go to `samples.jsonl` and to TensorBoard. Decoding is greedy, so it draws nothing from torch's generator and
-    a run with samples learns the same as one without.
+    Answers are written to `samples.jsonl` and to TensorBoard. Decoding is greedy and uses no random numbers, so the
+    trained weights do not depend on it.
 
     Args:
-        model: the model inside whatever wraps it.
-        data: where the samples come from.
+        model: the unwrapped model.
+        data: source of the samples.
         out: the run's folder.
-        every: optimizer steps.
-        num: samples.
-        max_new_tokens: tokens of an answer.
+        every: optimizer steps between generations.
+        num: number of samples.
+        max_new_tokens: maximum number of tokens of an answer.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class LogGenerations(TrainerCallback):
         if not state.is_world_process_zero:
             return
         self._writer = SummaryWriter(str(self._path.parent / "tensorboard"), filename_suffix=".samples")
-        if self._path.exists():  # what a killed run wrote after its last checkpoint will be written again
+        if self._path.exists():  # lines that a killed run wrote after its last checkpoint are written again
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step]
             write_atomic(self._path, "".join(kept))

@@ -143,7 +143,7 @@ class CMIDRecipe(Recipe[CMIDConfig]):
 
 
 class _UpdateTeacher(TrainerCallback):
-    """After the optimizer's step, so that the teacher follows the updated student."""
+    """Updates the teacher after the optimizer's step."""
 
     def __init__(self, module: CMID, momentum: float) -> None:
         self.module, self.momentum = module, momentum
@@ -196,7 +196,7 @@ def build_cmid(config: CMIDConfig, in_chans: int) -> CMID:
 
 
 def fit_normalization(config: CMIDConfig, windows: UnlabeledWindows) -> Normalization:
-    """Return the normalization of a run; what it does not specify is fitted to windows spread evenly.
+    """Return the normalization of a run; unspecified values are fitted to evenly spread windows.
 
     Raises:
         ConfigError: the run specifies another number of bands.

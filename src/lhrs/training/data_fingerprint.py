@@ -1,7 +1,7 @@
-"""Fingerprints of training data, by which a run is bound to it.
+"""Fingerprints of training data, which bind a run to its data.
 
-Files count by size and time of change under their path from the data's root, so a data folder may be moved as a whole,
-with its name. Labels count by their content.
+Files are identified by relative path, size and modification time, so a data folder may be moved as a whole without
+renaming it. Labels are identified by their content.
 """
 
 import os
@@ -18,9 +18,9 @@ def of_samples(name: str, path: Path, samples: Iterable[Sample]) -> dict[str, st
     """Return fingerprints of the images and texts of conversations.
 
     Args:
-        name: tells several data sets apart.
-        path: of the data.
-        samples: all of them.
+        name: distinguishes several datasets.
+        path: path of the data.
+        samples: all samples.
     """
     root = _root([path])
     files: set[str] = set()

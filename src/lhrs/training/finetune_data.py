@@ -1,4 +1,4 @@
-"""LabeledDataset data of `lhrs finetune`: its splits, its normalization, and what augmentation may do to it."""
+"""Labeled data of `lhrs finetune`: splits, normalization, and checks of augmentation."""
 
 import re
 import sys
@@ -51,7 +51,7 @@ def open_splits(config: FinetuneConfig) -> tuple[LabeledDataset, LabeledDataset,
 
 
 def split_validation(labeled: LabeledDataset, fraction: float, seed: int) -> tuple[LabeledDataset, LabeledDataset]:
-    """Return the items without and with a fraction, chosen by a hash of seed and id: the same on every machine.
+    """Split items into training and validation by a hash of seed and id, which is the same on every machine.
 
     Overlapping tiles of one scene (`NAME__LEFT_TOP`) stay together.
 
@@ -81,7 +81,7 @@ def resolve_normalization(
     The backbone's maximum is used for images of its kind: of 8 bits, of integers or of floats.
 
     Raises:
-        ConfigError: the run names another number of bands.
+        ConfigError: the run specifies another number of bands.
     """
     data = config.data
     changes: dict[str, Any] = {}

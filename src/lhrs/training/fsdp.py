@@ -1,4 +1,4 @@
-"""Weights, gradients and optimizer sharded over the processes: FSDP2 through accelerate."""
+"""Sharding of weights, gradients and optimizer state over processes: FSDP2 by accelerate."""
 
 from typing import Any, cast
 

@@ -62,12 +62,12 @@ class FeatureMonitor(TrainerCallback):
             to_feature_map(model, model.forward_features(batch.to(device))).float().mean((2, 3))  # type: ignore[operator]
             for batch in self.images
         ]
-        found = {"rank": effective_rank(torch.cat(pooled).cpu())}
+        metrics = {"rank": effective_rank(torch.cat(pooled).cpu())}
         if self.labeled is not None:
             files, labels = self.labeled
             features = replace(self.probe, device=device).pooled_features(files)
             known, asked = slice(0, None, 2), slice(1, None, 2)
-            right = knn_accuracy(features[known], labels[known], features[asked], labels[asked])
-            found["knn"] = float(right.mean())
+            correct = knn_accuracy(features[known], labels[known], features[asked], labels[asked])
+            metrics["knn"] = float(correct.mean())
         model.train(was)
-        return found
+        return metrics

@@ -32,7 +32,7 @@ class Recipe(ABC, Generic[ConfigT]):
 
     optim: OptimConfig
     betas: Mapping[str, Sequence[float]] = {"adan": (0.98, 0.92, 0.99), "adamw": (0.9, 0.999)}
-    """By optimizer, where the run file names none."""
+    """Default betas by optimizer."""
     arguments: Mapping[str, Any] = {}
     """Further `transformers.TrainingArguments`."""
 
@@ -84,7 +84,7 @@ class Recipe(ABC, Generic[ConfigT]):
         return make_schedule(optimizer, self.optim, num_steps)
 
     def details(self) -> dict[str, Any]:
-        """Return what a later run has to know, for `run.json`."""
+        """Return the information for later runs that is stored in `run.json`."""
         return {}
 
     def callbacks(self, trainer: Trainer) -> list[TrainerCallback]:
@@ -96,11 +96,11 @@ class Recipe(ABC, Generic[ConfigT]):
         return inputs
 
     def metrics(self, trainer: Trainer, means: dict[str, float]) -> dict[str, float]:
-        """Return what is logged with the loss, from the means of the module's other outputs since the last log."""
+        """Return additional values to log, from the means of the module's other outputs since the last log."""
         return {f"loss_{name}": value for name, value in means.items()}
 
     def collect(self, trainer: Trainer) -> Any:
-        """Return what `save` needs from all processes; each of them calls this."""
+        """Return the state for `save`; all processes call this."""
         return None
 
     def module_of(self, name: str) -> str:

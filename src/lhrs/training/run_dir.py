@@ -37,11 +37,11 @@ class RunRecord(BaseModel):
     kind: str
     finished: bool = False
     details: dict[str, Any] = {}
-    """What a run that starts from this one has to know."""
+    """Information for runs that start from this one."""
 
 
 def is_main_process() -> bool:
-    """Return whether this process writes; of several processes one does."""
+    """Return whether this is the main process, the only one that writes."""
     return int(os.environ.get("RANK", 0)) == 0
 
 

@@ -36,7 +36,7 @@ _CHECKPOINTS_KEPT = 2
 class SeedEachStep(TrainerCallback):
     """Seed torch before every optimizer step, so that dropout and router noise depend on (seed, step) alone.
 
-    Processes draw different noise; the first one draws what a single process would.
+    Processes have different seeds; the seed of the first is that of a single process.
     """
 
     def on_step_begin(
@@ -46,12 +46,12 @@ class SeedEachStep(TrainerCallback):
 
 
 class WeightedLengthSampler(DeterministicSampler):
-    """Likelier items earlier, and batches of similar length; a pure function of (seed, epoch).
+    """Weighted sampling without replacement, in batches of similar length; a pure function of (seed, epoch).
 
     Args:
-        weights: draw without replacement with these (Efraimidis and Spirakis 2006).
-        seed: of the order.
-        lengths: group by them; None does not.
+        weights: sampling weights; larger weights come earlier (Efraimidis and Spirakis 2006).
+        seed: seed of the order.
+        lengths: lengths by which samples are grouped; None does not group.
         batch_size: items per optimizer step, for grouping.
     """
 
@@ -175,11 +175,11 @@ def divergence_error(step: int) -> ConfigError:
 
 
 def split_batch(batch_size: int, micro_batch_size: int | None) -> tuple[int, int]:
-    """Return how many samples a process takes at once, and how often it does so in a step.
+    """Return the micro-batch size of a process, and the number of micro-batches per step.
 
     Args:
         batch_size: samples per optimizer step over all processes.
-        micro_batch_size: samples that a process takes at once; None takes its whole share.
+        micro_batch_size: samples per forward pass of a process; None is the process's part of the batch.
 
     Raises:
         ConfigError: the batch does not divide into processes and micro-batches.
@@ -220,7 +220,7 @@ def training_arguments(
         "learning_rate": lr,
         "max_grad_norm": optim.max_grad_norm,
         "logging_steps": config.logging_steps,
-        "logging_nan_inf_filter": False,  # it would wait for the device at every step, and log another number
+        "logging_nan_inf_filter": False,  # it would synchronize with the device at every step, and log another value
         "logging_first_step": True,
         "save_steps": config.save_steps,
         "save_total_limit": _CHECKPOINTS_KEPT,

@@ -1,7 +1,7 @@
 """Turn published checkpoints into folders for `from_pretrained` and timm; see `lhrs convert`.
 
-System and sizes are read off the tensors. What tensors do not tell (attention heads) comes from the published models,
-or for checkpoints of another size from a `meta.json` beside them.
+System and sizes are inferred from the tensors. The number of attention heads is that of the published models, or for
+checkpoints of another size that of a `meta.json` next to them.
 """
 
 import json
@@ -50,13 +50,13 @@ _WEIGHT_FILES = ("*.pt", "*.pth", "*.safetensors")
 
 @dataclass
 class Conversion:
-    """What was found and done, for people."""
+    """Report of a conversion."""
 
     system: str
     stage: str
     found: list[str] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
-    """What was left out, and why."""
+    """Tensors that were left out, by reason."""
 
 
 def convert(
@@ -69,7 +69,7 @@ def convert(
     system: str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Conversion:
-    """Read a checkpoint of LHRS-Bot, LHRS-Bot-Nova or CMID and write it anew; `out` appears when it is complete.
+    """Convert a checkpoint of LHRS-Bot, LHRS-Bot-Nova or CMID; `out` is written atomically.
 
     Args:
         source: file, its folder, or the hub id of a repository laid out like `LHRS/LHRS-Bot-Nova`.
@@ -102,7 +102,7 @@ def convert(
 
 
 def _system(table: dict[str, Any]) -> str | None:
-    """Tell whose checkpoint a table of tensors is."""
+    """Return the system of a state dict."""
     nested = table.get("model", table)
     if isinstance(nested, dict) and isinstance(vision := nested.get("rgb_ckpt"), dict):
         return "lhrs-bot" if any(name.endswith("class_embedding") for name in vision) else "lhrs-bot-nova"
@@ -250,7 +250,7 @@ def _join(
 
 
 def _meta(path: Path) -> dict[str, Any]:
-    """Return the sizes beside a checkpoint of another shape than the published ones."""
+    """Return the contents of `meta.json` next to a checkpoint with other sizes than the published ones."""
     file = path.parent / "meta.json"
     if not file.is_file():
         return {}

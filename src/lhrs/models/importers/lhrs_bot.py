@@ -1,4 +1,4 @@
-"""Read the checkpoints that the original LHRS-Bot and LHRS-Bot-Nova publish: `FINAL.pt` with `TextLoRA/` beside it.
+"""Importer of the published checkpoints of LHRS-Bot and LHRS-Bot-Nova: `FINAL.pt` next to `TextLoRA/`.
 
 `FINAL.pt` holds the encoder (`rgb_ckpt`) and the bridge (`other_ckpt["rgb_pooler"]`); the language model is the base
 model from the hub plus the LoRA adapter in `TextLoRA/`, which is merged here: W + scale * B A.
@@ -23,7 +23,7 @@ from lhrs.models.state_dict import load_strict
 State = dict[str, Tensor]
 
 ADAPTER = "TextLoRA"
-"""Folder of the LoRA beside `FINAL.pt`."""
+"""Folder of the LoRA next to `FINAL.pt`."""
 
 BRIDGE_NAMES = {
     "layernorm_query": "query_norm",
@@ -44,11 +44,11 @@ LORA_NAME = re.compile(r"base_model\.model\.model\.(layers\..+)\.lora_(A|B)\.wei
 
 
 def load_original(model: LHRSForConditionalGeneration, path: Path) -> None:
-    """Fill encoder and bridge from `FINAL.pt` and merge the adapter beside it, in place.
+    """Load encoder and bridge from `FINAL.pt` and merge the adapter next to it, in place.
 
     Args:
         model: has the base language model's weights already, and the checkpoint's sizes.
-        path: `FINAL.pt`; a stage-1 checkpoint has no `TextLoRA/` beside it.
+        path: `FINAL.pt`; a stage-1 checkpoint has no `TextLoRA/` next to it.
 
     Raises:
         CheckpointError: a file is unreadable, or its tensors do not fit the model.
@@ -83,7 +83,7 @@ def load_into(model: LHRSForConditionalGeneration, vision: State, bridge: State,
 
 
 def encoder_state(original: State, num_layers: int) -> State:
-    """Return the encoder's tensors under transformers' names, without the pooling and the layers that nobody reads."""
+    """Return the encoder's tensors with transformers' names, without the pooling and unused layers."""
     state: State = {}
     for name, value in original.items():
         name = name.removeprefix("encoder.vision_model.")

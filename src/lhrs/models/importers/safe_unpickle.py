@@ -1,4 +1,4 @@
-"""Read foreign checkpoints without ever running what is in them."""
+"""Reading of untrusted checkpoints without executing code."""
 
 import pickle
 from pathlib import Path
@@ -11,7 +11,7 @@ from lhrs.models.state_dict import read_safetensors
 
 
 class _Ignored:
-    """Stands for objects of training frameworks that lie beside the tensors; takes any state and does nothing."""
+    """Replaces objects of training frameworks in checkpoints; accepts any state and has no effect."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         pass
@@ -21,7 +21,7 @@ class _Ignored:
 
 
 _BESIDE_TENSORS = ("Exploring.utils.metric.MetricStroge",)
-"""Classes that released files are known to hold. They are read as `_Ignored`; no other class is let in."""
+"""Classes that occur in published files. They are read as `_Ignored`; any other class is refused."""
 
 
 def read_table(path: Path) -> dict[str, Any]:
