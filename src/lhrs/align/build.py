@@ -53,7 +53,7 @@ _BLOCK_SCHEMA = SCHEMA.append(UNREADABLE)
 _MAX_REASONS = 20
 """Reasons for unreadable images in the manifest."""
 _VERSION = 4
-"""Of the rows and the blocks; raised when they change."""
+"""Version of the rows and the blocks. Increment it when they change."""
 
 
 class CaptionDatasetConfig(BaseModel):
@@ -62,7 +62,7 @@ class CaptionDatasetConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     osm: Path
-    """Map: OpenStreetMap, GeoJSON, GeoPackage, GeoParquet, Overture; see `lhrs.align.osm.read_features`."""
+    """Map file: OpenStreetMap, GeoJSON, GeoPackage, GeoParquet, Overture; see `lhrs.align.osm.read_features`."""
     out: Path
     """New directory."""
     imagery: tuple[Path, ...] = ()
@@ -88,12 +88,12 @@ class CaptionDatasetConfig(BaseModel):
     max_per_category: int | None = None
     """Largest number of images of a category; None keeps all."""
     seed: int = 0
-    """Of the wording and of the sample of each category."""
+    """Seed of the wording and of the sample of each category."""
 
 
 @dataclass(frozen=True)
 class FootprintBlock:
-    """Footprints of one group that are near each other, with their numbers."""
+    """Nearby footprints of one group, with their indices."""
 
     numbers: tuple[int, ...]
     footprints: tuple[Footprint, ...]
@@ -114,7 +114,7 @@ def build_caption_dataset(
         engine: see `lhrs.block_executor.map_blocks`.
         num_workers: processes.
         progress: counts blocks.
-        dropped: is given the counts of what was left out, which the manifest has too.
+        dropped: receives the counts of dropped items, which are also in the manifest.
 
     Raises:
         DataError: an input is missing or broken, or nothing of the map is visible.
@@ -202,7 +202,7 @@ def _blocks(footprints: Sequence[Footprint]) -> list[FootprintBlock]:
 
 
 def _regions(blocks: Sequence[FootprintBlock]) -> list[Region]:
-    """Return what the blocks cover; one wide region where there are many blocks."""
+    """Return the regions that the blocks cover; a single enclosing region if there are many blocks."""
     regions = [lonlat_bounds(lonlat_corners(block.footprints).reshape(-1, 2)) for block in blocks]
     if len(regions) > 64 and all(region[0] <= region[2] for region in regions):
         low, high = np.array(regions)[:, :2].min(0), np.array(regions)[:, 2:].max(0)
@@ -211,7 +211,7 @@ def _regions(blocks: Sequence[FootprintBlock]) -> list[Region]:
 
 
 def _write_features(job: Job, config: CaptionDatasetConfig, regions: Sequence[Region] | None, dropped: Dropped) -> Path:
-    """Write the store of features once, with the counts of what the map file has and the store has not.
+    """Write the store of features once, with the counts of map features that are not in it.
 
     Raises:
         DataError: no feature is left; the message has the reasons.

@@ -1,6 +1,6 @@
-"""Captions from facts by seeded templates: varied wording, nothing said that the facts do not hold.
+"""Captions from facts by seeded templates. The wording varies; every statement is in the facts.
 
-Every draw follows from (seed, id of the footprint).
+Every random choice is derived from (seed, id of the footprint).
 """
 
 import math
@@ -14,7 +14,7 @@ from lhrs.align.phrases import COMPASS, DIRECTIONS, PLACES, SHARES, join_words, 
 from lhrs.align.tags import tag_table
 
 MAX_COUNT = 99
-"""More of a kind are not counted in words."""
+"""Largest count that a caption states."""
 _SETTING_SHARE = 0.42
 _MOST_FACTS = 6
 _COUNTED_GROUPS = frozenset(["building", "transport", "industry", "leisure", "water"])
@@ -33,8 +33,8 @@ _MORE = (
 
 
 def is_counted(kind: str) -> bool:
-    """Tell whether objects of a kind are things one counts, not stretches of land or lines cut into ways."""
-    if kind not in tag_table().kinds:  # of somebody's boxes
+    """Return whether objects of a kind are countable. Land cover and lines split into ways are not."""
+    if kind not in tag_table().kinds:  # a label from a box annotation
         return True
     found = tag_table().kinds[kind]
     if found.plural is None or found.width_m or kind in _NOT_COUNTED or kind.endswith(" area"):
@@ -43,21 +43,21 @@ def is_counted(kind: str) -> bool:
 
 
 def is_line(fact: Fact) -> bool:
-    """Tell whether a fact is about lines, such as roads."""
+    """Return whether a fact describes lines, such as roads."""
     return fact.length_m > 0 and not fact.area_fraction
 
 
 def caption(
     facts: Sequence[Fact], identity: str, seed: int = 0, gsd_m: float = 1.0, north_up: bool = False
 ) -> str | None:
-    """Return a caption, or None where nothing can be seen.
+    """Return a caption, or None if nothing is visible.
 
     Args:
-        facts: of one footprint, the most telling first.
-        identity: of the footprint.
-        seed: of wording.
-        gsd_m: of its picture: what kind of picture it is.
-        north_up: whether north is up in it.
+        facts: facts of one footprint, the most specific first.
+        identity: id of the footprint.
+        seed: seed of the wording.
+        gsd_m: ground sampling distance in meters, which determines the words for the image type.
+        north_up: whether north is up in the image.
     """
     rng = Random(f"{seed}:{identity}")
     shown = [fact for fact in facts if fact.visible]
@@ -93,14 +93,14 @@ def caption(
 
 
 def _said(rng: Random, ways: Sequence[str], before: str, what: str, **words: str) -> str:
-    """Return one of the ways filled in; none begins with digits, none like the sentence before."""
+    """Return a filled-in template that begins neither with digits nor like the previous sentence."""
     able = [way for way in ways if not (way.startswith("{what}") and what[0].isdigit())]
     made = [way.format(what=what, **words) for way in able]
     return rng.choice([text for text in made if text.split()[:3] != before.split()[:3]] or made)
 
 
 def _without_repetition(facts: Sequence[Fact]) -> list[Fact]:
-    """Leave out parents whose children say it all, and children that are told with their parent."""
+    """Drop parent kinds that their children fully describe, and children that their parent already covers."""
     found = []
     for fact in facts:
         children = [f for f in facts if f.parent == fact.kind]
@@ -115,7 +115,7 @@ def _without_repetition(facts: Sequence[Fact]) -> list[Fact]:
 
 
 def _phrase(fact: Fact, shown: Sequence[Fact], rng: Random, directions: dict[str, tuple[str, ...]]) -> tuple[str, bool]:
-    """Return words for a fact and whether they are plural."""
+    """Return the phrase for a fact, and whether it is plural."""
     kind = tag_table().kinds[fact.kind]
     many = False
     if is_line(fact):
@@ -187,7 +187,7 @@ def _share(fact: Fact, rng: Random) -> str:
 
 
 def _image(gsd_m: float, rng: Random) -> tuple[str, str]:
-    """Return what kind of picture it is, with an article and without."""
+    """Return the words for the image type, with and without an article."""
     names = ("aerial image", "aerial photo", "high-resolution aerial image") if gsd_m < 1.5 else (
         "satellite image", "overhead image"
     )  # fmt: skip
@@ -196,6 +196,6 @@ def _image(gsd_m: float, rng: Random) -> tuple[str, str]:
 
 
 def is_north_up(corners: np.ndarray) -> bool:
-    """Tell from `(4, 2)` corners whether north is up to within a few degrees, so that a caption may speak of it."""
+    """Return whether north is up within a few degrees, from `(4, 2)` corners. Compass words require this."""
     east, north = corners[0] - corners[3]
     return bool(north > 0 and abs(east) * math.cos(math.radians(corners[0, 1])) < 0.1 * north)

@@ -1,4 +1,4 @@
-"""Image chips of footprints: cut out of scenes, or references to whole images."""
+"""Image chips of footprints: cropped from scenes, or references to whole images."""
 
 import os
 import re
@@ -26,13 +26,13 @@ class ImageChip:
     """The image of a footprint."""
 
     image: str
-    """Path from the directory of the dataset if it was cut out, else the file of the source."""
+    """Path relative to the dataset directory if the chip was cropped, else the source file."""
     nodata_fraction: float
     cloud_fraction: float | None
 
 
 def extract_chip(footprint: Footprint, out: Path) -> ImageChip:
-    """Return the image of a footprint that has a source, cut out under `out/images` if it is a part of a scene.
+    """Return the image of a footprint with a source. A part of a scene is cropped and saved under `out/images`.
 
     Raises:
         DataError: the source, or its scene classification, cannot be read.
@@ -55,7 +55,7 @@ def extract_chip(footprint: Footprint, out: Path) -> ImageChip:
 
 
 def remove_unlisted_chips(out: Path, listed: Collection[str | None]) -> None:
-    """Remove chips that no row of the dataset names: of rows that were filtered out, and unfinished ones."""
+    """Remove chips that no row of the dataset references: chips of filtered rows and incomplete chips."""
     folder = out / "images"
     for path in sorted(folder.rglob("*")) if folder.exists() else []:
         if path.is_file() and path.relative_to(out).as_posix() not in listed:
@@ -63,7 +63,7 @@ def remove_unlisted_chips(out: Path, listed: Collection[str | None]) -> None:
 
 
 def _file_name(identity: str) -> str:
-    """Return a relative path made of an id: none of another id, and none that leaves its folder."""
+    """Return a relative path derived from an id. It is unique to the id and stays inside the folder."""
     parts = [re.sub(r"[^\w.@,-]+", "_", part) for part in identity.split("/") if part.strip(".")]
     plain = "/".join(parts)
     if plain == identity:
@@ -74,7 +74,7 @@ def _file_name(identity: str) -> str:
 @lru_cache(maxsize=8)
 def _scene(source: ImageSource) -> Scene:
     scene = open_scene_source(source)
-    assert scene is not None  # footprints come from sources that lie somewhere
+    assert scene is not None  # footprints come from georeferenced sources
     return scene
 
 

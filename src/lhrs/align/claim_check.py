@@ -1,7 +1,8 @@
-"""What a text claims about a picture, held against the facts: which claims they bear out, which not.
+"""Verify the claims of a text about an image against the facts.
 
-The checker knows the table's nouns and their synonyms, counts, places, directions and shares. It does not understand
-English; what it cannot read it does not judge, but nouns of things that no map holds (cars, people) are named.
+The checker recognizes the nouns of the tag table and their synonyms, counts, positions, directions and fractions. It
+does not parse English: text that it does not recognize is not judged. Nouns of unmapped objects (cars, people) are
+reported.
 """
 
 import re
@@ -21,13 +22,13 @@ UNMAPPED = (
     "container", "crane", "shadow", "cloud", "smoke", "fire", "snow", "flower", "rooftop garden", "umbrella", "statue",
     "billboard",
 )  # fmt: skip
-"""Things that pictures show and maps do not hold: nobody can tell from facts whether they are there."""
+"""Objects that images show but maps do not contain. The facts cannot support or contradict them."""
 _VAGUE = {
     "several": (2, 10**6), "many": (4, 10**6), "numerous": (4, 10**6), "some": (1, 10**6), "few": (2, 12),
     "number": (2, 10**6), "dozens": (18, 10**6), "hundreds": (100, 10**6), "thousands": (1000, 10**6),
     "pair": (2, 2), "couple": (2, 3),
 }  # fmt: skip
-"""Words for counts, with the least and the most that they may mean."""
+"""Words for counts, with the minimum and maximum count that each may mean."""
 _COUNT = re.compile(
     r"\b(about|around|roughly|approximately|more than|over|at least|nearly)?\s*(\d[\d,]*|[a-z]+)\s+(?:[a-z-]+\s+){0,2}$"
 )
@@ -55,23 +56,23 @@ Verdict = Literal["supported", "contradicted", "unsupported"]
 
 @dataclass(frozen=True)
 class Claim:
-    """One thing that a text says."""
+    """One claim of a text."""
 
     text: str
-    """The words."""
+    """Words of the claim."""
     kind: str
     """`presence`, `count`, `position`, `share`, `direction` or `absence`."""
     verdict: Verdict
-    """Contradicted: the facts say otherwise. Unsupported: they do not say it."""
+    """Contradicted: the facts state the opposite. Unsupported: the facts do not state it."""
 
 
 def verify_claims(text: str, facts: Sequence[Fact], exact: bool = True) -> list[Claim]:
-    """Return the claims of a text, in its order.
+    """Return the claims of a text, in order of appearance.
 
     Args:
-        text: English.
-        facts: of the picture; kinds that the table does not know are nouns too.
-        exact: counts must be those of the facts; else they may be off by a quarter, as people count.
+        text: English text.
+        facts: facts of the image. Kinds that are not in the tag table are also recognized as nouns.
+        exact: counts must equal those of the facts; otherwise they may differ by a quarter.
     """
     found: list[Claim] = []
     lower = re.sub(r"\s+", " ", text.lower())
@@ -80,26 +81,26 @@ def verify_claims(text: str, facts: Sequence[Fact], exact: bool = True) -> list[
         mentions = list(_pattern(own).finditer(part))
         found += [Claim(match[0], "absence", "unsupported") for match in _REFUSES.finditer(part)]
         told = {mention.start() for mention in mentions if _ABSENT.search(part[: mention.start()])}
-        if not told:  # what is said to be absent is no word of the table
+        if not told:  # the absent object is not in the tag table
             found += [Claim(match[0], "absence", "unsupported") for match in _NONE.finditer(part)]
         for n, mention in enumerate(mentions):
             before = part[mentions[n - 1].end() if n else 0 : mention.start()]
             after = part[mention.end() : mentions[n + 1].start() if n + 1 < len(mentions) else len(part)]
-            after = after.partition(")")[0]  # what follows a remark in brackets is not about its last word
+            after = after.partition(")")[0]  # text after a parenthesis does not describe its last word
             found += _claims(mention[0], before, after, facts, exact)
     return found
 
 
 def unsupported_fraction(claims: Sequence[Claim]) -> float:
-    """Return the share of claims that the facts do not bear out; 0 without claims."""
+    """Return the fraction of claims that the facts do not support; 0 without claims."""
     return sum(claim.verdict != "supported" for claim in claims) / len(claims) if claims else 0.0
 
 
 def claim_coverage_precision(text: str, facts: Sequence[Fact]) -> tuple[float, float]:
     """Return coverage and precision of a text.
 
-    Coverage is the share of visible facts whose kind the text mentions; a kind counts as mentioned where one of its
-    own is, as buildings where churches are. Precision is the share of the text's claims that the facts bear out.
+    Coverage is the fraction of visible facts whose kind the text mentions. Mentioning a child kind counts: a church
+    mentions a building. Precision is the fraction of the text's claims that the facts support.
     """
     visible = [fact for fact in facts if fact.visible]
     named = {fact.kind for fact in visible if _mentions(text, fact)}
@@ -134,7 +135,7 @@ def _claims(word: str, before: str, after: str, facts: Sequence[Fact], exact: bo
 
 
 def _counted(before: str) -> tuple[str, float, float] | None:
-    """Return words, least and most of a count that stands before a noun."""
+    """Return the words, minimum and maximum of a count that precedes a noun."""
     match = _COUNT.search(before)
     if not match or _OF_THEM.search(before):
         return None
@@ -153,7 +154,7 @@ def _counted(before: str) -> tuple[str, float, float] | None:
 
 
 def _number_in(words: Sequence[str]) -> int | None:
-    """Return the number that the last of the words which spell one do: `ninety nine`, `a hundred`, `1,200`."""
+    """Return the number that the last words spell: `ninety nine`, `a hundred`, `1,200`."""
     is_number = [word[0].isdigit() or (word in _NUMBER_WORDS and word != "no") for word in words]
     end = len(words) - next((n for n, yes in enumerate(reversed(is_number)) if yes), len(words))
     start = end
@@ -203,7 +204,7 @@ def _first(text: str, known: dict) -> str | None:
 
 
 def _all(text: str, known: dict) -> list[str]:
-    """Return all known words in a text, the longest where several begin alike."""
+    """Return all known words in a text; the longest match wins."""
     found, rest = [], text
     while (first := _first(rest, known)) is not None:
         found.append(first)
@@ -228,7 +229,7 @@ def _shares() -> dict[str, tuple[float, float]]:
 
 @cache
 def _lexicon() -> dict[str, frozenset[str]]:
-    """Return the kinds that each singular word may mean; none for things that no map holds."""
+    """Return the kinds that each singular word may mean; none for unmapped objects."""
     found: dict[str, set[str]] = {word: set() for word in UNMAPPED}
     for kind in tag_table().kinds.values():
         for word in (kind.name, *kind.others):
@@ -242,7 +243,7 @@ def _lexicon() -> dict[str, frozenset[str]]:
 
 @cache
 def _plurals() -> dict[str, str]:
-    """Return singular words by plural."""
+    """Return a mapping from plural to singular words."""
     found = {}
     for kind in tag_table().kinds.values():
         if kind.plural:
@@ -261,7 +262,7 @@ def _singular(word: str) -> str:
 
 @lru_cache(64)
 def _pattern(own: tuple[str, ...] = ()) -> re.Pattern[str]:
-    """Return what finds the known nouns, and the kinds of facts that the table does not know."""
+    """Return the pattern of the known nouns and of the kinds that are not in the tag table."""
     more = {*own, *map(plural, own)}
     words = sorted({*_plurals(), *_plurals().values(), *_lexicon_words(), *more}, key=lambda w: (-len(w), w))
     return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, words))})(?![\w-])")

@@ -1,8 +1,8 @@
-"""How features lie in footprints: cut to them, measured, all footprints of a block at once.
+"""Clip features to the footprints of a block and measure the clipped shapes.
 
-A block's footprints share a plane: its axes are those of their pixels (x right, y down), its unit a metre near the
-first of them. In it every footprint is a rectangle along the axes, whatever its CRS, and shares of area are shares of
-the picture.
+The footprints of a block share a plane. Its axes are the pixel axes (x right, y down). Its unit is a meter near the
+first footprint. Each footprint is an axis-aligned rectangle in the plane, whatever its CRS. An area fraction in the
+plane is an area fraction of the image.
 """
 
 from collections.abc import Sequence
@@ -17,46 +17,46 @@ from lhrs.align.footprints import Footprint, crs_transformer
 from lhrs.align.tags import tag_table
 
 _SIMPLE = 200
-"""Points from which on a shape is cut to the block's rows first, so that it is not cut whole for every footprint."""
+"""Number of points from which a shape is first clipped to the rows of the block, which is faster."""
 
 
 @dataclass
 class ClippedFeatures:
-    """Columns: one row for each feature in each footprint that it touches, sorted by footprint."""
+    """Columns with one row per feature and footprint that intersect, sorted by footprint."""
 
     footprint: np.ndarray
-    """Index among the block's footprints."""
+    """Index of the footprint in the block."""
     feature: np.ndarray
-    """Index among the features given."""
+    """Index of the feature in the input."""
     kind: np.ndarray
     """Index in `kinds`."""
     kinds: list[str]
     shape: np.ndarray
-    """Shapely objects, in the plane."""
+    """Clipped shapely geometries, in the plane."""
     dimension: np.ndarray
     """0 point, 1 line, 2 area."""
     area_px: np.ndarray
-    """Of areas, in pixels of the picture."""
+    """Area in square pixels of the image; for areas only."""
     length_px: np.ndarray
-    """Of lines."""
+    """Length in pixels of the image; for lines only."""
     inside: np.ndarray
-    """Share of the feature that lies in the footprint."""
+    """Fraction of the feature that is inside the footprint."""
     box: np.ndarray
-    """`(N, 4)` xyxy in pixels of the picture."""
+    """`(N, 4)` xyxy in pixels of the image."""
     center: np.ndarray
     """`(N, 2)` xy in pixels."""
     orientation: np.ndarray
-    """`(N, 2)` of lines: sums of length times cos and sin of twice the angle, which is 0 along x, growing down."""
+    """`(N, 2)`, lines only: sums of length times cos and sin of the doubled angle; 0 is along x, clockwise."""
     scale: np.ndarray
-    """Per footprint: pixels per unit of the plane."""
+    """Pixels per unit of the plane, one per footprint."""
 
 
 def clip_features(footprints: Sequence[Footprint], features: Features) -> ClippedFeatures:
-    """Cut and measure.
+    """Clip features to footprints and measure the clipped shapes.
 
     Args:
-        footprints: of one `plane_key`.
-        features: those near them.
+        footprints: footprints with the same `group_key`.
+        features: features near the footprints.
     """
     rectangles, scale, to_plane = _plane(footprints)
     shapes = _projected(features.geometries, footprints[0], to_plane)
@@ -67,7 +67,7 @@ def clip_features(footprints: Sequence[Footprint], features: Features) -> Clippe
     footprint, feature = at[0], at[1]
     dimension = shapely.get_dimensions(shapes[feature])
     area, length = shapely.area(piece), np.where(dimension == 1, shapely.length(piece), 0.0)
-    # What only touches the edge, or collapsed to it, is not there.
+    # Shapes that only touch the edge, or collapsed to it, are dropped.
     there = np.where(dimension == 2, area > 0, np.where(dimension == 1, length > 0, ~shapely.is_empty(piece)))
     order = np.flatnonzero(there)
     order = order[np.lexsort((feature[order], footprint[order]))]
@@ -122,7 +122,7 @@ def _projected(shapes: np.ndarray, first: Footprint, to_plane: np.ndarray) -> np
 def _cut(
     shapes: np.ndarray, usable: np.ndarray, boxes: np.ndarray, rectangles: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return `(2, N)` footprint and feature indices, and the pieces."""
+    """Return `(2, N)` footprint and feature indices, and the clipped shapes."""
     if not len(usable):
         return np.empty((2, 0), int), np.array([], object)
     pairs = shapely.STRtree(shapes[usable]).query(boxes, predicate="intersects")
@@ -139,7 +139,7 @@ def _cut(
 
 
 def _by_rows(shape: Any, rectangles: np.ndarray) -> np.ndarray:
-    """Return for each rectangle a part of the shape that is the same within it, and smaller."""
+    """Return, for each rectangle, a smaller part of the shape that is identical inside the rectangle."""
     if len(rectangles) <= 4:
         x1, y1 = rectangles[:, :2].min(0)
         x2, y2 = rectangles[:, 2:].max(0)
@@ -172,6 +172,6 @@ def _turns(pieces: np.ndarray, is_line: np.ndarray) -> np.ndarray:
 
 
 def parent_kinds(kinds: Sequence[str]) -> list[str | None]:
-    """Return of each kind what it is one of."""
+    """Return the parent kind of each kind, or None."""
     table = tag_table().kinds
     return [table[name].parent for name in kinds]

@@ -1,8 +1,8 @@
-"""What is known about each footprint: a list of facts, each about one kind of thing, each traceable to OSM ids.
+"""Facts of each footprint: one fact per kind of feature, traceable to OSM ids.
 
-A fact counts all that OpenStreetMap has inside the footprint; what of it can be seen at the picture's ground sampling
-distance is counted beside it, and only that is spoken of. There are no facts about what is absent: that nobody has
-mapped it does not mean that it is not there.
+A fact counts all OpenStreetMap objects of its kind inside the footprint. It also counts those that are visible at the
+ground sampling distance of the image. Captions describe visible objects only. No fact states that a kind is absent: the
+map may be incomplete.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from lhrs.align.footprints import Footprint
 from lhrs.align.tags import tag_table
 
 MIN_SIDE_PX = 3.0
-"""Square root of its area from which on an area is seen; its box must be half as wide."""
+"""Minimum square root of the area of a visible area; its box must be at least half as wide."""
 MIN_WIDTH_PX = 0.7
-"""Width from which on a line is seen: long ones show up though narrower than a pixel."""
+"""Minimum width of a visible line. Long lines are visible even if narrower than a pixel."""
 MIN_LENGTH_PX = 8.0
 MIN_POINT_PX = 2.5
 _SMALL = 0.55
-"""Share of the picture's sides within which things have a position."""
+"""Largest fraction of the image sides that objects with a position may span."""
 _STRAIGHT = 0.8
-"""Least agreement of a line's segments for it to have an orientation."""
+"""Minimum agreement of the segments of a line that has an orientation."""
 _LARGEST = 4
-"""Kinds per footprint that are looked at for how they lie to each other."""
+"""Number of kinds per footprint between which spatial relations are computed."""
 _NEAR_PX, _NEAR_M = 3.0, 8.0
 
 ROWS = ("top", "middle", "bottom")
@@ -41,7 +41,7 @@ QUADRANTS = ("top left", "top right", "bottom left", "bottom right")
 
 @dataclass
 class Relation:
-    """How the largest of a kind lies to the largest of another."""
+    """Spatial relation of the largest object of a kind to the largest object of another kind."""
 
     relation: str
     """`beside`, `inside` or `crosses`."""
@@ -50,48 +50,48 @@ class Relation:
 
 @dataclass
 class Fact:
-    """What is known about one kind of thing in one footprint."""
+    """Fact about one kind of feature in one footprint."""
 
     kind: str
     group: str
     parent: str | None
-    """`building` for churches; they are counted there too."""
+    """Parent kind: `building` for churches, which also count as buildings."""
     visible: bool
-    """Something of it can be seen."""
+    """Whether any object of the kind is visible."""
     count: int
-    """Objects in OpenStreetMap that reach into the footprint. Roads and rivers are cut into many of them."""
+    """Number of OpenStreetMap objects that intersect the footprint. A road or river consists of many objects."""
     num_visible: int
-    """Of these, those that are large enough to be seen."""
+    """Number of these objects that are large enough to be visible."""
     area_fraction: float
-    """Of the picture, of areas; where they overlap they count once."""
+    """Fraction of the image that the areas cover; overlaps count once."""
     area_m2: float
     length_m: float
-    """Of lines."""
+    """Total length of lines in meters."""
     largest_area_fraction: float
-    """Area share of the largest."""
+    """Area fraction of the largest object."""
     position: str | None
-    """`top left`, `top`, ..., `centre`, where all that is visible lies within about half the picture."""
+    """`top left`, `top`, ..., `centre`, if all visible objects are within about half the image."""
     quadrants: list[str]
-    """Those that hold at least a fifth of it."""
+    """Quadrants that contain at least a fifth of the kind."""
     orientation: str | None
-    """Of lines, in the picture: `horizontal`, `vertical`, `falling` (towards the bottom right), `rising`."""
+    """Orientation of lines in the image: `horizontal`, `vertical`, `falling` (towards the bottom right), `rising`."""
     relations: list[Relation] = field(default_factory=list)
     osm_ids: list[str] = field(default_factory=list)
     boxes: list[list[float]] = field(default_factory=list)
-    """xyxy in pixels of the picture, cut to it; in the order of `osm_ids`."""
+    """xyxy in pixels, clipped to the image; in the order of `osm_ids`."""
     object_visible_fraction: list[float] = field(default_factory=list)
-    """Share of each object that lies in the footprint."""
+    """Fraction of each object that is inside the footprint."""
     object_visible: list[bool] = field(default_factory=list)
-    """Whether each is large enough to be seen."""
+    """Whether each object is large enough to be visible."""
 
 
 def extract_facts(footprints: Sequence[Footprint], pieces: ClippedFeatures, ids: Sequence[str]) -> list[list[Fact]]:
-    """Return the facts of each footprint, the most telling first.
+    """Return the facts of each footprint, the most relevant first.
 
     Args:
-        footprints: of the block.
-        pieces: as measured.
-        ids: of the features.
+        footprints: footprints of the block.
+        pieces: clipped features.
+        ids: ids of the features.
     """
     found: list[list[Fact]] = [[] for _ in footprints]
     if not len(pieces.footprint):
@@ -105,7 +105,7 @@ def extract_facts(footprints: Sequence[Footprint], pieces: ClippedFeatures, ids:
     parents = parent_kinds(pieces.kinds)
     names += sorted({p for p in parents if p is not None} - set(names))
     parent = np.array([-1 if p is None else names.index(p) for p in parents])[pieces.kind]
-    # A church is a row of churches and a row of buildings.
+    # A church adds one row to churches and one row to buildings.
     rows = np.concatenate([np.arange(len(parent)), np.flatnonzero(parent >= 0)])
     kinds = np.concatenate([pieces.kind, parent[parent >= 0]])
     order = np.lexsort((rows, kinds, pieces.footprint[rows]))
@@ -116,7 +116,7 @@ def extract_facts(footprints: Sequence[Footprint], pieces: ClippedFeatures, ids:
     counts = np.diff(np.r_[starts, len(rows)])
     area, shown = pieces.area_px[rows], seen[rows]
     num_shown = np.add.reduceat(shown.astype(int), starts)
-    # Where nothing of a kind can be seen, the fact is about what is there all the same.
+    # If no object of a kind is visible, the fact describes the invisible objects.
     looked = shown | (np.repeat(num_shown, counts) == 0)
     twice = overlapping[rows]
     sums = np.add.reduceat(np.where(twice, 0.0, area), starts)
@@ -165,7 +165,7 @@ def _seen(pieces: ClippedFeatures, width_px: np.ndarray) -> np.ndarray:
 
 
 def _overlapping(pieces: ClippedFeatures) -> np.ndarray:
-    """Tell of each piece whether another area of its kind, or of its parent, overlaps it in its footprint."""
+    """Return for each clipped shape whether an area of its kind or parent kind overlaps it in the same footprint."""
     found = np.zeros(len(pieces.shape), bool)
     areas = np.flatnonzero(pieces.dimension == 2)
     if len(areas) < 2:
@@ -173,7 +173,7 @@ def _overlapping(pieces: ClippedFeatures) -> np.ndarray:
     parents = parent_kinds(pieces.kinds)
     root = np.array([pieces.kinds.index(p) if p in pieces.kinds else n for n, p in enumerate(parents)])
     one, two = areas[shapely.STRtree(pieces.shape[areas]).query(pieces.shape[areas])]
-    # Footprints may overlap each other: a copy in another footprint is no overlap.
+    # Footprints may overlap. A copy of a shape in another footprint is not an overlap.
     kin = (one < two) & (pieces.footprint[one] == pieces.footprint[two])
     kin &= root[pieces.kind[one]] == root[pieces.kind[two]]
     one, two = one[kin], two[kin]
@@ -185,7 +185,7 @@ def _overlapping(pieces: ClippedFeatures) -> np.ndarray:
 
 
 def _weight(fact: Fact, gsd_m: float, pixels: float) -> float:
-    """Return how much of a picture is about a fact: what is seen first, then by area."""
+    """Return the relevance of a fact in an image: visible kinds first, then by area."""
     line = fact.length_m * tag_table().kinds[fact.kind].width_m / gsd_m**2 / pixels
     return fact.visible * 10 + fact.area_fraction + 3 * line + 0.02 * (fact.num_visible > 0)
 
@@ -203,7 +203,7 @@ def _positions(
 
 
 def _quadrants(box: np.ndarray, weight: np.ndarray, starts: np.ndarray) -> list[list[str]]:
-    """Share each object among quadrants as its box is."""
+    """Return the quadrants of each kind. The weight of an object is split among quadrants like the area of its box."""
     sides = np.maximum(box[:, 2:] - box[:, :2], 1e-9)
     left, top = ((0.5 - box[:, :2]) / sides).clip(0, 1).T
     parts = np.stack([weight * x * y for y in (top, 1 - top) for x in (left, 1 - left)], 1)
@@ -225,7 +225,7 @@ def _orientations(orientation: np.ndarray, length: np.ndarray, starts: np.ndarra
 def _relate(
     found: list[list[Fact]], pieces: ClippedFeatures, seen: np.ndarray, names: list[str], gsd_m: np.ndarray
 ) -> None:
-    """Add relations between the largest objects of each footprint's foremost kinds."""
+    """Add relations between the largest objects of the most relevant kinds of each footprint."""
     index = {name: n for n, name in enumerate(names)}
     parents = set(filter(None, parent_kinds(pieces.kinds)))
     size = np.where(pieces.dimension == 2, pieces.area_px, pieces.length_px) * seen

@@ -1,4 +1,4 @@
-"""Features on disk in an order in which neighbors are stored together, so that a region is read without the rest."""
+"""Features on disk in spatial order, so that a region is read without the rest of the file."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from lhrs.dropped import Dropped
 _ROW_GROUP = 2048
 _BOUNDS = ("west", "south", "east", "north")
 _DROPPED = "lhrs:dropped"
-"""Key of the counts of what the map file has and the store has not."""
+"""Metadata key of the counts of map features that are not in the store."""
 Region = tuple[float, float, float, float]
 """West, south, east, north in degrees; west > east spans the antimeridian."""
 
@@ -32,14 +32,14 @@ def _touches(bounds: np.ndarray, region: Region) -> np.ndarray:
 def write_store(
     path: Path, batches: Iterable[Features], regions: Sequence[Region] | None = None, dropped: Dropped | None = None
 ) -> int:
-    """Write the features in one of the regions, all if None; return how many.
+    """Write the features inside the regions, or all features if None. Return their number.
 
     Args:
-        path: of the store; not written without features.
-        batches: of features.
+        path: path of the store, which is not written if there are no features.
+        batches: batches of features.
         regions: bounds in degrees.
-        dropped: counts of what the batches left out, filled while they are read; kept in the store. If no feature is
-            in a region, they are counted too.
+        dropped: counts of dropped features, filled while the batches are read and saved in the store. If no feature
+            is in a region, the features outside are counted too.
     """
     dropped = Dropped() if dropped is None else dropped
     tables, num_read = [], 0
@@ -54,7 +54,7 @@ def write_store(
     del tables
     whole = whole.replace_schema_metadata({_DROPPED: json.dumps([dropped.counts, dropped.examples])})
     bounds = np.stack([whole[name].to_numpy() for name in _BOUNDS], 1)
-    # Ids decide among equals: their order in the file may be that of threads.
+    # Ids break ties: the order of the file may depend on threads.
     by_id = np.argsort(whole["id"].to_numpy(zero_copy_only=False).astype(str), kind="stable")
     order = by_id[
         sort_tile_recursive_order(
@@ -65,7 +65,7 @@ def write_store(
         atomic_write(path) as part,
         pq.ParquetWriter(part, whole.schema, compression="zstd", compression_level=1) as out,
     ):
-        for start in range(0, len(order), _ROW_GROUP):  # not all at once: that would be a second copy
+        for start in range(0, len(order), _ROW_GROUP):  # in parts: all rows at once would be a second copy
             out.write_table(whole.take(order[start : start + _ROW_GROUP]))
     return len(whole)
 
@@ -88,11 +88,11 @@ class FeatureStore:
     """Reads features of a region.
 
     Args:
-        path: what `write_store` wrote.
+        path: file written by `write_store`.
 
     Attributes:
-        bounds: of all features.
-        dropped: what the map file has and the store has not.
+        bounds: bounds of all features.
+        dropped: counts of map features that are not in the store.
     """
 
     def __init__(self, path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass
 class Features:
-    """Columns of as many rows; geometries in degrees of longitude and latitude (WGS 84)."""
+    """Columns of equal length. Geometries are in degrees of longitude and latitude (WGS 84)."""
 
     ids: list[str]
     """`n1`, `w1`, `r1` for OpenStreetMap's nodes, ways and relations, else the id in the file."""

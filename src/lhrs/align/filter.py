@@ -24,8 +24,8 @@ def filter_rows(
         max_nodata: largest fraction of an image without data.
         max_cloud: largest fraction of an image under clouds.
         max_per_category: largest number of rows of a category, sampled by seed and id; None keeps all.
-        seed: of that sample.
-        dropped: is given the counts of the others.
+        seed: seed of that sample.
+        dropped: receives the counts of the dropped rows.
     """
     limits = (
         ("nodata_fraction", max_nodata, "images without enough data"),

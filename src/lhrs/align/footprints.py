@@ -1,6 +1,6 @@
-"""Footprints: which pieces of ground are described, and what picture shows each.
+"""Footprints: the ground areas to describe, and the image of each.
 
-They come from image files, from windows cut out of scenes at a chosen ground sampling distance, from web-mercator
+They come from image files, from windows of scenes at a chosen ground sampling distance, from web-mercator
 tiles, from STAC items, or, without imagery, from a grid over a map.
 """
 
@@ -19,25 +19,25 @@ from lhrs.imagery.discover import Affine6, ImageSource, open_scene_source, sourc
 from lhrs.imagery.windows import window_starts
 
 _WHOLE = 1.5
-"""Images up to this many times the window's side are taken whole."""
+"""Images up to this many times the window side are used whole."""
 _LEAST_WINDOW = 0.5
-"""Share of a window that must lie on the scene."""
+"""Minimum fraction of a window that must be inside the scene."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """A rectangle of ground, as a picture of `width` x `height` pixels shows it."""
+    """A rectangle on the ground, shown by an image of `width` x `height` pixels."""
 
     id: str
     crs: str
     transform: Affine6
-    """Pixels of the picture to `crs`."""
+    """Affine transform from image pixels to `crs`."""
     width: int
     height: int
     gsd_m: float
     source: ImageSource | None = None
     window: tuple[float, float, float, float] | None = None
-    """Left, top, width, height in pixels of the source; None is all of it."""
+    """Left, top, width, height in pixels of the source; None is the whole source."""
 
 
 def lonlat_corners(footprints: Sequence[Footprint]) -> np.ndarray:
@@ -50,10 +50,10 @@ def lonlat_corners(footprints: Sequence[Footprint]) -> np.ndarray:
 
 
 def group_key(footprint: Footprint) -> tuple:
-    """Return what footprints that may share a block have in common.
+    """Return the key that all footprints of a block share.
 
-    A quarter of the Earth is among it: the bounds of a block that spans more than half tell nothing, and its plane has
-    no side on which a feature's longitude would be sure to lie.
+    The key includes the quarter of the Earth. The bounds of a block that spans more than half of the Earth are
+    ambiguous, and so is the position of a longitude in its plane.
     """
     a, b, c, d, e, f = footprint.transform
     size = abs(a * e - b * d) ** 0.5
@@ -64,7 +64,7 @@ def group_key(footprint: Footprint) -> tuple:
 
 @lru_cache(maxsize=16)
 def crs_transformer(crs: str) -> Any:
-    """Return what makes longitude and latitude of a CRS."""
+    """Return the transformer from a CRS to longitude and latitude."""
     from pyproj import Transformer
 
     return Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
@@ -91,16 +91,16 @@ def footprints_from_imagery(
     """Yield footprints of files, folders and STAC items, in natural order of their names.
 
     Args:
-        paths: images, folders of them, STAC items, collections or catalogues (.json).
-        size: side in pixels of windows cut out of images that are larger.
+        paths: images, folders of them, STAC items, collections or catalogs (.json).
+        size: side in pixels of the windows of larger images.
         gsd_m: ground sampling distance of the windows; None keeps the image's own.
-        license: of images that do not state one themselves; so the others.
-        attribution: the credit they ask for.
-        date: ISO day on which they were taken.
-        unreadable: told why a file cannot be read, which is then left out; None raises instead.
+        license: license of images whose metadata have none.
+        attribution: attribution of images whose metadata have none.
+        date: day of acquisition of images whose metadata have none, in ISO format.
+        unreadable: receives the reason why a file cannot be read, and the file is skipped; None raises instead.
 
     Raises:
-        DataError: something is missing, a file cannot be read, or nothing is georeferenced.
+        DataError: a path is missing, a file cannot be read, or no image is georeferenced.
     """
     num, seen, names, broken = 0, 0, set(), None
     for source in sources(paths, license, attribution, date):
@@ -147,7 +147,7 @@ def _of_source(source: ImageSource, size: int, gsd_m: float | None) -> Iterator[
 
 
 def _starts(length: int, step: float) -> list[float]:
-    """Return where windows begin; the last ends with the scene, overlapping, unless the scene is smaller than one."""
+    """Return the starts of windows. The last window ends at the edge of the scene, unless the scene is smaller."""
     if length < _LEAST_WINDOW * step:
         return []
     return [float(start) for start in window_starts(length, step)]
@@ -157,9 +157,9 @@ def footprint_grid(region: Region, size: int, gsd_m: float) -> Iterator[Footprin
     """Yield footprints side by side over a region, in its UTM zone (near the poles: polar stereographic).
 
     Args:
-        region: in degrees.
+        region: bounds in degrees.
         size: side of a footprint in pixels.
-        gsd_m: metres per pixel.
+        gsd_m: meters per pixel.
     """
     from rasterio.warp import transform_bounds
 
@@ -168,7 +168,7 @@ def footprint_grid(region: Region, size: int, gsd_m: float) -> Iterator[Footprin
     crs = _metric_crs((middle + 180) % 360 - 180, (south + north) / 2)
     left, bottom, right, top = transform_bounds("EPSG:4326", crs, west, south, east, north)
     step = size * gsd_m
-    # Multiples of the step: neighbouring regions of one zone share a grid.
+    # Multiples of the step: neighboring regions of one zone share a grid.
     columns = range(math.floor(left / step), math.ceil(right / step))
     rows = range(math.floor(bottom / step), math.ceil(top / step))
     for row in reversed(rows):

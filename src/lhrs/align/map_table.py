@@ -1,4 +1,4 @@
-"""Reads map data that other tools wrote as tables: every layer of what GDAL reads, GeoParquet and Overture."""
+"""Read map data in tables: all layers of GDAL formats, GeoParquet and Overture."""
 
 import json
 import re
@@ -24,14 +24,14 @@ _NOT_TAGS = frozenset([
     "ways", "version", "timestamp", "changeset", "uid", "user", "visible", "z_order", "code", "fclass", "tags",
     "other_tags", "all_tags",
 ])  # fmt: skip
-"""Columns of the tools, in addition to those that begin with @."""
+"""Columns that are not tags, in addition to those that begin with @."""
 _ID_COLUMNS = ("@id", "id", "full_id", "osmid", "osm_id")
 _TYPE_COLUMNS = ("@type", "osm_type", "element", "element_type", "type")
 _TYPES = {"node": "n", "nodes": "n", "way": "w", "ways": "w", "ways_line": "w", "ways_poly": "w", "relation": "r",
           "relations": "r", "n": "n", "w": "w", "r": "r"}  # fmt: skip
 _TYPED_ID = re.compile(r"(node|way|relation|n|w|r|a)/?(-?\d+)")
 _LAYER_TYPES = {"points": "n", "lines": "w", "multilinestrings": "r", "other_relations": "r"}
-"""Of GDAL's OSM driver; its multipolygons are ways where `osm_way_id` is filled."""
+"""Object types by layer of GDAL's OSM driver. Its multipolygons are ways if `osm_way_id` is set."""
 _FCLASS_KEYS = {
     15: ("building",), 41: ("natural",), 51: ("highway",), 61: ("railway",), 72: ("landuse", "leisure", "natural"),
     81: ("waterway",), 82: ("natural", "water"),
@@ -54,7 +54,7 @@ def read_map_table(path: Path, default_tag: str | None, dropped: Dropped) -> Ite
 
 
 def _layers(path: Path) -> "Iterator[tuple[str, geopandas.GeoDataFrame]]":
-    """Yield name and rows of the layers that have geometries, in degrees."""
+    """Yield the name and rows of each layer with geometries, in degrees."""
     import geopandas
     import pyogrio
 
@@ -64,7 +64,7 @@ def _layers(path: Path) -> "Iterator[tuple[str, geopandas.GeoDataFrame]]":
         else:
             names = [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None]
             frames = [(name, pyogrio.read_dataframe(path, layer=name)) for name in names]
-    except Exception as error:  # each driver raises its own
+    except Exception as error:  # each driver raises its own errors
         raise DataError(f"{path} cannot be read as map data ({' '.join(str(error).split())}).") from None
     for name, frame in frames:
         if not isinstance(frame, geopandas.GeoDataFrame):
@@ -151,7 +151,7 @@ def _unescape(text: str) -> str:
 
 
 def _fclass_tags(properties: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags behind the classes of Geofabrik's shapefiles."""
+    """Return the tags for the classes of Geofabrik's shapefiles."""
     code, value = str(properties.get("code", "")).partition(".")[0], str(properties["fclass"])
     keys = _FCLASS_KEYS.get(int(code) // 100, ()) if code.isdecimal() else ()
     if keys == ("building",):
@@ -183,14 +183,14 @@ def _identity(properties: Mapping[str, Any], geometry: Any, gdal_layer: str | No
     for name in _ID_COLUMNS:
         if _is_whole(properties.get(name)) and (letter or name in ("osm_id", "osmid")):
             number = _whole(properties[name])
-            if not letter and number < 0 and not is_point:  # osm2pgsql's mark of relations
+            if not letter and number < 0 and not is_point:  # osm2pgsql marks relations by negative ids
                 return f"r{-number}"
             return f"{letter or ('n' if is_point else 'w')}{number}"
     return str(properties["id"]) if "id" in properties else None
 
 
 def _typed_id(kind: str, number: int) -> str:
-    if kind == "a":  # osmium's id of areas: even of ways, odd of relations
+    if kind == "a":  # osmium's area ids: even for ways, odd for relations
         return f"{'r' if number % 2 else 'w'}{number // 2}"
     return f"{kind[0]}{number}"
 

@@ -1,4 +1,4 @@
-"""Reads map data of any format as features: OpenStreetMap files, Overpass JSON, GeoJSON, GeoPackage, GeoParquet."""
+"""Read map data of any format as features: OpenStreetMap files, Overpass JSON, GeoJSON, GeoPackage, GeoParquet."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -19,14 +19,14 @@ OSM_LICENSE = "ODbL-1.0"
 
 
 def read_features(path: Path, default_tag: str | None = None, dropped: Dropped | None = None) -> Iterator[Features]:
-    """Yield what an image can show, in batches of bounded size.
+    """Yield the features that an image can show, in batches of bounded size.
 
     Args:
-        path: .osm.pbf, .osm, .osm.gz, .osm.bz2; Overpass JSON; .geojson, .geojsonseq, .gpkg, .shp and what else GDAL
-            reads; .parquet (GeoParquet, Overture).
-        default_tag: kind of features without any tag; None leaves them out. OpenStreetMap's own files always have tags;
+        path: .osm.pbf, .osm, .osm.gz, .osm.bz2; Overpass JSON; .geojson, .geojsonseq, .gpkg, .shp and other GDAL
+            formats; .parquet (GeoParquet, Overture).
+        default_tag: kind of features without any tag; None drops them. OpenStreetMap's own files always have tags;
             extracts made for other uses may have lost them.
-        dropped: is given the counts of what is left out.
+        dropped: receives the counts of dropped features.
 
     Raises:
         DataError: the file is missing, broken, or of another kind.
@@ -44,7 +44,7 @@ def read_features(path: Path, default_tag: str | None = None, dropped: Dropped |
 
 
 def snapshot_date(path: Path) -> date | None:
-    """Return the day of the map that the header of a file has; None without one."""
+    """Return the map date in the header of a file; None without one."""
     if not is_osm(path):
         return None
     header = read_header(path)
@@ -56,13 +56,13 @@ def snapshot_date(path: Path) -> date | None:
 
 
 def _make_valid(batch: Features, dropped: Dropped) -> Features:
-    """Make polygons valid and drop what has no place on the Earth."""
+    """Make polygons valid and drop empty shapes and shapes beyond 90 degrees of latitude."""
     shapes = batch.geometries
     invalid = ~shapely.is_valid(shapes)
     if invalid.any():
         dimensions = shapely.get_dimensions(shapes[invalid])
         repaired = shapely.make_valid(shapes[invalid])
-        # A repaired polygon may come with the lines where it touched itself.
+        # A repaired polygon may include lines where it touched itself.
         shapes[invalid] = [
             shapely.union_all([p for p in shapely.get_parts(g) if shapely.get_dimensions(p) == d])
             if g is not None and g.geom_type == "GeometryCollection" else g

@@ -1,4 +1,4 @@
-"""Reads OpenStreetMap's own files object by object with pyosmium, which assembles multipolygons.
+"""Read OpenStreetMap files object by object with pyosmium, which assembles multipolygons.
 
 Objects that no image can show are skipped before they become Python objects. Files that pyosmium cannot read as they
 are (ways before nodes, negative ids, deleted objects, several versions) are rewritten first; see `osm_objects`.
@@ -32,7 +32,7 @@ _AREAL = frozenset(["building", "landuse", "leisure", "amenity", "tourism", "aer
 _LINEAR_NATURE = ("coastline", "tree_row", "cliff", "ridge", "arete", "valley")
 _BATCH_SIZE = 50_000
 _BIG_FILE = 2 * 2**30
-"""Bytes from which on node locations are kept on disk, not in memory."""
+"""File size in bytes from which node locations are stored on disk, not in memory."""
 _MAX_REWRITTEN = 512 * 2**20
 """Bytes of the largest file that is rewritten in memory."""
 
@@ -46,7 +46,7 @@ class _UnsortedError(Exception):
 
 
 def is_osm(path: Path) -> bool:
-    """Tell whether a file is OpenStreetMap's own by its name."""
+    """Return whether the name of a file is that of an OpenStreetMap file."""
     return path.name.lower().endswith(_SUFFIXES + _CHANGES)
 
 
@@ -93,7 +93,7 @@ def read_osm_file(path: Path, dropped: Dropped) -> Iterator[Features]:
                 reason = "has several versions of objects" if is_history else "is not sorted by type and id"
                 raise DataError(f"{path} {reason}: use {command} first.")
             yield from _read_rewritten(OsmObjects.from_file(path, deleted, dropped), Path(folder), dropped)
-        except (RuntimeError, ValueError, TypeError) as error:  # pyosmium's of ids and places that are no numbers
+        except (RuntimeError, ValueError, TypeError) as error:  # from pyosmium: an id or coordinate is not a number
             raise _broken_file(path, error) from None
 
 
@@ -112,11 +112,11 @@ def _read_sorted(
     """Yield features in the order of the file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         name: returns the id of a feature from `n`, `w` or `r` and the number of the object.
         folder: for temporary files.
-        dropped: is given counts.
-        is_rewritten: the file is sorted; else that is checked once, when nodes of a way are missing.
+        dropped: receives counts.
+        is_rewritten: the file is sorted; otherwise this is checked once, when nodes of a way are missing.
 
     Raises:
         _UnsortedError: the file is not sorted, and nothing was yielded yet.
@@ -125,7 +125,7 @@ def _read_sorted(
 
     match, has_yielded, has_ways, is_checked = tag_table().match, False, is_rewritten, is_rewritten
     rows: list[_Row] = []
-    # Areas pass whatever their tags: old relations have theirs on their outlines.
+    # Areas pass whatever their tags: the tags of old relations are on their outlines.
     wanted = osmium.filter.KeyFilter(*tag_table().keys)
     wanted.enable_for(osmium.osm.NODE | osmium.osm.WAY)
     try:
@@ -161,7 +161,7 @@ def _read_sorted(
 
 
 def _is_unsorted(path: Path) -> bool:
-    """Tell whether nodes come after ways, ids are negative, or ways bring the locations of their nodes."""
+    """Return whether nodes follow ways, ids are negative, or ways include the locations of their nodes."""
     import osmium
 
     if read_header(path).get("sorting") == "Type_then_ID":
@@ -216,19 +216,19 @@ class _Relations:
         self._tags: dict[int, dict[str, str]] = {}
 
     def is_relation_member(self, way: int, kind: str, tags: dict[str, str]) -> bool:
-        """Tell whether an area comes with a relation; remembers the tags of outlines of untagged relations."""
+        """Return whether an area belongs to a relation; store the tags of outlines of untagged relations."""
         if way in self._of_untagged:
             self._tags[way] = tags
             return True
         return kind in self._kinds.get(way, ())
 
     def has_outline(self, way: int) -> bool:
-        """Tell whether a way outlines a multipolygon."""
+        """Return whether a way outlines a multipolygon."""
         return way in self._of_untagged or way in self._kinds
 
     @property
     def has_lost(self) -> bool:
-        """Some relations did not become areas."""
+        """Return whether some relations did not become areas."""
         return bool(self._expected)
 
     def tags_of(self, relation: int, own: dict[str, str]) -> dict[str, str]:
@@ -241,7 +241,7 @@ class _Relations:
         """Count relations that did not become areas, by reason."""
         import osmium
 
-        # An untagged relation whose outlines have no kind is no feature.
+        # An untagged relation whose outlines have no kind is not a feature.
         lost = {
             relation: ways for relation, ways in self._expected.items()
             if relation not in self._untagged or any(way in self._tags for way in self._untagged[relation])
@@ -273,7 +273,7 @@ class _ObjectReader:
         """A node of the last object has no location."""
 
     def read(self, item: Any) -> _Row | None:
-        """Return id, kind, geometry and whether it is a ring; None for what is no feature."""
+        """Return id, kind, geometry and whether it is a ring; None if it is not a feature."""
         self.misses_nodes = False
         if self._checks_visible and not item.visible:
             if not item.is_area():

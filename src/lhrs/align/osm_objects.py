@@ -1,6 +1,6 @@
-"""OpenStreetMap objects in memory: files that pyosmium cannot read as they are, and Overpass JSON, are rewritten.
+"""OpenStreetMap objects in memory, to rewrite Overpass JSON and files that pyosmium cannot read directly.
 
-The rewritten file has nodes before ways before relations, positive ids, one version of each object and no deleted ones.
+The rewritten file has nodes before ways before relations, positive ids, one version per object, no deleted objects.
 """
 
 import bz2
@@ -23,11 +23,11 @@ _CHUNK = 1 << 20
 _OVERPASS = re.compile(rb'"(elements|osm3s)"\s*:')
 
 NodeKey = int | tuple[float, float]
-"""A node without an id is known by its longitude and latitude."""
+"""Id of a node, or its longitude and latitude if it has no id."""
 
 
 def is_overpass_json(path: Path) -> bool:
-    """Tell whether a .json file is what the Overpass API returns."""
+    """Return whether a .json file is a response of the Overpass API."""
     if not path.name.lower().endswith(".json"):
         return False
     with path.open("rb") as file:
@@ -80,12 +80,12 @@ class OsmObjects:
 
     @classmethod
     def from_file(cls, path: Path, deleted: set[tuple[str, int]], dropped: Dropped) -> "OsmObjects":
-        """Read the last version of each object; deleted ones are counted.
+        """Read the last version of each object; count deleted objects.
 
         Args:
             path: any file that pyosmium reads.
             deleted: objects that count as deleted in addition to those of the file.
-            dropped: is given the count of deleted objects.
+            dropped: receives the count of deleted objects.
 
         Raises:
             RuntimeError: pyosmium's: the file is broken.
@@ -171,7 +171,7 @@ class OsmObjects:
             self.relations[number] = (members, tags)
 
     def _way_nodes(self, element: Mapping[str, Any]) -> list[NodeKey]:
-        """Return the nodes of a way; those without an id are known by their place."""
+        """Return the nodes of a way; nodes without an id are identified by their location."""
         points = element.get("geometry")
         refs: list[NodeKey] = list(element.get("nodes", ()))
         if points is None:
@@ -185,7 +185,7 @@ class OsmObjects:
         return refs
 
     def write(self, path: Path) -> Callable[[str, int], str]:
-        """Write a sorted file with new ids; return what gives the original name of an object of it."""
+        """Write a sorted file with new ids; return a function that gives the original name of an object."""
         import osmium
 
         mutable = osmium.osm.mutable

@@ -1,4 +1,4 @@
-"""English for facts: numbers, articles, places in a picture, shares. Writers and checkers share these tables."""
+"""English phrases for facts: numbers, articles, positions, fractions. Captions and claim checks share these tables."""
 
 NUMBERS = (
     "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -14,7 +14,7 @@ PLACES = {
     "bottom": ("at the bottom", "near the bottom edge", "in the lower part"),
     "bottom right": ("in the bottom right", "in the bottom right corner", "in the lower right"),
 }
-"""Ways to say a fact's position."""
+"""Phrases for the position of a fact."""
 DIRECTIONS = {
     "horizontal": ("running from left to right", "running across the image from left to right"),
     "vertical": ("running from top to bottom", "running up and down through the image"),
@@ -27,7 +27,7 @@ COMPASS = {
     "falling": ("running from northwest to southeast",),
     "rising": ("running from southwest to northeast",),
 }
-"""The same where north is up."""
+"""Phrases for the orientation of lines if north is up."""
 SHARES = (
     (0.85, 1.01, ("covering nearly the whole image", "filling almost the entire image")),
     (0.6, 0.85, ("covering most of the image", "taking up most of the image")),
@@ -35,7 +35,7 @@ SHARES = (
     (0.28, 0.42, ("covering about a third of the image",)),
     (0.18, 0.28, ("covering about a quarter of the image",)),
 )
-"""From, to, and how it is said."""
+"""Lower bound, upper bound and phrases of area fractions."""
 VOWELS = frozenset("aeiou")
 _SOUNDS_LIKE_YOU = ("uni", "use", "eu")
 _SILENT_H = ("hour", "honest", "heir")

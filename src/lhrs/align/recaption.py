@@ -32,7 +32,7 @@ from lhrs.progress import Progress, no_progress
 
 Mode = Literal["recaption", "rewrite"]
 TextGenerator = Callable[[Sequence[tuple[np.ndarray | None, str]]], list[str]]
-"""Returns texts for prompts, each with an image or without."""
+"""Return texts for prompts, each with or without an image."""
 
 _RECAPTION_PROMPT = (
     "Describe this image of the Earth's surface in two to four sentences. A map says that it shows: {facts}. Use what "
@@ -51,7 +51,7 @@ _COLUMNS = pa.schema(
         ("claims", pa.list_(_CLAIM)),
     ]
 )
-"""Columns that rows gain."""
+"""Columns added to the rows."""
 _MAX_SIDE = 1024
 
 

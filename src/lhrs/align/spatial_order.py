@@ -1,10 +1,10 @@
-"""An order in which neighbors in a row are neighbors on the ground."""
+"""Spatial sort order: consecutive items are close on the ground."""
 
 import numpy as np
 
 
 def sort_tile_recursive_order(x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
-    """Return an order in which every `size` points in a row lie close together: strips along x, within them along y.
+    """Return an order in which `size` consecutive points are close: sorted into strips along x, then along y.
 
     Leutenegger, Lopez and Edgington, "STR: a simple and efficient algorithm for R-tree packing" (1997).
     """

@@ -1,4 +1,4 @@
-"""Rows of an alignment data set: what a block of footprints becomes, and the GeoParquet they are written to."""
+"""Schema of the rows of a caption dataset, and their GeoParquet file."""
 
 import json
 from collections.abc import Sequence
@@ -43,10 +43,10 @@ FACT = pa.struct(
 """See `lhrs.align.facts.Fact`."""
 SCHEMA = pa.schema(
     [
-        ("number", pa.int64()),  # of the footprint: the order of the index; not written to it
+        ("number", pa.int64()),  # index of the footprint: the sort order of the table; not written
         ("id", pa.string()),
-        ("image", pa.string()),  # path from the data set's folder, or as given; null without imagery
-        ("window", pa.list_(pa.float64())),  # left, top, width, height in pixels of `source`, where it was cut out
+        ("image", pa.string()),  # path relative to the dataset, or as given; null without imagery
+        ("window", pa.list_(pa.float64())),  # left, top, width, height in pixels of `source`
         ("source", pa.string()),
         ("geometry", pa.binary()),  # footprint, WKB, longitude and latitude
         ("width", pa.int32()),
@@ -69,7 +69,7 @@ SCHEMA = pa.schema(
 )
 
 UNREADABLE = pa.field("unreadable", pa.string())
-"""Of rows while a data set is built: why the picture cannot be read; null where it can."""
+"""Why the image cannot be read; null if it can. Only used while a dataset is built."""
 
 
 def facts_to_rows(facts: Sequence[Fact]) -> list[dict[str, Any]]:
@@ -83,7 +83,7 @@ def rows_to_facts(rows: Sequence[dict[str, Any]]) -> list[Fact]:
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Write rows as GeoParquet 1.1, whole or not at all."""
+    """Write rows as GeoParquet 1.1, atomically."""
     shapes = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
     geo = {
         "version": "1.1.0",
@@ -104,10 +104,10 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 
 def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read the index of a data set.
+    """Read the table of a dataset.
 
     Raises:
-        DataError: there is none.
+        DataError: the dataset has no table.
     """
     path = folder / INDEX
     if not path.exists():
@@ -123,7 +123,7 @@ def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def footprint_wkb(corners: np.ndarray) -> bytes:
-    """Return the polygon of `(4, 2)` corners as WKB; two parts where it spans the antimeridian."""
+    """Return the polygon of `(4, 2)` corners as WKB; two parts if it spans the antimeridian."""
     lon = corners[:, 0]
     if lon.max() - lon.min() <= 180:
         return shapely.to_wkb(shapely.Polygon(corners[::-1]))

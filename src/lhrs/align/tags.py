@@ -1,4 +1,4 @@
-"""What maps call things that an image can show: `resources/tags.csv` read and applied to the tags of an object."""
+"""Kinds of features that an image can show: read `resources/tags.csv` and match the tags of an object."""
 
 import csv
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ _HIDDEN = {
     "covered": {"yes"},
     "razed": {"yes"},
 }
-"""Tags of what lies under something else or is gone. A negative `layer` alone is not: it may lie under a bridge."""
+"""Tags of covered or demolished objects. A negative `layer` alone does not hide an object under a bridge."""
 
 
 @dataclass(frozen=True)
 class FeatureKind:
-    """Something that can be seen, and its words."""
+    """A kind of visible feature, and its words."""
 
     name: str
     """Singular noun: `building`, `tennis court`."""
@@ -31,13 +31,13 @@ class FeatureKind:
     group: str
     """Category for balancing: building, transport, water, green, nature, agriculture, industry, leisure, ..."""
     parent: str | None
-    """The kind that it is one of: a church is a building."""
+    """Parent kind: a church is a building."""
     setting: str | None
-    """Words for a whole image that is mostly this."""
+    """Phrase for an image that mostly shows this kind."""
     others: tuple[str, ...]
-    """Further words that mean the same, singular."""
+    """Singular synonyms."""
     width_m: float
-    """Of lines on the ground, of points across; 0 for areas, which have their own size."""
+    """Width of lines or diameter of points in meters; 0 for areas, which have their own size."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,17 @@ def _among(value: str | None, values: frozenset[str]) -> bool:
 
 
 class TagTable:
-    """The table.
+    """The table of kinds and their tags.
 
     Args:
-        text: of `tags.csv`; see its first lines.
+        text: contents of `tags.csv`; see its first lines.
     """
 
     def __init__(self, text: str) -> None:
         lines = [line for line in text.splitlines() if line and not line.startswith("#")]
         self._rows: dict[str, list[_Row]] = {}
         self.kinds: dict[str, FeatureKind] = {}
-        """By name, in the order of the table: what is more telling comes first."""
+        """Kinds by name, in the order of the table: more specific kinds first."""
         for order, row in enumerate(csv.DictReader(lines)):
             need, _, need_values = row["with"].partition("=")
             made = _Row(
@@ -102,11 +102,11 @@ class TagTable:
         return self.kinds[name]
 
     def match(self, tags: Mapping[str, str], shape: Shape) -> str | None:
-        """Return the name of what an object's tags call it, or None: nothing that an image shows.
+        """Return the name of the kind that matches the tags of an object; None if an image cannot show it.
 
         Args:
-            tags: all of the object's; those that the table does not know do not matter.
-            shape: what its geometry is.
+            tags: all tags of the object. Tags that are not in the table are ignored.
+            shape: type of its geometry.
         """
         known = tuple(sorted((key, value) for key, value in tags.items() if key in self._used))
         memo = (shape, known)
@@ -129,7 +129,7 @@ def tag_table() -> TagTable:
 
 
 def plural(label: str) -> str:
-    """Return the plural of a label; the table knows its own kinds."""
+    """Return the plural of a label, from the table if it is one of its kinds."""
     kind = tag_table().kinds.get(label)
     if kind is not None:
         return kind.plural or label
