@@ -1,1 +1,1 @@
-"""`lhrs curate`: what of a data set is worth keeping: no duplicates, no leaks into a test set, the best of the rest."""
+"""`lhrs curate`: drop duplicates and test-set leaks from a dataset, and keep the samples with the best scores."""

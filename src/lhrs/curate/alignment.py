@@ -1,4 +1,4 @@
-"""What a vision or vision-language model makes of images and texts: embeddings, and how well the two go together."""
+"""Embeddings of images and texts by a vision or vision-language model, to score how well an image and a text match."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,20 +16,20 @@ _MAX_SIDE = 1024
 
 
 class EmbeddingModel:
-    """A model that transformers loads: CLIP and SigLIP, which read texts too, DINOv2, timm's.
+    """A model that transformers loads: CLIP and SigLIP, which also embed texts; DINOv2; timm models.
 
-    Every batch gives what its members give alone, but for rounding: texts are padded to the model's full length.
+    The results do not depend on the batch, except for rounding: texts are padded to the maximum length of the model.
     """
 
     def __init__(self, name: str, needs_text: bool = False) -> None:
         """Load the model.
 
         Args:
-            name: folder or hub id.
-            needs_text: it must read texts too.
+            name: directory or hub id.
+            needs_text: the model must also embed texts.
 
         Raises:
-            ConfigError: there is no such model, or it reads no texts though it must.
+            ConfigError: there is no such model, or it cannot embed texts although it must.
         """
         import torch
         from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
@@ -63,7 +63,7 @@ class EmbeddingModel:
         return self._in_batches(paths, embed)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Return float32 `(N, D)` of length 1; what goes beyond the model's length is cut off."""
+        """Return float32 `(N, D)` of length 1. Texts are truncated to the maximum length of the model."""
         config = self._model.config.text_config
         length = min(self._tokenizer.model_max_length, config.max_position_embeddings)
 
@@ -84,7 +84,7 @@ class EmbeddingModel:
 
 
 def _unit(output: Any) -> "np.ndarray":
-    """Return what the model says of each item, of length 1."""
+    """Return the embedding of each item, normalized to length 1."""
     import torch
 
     features: torch.Tensor = output.pooler_output

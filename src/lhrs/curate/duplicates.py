@@ -1,11 +1,11 @@
-"""Images that show the same: equal in every pixel, or near by perceptual hash or by embedding.
+"""Find duplicate images: equal pixels, similar perceptual hashes or similar embeddings.
 
-Water, fields and forest have little at the low frequencies of which the hash is made: there, chance makes hashes near.
-So a hash only proposes; thumbnails of both images must agree as well.
+The hash encodes low frequencies. Water, fields and forest have little energy there, so that their hashes may be similar
+by coincidence. A hash therefore only proposes candidates: the thumbnails of both images must also correlate.
 
-Of images near each other those are kept that come first in an order of preference: an image goes if it is near one that
-stays. So no two that stay are near each other, and everything that goes is near something that stays; chains of
-images, each like the next, do not pull unlike ones together.
+Images are visited in order of preference. An image is dropped if it is near a kept image. Therefore no two kept images
+are near each other, and each dropped image is near a kept image. A chain of images, each near the next, does not merge
+dissimilar images.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from itertools import combinations
 import numpy as np
 
 _AGREEMENT = 0.9
-"""Least correlation of thumbnails. Of EuroSAT's 48 million pairs of a test and a train image, ten have hashes within 6
-bits, all by chance: their thumbnails correlate by 0.87 at most; those of UC Merced and itself at JPEG quality 30 by
-0.99, but for a hundredth."""
+"""Minimum correlation of the thumbnails of near-duplicates. EuroSAT has 48 million pairs of a test and a train image.
+Ten pairs have hashes within 6 bits, all by coincidence; their thumbnails correlate by at most 0.87. The thumbnails of
+UC Merced and of its copies at JPEG quality 30 correlate by 0.99 or more, except for 1 %."""
 _BLOCK = 1024
 _BASE = 16384
 _QUARTERS = np.array([0, 16, 32, 48], np.uint64)
@@ -26,42 +26,42 @@ _NUM_SET = np.array([value.bit_count() for value in range(1 << 16)], np.uint8)
 
 @dataclass(frozen=True)
 class Match:
-    """What an image is near to."""
+    """The image that an image is near to."""
 
     index: int
     bits: int | None = None
-    """Distance of the hashes, where it was found by them; 0 for equal pixels."""
+    """Hamming distance of the hashes if they match; 0 for equal pixels."""
     similarity: float | None = None
-    """Cosine of the embeddings, where it was found by them."""
+    """Cosine similarity of the embeddings if they match."""
 
 
 def hamming(a: np.ndarray, b: np.ndarray | np.uint64) -> np.ndarray:
-    """Return the number of bits in which uint64 hashes differ, broadcast like numpy does."""
+    """Return the number of bits in which uint64 hashes differ, with numpy broadcasting."""
     different = np.ascontiguousarray(np.bitwise_xor(a, b))
     return _NUM_SET[different[..., None].view(np.uint16)].sum(-1, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class DuplicateCriteria:
-    """What images are compared by, and from where on they are near."""
+    """Features by which images are compared, and the thresholds of near-duplicates."""
 
     hashes: np.ndarray
     """uint64 `(N,)`."""
     thumbnails: np.ndarray
     """uint8 `(N, 8, 8, 3)`."""
     bits: int
-    """Distance of hashes up to which images are near; -1: hashes do not count."""
+    """Maximum Hamming distance of the hashes of near-duplicates; -1: hashes are not used."""
     embeddings: np.ndarray | None = None
-    """float32 `(N, D)` of length 1; None: they do not count."""
+    """float32 `(N, D)` of length 1; None: embeddings are not used."""
     similarity: float = 1.0
-    """Least cosine of embeddings."""
+    """Minimum cosine similarity of the embeddings of near-duplicates."""
 
     def nearest_by_hash(self, images: np.ndarray, others: np.ndarray) -> tuple[int, int] | None:
-        """Return which of several sets of images is nearest to one, and the distance; None if none is near.
+        """Return the index of the nearest set of images and its distance; None if no set is near.
 
         Args:
             images: rows `(M,)`.
-            others: rows `(K, M)`; sets are near if all their images are.
+            others: rows `(K, M)`; two sets are near if all their images are.
         """
         distances = hamming(self.hashes[others], self.hashes[images]).max(1)
         agreements = correlation(self.thumbnails[others], self.thumbnails[images]).min(1)
@@ -71,25 +71,25 @@ class DuplicateCriteria:
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return how far thumbnails `(..., 8, 8, 3)` agree, 1 at most, whatever their brightness, contrast and tint."""
+    """Return the correlation of thumbnails `(..., 8, 8, 3)`, at most 1. Brightness, contrast and tint do not matter."""
     a, b = (values - values.mean((-3, -2), keepdims=True) for values in (a.astype(float), b.astype(float)))
     scale = np.sqrt((a**2).sum((-3, -2, -1)) * (b**2).sum((-3, -2, -1)))
     return (a * b).sum((-3, -2, -1)) / np.maximum(scale, 1e-9)
 
 
 class HashIndex:
-    """Finds all hashes within a few bits of another, without comparing it with each.
+    """Index that finds all hashes within a few bits of a hash without comparing all of them.
 
-    Hashes that differ in r bits agree in at least one of four quarters but for r // 4 bits: only those that do are
-    compared.
+    If two hashes differ in r bits, at least one of their four quarters differs in at most r // 4 bits. Only hashes with
+    such a quarter are compared.
     """
 
     def __init__(self, hashes: np.ndarray, bits: int) -> None:
-        """Sort hashes by their quarters.
+        """Sort hashes by each of their quarters.
 
         Args:
             hashes: uint64 `(N,)`.
-            bits: distance up to which they are near; -1: none is.
+            bits: maximum distance of near hashes; -1: no hash is near.
         """
         self.hashes, self.bits = hashes, bits
         quarters = self._quarters(hashes)
@@ -118,10 +118,10 @@ class HashIndex:
 
 
 def most_similar(queries: np.ndarray, base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each query the position of the most similar row of `base`, the first of several, and the cosine.
+    """Return for each query the index of the most similar row of `base` (the first of equals) and the cosine.
 
     Args:
-        queries: float32 `(Q, M, D)` of length 1; rows of several images are as similar as their least similar pair.
+        queries: float32 `(Q, M, D)` of length 1; the similarity of several images is that of the least similar pair.
         base: float32 `(K, M, D)`; with K = 0 all cosines are -1.
     """
     best, where = np.full(len(queries), -1.0, np.float32), np.zeros(len(queries), np.int64)
@@ -134,18 +134,18 @@ def most_similar(queries: np.ndarray, base: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def find_exact_duplicates(digests: Sequence[object]) -> list[Match | None]:
-    """Return for each the first one before it with the same digest."""
+    """Return for each item the first previous item with the same digest; None without one."""
     first: dict[object, int] = {}
     found = [first.setdefault(digest, n) for n, digest in enumerate(digests)]
     return [Match(at, bits=0) if at < n else None for n, at in enumerate(found)]
 
 
 def find_near_duplicates(criteria: DuplicateCriteria, sets: np.ndarray) -> list[Match | None]:
-    """Return what each set of images is near to among those that stay; None for those that do.
+    """Return for each set of images the kept set that it is near to; None for kept sets.
 
     Args:
-        criteria: of images.
-        sets: rows `(N, M)` of N sets of M images, the preferred ones first; sets are near if all their images are.
+        criteria: criteria of near-duplicates.
+        sets: rows `(N, M)` of N sets of M images, preferred sets first. Two sets are near if all their images are.
     """
     index = HashIndex(criteria.hashes[sets[:, 0]], criteria.bits)
     found: list[Match | None] = []
@@ -174,5 +174,5 @@ def find_near_duplicates(criteria: DuplicateCriteria, sets: np.ndarray) -> list[
 
 
 def _cosines(queries: np.ndarray, base: np.ndarray) -> np.ndarray:
-    """Return `(Q, K)`, each of the least similar pair of images."""
+    """Return cosines `(Q, K)`, each that of the least similar pair of images."""
     return np.min([queries[:, m] @ base[:, m].T for m in range(queries.shape[1])], axis=0)

@@ -1,4 +1,4 @@
-"""Which samples stay: the filters one after another, each with its reason."""
+"""Filters that drop samples, applied in order, each with its reason."""
 
 import math
 from collections.abc import Sequence
@@ -22,25 +22,25 @@ REASONS = {
     "near-duplicate": "a near image is there",
     "low-score": "others score better",
 }
-"""Why samples are left out, in the order in which they are."""
+"""Reasons why samples are dropped, in the order of the filters."""
 
 
 @dataclass
 class FilterDecision:
-    """What became of a sample; it stays if there is no reason against it."""
+    """The decision on a sample, which is kept if there is no reason to drop it."""
 
     reason: str | None = None
     match: Match | None = None
-    """For duplicates, the place of the sample that stays; for leaks, of the test set's."""
+    """For duplicates, the index of the kept sample. For leaks, the index of the test sample."""
     why: str | None = None
-    """In words, where the reason does not say it all."""
+    """Details in addition to the reason."""
 
 
 def drop_bad_images(
     decisions: Sequence[FilterDecision], records: Sequence[CurationRecord], stats: ImageStats,
     scores: dict[str, np.ndarray], max_nodata: float, max_cloud: float, min_sharpness: float,
 ) -> None:  # fmt: skip
-    """Judge samples whose image cannot be used; those without images, or of unknown shares, pass."""
+    """Drop samples with unusable images. Samples without images, or with unknown fractions, pass."""
     limits = (
         ("nodata", scores["nodata_fraction"] > max_nodata),
         ("cloud", scores["cloud_fraction"] > max_cloud),
@@ -61,14 +61,14 @@ def drop_leaks(
     test: Sequence[CurationRecord],
     criteria: DuplicateCriteria,
 ) -> None:
-    """Judge samples with an image, or on the ground, of a test set.
+    """Drop samples that share an image or ground area with a test set.
 
     Args:
-        decisions: those with a reason already are not looked at.
+        decisions: samples that already have a reason are skipped.
         records: the samples.
-        stats: the images of both.
+        stats: statistics of the images of both datasets.
         test: samples of the test set.
-        criteria: of images that show the same.
+        criteria: criteria of near-duplicates.
     """
     owner: dict[int, int] = {}
     for n, record in enumerate(test):
@@ -103,17 +103,17 @@ def drop_duplicates(
     score: np.ndarray,
     criteria: DuplicateCriteria,
 ) -> None:
-    """Judge samples that are there once more.
+    """Drop duplicate samples.
 
-    Of files that show the same, one stays, with all that is said of it: the one with the best mean score, then with
-    the most pixels, then the first. Of samples of the same files that say the same, the first stays.
+    One of several duplicate images is kept, with all of its samples. It is the image with the best mean score, then
+    the most pixels, then the first. Of samples with the same images and the same text, the first is kept.
 
     Args:
-        decisions: those with a reason already are not looked at.
+        decisions: samples that already have a reason are skipped.
         records: the samples.
-        stats: their images.
+        stats: statistics of their images.
         score: `(N,)`, NaN where unknown.
-        criteria: of images that show the same.
+        criteria: criteria of near-duplicates.
     """
     told: dict[tuple, int] = {}
     members: dict[tuple[str, ...], list[int]] = {}
@@ -130,7 +130,7 @@ def drop_duplicates(
         mean = float(np.nan_to_num(score[samples]).mean())
         worth[images] = (-mean, -float(stats.num_pixels[stats.rows_of(images)].sum()), samples[0])
     for num_images in sorted({len(images) for images in members} - {0}):
-        # Sets of images are only ever near sets of as many.
+        # Sets of images are only near sets of the same size.
         preferred = sorted((images for images in members if len(images) == num_images), key=lambda i: worth[i])
         equal = find_exact_duplicates(
             [tuple(stats.digests[row] for row in stats.rows_of(images)) for images in preferred]
@@ -140,7 +140,7 @@ def drop_duplicates(
         near = find_near_duplicates(criteria, np.array([stats.rows_of(images) for images in single]))
         _judge("near-duplicate", single, near, members, decisions)
     for decision in decisions:
-        # What a sample equals may itself be near another one: the one that stays is named.
+        # The match of a sample may itself be dropped: report the sample that is kept.
         if decision.reason == "duplicate" and decision.match is not None:
             decision.match = decisions[decision.match.index].match or decision.match
 
@@ -160,7 +160,7 @@ def _judge(
 
 
 def drop_low_scores(decisions: Sequence[FilterDecision], score: np.ndarray, keep_fraction: float) -> None:
-    """Drop all but the best `keep_fraction` of the remaining samples; equal scores in order, unknown ones last."""
+    """Keep the best `keep_fraction` of the remaining samples. Ties keep their order, unknown scores are last."""
     left = [n for n, decision in enumerate(decisions) if decision.reason is None]
     ranked = sorted(left, key=lambda n: (-np.nan_to_num(score[n], nan=-1.0), n))
     for n in ranked[math.ceil(round(keep_fraction * len(left), 9)) :]:

@@ -1,4 +1,4 @@
-"""What is measured of each image file by itself: content, perceptual hash, sharpness, nothing."""
+"""Statistics of single image files: pixel digest, perceptual hash, sharpness, nodata fraction."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from lhrs.errors import DataError
 from lhrs.imagery.image import open_image
 
 _MAX_SIDE = 2048
-"""Larger files are compared by what they look like at this size."""
+"""Longer side in pixels to which larger images are reduced before they are compared."""
 _SHARP_SIDE = 512
 """Longer side at which sharpness is measured; smaller images are not enlarged."""
 _SIDE = 8
-"""Of thumbnails."""
+"""Side of thumbnails in pixels."""
 _LUMA = (0.299, 0.587, 0.114)
 
 SCHEMA = pa.schema(
@@ -27,41 +27,41 @@ SCHEMA = pa.schema(
         ("sharpness", pa.float64()),
         ("nodata_fraction", pa.float64()),
         ("num_pixels", pa.int64()),
-        ("error", pa.string()),  # why it cannot be read; the rest is null then
+        ("error", pa.string()),  # why the image cannot be read; the other columns are null then
     ]
 )
 
 
 @dataclass(frozen=True)
 class ImageStats:
-    """Measurements of image files, one row each."""
+    """Statistics of image files, one row per file."""
 
     rows: dict[str, int]
-    """By path."""
+    """Row indices by path."""
     digests: list[bytes]
-    """SHA-256 of the decoded pixels and the size; empty where unreadable."""
+    """SHA-256 of the decoded pixels and the size; empty if the image is unreadable."""
     hashes: np.ndarray
-    """uint64 `(N,)`, perceptual."""
+    """Perceptual hashes, uint64 `(N,)`."""
     thumbnails: np.ndarray
     """uint8 `(N, 8, 8, 3)`."""
     sharpness: np.ndarray
-    """float64 `(N,)`, NaN where unreadable; so the next."""
+    """float64 `(N,)`, NaN if the image is unreadable; also the next columns."""
     nodata_fraction: np.ndarray
     num_pixels: np.ndarray
     errors: list[str | None]
 
     def rows_of(self, images: Iterable[str]) -> list[int]:
-        """Return the rows of paths."""
+        """Return the row indices of paths."""
         return [self.rows[image] for image in images]
 
 
 def compute_image_stats(images: Sequence[str]) -> pa.Table:
-    """Return the rows of a block of paths: the pure function that every worker runs."""
+    """Return the statistics of a block of paths: the pure function that every worker runs."""
     return pa.Table.from_pylist([_measure(image) for image in images], SCHEMA)
 
 
 def collect_image_stats(table: pa.Table) -> ImageStats:
-    """Return rows of `measure`, put together."""
+    """Return the rows of `compute_image_stats` as `ImageStats`."""
     thumbnails = table["thumbnail"].to_pylist()
     numbers = {
         name: table[name].to_numpy(zero_copy_only=False) for name in ("sharpness", "nodata_fraction", "num_pixels")
@@ -91,14 +91,14 @@ def _measure(image: str) -> dict[str, object]:
         "hash": perceptual_hash(pixels),
         "thumbnail": thumbnail(pixels).tobytes(),
         "sharpness": sharpness(pixels),
-        # A picture has no place to say where it has no data: there, such pixels are black.
+        # If no pixel is masked, black pixels count as nodata.
         "nodata_fraction": round(1 - opened.valid_fraction if opened.valid_fraction < 1 else black, 4),
         "num_pixels": opened.width * opened.height,
     }
 
 
 def perceptual_hash(pixels: np.ndarray) -> int:
-    """Return 64 bits of the lowest frequencies: re-encoding, resizing and brightening change few of them.
+    """Return a 64-bit hash of the lowest frequencies. Re-encoding, resizing and brightening change few bits.
 
     Args:
         pixels: uint8 `(H, W, 3)`.
@@ -110,14 +110,14 @@ def perceptual_hash(pixels: np.ndarray) -> int:
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """Return uint8 `(8, 8, 3)`: the mean colors of a grid's cells."""
+    """Return uint8 `(8, 8, 3)`: the mean colors of an 8 x 8 grid."""
     from PIL import Image
 
     return np.array(Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BOX))
 
 
 def sharpness(pixels: np.ndarray) -> float:
-    """Return the variance of luma's Laplacian, in squared steps of 0-255; 0 for one color, small where blurred.
+    """Return the variance of luma's Laplacian, on a 0-255 scale; 0 for a uniform image, small for a blurred image.
 
     Args:
         pixels: uint8 `(H, W, 3)`; reduced to 512 pixels on the longer side if larger.

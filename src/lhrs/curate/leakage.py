@@ -1,4 +1,4 @@
-"""What of a data set gives a test set away: the same image, a near one, or the same ground."""
+"""Find leaks between a dataset and a test set: duplicate images, near-duplicates, or overlapping ground areas."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ from lhrs.curate.duplicates import DuplicateCriteria, HashIndex, Match, most_sim
 
 _BLOCK = 1024
 _OVERLAP = 0.01
-"""Share of a footprint that must lie in another's: neighbours overlap by rounding."""
+"""Minimum fraction of a footprint that overlaps another one: adjacent footprints overlap slightly by rounding."""
 
 
 def find_leaks(criteria: DuplicateCriteria, images: np.ndarray, test: np.ndarray) -> list[Match | None]:
-    """Return the nearest test image of each image that is near one: by hash, else by embedding.
+    """Return for each image the nearest test image within the criteria: by hash, otherwise by embedding.
 
     Args:
-        criteria: of all images.
-        images: rows `(N,)`.
-        test: rows `(T,)`.
+        criteria: criteria of near-duplicates, with the features of all images.
+        images: rows `(N,)` of the dataset.
+        test: rows `(T,)` of the test set.
     """
     index = HashIndex(criteria.hashes[test], criteria.bits)
     found: list[Match | None] = []
@@ -36,11 +36,11 @@ def find_leaks(criteria: DuplicateCriteria, images: np.ndarray, test: np.ndarray
 
 
 def find_overlaps(footprints: Sequence[bytes | None], test_footprints: Sequence[bytes]) -> list[int | None]:
-    """Return for each footprint the first one of a test set that covers more than a hundredth of it.
+    """Return for each footprint the first test footprint that covers more than 1 % of it.
 
     Args:
         footprints: WKB, longitude and latitude.
-        test_footprints: likewise.
+        test_footprints: WKB, longitude and latitude.
     """
     import shapely
 

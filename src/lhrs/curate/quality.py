@@ -1,4 +1,4 @@
-"""How good what is said of an image is: borne out by facts, readable, specific; and the one number made of that."""
+"""Quality scores of the texts of an image: readability, specificity, and a mean rank over all scores."""
 
 import re
 from collections import Counter
@@ -12,16 +12,16 @@ _SENTENCE = re.compile(r"[.!?]+(?:\s|$)")
 _VOWELS = re.compile(r"[aeiouy]+")
 _SILENT_ED = re.compile(r"[^aeioudt]ed$")
 _PLAIN = 60.0
-"""Flesch reading ease of plain English (Flesch 1948): easier is no better. His scale ends at 0, which captions that
-name residential and agricultural areas reach: here that is half the score, and as far again none."""
+"""Flesch reading ease of plain English (Flesch 1948). Easier texts do not score higher. Captions that name residential
+and agricultural areas reach 0, the end of Flesch's scale: they score 0.5, and a reading ease of -60 scores 0."""
 _FEW_WORDS = 5
-"""Below which the formula measures the subject, not the style."""
+"""Minimum number of words. For shorter texts the formula measures the subject, not the style."""
 
 
 def readability(text: str) -> float | None:
-    """Return 1 for plain English that does not repeat itself, 0 for what nobody can read; None for a few words.
+    """Return 1 for plain English without repetition, 0 for unreadable text; None for very short texts.
 
-    Flesch reading ease, -60 to 60 stretched to 0-1, times the share of three-word runs that were not there before.
+    The score is the Flesch reading ease, mapped from -60..60 to 0..1, times the fraction of distinct trigrams.
     """
     words = [word.lower() for word in _WORD.findall(text)]
     if len(words) < _FEW_WORDS:
@@ -40,10 +40,11 @@ def _num_syllables(word: str) -> int:
 
 
 def specificity(texts: Sequence[str]) -> np.ndarray:
-    """Return how many bits the different words of each text tell: few where all texts say the same; NaN without words.
+    """Return the information of the distinct words of each text in bits; NaN without words.
 
-    The sum over its words of log2(N / n), n the texts of N that have the word, as if words were independent. A long
-    text of rare words tells most; whether that is true, `fact_scores` and the alignment judge.
+    The score is the sum of log2(N / n) over the words, where n of N texts contain the word. It assumes independent
+    words. Long texts of rare words score highest. It does not measure whether a text is correct: use
+    `lhrs.align.claim_check.claim_coverage_precision` and the alignment score.
     """
     bags = [sorted({word.lower() for word in _WORD.findall(text)}) for text in texts]
     counts = Counter(word for bag in bags for word in bag)
@@ -53,9 +54,9 @@ def specificity(texts: Sequence[str]) -> np.ndarray:
 
 
 def mean_rank_score(measures: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the mean, over the measures that a sample has, of the share of samples it is better than; ties are half.
+    """Return the mean rank of each sample over its scores: the fraction of samples with a lower score; ties count half.
 
-    Ranks make measures of any scale count alike. NaN where a sample has none.
+    Ranks give scores of any scale the same weight. A sample without scores is NaN.
     """
     if not measures:
         return np.empty(0)

@@ -1,4 +1,4 @@
-"""What curation needs to know of each sample, whatever the format it was read from."""
+"""Samples as curation reads them, independent of the dataset format."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from lhrs.data.dataset import Dataset, detect_format, open_dataset
 from lhrs.schema import Sample
 
 ALIGN = "align"
-"""The reader of data sets that have facts, footprints, and shares of nodata and cloud."""
+"""Format of datasets with facts, footprints, and fractions of nodata and cloud."""
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,16 @@ class CurationRecord:
     id: str
     images: tuple[str, ...]
     answers: tuple[str, ...]
-    """What the assistant says, turn by turn."""
+    """Texts of the assistant, one per turn."""
     content_digest: str
-    """Tells samples of the same images apart by all that is said of them: turns, labels, boxes."""
+    """Digest of all annotations of a sample: turns, labels, boxes. It distinguishes samples of the same images."""
     attribution: str
     """Attribution, or the license."""
     facts: Sequence[dict[str, Any]] | None = None
     footprint: bytes | None = None
     """WKB, longitude and latitude."""
     nodata_fraction: float | None = None
-    """As the data say; so the next."""
+    """From the metadata; also `cloud_fraction`."""
     cloud_fraction: float | None = None
 
     @property
@@ -40,18 +40,18 @@ class CurationRecord:
 
 
 def open_samples(path: Path, reader: str | None = None, split: str | None = None) -> tuple[Dataset, bool]:
-    """Return the samples at `path`, and whether they are an alignment data set.
+    """Return the samples at `path`, and whether they are a dataset of `lhrs align build`.
 
     Raises:
-        ConfigError: no reader fits, or several do.
-        DataError: something is missing or broken.
+        ConfigError: no format matches, or several do.
+        DataError: a file is missing or broken.
     """
     name = reader or detect_format(path)
     return open_dataset(path, name, split), name == ALIGN
 
 
 def read_records(dataset: Dataset, is_align: bool) -> list[CurationRecord]:
-    """Return all samples in their order.
+    """Return all samples in the order of the dataset.
 
     Raises:
         DataError: an annotation is broken.

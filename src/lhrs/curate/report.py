@@ -1,4 +1,4 @@
-"""A page that shows what curation did: counts, how scores are spread, the best and the worst, what each filter took."""
+"""HTML report of a curation: counts, score histograms, best and worst samples, and dropped samples per filter."""
 
 import base64
 import html
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NUM_SHOWN = 8
-"""Examples on a sheet, each of another image."""
+"""Number of examples on a sheet, each with a different image."""
 _SIDE = 256
 _LONGEST = 420
 _TEST_SET = ("leak", "ground")
@@ -56,7 +56,7 @@ def write_report(
     curated: dict[str, Any],
     path: Path,
 ) -> None:
-    """Write a page that needs nothing beside it."""
+    """Write a self-contained page."""
     reasons = [decision.reason for decision in decisions]
     settings = "".join(f"<tr><th>{_text(key)}<td>{_text(value)}" for key, value in curated["settings"].items())
     counts = f'<tr><th>accepted<td class="n">{curated["num_accepted"]:,}<td>' + "".join(
@@ -90,7 +90,7 @@ def _histograms(scores: dict[str, np.ndarray], reasons: Sequence[str | None]) ->
         values = scores[name]
         known = np.isfinite(values)
         axes = figure.add_subplot(rows, columns, n + 1)
-        # Few images are far sharper than all others: they would squeeze the rest into one bar.
+        # A few images are far sharper than the others and would compress the histogram into one bar.
         top = float(np.quantile(values[known], 0.99)) if name == "sharpness" else float(values[known].max())
         low = min(0.0, float(values[known].min())) if name != "alignment" else float(values[known].min())
         span = (low, top if top > low else low + 1)
@@ -187,7 +187,7 @@ def _number(value: float) -> str:
 
 
 def _picture(images: Sequence[str]) -> str:
-    """Return the first image without boxes, which would hide what is judged; nothing where there is none to show."""
+    """Return the first image without boxes, which would hide its content; empty if there is no image."""
     if not images:
         return ""
     buffer = io.BytesIO()

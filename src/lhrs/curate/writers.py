@@ -52,7 +52,7 @@ def write_scores(
 
 
 def write_samples(dataset: Dataset, accepted: Sequence[int], out: Path) -> dict[str, Any]:
-    """Write accepted samples as JSON lines of our schema, images by absolute path; returns the manifest."""
+    """Write accepted samples as JSON lines of the lhrs schema, with absolute image paths. Return the manifest."""
     licenses: Counter[str] = Counter()
     with atomic_write(out / SAMPLES) as part, part.open("w", encoding="utf-8") as file:
         for n in accepted:
@@ -63,7 +63,7 @@ def write_samples(dataset: Dataset, accepted: Sequence[int], out: Path) -> dict[
 
 
 def write_align(data: Path, accepted: Sequence[int], out: Path) -> dict[str, Any]:
-    """Write an alignment data set of the accepted rows, its own images linked or copied; returns the manifest.
+    """Write a caption dataset of the accepted rows. Images of the dataset are linked or copied. Return the manifest.
 
     Raises:
         DataError: the manifest or an image cannot be read.
@@ -73,7 +73,7 @@ def write_align(data: Path, accepted: Sequence[int], out: Path) -> dict[str, Any
     images = table["image"].to_pylist()
     for n, image in enumerate(images):
         if image and not os.path.isabs(image):
-            if ".." in Path(image).parts:  # of another data set, which this one was told from: not ours to write
+            if ".." in Path(image).parts:  # in the source dataset of this one: reference it, do not copy
                 images[n] = os.path.relpath((data / image).resolve(), out.resolve())
             else:
                 _link(data / image, out / image)
@@ -95,7 +95,7 @@ def write_align(data: Path, accepted: Sequence[int], out: Path) -> dict[str, Any
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, or a copy on another disk."""
+    """Create `target` as a hard link to `source`, or as a copy on another disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(target) as part:
         try:
