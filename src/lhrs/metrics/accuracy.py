@@ -55,7 +55,7 @@ class AccuracyMetric(Metric):
         """Return which records are correct; `by_type` asks for the accuracy of each question type too."""
 
     def baselines(self, records: Sequence[Record], judged: Accuracy) -> dict[str, Any]:
-        """Return what is reached without the image, and other scores of this metric; by default the majority answer."""
+        """Return baselines without the image, and other scores of this metric; by default the majority answer."""
         return {"majority": majority_baseline(answers_of(records))}
 
     def compute(self, records: Sequence[Record], box_format: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from lhrs.metrics.metric import Metric, Record
 
 
 class Detections(NamedTuple):
-    """What was detected on one image."""
+    """Detections on one image."""
 
     corners: np.ndarray
     """float `(K, 4, 2)` xy."""
@@ -73,7 +73,7 @@ def mean_average_precision(
     Args:
         found: detections of each image, in any order.
         truth: objects of each image.
-        num_classes: labels are below.
+        num_classes: number of classes.
         threshold: IoU that must be exceeded.
         points: 0 is the area under the curve (VOC 2012), 11 the mean at eleven recalls (VOC 2007, DOTA's server).
     """
@@ -154,7 +154,7 @@ def _corners(objects: Sequence[Mapping[str, Any]]) -> np.ndarray:
     for n, one in enumerate(objects):
         box = np.asarray(one["box"], float)
         if len(box) == 4:
-            box = box if (box[2:] >= box[:2]).all() else np.tile(box[:2], 2)  # no area, as everywhere
+            box = box if (box[2:] >= box[:2]).all() else np.tile(box[:2], 2)  # an inverted box has no area
             found[n] = box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
         elif len(box) == 5:
             found[n] = oriented_corners(box)[0]

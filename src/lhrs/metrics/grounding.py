@@ -105,7 +105,7 @@ def _overlaps(records: Sequence[Record], box_format: str) -> Overlaps:
 
 
 def _boxes(record: Record, name: str, box_format: str) -> np.ndarray:
-    """Return `(K, 4)` xyxy pixels of a record's boxes: a list of four numbers, a list of such, or a text."""
+    """Return `(K, 4)` xyxy pixels of the boxes of a record: four numbers, a list of boxes, or a text."""
     value = record[name]
     if value is None:
         return np.empty((0, 4))

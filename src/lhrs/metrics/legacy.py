@@ -1,6 +1,6 @@
-"""Published scorers with their defects, by name, so that old numbers can be explained. Not to compare models with.
+"""Published scorers with their defects, to reproduce published scores. Do not compare models by them.
 
-Each is written from a description of what the original computes (file and defect are named); none copies its code.
+Each is written from a description of the original, whose file and defect are named. No code was copied.
 """
 
 import re
@@ -17,14 +17,14 @@ class Legacy:
 
     name: str
     source: str
-    """Where it is."""
+    """Location of the original."""
     defect: str
     score: Callable[..., float]
-    """Of predictions and answers, as the original takes them."""
+    """Function of predictions and answers in the format of the original."""
 
 
 def lhrs_bot_grounding(predictions: np.ndarray, answers: np.ndarray) -> float:
-    """Return acc@0.5 with sides of x2 - x1 + 1 on boxes of 0-1: disjoint boxes overlap by half."""
+    """Return acc@0.5 with box sides x2 - x1 + 1 on 0-1 coordinates. Disjoint boxes overlap by half."""
     a, b = np.asarray(predictions, float), np.asarray(answers, float)
     sides = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]) + 1).clip(min=0)
     inter = sides.prod(1)
@@ -33,7 +33,7 @@ def lhrs_bot_grounding(predictions: np.ndarray, answers: np.ndarray) -> float:
 
 
 def lhrs_bench_first_letter(predictions: Sequence[str], answers: Sequence[str]) -> float:
-    """Return the accuracy of first characters after articles are taken away: the answer A is one, and becomes empty."""
+    """Return the accuracy of the first character after articles are removed. The answer A becomes empty."""
 
     def strip(text: str) -> str:
         bare = "".join(c for c in text.lower() if c not in string.punctuation)
@@ -43,7 +43,7 @@ def lhrs_bench_first_letter(predictions: Sequence[str], answers: Sequence[str]) 
 
 
 def scorers_substring(predictions: Sequence[str], answers: Sequence[str]) -> float:
-    """Return the share of predictions, up to their first full stop, that are part of the answer: nothing always is."""
+    """Return the fraction of predictions whose first sentence is part of the answer. An empty prediction is correct."""
     return float(np.mean([
         p.split(".")[0].replace(" ", "").lower() in a.replace(" ", "").lower()
         for p, a in zip(predictions, answers, strict=True)
@@ -51,12 +51,12 @@ def scorers_substring(predictions: Sequence[str], answers: Sequence[str]) -> flo
 
 
 def rsevalkit_substring(predictions: Sequence[str], answers: Sequence[str]) -> float:
-    """Return the share of predictions that are a part of the answer as written: nothing always is."""
+    """Return the fraction of predictions that are part of the answer. An empty prediction is correct."""
     return float(np.mean([p in a for p, a in zip(predictions, answers, strict=True)]))
 
 
 def lhrs_bot_vqa(predictions: Sequence[str], answers: Sequence[str]) -> float:
-    """Return exact matches after VQA v2's normalisation, or the prediction is part of the answer: nothing is."""
+    """Return the accuracy by VQA v2 normalization, equal to or part of the answer. An empty prediction is correct."""
 
     def plain(text: str) -> str:
         bare = "".join(c for c in text.lower().strip() if c not in string.punctuation)
@@ -66,7 +66,7 @@ def lhrs_bot_vqa(predictions: Sequence[str], answers: Sequence[str]) -> float:
 
 
 def rsthinker_contains(predictions: Sequence[str], answers: Sequence[str]) -> float:
-    """Return the share of predictions that hold the answer somewhere: listing everything is always right."""
+    """Return the fraction of predictions that contain the answer. Listing all answers is correct."""
     return float(np.mean([a.lower() in p.lower() for p, a in zip(predictions, answers, strict=True)]))
 
 
@@ -81,7 +81,7 @@ def rsthinker_grounding(predictions: np.ndarray, answers: np.ndarray) -> float:
 
 
 def choice_template(predictions: Sequence[str], answers: Sequence[str]) -> float:
-    """Return the share of predictions that are a part of the right option's text, or begin with its letter."""
+    """Return the fraction of predictions that are part of the correct option's text or begin with its letter."""
     return float(np.mean([
         p.lower() in a.lower() or p.strip()[:1].lower() == a[:1].lower()
         for p, a in zip(predictions, answers, strict=True)
@@ -89,13 +89,13 @@ def choice_template(predictions: Sequence[str], answers: Sequence[str]) -> float
 
 
 def xlrs_regex(predictions: Sequence[str], answers: Sequence[str]) -> float:
-    """Return the accuracy of the set of letters A to E found anywhere, inside words too, against the right letters."""
+    """Return the accuracy of the set of letters A to E found anywhere, even inside words."""
     found = [{m.upper() for m in re.findall(r"(?:^|\s)?([a-eA-E])(?:$|[\s,.])?", p)} for p in predictions]
     return float(np.mean([f == set(a.replace(",", "").replace(" ", "")) for f, a in zip(found, answers, strict=True)]))
 
 
 def earthdial_recall(predictions: Sequence[str], answers: Sequence[str]) -> float:
-    """Return the mean share of the answer's words that the prediction holds: listing all classes is always right."""
+    """Return the mean fraction of answer words in the prediction. Listing all classes is correct."""
     scores = []
     for prediction, answer in zip(predictions, answers, strict=True):
         wanted = set(answer.lower().split())

@@ -1,6 +1,6 @@
-"""Scores of classes per pixel, and of change: everything from one confusion matrix pooled over all images.
+"""Scores of semantic segmentation and change detection from one confusion matrix pooled over all images.
 
-A mean over images or batches is another number; the one that was published for CDD has its own name here.
+A mean over images or batches differs. The mean published for CDD has its own name here.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ IGNORE = 255
 
 
 class SegmentationScores(TypedDict):
-    """Shares of 1. Classes that neither occur nor are guessed have no score (NaN) and are in no mean."""
+    """Scores in 0-1. Classes that neither occur nor are predicted are NaN and are excluded from means."""
 
     miou: float
     mf1: float
@@ -23,7 +23,7 @@ class SegmentationScores(TypedDict):
 
 
 class ChangeScores(TypedDict):
-    """Of the class `change`, pooled over all pixels; 0 where there is nothing to divide by."""
+    """Scores of the class `change`, pooled over all pixels; 0 if the denominator is 0."""
 
     precision: float
     recall: float
@@ -33,13 +33,13 @@ class ChangeScores(TypedDict):
 
 
 def confusion_matrix(truth: np.ndarray, guess: np.ndarray, num_classes: int, ignore: int = IGNORE) -> np.ndarray:
-    """Return int64 `(num_classes, num_classes)`, rows are true; add them up over images.
+    """Return int64 `(num_classes, num_classes)`, rows are true classes. Sum it over images.
 
     Args:
-        truth: numbers of any shape.
-        guess: of the same shape.
-        num_classes: numbers are below.
-        ignore: true pixels of this number count nowhere.
+        truth: class indices of any shape.
+        guess: predicted class indices of the same shape.
+        num_classes: number of classes.
+        ignore: true pixels with this index are ignored.
     """
     counted = truth != ignore
     both = truth[counted].astype(np.int64) * num_classes + guess[counted]
@@ -63,7 +63,7 @@ def segmentation_scores(confusion: np.ndarray) -> SegmentationScores:
 
 
 def mean_iou(confusion: np.ndarray) -> float:
-    """Return the mean intersection over union of the classes that occur or are guessed."""
+    """Return the mean intersection over union of the classes that occur or are predicted."""
     return segmentation_scores(confusion)["miou"]
 
 
@@ -80,9 +80,9 @@ def change_scores(confusion: np.ndarray) -> ChangeScores:
 
 
 def batch_mean_f1_of(confusions: Sequence[np.ndarray], batch_size: int = 8) -> float:
-    """Return the mean over batches of the F1 of class 1, published for CDD as mF1, of the images' confusion matrices.
+    """Return the mean over batches of the F1 of class 1, published as mF1 for CDD, from one matrix per image.
 
-    It depends on order and size of batches, and a batch without change counts 0. `change_scores` is the F1 to report.
+    It depends on the order and size of batches. A batch without change counts 0. Report the F1 of `change_scores`.
     """
     sums = [np.sum(confusions[at : at + batch_size], axis=0) for at in range(0, len(confusions), batch_size)]
     return float(np.mean([change_scores(confusion)["f1"] for confusion in sums]))
