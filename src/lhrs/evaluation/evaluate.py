@@ -57,7 +57,7 @@ class _Task:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def describe(self) -> None:
-        """Compute which data are asked."""
+        """Compute the provenance of the questions."""
         complete = self.complete and not len(self.benchmark.dropped)
         self.provenance = data_provenance(self.benchmark, self.items, complete)
 
@@ -178,7 +178,7 @@ def _open_tasks(benchmarks: Sequence[str | Benchmark], limit: int | None, log: C
 def _open_runtime(
     model: str, engine: str, num_workers: int, batch_size: int, device: str | None
 ) -> Iterator[tuple[Runtime, int]]:
-    """Give the loaded model, and how many questions it is asked at once."""
+    """Yield the runtime of the model, and the number of questions per call."""
     if engine == "ray":
         from lhrs.inference.runtimes.ray import ray_runtime
 

@@ -1,4 +1,4 @@
-"""Score predictions, whoever made them."""
+"""Score predictions of any model or program."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
