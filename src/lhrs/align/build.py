@@ -117,8 +117,8 @@ def build_caption_dataset(
         dropped: receives the counts of dropped items, which are also in the manifest.
 
     Raises:
-        DataError: an input is missing or broken, or nothing of the map is visible.
-        ConfigError: the directory holds something else, or work of other settings or inputs.
+        DataError: an input is missing or broken, or no map feature is visible.
+        ConfigError: the directory contains other files, or the work of other settings or inputs.
     """
     if not config.osm.is_file():
         what = "is a folder" if config.osm.is_dir() else "does not exist"
@@ -247,7 +247,7 @@ def _describe(block: FootprintBlock, store: Path, config: CaptionDatasetConfig, 
 
 
 def _read_parts(parts: Sequence[Path], num_footprints: int, unreadable: list[str], dropped: Dropped) -> pa.Table:
-    """Return the rows whose image can be read, by number of their footprint; count the others."""
+    """Return the rows whose image can be read, sorted by footprint index. Count the others."""
     table = pa.concat_tables(
         [_BLOCK_SCHEMA.empty_table(), *(pq.read_table(part, schema=_BLOCK_SCHEMA) for part in parts)]
     )

@@ -201,7 +201,7 @@ class OsmObjects:
                 writer.add_node(mutable.Node(id=n, location=(lon, lat), tags=tags, version=1))
             for n, key in enumerate(keys["w"], 1):
                 nodes, tags = self.ways[key]
-                refs = [new["n"].get(ref, len(keys["n"]) + 1) for ref in nodes]  # a missing node stays missing
+                refs = [new["n"].get(ref, len(keys["n"]) + 1) for ref in nodes]  # keeps a missing node missing
                 writer.add_way(mutable.Way(id=n, nodes=refs, tags=tags, version=1))
             for n, key in enumerate(keys["r"], 1):
                 members, tags = self.relations[key]

@@ -1,8 +1,8 @@
 """Recaptioning: a model writes the captions again, and each claim is verified against the facts (LHRS-Align-Recap).
 
 `recaption` gives the model the image with the facts as guidance, `rewrite` the facts and the caption only. Every
-generated text is kept in its own column. A text whose claims are supported becomes the caption; others are flagged or
-rejected, and the caption stays.
+generated text is kept in its own column. A text whose claims are supported becomes the caption. Other texts are flagged
+or rejected, and the caption is kept.
 """
 
 import json
