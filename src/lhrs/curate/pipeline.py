@@ -42,9 +42,9 @@ from lhrs.progress import Progress, no_progress
 SCORES = ("alignment", "fact_coverage", "fact_precision", "readability", "specificity_bits")
 """Scores whose mean rank is the score of a sample."""
 _BLOCK_SIZE = 128
-"""Images."""
+"""Number of images per block."""
 _VERSION = 1
-"""Of the image statistics; raised when they change."""
+"""Version of the image statistics. Increment it when they change."""
 
 
 class CurationConfig(BaseModel):
@@ -88,7 +88,7 @@ def curate(config: CurationConfig, *, num_workers: int = 1, progress: Progress =
         progress: counts blocks of images.
 
     Raises:
-        DataError: an input is missing or broken, or nothing would be kept.
+        DataError: an input is missing or broken, or no sample would be kept.
         ConfigError: a model cannot be loaded or is of the wrong kind, the directory holds something else, or there is
             no text to rank by.
     """
@@ -165,7 +165,7 @@ def _settings(config: CurationConfig) -> dict[str, Any]:
 def _inputs(
     config: CurationConfig, records: Sequence[CurationRecord], test: Sequence[CurationRecord]
 ) -> dict[str, str]:
-    """Return the fingerprints of the image files, and of all that is not in them."""
+    """Return the fingerprints of the image files and of all other inputs."""
     inputs = fingerprint.of_files(image for record in [*records, *test] for image in record.images)
     texts = [(record.id, record.content_digest) for record in [*records, *test]]
     return {**inputs, f"samples of {config.data}": fingerprint.of_config([_VERSION, texts])}
@@ -192,7 +192,7 @@ def _embeddings(job: Job, name: str, model: EmbeddingModel, stats: ImageStats, p
     def embed(block: Sequence[str]) -> pa.Table:
         return pa.table({"embedding": list(model.images(block))})
 
-    # One block after another: a model has all cores, or the accelerator, to itself.
+    # Blocks run sequentially: the model uses all cores or the accelerator.
     folder = f"embeddings-{fingerprint.of_config(name)}"
     parts = job.map_blocks(_blocks(images), embed, folder, progress=progress, description="embeddings")
     embeddings = [np.stack(pq.read_table(part)["embedding"].to_numpy(zero_copy_only=False)) for part in parts]
@@ -208,7 +208,7 @@ def _blocks(images: Sequence[str]) -> list[Sequence[str]]:
 
 
 def _image_scores(records: Sequence[CurationRecord], stats: ImageStats) -> dict[str, np.ndarray]:
-    """Return sharpness and missing data of the worst image of each sample; metadata take precedence."""
+    """Return sharpness and nodata fraction of the worst image of each sample. Metadata take precedence."""
     rows = [stats.rows_of(record.images) for record in records]
     sharp = [stats.sharpness[row].min() if row else np.nan for row in rows]
     empty = [stats.nodata_fraction[row].max() if row else np.nan for row in rows]
