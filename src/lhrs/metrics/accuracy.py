@@ -21,7 +21,7 @@ class Accuracy:
     correct: np.ndarray
     """bool `(N,)`."""
     stated: Sequence[Any]
-    """What each answer states, None if nothing that the question allows. An answer that states nothing is wrong."""
+    """The parsed value of each answer; None if it cannot be parsed. An answer that cannot be parsed is wrong."""
     extra: Mapping[str, float] = field(default_factory=dict)
     """Further scores by name."""
     by_type: Mapping[str, float] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Strict parsers: each returns what an answer states, or None.
 
-No parser reads the ground truth. An answer that states two things states nothing.
+No parser reads the ground truth. An ambiguous answer is parsed as None.
 """
 
 import re
@@ -81,7 +81,7 @@ def parse_choice(text: str, options: Sequence[str]) -> int | None:
     """Return the index of the option that is chosen.
 
     An answer chooses by a letter (`B`, `(b)`, `B.`, `**B**`, `Answer: B`, `The answer is B.`), by a letter with that
-    option's own text (`B. river`), or by the text alone (`river`). Everything else chooses nothing: two letters, a
+    option's own text (`B. river`), or by the text alone (`river`). All other answers choose no option: two letters, a
     letter with another option's text or other words after it, any other sentence.
 
     Args:

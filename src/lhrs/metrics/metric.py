@@ -87,7 +87,7 @@ class Metric(ABC):
         """Return the score of each record, float64 `(N,)`; see `per_sample`."""
 
     def parse_predictions(self, records: Sequence[Record]) -> list[Any]:
-        """Return what each prediction states; see `parse`."""
+        """Return the parsed value of each prediction; see `parse`."""
         return [record["prediction"] or None for record in records]
 
     def score(self, records: Sequence[Record], box_format: str = "pixels") -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Metric(ABC):
         return self.compute_per_sample(strip_predictions(records)[0])
 
     def parse(self, records: Sequence[Record]) -> list[Any]:
-        """Return what each prediction states, None if nothing that the question allows."""
+        """Return the parsed value of each prediction; None if it cannot be parsed."""
         return self.parse_predictions(strip_predictions(records)[0])
 
     def extra_score(self, name: str, records: Sequence[Record]) -> float:
