@@ -70,20 +70,20 @@ class Benchmark(ABC):
         """
         self.root, self.split = Path(os.path.abspath(root)), split
         self.dropped = Dropped()
-        """What `items` left out."""
+        """Counts of the questions that `items` dropped."""
         if not self.root.exists():
             raise DataError(f"{self.root} does not exist. Expected {self.layout}. {self.download_hint}")
 
     @abstractmethod
     def items(self) -> list[Item]:
-        """Return the questions; what is left out is counted in `dropped`.
+        """Return the questions; dropped questions are counted in `dropped`.
 
         Raises:
             DataError: data are missing or broken.
         """
 
     def items_with_images(self) -> list[Item]:
-        """Return the questions whose images are there; the others are counted in `dropped`.
+        """Return the questions whose images exist; the others are counted in `dropped`.
 
         Raises:
             DataError: data are missing or broken, or no question has its images.

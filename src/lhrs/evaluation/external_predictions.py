@@ -54,7 +54,7 @@ def _by_id(records: Sequence[Mapping[str, Any]], known: set[str], file: str) -> 
 
 
 def _image_size(path: str) -> tuple[int, int] | None:
-    """Return (width, height), or None where the image cannot be read: the metric says so if it needs the size."""
+    """Return (width, height), or None if the image cannot be read. A metric that needs the size reports it."""
     try:
         height, width = image_shape(Path(path))
     except DataError:

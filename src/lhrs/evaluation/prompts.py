@@ -15,7 +15,7 @@ from lhrs.metrics.choice import rotations
 from lhrs.metrics.metric import Metric, Prompt
 
 PROTOCOLS = ("free", "constrained", "circular", "shuffled-options")
-"""`free`: the model writes any text, which is parsed strictly. `constrained`: it can write nothing but an option, where
+"""`free`: the model writes any text, which is parsed strictly. `constrained`: it can only write an option, if
 there are options. `circular`: multiple-choice questions are asked once for each rotation of their options; all must be
 correct. `shuffled-options`: as `free`, with the options in an order derived from the question's id, the same for every
 model; this reveals memorized letters and position bias."""

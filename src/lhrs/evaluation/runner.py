@@ -1,8 +1,8 @@
 """Ask a model all questions once. Answers are stored sample by sample, so that a stopped evaluation resumes.
 
 The key of a row is a hash of the model, the images, the prompt and the allowed answers. A question whose key is in the
-file is not asked again. Rows of other models and protocols stay. The final file does not depend on the batch size or on
-the number of restarts.
+file is not asked again. Rows of other models and protocols are kept. The final file does not depend on the batch size
+or on the number of restarts.
 """
 
 import json

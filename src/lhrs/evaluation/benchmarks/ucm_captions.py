@@ -15,7 +15,7 @@ class UcmCaptionsBenchmark(Benchmark):
     download_hint = "Download UCM_captions from its homepage and put the images of UC Merced into the same folder."
 
     def items(self) -> list[Item]:
-        dataset = UCMCaptions(self.root, self.split or "val")  # says what is wrong with the file
+        dataset = UCMCaptions(self.root, self.split or "val")  # reports errors of the file
         # All five captions count, repeated ones too; the dataset leaves repeats out and contains questions as well.
         captions = {str(row["file"]): row["captions"] for _, row in read_json_lines(self.root / "index.jsonl")}
         images = dict.fromkeys(sample.images[0] for sample in dataset)
