@@ -1,4 +1,4 @@
-"""Pictures and rasters in, eight-bit RGB views with a way back to the ground out. No torch."""
+"""Images and rasters, rendered as georeferenced 8-bit RGB. Does not import torch."""
 
 from lhrs.imagery.geo_image import GeoImage, Rendering
 from lhrs.imagery.image import list_images, open_image

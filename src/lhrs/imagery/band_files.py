@@ -1,6 +1,6 @@
 """Scenes stored band by band: Sentinel-2 SAFE folders, Landsat products, EO Browser's and other downloads.
 
-A file belongs to a scene by its name, which ends with the band: `T33TWN_20230601T100031_B04_10m.jp2`,
+The name of a file states its scene and ends with the band: `T33TWN_20230601T100031_B04_10m.jp2`,
 `LC08_L2SP_190028_20200801_20200915_02_T1_SR_B4.TIF`, `..._Sentinel-2_L2A_B04_(Raw).tiff`, `B04.tif`.
 """
 
@@ -17,7 +17,7 @@ _COMPANION = re.compile(
     r"(?:_[126]0m)?(?:_\(Raw\))?$",
     re.IGNORECASE,
 )
-"""What products hold besides bands: quality layers, masks, angles, previews."""
+"""Files of a product that are not bands: quality layers, masks, angles, previews."""
 _RESOLUTION_FOLDER = re.compile(r"R[126]0m", re.IGNORECASE)
 _SAFE_EXTRAS = {"QI_DATA", "AUX_DATA", "preview", "HTML", "rep_info"}
 _SENTINEL2 = re.compile(r"(?:^|[_.-])T\d\d[A-Z]{3}_|S2[A-D]_MSI|Sentinel-2", re.IGNORECASE)
@@ -32,13 +32,13 @@ class BandGroup:
     """The files of one scene."""
 
     bands: dict[str, Path]
-    """By the band's name as in the file's name, red, green and blue first where they are known."""
+    """Files by band name, as in the file name. Red, green and blue come first where they are known."""
     sensor: str | None
     """By the product's name."""
 
 
 def group_band_files(files: Sequence[Path]) -> tuple[list[BandGroup], list[Path], list[Path]]:
-    """Return the scenes stored band by band, all other files, and what belongs to such scenes but is no band.
+    """Return the scenes stored band by band, all other files, and the files of such scenes that are not bands.
 
     Args:
         files: images, in order.
@@ -87,7 +87,7 @@ def _resolution(file: Path) -> int:
 
 
 def _is_companion(file: Path, scenes: dict[tuple[Path, str], BandGroup], files: Sequence[Path]) -> bool:
-    """Return whether a file belongs to a scene but holds no band."""
+    """Return whether a file belongs to a scene but is not a band."""
     if (named := _COMPANION.match(file.stem)) and _key(file, named[1]) in scenes:
         return True
     if found := _UDM.match(file.stem):
@@ -100,7 +100,7 @@ def _is_companion(file: Path, scenes: dict[tuple[Path, str], BandGroup], files: 
 
 
 def _detect(file: Path, bands: dict[str, Path]) -> str | None:
-    """Return the sensor of a product by its name, or by names that only one satellite's bands have."""
+    """Return the sensor of a product from the product name, or from band names that only one satellite uses."""
     landsat = _LANDSAT.search(file.stem)
     if landsat:
         mission = int(landsat[2] or landsat[3])
@@ -114,7 +114,7 @@ def _detect(file: Path, bands: dict[str, Path]) -> str | None:
 
 
 def _ordered(bands: dict[str, Path], sensor: str | None) -> BandGroup | None:
-    """Return a scene whose red, green and blue are first, or None if these files make no image in color."""
+    """Return a scene with red, green and blue first, or None if the files lack one of them."""
     if sensor is not None:
         known = find_sensor(sensor)
         first = [next((name for name in names if name in bands), "") for names in known.composite().bands]

@@ -1,4 +1,4 @@
-"""Bands as a network reads them: raw values, window by window, from one file or from one file per band."""
+"""Raw band values for networks, read window by window from one file or from one file per band."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ PixelWindow = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class BandStack:
-    """An image of any band count.
+    """An image with any number of bands.
 
     Pixels are those of the file with most of them; the others, which must cover the same ground, are resampled to it.
     8-bit images are read as red, green and blue, upright.
@@ -46,7 +46,7 @@ class BandStack:
 
     @property
     def alpha(self) -> int | None:
-        """The number, 1-based, of a last band that is declared as alpha; None if it is none."""
+        """1-based index of the last band if it is declared as alpha, else None."""
         return self.reader.alpha if self.reader.alpha == self.reader.count else None
 
     @property
@@ -57,8 +57,8 @@ class BandStack:
     def read_valid(self, box: PixelWindow | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return raw values `(bands, rows, columns)` of a window, or of all, and bool, True where a value is valid.
 
-        An alpha band tells where there is data, unless it is one of those read. A declared nodata of 0 in only some
-        bands of a pixel is a dark value.
+        An alpha band marks valid pixels, unless the band itself is read. A pixel is valid if only some of its bands
+        equal a declared nodata of 0: these are dark values.
 
         Raises:
             DataError: a file cannot be read, or has no such band.
@@ -87,6 +87,6 @@ def image_shape(file: Path) -> tuple[int, int]:
     """Return rows and columns of an image of any kind, upright, without reading its pixels.
 
     Raises:
-        DataError: it is none.
+        DataError: the file is not an image.
     """
     return open_source(file).shape

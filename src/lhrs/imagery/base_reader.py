@@ -1,4 +1,4 @@
-"""What a reader of images and rasters offers, and several files read as one."""
+"""The interface of image and raster readers, and a reader that stacks the bands of several files."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Resampling = Literal["average", "bilinear"]
 
 @dataclass(frozen=True)
 class RasterReader(ABC):
-    """An opened image or raster. It holds no open file: it can be pickled, and several threads may read from it.
+    """An opened image or raster. It holds no file handle: it can be pickled and read from several threads.
 
     Pixel coordinates are x right, y down, (0, 0) the outer corner of the top left pixel of the upright image.
     """
@@ -31,10 +31,10 @@ class RasterReader(ABC):
     count: int
     """Number of bands. A color table or an 8-bit image has three: red, green and blue."""
     dtype: str
-    """numpy's name of the values' type."""
+    """NumPy dtype name of the values."""
     band_names: tuple[str | None, ...]
     colors: tuple[str, ...]
-    """Declared color of each band as GDAL names it: `red`, `gray`, `alpha`, `undefined` ..."""
+    """Color interpretation of each band as GDAL names it: `red`, `gray`, `alpha`, `undefined` ..."""
     nodata: tuple[float | None, ...]
     scales: tuple[float, ...]
     """Physical value = raw value * scale + offset; 1 and 0 where the file has no such tags."""
@@ -45,13 +45,13 @@ class RasterReader(ABC):
     tags: dict[str, str] = field(default_factory=dict, repr=False)
     """The file's own metadata."""
     native: Rendering | None = None
-    """The rendering of values that are 8-bit colors already; None where it has to be chosen."""
+    """The rendering of values that are already 8-bit colors; None if it has to be chosen."""
     is_complex: bool = False
     """Values are amplitudes of complex numbers."""
     driver: str | None = None
-    """GDAL's short name of the only format that may be read: the file is untrusted, nothing next to it is read."""
+    """GDAL short name of the only allowed format. It is set for untrusted files: sidecar files are not read."""
     sensor: str | None = None
-    """The sensor that took it, by the product's name; see `lhrs.imagery.sensors`."""
+    """The sensor, from the product name; see `lhrs.imagery.sensors`."""
 
     @property
     def name(self) -> str:
@@ -67,8 +67,8 @@ class RasterReader(ABC):
     def alpha(self) -> int | None:
         """The band that is declared as alpha, 1-based.
 
-        GDAL takes the fourth band of many files, such as near infrared, for alpha. Alpha counts as validity unless the
-        band itself is read.
+        GDAL interprets the fourth band of many files, such as near infrared, as alpha. Alpha is the validity mask
+        unless the band itself is read.
         """
         return self.colors.index("alpha") + 1 if "alpha" in self.colors else None
 
@@ -86,13 +86,13 @@ class RasterReader(ABC):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return raw values `(B, H, W)` and bool `(B, H, W)`, False at nodata, masked, transparent and NaN pixels.
 
-        Only what is needed is decoded: the window, from the overview that fits the size.
+        Only the window is decoded, from the overview that fits the size.
 
         Args:
-            window: in pixels of the upright image; it may reach beyond, where values are 0 and not valid. None is all.
+            window: in pixels of the upright image; None is all. Pixels outside the image are 0 and not valid.
             size: (width, height) of the result; None is the window's own.
             bands: 1-based; None is all.
-            resampling: `average` is for pictures and reduction, `bilinear` for bands of another resolution.
+            resampling: `average` for downsampling, `bilinear` for bands of another resolution.
 
         Raises:
             DataError: the file is damaged, or has no such band.
@@ -129,7 +129,7 @@ class RasterReader(ABC):
     def _read(
         self, window: PixelWindow, size: tuple[int, int], bands: list[int], resampling: Resampling
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Read a window that lies inside the image."""
+        """Read a window inside the image."""
 
     def decoded_pixels(self, window: PixelWindow, size: tuple[int, int]) -> float:
         """Return how many pixels of one band have to be decoded for a read."""
@@ -140,12 +140,12 @@ class RasterReader(ABC):
         return [Path(file) for file in self.files]
 
     def of_sensor(self, sensor: str | None) -> Self:
-        """Return the same with the sensor that a product's name states."""
+        """Return the reader with the sensor from the product name."""
         return self if sensor is None else replace(self, sensor=sensor)
 
 
 def dark_is_valid(valid: np.ndarray, zero_nodata: np.ndarray) -> np.ndarray:
-    """Return validity `(B, H, W)` where a nodata of 0 in only some bands of a pixel is a dark value, as over water.
+    """Return validity `(B, H, W)` in which a pixel with a nodata of 0 in only some bands is valid, as over water.
 
     Args:
         valid: as `RasterReader.read` returns it.
@@ -158,7 +158,7 @@ def dark_is_valid(valid: np.ndarray, zero_nodata: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class BandFilesReader(RasterReader):
-    """Several files over the same ground, whose bands follow each other; of one resolution or of several."""
+    """The concatenated bands of several files with the same extent, of one or several resolutions."""
 
     readers: tuple[RasterReader, ...] = ()
 
@@ -194,10 +194,10 @@ def stack_bands(
     Args:
         readers: one per file.
         grid: which of them has the pixels of the result; None is the largest.
-        names: of the bands, if the caller knows them better than the files.
+        names: of the bands; they replace those of the files.
 
     Raises:
-        DataError: the files do not cover the same ground.
+        DataError: the files differ in their extent.
     """
     if len(readers) == 1 and names is None:
         return readers[0]
@@ -217,7 +217,7 @@ def stack_bands(
 
 
 def _check_same_ground(main: RasterReader, other: RasterReader) -> None:
-    """Raise DataError if two files are georeferenced and their corners differ by more than a pixel of the coarser."""
+    """Raise DataError if the corners of two georeferenced files differ by more than a pixel of the coarser file."""
     a, b = main.georeference, other.georeference
     if a is None or b is None or a.transform is None or b.transform is None or main is other:
         return
@@ -231,5 +231,5 @@ def _check_same_ground(main: RasterReader, other: RasterReader) -> None:
 
 
 def with_radiometry(reader: RasterReader, scale: float, offset: float) -> RasterReader:
-    """Return the reader with scale and offset of every band as a catalog states them."""
+    """Return the reader with the scale and offset of every band from a catalog."""
     return replace(reader, scales=(scale,) * reader.count, offsets=(offset,) * reader.count)

@@ -1,4 +1,4 @@
-"""From raw values to 8-bit RGB: which sensor took a file, which bands are shown, and what becomes black and white."""
+"""Rendering of raw values as 8-bit RGB: sensor detection, band selection and stretch."""
 
 import re
 from collections.abc import Sequence
@@ -31,50 +31,50 @@ _PARTIAL = {
     "landsat-c2-l2": "landsat-c2-l2",
     "landsat-4-7-c2-l2": "landsat-4-7-c2-l2",
 }
-"""Sensors that are recognized from the names of some of their bands, and what they are called then."""
+"""Sensors that are recognized from the names of some of their bands, and the name to return."""
 _S2_NAME = re.compile(r"^b(0\d|8a)$")
-"""A name that only Sentinel-2 gives to a band; Landsat writes B4, and so do some exports of Sentinel-2."""
+"""A band name that only Sentinel-2 uses. Landsat, and some exports of Sentinel-2, use B4."""
 _COLORS = {"red", "green", "blue"}
 _DARK_LAND = 5000
-"""Value that the median of Sentinel-2 reflectances stays below, and that Landsat's stored values pass."""
+"""Upper bound of the median of Sentinel-2 values; the stored values of Landsat exceed it."""
 _SENTINEL2_MIN_BANDS = 10
 _PLANETSCOPE = re.compile(r"_3B_AnalyticMS_SR", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A sensor that a file may be of."""
+    """A candidate for the sensor of a file."""
 
     sensor: Sensor
     composite: BandComposite
     bands: tuple[int, ...]
     """Of the composite in the file, 1-based."""
     is_certain: bool
-    """The names of all bands, or of the product, say so; else the values have to agree."""
+    """Whether the names of all bands, or of the product, specify the sensor; else the values have to agree."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be read, before any value is known."""
+    """The bands to read, chosen before any value is read."""
 
     bands: tuple[int, ...]
     """1-based: three, or two of a difference."""
     chosen_by: str
     candidates: tuple[Candidate, ...] = ()
-    """The first whose values these can be is taken."""
+    """In order of preference: the first candidate that the values allow is selected."""
     is_named: bool = False
-    """The sensor was named: if values cannot be its own, that is an error."""
+    """Whether the caller named the sensor. Values that it cannot have are then an error."""
     per_band: bool = False
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """How a file's values become 8-bit RGB, the same in all of its windows."""
+    """The mapping of a file's values to 8-bit RGB; it is the same in all windows."""
 
     scaling: Scaling
     formula: Formula = "plain"
     conversion: Conversion | None = None
-    """Of the values a formula is computed from."""
+    """Of the inputs of a formula."""
     composite: BandComposite | None = None
 
     def render(self, values: np.ndarray, valid: np.ndarray, zero_nodata: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -90,11 +90,11 @@ class Fitted:
         scaled = self.scaling.apply(values)
         pixels = scaled.transpose(1, 2, 0)
         if not pixels.flags.c_contiguous:
-            pixels = np.stack(list(scaled), -1)  # four times as fast as to copy the transposed array
+            pixels = np.stack(list(scaled), -1)  # four times as fast as copying the transposed array
         return pixels if has_data.all() else pixels * has_data[..., None], has_data
 
     def combine(self, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return three channels made of the bands; a formula needs all its bands."""
+        """Return three channels computed from the bands; a formula needs all its bands."""
         if self.formula == "plain":
             return values, valid
         assert self.conversion is not None
@@ -119,8 +119,8 @@ def plan_composite(reader: RasterReader, sensor: str | None = None, composite: s
     Args:
         reader: of the file.
         sensor: its name; None recognizes it by band names, product name and values.
-        composite: of the sensor; None is its first, in true colors where it has them. Of an unknown sensor:
-            `true-color`, or `per-band`, which stretches each band by itself.
+        composite: of the sensor; None is its first, which is true color where available. An unknown sensor has
+            `true-color` and `per-band`, which stretches each band by itself.
 
     Raises:
         ConfigError: there is no such sensor or composite, or the file does not have its bands.
@@ -157,7 +157,7 @@ def _named(reader: RasterReader, sensor: Sensor, composite: str | None) -> Plan:
 
 
 def _candidates(reader: RasterReader, composite: str | None) -> list[Candidate]:
-    """Return the sensors that names of bands or of the file allow.
+    """Return the candidate sensors from the band names or the file name.
 
     Raises:
         ConfigError: there is one such sensor, and it has no such composite.
@@ -187,7 +187,7 @@ def _candidates(reader: RasterReader, composite: str | None) -> list[Candidate]:
 
 
 def fit_composite(plan: Plan, reader: RasterReader, values: np.ndarray, valid: np.ndarray) -> Fitted:
-    """Return how values become 8-bit RGB.
+    """Return the mapping of values to 8-bit RGB.
 
     Args:
         plan: of the file.
@@ -211,12 +211,12 @@ def fit_composite(plan: Plan, reader: RasterReader, values: np.ndarray, valid: n
 def _implausible(
     reader: RasterReader, plan: Plan, one: Candidate, conversion: Conversion, values: np.ndarray, valid: np.ndarray
 ) -> str | None:
-    """Return why values cannot be of a sensor, or None."""
+    """Return the reason why a sensor cannot have these values, or None."""
     sensor = one.sensor
     if not valid.any():
         return None
     if sensor.bands[0][0] == "vv":
-        # Few power values are below 0, where noise was taken away; decibels are so nearly everywhere.
+        # Few power values are below 0 (noise removal); most decibel values are.
         is_power = bool((values[valid] < 0).sum() <= (values[valid] > 0).sum())
         if is_power == sensor.is_power:
             return None
@@ -239,7 +239,7 @@ def _implausible(
 
 
 def _ambiguous(reader: RasterReader, plan: Plan, sensor: Sensor, limits: tuple[float, float]) -> str | None:
-    """Return why names of some bands, which other sensors have too, do not suffice; None if they do."""
+    """Return the reason why ambiguous band names are not sufficient, or None if they are."""
     names = {normalize_name(reader.band_names[band - 1]) for band in plan.bands}
     if sensor.name.startswith("landsat"):
         return None if all(name.startswith("sr_") for name in names) else "these are no names of Landsat alone"
@@ -273,7 +273,7 @@ def _known(one: Candidate, conversion: Conversion, values: np.ndarray, valid: np
 
 
 def _unknown(plan: Plan, reader: RasterReader, values: np.ndarray, valid: np.ndarray) -> Fitted:
-    """Return the rendering of a file whose sensor is not known."""
+    """Return the rendering of a file with an unknown sensor."""
     if reader.native is not None:
         return Fitted(Scaling(None, reader.native.scaling))
     if kind_of(reader.dtype) == "i" and np.dtype(reader.dtype).itemsize == 2 and (
@@ -298,14 +298,14 @@ def _unknown(plan: Plan, reader: RasterReader, values: np.ndarray, valid: np.nda
 
 
 def _is_reflectance(reader: RasterReader, bands: Sequence[int]) -> bool:
-    """Return whether a file's scale is one in which reflectances are published."""
+    """Return whether the scale of a file is a common scale of reflectance."""
     return all(
         any(np.isclose(reader.scales[band - 1], known, rtol=1e-3) for known in (0.0001, 0.0000275)) for band in bands
     )
 
 
 def check_valid(reader: RasterReader, has_data: np.ndarray) -> None:
-    """Raise DataError if nothing in an image has data."""
+    """Raise DataError if no pixel of an image is valid."""
     if not has_data.any():
         kind = "transparent" if reader.native is not None and reader.dtype == "uint8" else "nodata, masked or NaN"
         raise DataError(f"{reader.name} holds no valid pixel: everything is {kind}.")

@@ -1,4 +1,4 @@
-"""Where scenes come from: files, folders, scenes stored band by band, web-mercator tiles, STAC items, URLs."""
+"""Discovery of scenes: files, folders, scenes stored band by band, web-mercator tiles, STAC items, URLs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ from lhrs.imagery.tiles import parse_xyz, tile_transform
 Affine6 = tuple[float, float, float, float, float, float]
 """a, b, c, d, e, f: x' = a x + b y + c, y' = d x + e y + f."""
 _TILE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
-"""What web-mercator tiles are stored as."""
+"""File formats of web-mercator tiles."""
 
 
 def sources(
@@ -32,14 +32,14 @@ def sources(
     """Yield the sources among files, folders and STAC files (.json).
 
     Args:
-        paths: of them, or names that GDAL reads: URLs, subdatasets, members of archives.
-        license: of images that do not state one themselves; so the others.
-        attribution: the credit they ask for.
-        date: ISO day on which they were taken.
-        dropped: counts files that belong to a scene but are no band.
+        paths: files and folders, or names that GDAL reads: URLs, subdatasets, members of archives.
+        license: default for images that do not state one.
+        attribution: default credit.
+        date: default ISO day of acquisition.
+        dropped: counts files that belong to a scene but are not bands.
 
     Raises:
-        DataError: something is missing, or is no STAC.
+        DataError: a path is missing, or a JSON file is not STAC.
     """
     for path in paths:
         if str(path).endswith(".json"):
@@ -74,12 +74,12 @@ def open_scene_source(
 
     Args:
         source: of the scene.
-        sensor: that took it, see `lhrs.imagery.composites.plan_composite`.
+        sensor: of the scene, see `lhrs.imagery.composites.plan_composite`.
         composite: of the sensor; None is its first.
         driver: of one file, see `open_source`.
 
     Raises:
-        DataError: a file cannot be read, the file of a band is not there, or no affine transform places the image.
+        DataError: a file cannot be read, the file of a band is missing, or no affine transform fits the georeference.
         ConfigError: there is no such sensor or composite.
     """
     reader = _open(source, sensor, composite, driver)
@@ -93,7 +93,7 @@ def _open(source: ImageSource, sensor: str | None, composite: str | None, driver
     names, files = source.bands, source.files
     if not names and source.band_assets and (sensor, composite) not in ((None, None), (None, TRUE_COLOR)):
         names, files = zip(*source.band_assets, strict=True)
-    if not names:  # a true-color image holds no reflectance, whatever the catalog says of its bands
+    if not names:  # a true-color image holds no reflectance, whatever the catalog states
         return open_source(files[0], driver=driver)
     if sensor is None and source.sensor is None:
         reader = open_bands(names[:3], files[:3])
@@ -110,7 +110,7 @@ def _open(source: ImageSource, sensor: str | None, composite: str | None, driver
 
 
 def _tile(reader: RasterReader, sensor: str | None, composite: str | None) -> Scene | None:
-    """Return the scene of a file without georeference that is named like a web-mercator tile."""
+    """Return the scene of a file without a georeference whose name is that of a web-mercator tile."""
     if Path(reader.name).suffix.lower() not in _TILE_SUFFIXES or reader.width != reader.height:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Boxes and labels drawn on an image, legible at any size."""
+"""Draw boxes and labels on an image, legible at any size."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
 _MIN_SIDE = 512
-# Okabe and Ito's colors, which people with color blindness tell apart; yellow first, it shows best on land and water.
+# The Okabe-Ito palette, safe for color blindness. Yellow comes first: it has the best contrast on land and water.
 _COLORS = ["#f0e442", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#0072b2", "#ffffff"]
 
 
 def color(n: int) -> tuple[int, int, int]:
-    """Return the n-th color as red, green, blue, 0-255; they repeat, darker, when they run out."""
+    """Return the n-th color as red, green, blue, 0-255. Colors repeat, darker, after the last."""
     from PIL import ImageColor
 
     shade = 0.75 ** (n // len(_COLORS))
@@ -47,9 +47,11 @@ def draw_boxes(pixels: np.ndarray, boxes: np.ndarray, labels: Sequence[str] | No
     scaled = [[round(float(v)) for v in box * factor] for box in boxes]
     for box, label in zip(scaled, labels, strict=True):
         x1, y1, x2, y2 = box
-        draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black", width=line + 2)  # dark rim on light ground
+        draw.rectangle(
+            (x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black", width=line + 2
+        )  # dark outline for light backgrounds
         draw.rectangle((x1, y1, x2, y2), outline=color_of[label], width=line)
-    for box, label in zip(scaled, labels, strict=True):  # after all lines, so that none crosses a text
+    for box, label in zip(scaled, labels, strict=True):  # after all lines, so that no line crosses a label
         if label:
             _draw_label(image, draw, font, box, label, color_of[label])
     return image
@@ -58,7 +60,7 @@ def draw_boxes(pixels: np.ndarray, boxes: np.ndarray, labels: Sequence[str] | No
 def _draw_label(
     image: "Image", draw: "ImageDraw", font: "FreeTypeFont | ImageFont", box: list[int], label: str, color: str
 ) -> None:
-    """Write the label on a plate above the box, or inside its top edge where there is no room above."""
+    """Draw the label on a filled background above the box, or inside its top edge if there is no room above."""
     from PIL import ImageColor
 
     left, top, right, bottom = draw.textbbox((0, 0), label, font=font)

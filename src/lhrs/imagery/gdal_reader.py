@@ -1,4 +1,4 @@
-"""Any raster that GDAL reads, window by window and at reduced size from its overviews."""
+"""Reader of rasters through GDAL: windows, and reduced sizes from overviews."""
 
 import os
 import re
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 _SPECTRAL = re.compile(r"nir|infra|\bb0?8a?\b|sr_b\d", re.IGNORECASE)
-"""Names of a band that GDAL may take for alpha because it is the fourth."""
+"""Names of a fourth band that GDAL may interpret as alpha."""
 COLOR_TABLE = "color table"
 _CACHE_MIB = 128
-"""Of decoded blocks that GDAL keeps: windows next to each other share them. GDAL's default is 5 % of the memory."""
+"""Size of GDAL's block cache, which neighboring windows share. GDAL's default is 5 % of the memory."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,8 @@ class GdalReader(RasterReader):
         self, window: PixelWindow, size: tuple[int, int], bands: list[int], resampling: Resampling
     ) -> tuple[np.ndarray, np.ndarray]:
         stored_window, stored_size = self._stored(window, size)
-        # The environment routes GDAL's messages to the `rasterio` loggers for as long as the file is in use, and turns
-        # them into errors; those of its own decoding threads would escape to stderr, and a cut JPEG 2000 would pass
-        # for whole.
+        # The environment routes GDAL's messages to the `rasterio` loggers while the file is in use and raises them as
+        # errors. Otherwise messages of GDAL's decoding threads go to stderr, and a truncated JPEG 2000 raises nothing.
         is_whole = window == (0, 0, self.width, self.height)
         cache = {} if is_whole else {"GDAL_CACHEMAX": _CACHE_MIB}
         with rasterio.Env(GDAL_NUM_THREADS="1", **cache), self._dataset() as dataset:
@@ -66,7 +65,7 @@ class GdalReader(RasterReader):
         return turn_upright(values, self.orientation), turn_upright(valid, self.orientation)
 
     def read_mask(self, window: PixelWindow | None = None, bands: Sequence[int] | None = None) -> np.ndarray:
-        """Return bool `(B, H, W)`; unsigned values themselves tell nothing about validity and are not decoded."""
+        """Return bool `(B, H, W)`. Unsigned values do not affect validity and are not decoded."""
         left, top, width, height = window or (0, 0, self.width, self.height)
         inside = left >= 0 and top >= 0 and left + width <= self.width and top + height <= self.height
         if self.palette or self.raw or not inside or not self.dtype.startswith("uint"):
@@ -95,7 +94,7 @@ class GdalReader(RasterReader):
 
     @contextmanager
     def _dataset(self) -> "Iterator[DatasetReader]":
-        """Open the file, or go on with the one that `open_gdal` has left open for the first read."""
+        """Open the file, or reuse the handle that `open_gdal` keeps open for the first read."""
         stack, dataset = self.__dict__.pop("_held", (None, None))
         if stack is None:
             stack = ExitStack()
@@ -125,10 +124,10 @@ def _damaged(name: str, error: RasterioError) -> DataError:
 def open_gdal(name: str, driver: str | None, raw: bool, keep_open: bool = False) -> RasterReader:
     """Return the reader of a raster, from its header.
 
-    With `keep_open` the file stays open until the first read, which saves opening it twice.
+    With `keep_open` the file stays open until the first read, so that it is opened once.
 
     Raises:
-        DataError: GDAL does not read it, or it has no bands of its own.
+        DataError: GDAL cannot read the file, or it has no bands of its own.
     """
     with rasterio.Env(GDAL_NUM_THREADS="1"), ExitStack() as stack:
         dataset = stack.enter_context(open_raster(name, driver))
@@ -139,7 +138,7 @@ def open_gdal(name: str, driver: str | None, raw: bool, keep_open: bool = False)
         if georeference is not None and orientation != UPRIGHT:
             georeference = georeference.before(to_stored(orientation, dataset.width, dataset.height))
         gsd_m = None if georeference is None else georeference.gsd_m(width, height)
-        # Another planet or a local grid: an image all the same, only without longitude and latitude.
+        # Another planet or a local grid: the image has no longitude and latitude.
         georeference = None if gsd_m is None or georeference is None else georeference.around(width, height)
         palette = not raw and dataset.colorinterp[0] == ColorInterp.palette
         is_complex = any("complex" in dtype for dtype in dataset.dtypes)
@@ -163,7 +162,7 @@ def open_gdal(name: str, driver: str | None, raw: bool, keep_open: bool = False)
 
 
 def _colors(dataset: "DatasetReader") -> tuple[str, ...]:
-    """Return the declared colors; a band that is named as near infrared is no alpha, whatever GDAL takes it for."""
+    """Return the color interpretation. A band that is named as near infrared is not alpha, even if GDAL reports it."""
     return tuple(
         "undefined" if color == ColorInterp.alpha and _SPECTRAL.search(name or "") else color.name
         for color, name in zip(dataset.colorinterp, dataset.descriptions, strict=True)
@@ -171,7 +170,7 @@ def _colors(dataset: "DatasetReader") -> tuple[str, ...]:
 
 
 def adds_to_image(name: str) -> bool:
-    """Return whether files next to an 8-bit image give it a place, validity or overviews."""
+    """Return whether sidecar files of an 8-bit image hold a georeference, a mask or overviews."""
     if any(os.path.exists(name + end) for end in (".msk", ".ovr")):
         return True
     try:
@@ -204,10 +203,10 @@ def open_raster(name: str | Path, driver: str | None = None) -> "Iterator[Datase
 
     Args:
         name: the file, or GDAL's name of it.
-        driver: GDAL's short name of the only format to try, for files that must not refer to others; None is all.
+        driver: GDAL short name of the only format to try, for files that must not refer to others; None is all.
 
     Raises:
-        DataError: it cannot be, has no bands of its own, or refers to another file while `driver` is given.
+        DataError: it cannot be opened, has no bands of its own, or refers to another file although `driver` is set.
     """
     try:
         with suppress_warnings(NotGeoreferencedWarning):
@@ -226,7 +225,7 @@ def open_raster(name: str | Path, driver: str | None = None) -> "Iterator[Datase
 
 
 def _hint(name: str | Path) -> str:
-    """Return what to do with an archive."""
+    """Return a hint on how to open an archive."""
     lower = str(name).lower()
     for ends, prefix in (((".zip",), "/vsizip/"), ((".tar", ".tgz", ".tar.gz"), "/vsitar/")):
         if lower.endswith(ends) and not lower.startswith("/vsi") and os.path.isfile(name):
@@ -235,7 +234,7 @@ def _hint(name: str | Path) -> str:
 
 
 def gdal_message(error: BaseException) -> str:
-    """Return the first message of GDAL's chain of errors that has content, on one line."""
+    """Return the first informative message of GDAL's chain of errors, on one line."""
     while "previous exception" in str(error) and error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split()).rstrip(".")
@@ -246,7 +245,7 @@ def _read_bands(
 ) -> tuple[np.ndarray, np.ndarray]:
     unique = sorted(set(bands))
     shape = (len(unique), size[1], size[0])
-    # GDAL averages over valid pixels only; it cannot average complex numbers, whose amplitude is what is shown.
+    # GDAL averages valid pixels only. It cannot average complex numbers, of which the amplitude is rendered.
     values = dataset.read(unique, out_shape=shape, window=window, resampling=method)
     if raw:
         valid = np.ones(shape, bool)
@@ -259,7 +258,7 @@ def _read_bands(
 
 def _read_palette(dataset: "DatasetReader", window: Window, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Return uint8 colors `(3, H, W)` and bool of the same shape."""
-    codes = dataset.read(1, out_shape=size[::-1], window=window)  # nearest: codes have no mean
+    codes = dataset.read(1, out_shape=size[::-1], window=window)  # nearest: codes cannot be averaged
     table = np.zeros((np.iinfo(codes.dtype).max + 1, 4), np.uint8)
     for code, rgba in dataset.colormap(1).items():
         table[code] = rgba
@@ -278,11 +277,11 @@ def _read_mask(dataset: "DatasetReader", bands: list[int], shape: tuple[int, ...
         flags = [[MaskFlags.all_valid] if MaskFlags.alpha in flag else flag for flag in flags]
     reads_alpha = alpha in bands
     if all(MaskFlags.all_valid in flag for flag in flags):
-        mask = np.ones(shape, bool)  # GDAL would fill a mask of the full image to answer this
+        mask = np.ones(shape, bool)  # GDAL would compute the mask of the full image for this
     elif reads_alpha and not any(MaskFlags.nodata in flag for flag in flags):
-        mask = np.ones(shape, bool)  # read as a band, it is not taken for transparency
+        mask = np.ones(shape, bool)  # a band that is read is not transparency
     else:
         mask = dataset.read_masks(bands, out_shape=shape, window=window) > 0
-    if alpha is not None and not reads_alpha:  # GDAL by itself heeds alpha only in images of two or four bands
+    if alpha is not None and not reads_alpha:  # GDAL applies alpha only in images with two or four bands
         mask &= dataset.read(alpha, out_shape=shape[1:], window=window) > 0
     return mask

@@ -1,4 +1,4 @@
-"""What opening a picture or a raster gives: pixels to look at, how they were made, and where they lie."""
+"""The result of opening an image or raster: rendered pixels, the rendering and the georeference."""
 
 from dataclasses import dataclass, field
 
@@ -9,14 +9,14 @@ from lhrs.imagery.georeference import Georeference
 
 @dataclass(frozen=True)
 class Rendering:
-    """Which bands of a file are shown and how their values became eight bits."""
+    """The bands of a file that are rendered, and the mapping of their values to 8-bit."""
 
     bands: list[int]
     """1-based bands shown as red, green and blue; the same band three times for gray."""
     scaling: str
-    """For people: "uint8 as is", "Sentinel-2 reflectance 0-3000", "2-98 percentile of all bands", "color table"."""
+    """Description: "uint8 as is", "Sentinel-2 reflectance 0-3000", "2-98 percentile of all bands", "color table"."""
     chosen_by: str
-    """For people, what the choice of bands rests on: "declared colors", "band names", "Sentinel-2 band order"."""
+    """Description of the source of the band selection: "declared colors", "band names", "Sentinel-2 band order"."""
 
 
 @dataclass(frozen=True)
@@ -24,40 +24,40 @@ class GeoBounds:
     """A rectangle on the ground."""
 
     bbox: tuple[float, float, float, float]
-    """West, south, east, north in the CRS; east of west, also across the antimeridian (170 to 190)."""
+    """West, south, east, north in the CRS. East exceeds west, also across the antimeridian (170 to 190)."""
     crs: str = "EPSG:4326"
-    """With longitude, or easting, first whatever the authority says."""
+    """The axis order is longitude or easting first, whatever the authority specifies."""
 
 
 @dataclass(frozen=True)
 class GeoImage:
-    """An image reduced to what a model or a person looks at.
+    """An image rendered as 8-bit RGB of bounded size.
 
-    Pixel coordinates are x right, y down, with (0, 0) the outer corner of the top-left pixel, always of the file
-    (`width` x `height`; a photograph turned upright), not of the reduced `pixels`.
+    Pixel coordinates are x right, y down, with (0, 0) the outer corner of the top-left pixel. They refer to the upright
+    image of the file (`width` x `height`), not to the reduced `pixels`.
     """
 
     pixels: np.ndarray
     """uint8 `(H, W, 3)`, possibly smaller than the file; black where there is no data."""
     valid_fraction: float
-    """Share of pixels with data, 0-1."""
+    """Fraction of valid pixels, 0-1."""
     width: int
     """Width of the file in pixels."""
     height: int
     """Height of the file in pixels."""
     rendering: Rendering
     gsd_m: float | None = None
-    """Metres on the ground per pixel of the file, at the image center; None if not georeferenced."""
+    """Meters on the ground per pixel of the file, at the image center; None if not georeferenced."""
     georeference: Georeference | None = field(default=None, repr=False)
     offset: tuple[int, int] = (0, 0)
-    """Column and row in the file of the top-left pixel, where only a part of it was opened: then `width`, `height` and
-    all pixel coordinates are the part's."""
+    """Column and row of the top-left pixel in the file, if only a part was opened. `width`, `height` and all pixel
+    coordinates then refer to the part."""
 
     def to_lonlat(self, points: np.ndarray) -> np.ndarray | None:
         """Return float64 `(N, 2)` WGS 84 longitude and latitude in degrees of `(N, 2)` xy pixels, or None.
 
-        None means that the file is not georeferenced; a row of NaN means that this point does not lie on the Earth, as
-        at the corners of a full-disc image.
+        None means that the file is not georeferenced. A row of NaN is a point off the Earth, as at the corners of a
+        full-disc image.
         """
         return None if self.georeference is None else self.georeference.to_lonlat(points)
 

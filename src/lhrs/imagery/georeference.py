@@ -1,4 +1,4 @@
-"""From pixels to longitude and latitude, and from there to GeoJSON (RFC 7946)."""
+"""Conversion of pixels to longitude and latitude, and of these to GeoJSON (RFC 7946)."""
 
 import json
 import math
@@ -31,13 +31,13 @@ class Georeference:
     crs: "CRS"
     transform: "Affine | None" = None
     gcps: "tuple[GroundControlPoint, ...]" = ()
-    """Used when there is no transform; a polynomial is fitted through them."""
+    """Used if there is no transform; a polynomial is fitted to them."""
     rpcs: "RPC | None" = None
-    """Used when there are neither; heights are the model's own mean."""
+    """Used if there are neither; the height is the mean of the model."""
     to_stored: "Affine | None" = None
-    """Pixels of the image to those that control points and RPC refer to, where they differ; None is the same."""
+    """Transform from pixels of the image to those of the control points and RPC model; None is the identity."""
     middle: tuple[float, float] | None = None
-    """Pixel at the center of the raster: longitudes are counted so that they are nearest to its own."""
+    """Pixel at the center of the raster. Longitudes are wrapped to within 180 degrees of its longitude."""
 
     def to_lonlat(self, points: np.ndarray) -> np.ndarray:
         """Return float64 `(N, 2)` longitude and latitude (WGS 84 degrees) of `(N, 2)` xy pixels; NaN off the Earth."""
@@ -87,7 +87,7 @@ class Georeference:
         return RPCTransformer(self.rpcs, RPC_HEIGHT=self.rpcs.height_off)
 
     def before(self, matrix: "Affine") -> "Georeference":
-        """Return the georeference of an image whose pixel coordinates `matrix` turns into those of this one."""
+        """Return the georeference of an image; `matrix` maps its pixel coordinates to those of this one."""
         middle = None if self.middle is None else (~matrix) @ self.middle
         if self.transform is not None:
             return replace(self, transform=self.transform @ matrix, middle=middle)
@@ -95,19 +95,19 @@ class Georeference:
         return replace(self, to_stored=inner, middle=middle)
 
     def shifted(self, left: int, top: int) -> "Georeference":
-        """Return the georeference of the part of the raster that begins at a column and row."""
+        """Return the georeference of the part of the raster that starts at a column and row."""
         from affine import Affine
 
         return self.before(Affine.translation(left, top))
 
     def around(self, width: int, height: int) -> "Georeference":
-        """Return the same, that counts longitudes around the center of a `width` x `height` raster."""
+        """Return the georeference with longitudes wrapped around the center of a `width` x `height` raster."""
         return replace(self, middle=(width / 2, height / 2))
 
     def as_affine(self, width: int, height: int, max_error_px: float = 0.5) -> "Georeference | None":
-        """Return the same as an affine transform, or None if none fits within `max_error_px` everywhere.
+        """Return the georeference as an affine transform, or None if none fits within `max_error_px` everywhere.
 
-        Control points are fitted in their own CRS, then like an RPC model in the UTM zone of the center.
+        Control points are fitted in their own CRS, then in the UTM zone of the center; RPC models only in the latter.
         """
         if self.transform is not None:
             return self
@@ -136,11 +136,11 @@ class Georeference:
         return None
 
     def gsd_m(self, width: int, height: int) -> float | None:
-        """Return metres on the ground per pixel at the center of a `width` x `height` image; None if off the Earth.
+        """Return meters on the ground per pixel at the center of a `width` x `height` image; None if off the Earth.
 
-        This is the square root of a pixel's area on the WGS 84 ellipsoid, which holds for degrees, feet, rotated grids
-        and Mercator alike. Where a projection's own pixel size is within 0.2 % of it (UTM and its like), that round
-        number is returned.
+        The value is the square root of a pixel's area on the WGS 84 ellipsoid. It is valid for degrees, feet, rotated
+        grids and Mercator. If the pixel size in the projection is within 0.2 % of it (such as in UTM), that size is
+        returned.
         """
         x, y = width / 2, height / 2
         lonlat = self.to_lonlat(np.array([[x, y], [x + 1, y], [x, y + 1]]))
@@ -148,7 +148,7 @@ class Georeference:
             return None
         across, down = lonlat[1:] - lonlat[0]
         latitude = math.radians(lonlat[0, 1])
-        if abs(latitude) > _NEAR_POLE:  # meridians meet: longitudes say nothing about distances
+        if abs(latitude) > _NEAR_POLE:  # at the poles, longitude differences are not distances
             return math.sqrt(np.linalg.norm(np.cross(*np.diff(_to_ecef(lonlat)[[1, 0, 2]], axis=0)))) or None
         curve = 1 - _WGS84_E2 * math.sin(latitude) ** 2
         per_degree = np.radians([math.cos(latitude), (1 - _WGS84_E2) / curve]) * _WGS84_A / math.sqrt(curve)
@@ -164,7 +164,7 @@ class Georeference:
 
 
 def _to_ecef(lonlat: np.ndarray) -> np.ndarray:
-    """Return earth-centered coordinates in meters `(N, 3)` of longitude and latitude on the ellipsoid."""
+    """Return earth-centered (ECEF) coordinates in meters `(N, 3)` of longitude and latitude on the ellipsoid."""
     longitude, latitude = np.radians(lonlat).T
     radius = _WGS84_A / np.sqrt(1 - _WGS84_E2 * np.sin(latitude) ** 2)
     across = radius * np.cos(latitude)
@@ -199,9 +199,9 @@ def read_georeference(dataset: "DatasetReader", projection_file: Path | None) ->
 
 
 def _can_be_fitted(gcps: "Sequence[GroundControlPoint]") -> bool:
-    """Return whether a transform goes through control points: they are enough, and not all on one line."""
+    """Return whether a transform can be fitted to control points: there are enough, not all on one line."""
     import rasterio
-    from rasterio._err import CPLE_BaseError  # what it raises has no public name
+    from rasterio._err import CPLE_BaseError  # its exception has no public name
     from rasterio.transform import GCPTransformer
 
     try:
@@ -242,13 +242,13 @@ def _to_wgs84(crs: "CRS", points: np.ndarray) -> np.ndarray:
 
 
 def _between(source: "str | CRS", target: "str | CRS", points: np.ndarray) -> np.ndarray:
-    from rasterio._err import CPLE_BaseError  # what `transform` raises has no public name
+    from rasterio._err import CPLE_BaseError  # the exception of `transform` has no public name
     from rasterio.warp import transform
 
     try:
         moved = np.stack(transform(source, target, *points.T)[:2], 1)
     except CPLE_BaseError:
-        # One point off the Earth fails them all: find the others one by one.
+        # One point off the Earth fails the whole batch: transform the points one by one.
         if len(points) == 1:
             return np.full((1, 2), np.nan)
         return np.concatenate([_between(source, target, point) for point in points[:, None]])
@@ -263,7 +263,7 @@ def _counter_clockwise(ring: np.ndarray) -> list[list[float]]:
 
 
 def _west_of(ring: np.ndarray, longitude: float) -> np.ndarray:
-    """Return the part of a convex `(N, 2)` ring that lies west of a meridian."""
+    """Return the part of a convex `(N, 2)` ring west of a meridian."""
     kept: list[np.ndarray] = []
     for a, b in zip(ring, np.roll(ring, -1, 0), strict=True):
         if a[0] <= longitude:
@@ -274,13 +274,13 @@ def _west_of(ring: np.ndarray, longitude: float) -> np.ndarray:
 
 
 def feature(ring: np.ndarray, properties: dict[str, Any]) -> dict[str, Any]:
-    """Return a GeoJSON Feature of one convex outline.
+    """Return a GeoJSON Feature of one convex polygon.
 
     Args:
-        ring: `(N, 2)` longitude and latitude in degrees, not closed, either direction. An outline that spans more than
-            half the globe is taken to cross the antimeridian and is cut there into two polygons (RFC 7946, 3.1.9). One
-            with a corner off the Earth (NaN) has no geometry, which the standard allows.
-        properties: What JSON can hold.
+        ring: `(N, 2)` longitude and latitude in degrees, not closed, either direction. A ring wider than 180 degrees
+            crosses the antimeridian and is split there into two polygons (RFC 7946, 3.1.9). A ring with a corner off
+            the Earth (NaN) has a null geometry.
+        properties: JSON-serializable values.
     """
     return {"type": "Feature", "geometry": _geometry(np.asarray(ring, np.float64)), "properties": properties}
 
@@ -300,12 +300,12 @@ def _geometry(ring: np.ndarray) -> dict[str, Any] | None:
 
 
 def outline_feature(rings: Sequence[np.ndarray], properties: dict[str, Any]) -> dict[str, Any]:
-    """Return a GeoJSON Feature of any outline; see `feature` for the antimeridian and corners off the Earth.
+    """Return a GeoJSON Feature of any polygon; see `feature` for the antimeridian and corners off the Earth.
 
     Args:
         rings: `(N, 2)` longitude and latitude in degrees, closed, either direction; the first is the outer one, the
             others are holes.
-        properties: What JSON can hold.
+        properties: JSON-serializable values.
     """
     geometry: dict[str, Any] | None = None
     if all(np.isfinite(ring).all() for ring in rings):
@@ -338,7 +338,7 @@ def _cut_at_antimeridian(rings: Sequence[np.ndarray]) -> dict[str, Any]:
 
 
 def write_geojson(path: Path, features: Iterable[dict[str, Any]]) -> None:
-    """Write a FeatureCollection in longitude and latitude to `path`, whole or not at all.
+    """Write a FeatureCollection in longitude and latitude to `path`, atomically.
 
     Raises:
         DataError: The file cannot be written.

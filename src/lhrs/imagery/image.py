@@ -15,7 +15,7 @@ __all__ = ["DEFAULT_MAX_SIDE", "IMAGE_SUFFIXES", "list_images", "open_image"]
 
 DEFAULT_MAX_SIDE = 1024
 _MAX_DECODED = 2_000_000_000
-"""Pixels of one band that may be decoded to render an image: some 15 seconds a band of compressed data."""
+"""Maximum number of decoded pixels per band: about 15 seconds per band of compressed data."""
 _MAX_RETURNED = 2**28
 
 
@@ -31,25 +31,25 @@ def open_image(
 ) -> GeoImage:
     """Open an image or raster of any type, size, band count and georeference, and render it as 8-bit RGB.
 
-    8-bit images are read with Pillow and turned upright as their EXIF says; all else is read with GDAL. Everything that
-    `lhrs.imagery.reader.open_source` reads can be opened.
+    8-bit images are read with Pillow and rotated upright by their EXIF orientation. All others are read with GDAL. The
+    supported inputs are those of `lhrs.imagery.reader.open_source`.
 
     Args:
-        path: of the file, or what `open_source` takes.
-        max_side: maximum for the longer side of the returned pixels; None keeps every pixel. Rasters are read at the
-            reduced size from their overviews, so that a file far bigger than memory opens in a moment.
+        path: the file, or any input of `open_source`.
+        max_side: maximum of the longer side of the returned pixels; None keeps the full size. Rasters are read at the
+            reduced size from their overviews, so that a file larger than memory opens quickly.
         area: render only this part of a georeferenced raster.
-        driver: GDAL's short name of the only format it may try; None is all. Some formats refer to other files, which
-            must not be opened for an untrusted client.
-        sensor: that took the image, see `lhrs.imagery.sensors`; None recognizes it by band names and values.
-        composite: of the sensor, such as `swir`; None is true color. Of an unknown sensor `per-band` stretches each
+        driver: GDAL short name of the only format to try; None is all. Some formats refer to other files, which must
+            not be opened for an untrusted client.
+        sensor: of the image, see `lhrs.imagery.sensors`; None recognizes it by band names and values.
+        composite: of the sensor, such as `swir`; None is true color. For an unknown sensor, `per-band` stretches each
             band by itself.
         gsd_m: meters per pixel at which a georeferenced image is rendered, as far as `max_side` allows. For an image
-            without a georeference it states what a pixel of the file measures, and nothing is resampled.
+            without a georeference it is the pixel size of the file, and nothing is resampled.
 
     Raises:
-        DataError: the file is missing, damaged, no image, holds no valid pixel, does not touch `area`, or would take
-            absurdly long to read.
+        DataError: the file is missing, damaged, not an image, has no valid pixel, does not intersect `area`, or is too
+            large to be read in reasonable time.
         ConfigError: there is no such sensor or composite, or the image is not of that sensor.
     """
     reader = open_source(path, driver=driver, keep_open=True)
@@ -80,7 +80,7 @@ def open_image(
 
 
 def _window(reader: RasterReader, area: GeoBounds) -> tuple[int, int, int, int]:
-    """Return the pixels that touch an area."""
+    """Return the pixels that intersect an area."""
     georeference = reader.georeference
     if georeference is None:
         raise DataError(f"{reader.name} is not georeferenced, so the area has no place in it.")
@@ -95,7 +95,7 @@ def _window(reader: RasterReader, area: GeoBounds) -> tuple[int, int, int, int]:
     if not len(points):
         raise DataError(f"the area {list(area.bbox)} in {area.crs} has no place in the image's own CRS.")
     limits = np.array([reader.width, reader.height])
-    # A bound that is meant to be a pixel's edge comes back a hair beside it.
+    # Rounding moves a bound off the pixel edge that it specifies.
     first = np.clip(np.floor(points.min(0) + 1e-3), 0, limits)
     last = np.clip(np.ceil(points.max(0) - 1e-3), 0, limits)
     if not (last > first).all():
@@ -105,7 +105,7 @@ def _window(reader: RasterReader, area: GeoBounds) -> tuple[int, int, int, int]:
 
 
 def _check_effort(reader: RasterReader, window: PixelWindow, size: tuple[int, int]) -> None:
-    """Raise DataError if the pixels asked for, or those to be decoded for them, are absurdly many."""
+    """Raise DataError if the requested pixels, or those to be decoded for them, are too many."""
     width, height = window[2:]
     if size[0] * size[1] > _MAX_RETURNED:
         raise DataError(f"{reader.name}: {width} x {height} pixels do not fit in memory; set max_side.")

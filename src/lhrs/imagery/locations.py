@@ -1,4 +1,4 @@
-"""What a path names: a file on disk, a subdataset, an archive member, a URL; and what its first bytes say it is."""
+"""Paths (files on disk, subdatasets, archive members, URLs) and format detection by the first bytes."""
 
 import io
 import os
@@ -15,18 +15,18 @@ IMAGE_SUFFIXES = frozenset(
         *(".tif", ".tiff", ".gtiff", ".jp2", ".j2k", ".img", ".vrt", ".ntf", ".nitf"),
     ]
 )
-"""What a folder is searched for; a file that is named itself is opened whatever it is called."""
+"""File suffixes that are searched for in a folder. A file that is given by itself may have any suffix."""
 _URL = re.compile(r"^(https?|s3|gs|az|ftp):/+", re.IGNORECASE)
 _SUBDATASET = re.compile(r"^[A-Za-z][A-Za-z0-9_+]+:.")
-"""Two letters at least: one is a drive of Windows."""
+"""At least two letters: one letter is a Windows drive."""
 _SUBFILE = re.compile(r"^/vsisubfile/(\d+)_(\d+),(.*)$", re.DOTALL)
 _WORLD_FILE_SUFFIXES = (".wld", ".WLD")
 
 
 def gdal_name(path: str | os.PathLike[str]) -> str | None:
-    """Return GDAL's name of what is no ordinary file: a URL, an archive member, a subdataset; else None.
+    """Return GDAL's name of a URL, an archive member or a subdataset; None for an ordinary file.
 
-    A `Path` made of such a name has lost double slashes, which are put back.
+    A `Path` drops the double slashes of such a name; they are restored.
     """
     name = os.fspath(path)
     if name.startswith("/vsi"):
@@ -48,7 +48,7 @@ _URL_INSIDE = re.compile(r"(?<=/)(https?|s3|gs):/+", re.IGNORECASE)
 
 
 def gdal_path(name: str) -> str:
-    """Return a name that GDAL opens: URLs of object stores and the web in GDAL's own spelling."""
+    """Return a name that GDAL opens: web and object store URLs become `/vsi...` paths."""
     if name.startswith(("http://", "https://", "ftp://")):
         return f"/vsicurl/{name}"
     for scheme, prefix in (("s3://", "/vsis3/"), ("gs://", "/vsigs/"), ("az://", "/vsiaz/")):
@@ -58,7 +58,7 @@ def gdal_path(name: str) -> str:
 
 
 def read_head(name: str) -> bytes | None:
-    """Return the first bytes of a file on disk, or None if only GDAL can look.
+    """Return the first bytes of a file on disk, or None if only GDAL can read it.
 
     Raises:
         DataError: the file is missing, unreadable or empty.
@@ -77,14 +77,14 @@ def read_head(name: str) -> bytes | None:
 
 
 def open_binary(name: str) -> BinaryIO:
-    """Return a file on disk, or the part of one that `/vsisubfile/OFFSET_LENGTH,FILE` names, for reading."""
+    """Open a file on disk, or the part of a file that `/vsisubfile/OFFSET_LENGTH,FILE` names, for reading."""
     if found := _SUBFILE.match(name):
         return cast(BinaryIO, _Slice(found[3], int(found[1]), int(found[2])))
     return open(name, "rb")
 
 
 class _Slice(io.RawIOBase):
-    """A part of a file as a file of its own."""
+    """A file object over a byte range of a file."""
 
     def __init__(self, path: str, offset: int, length: int) -> None:
         self._file = open(path, "rb")  # noqa: SIM115
@@ -116,16 +116,16 @@ class _Slice(io.RawIOBase):
 
 
 def is_8bit_image(head: bytes) -> bool:
-    """Return whether the first bytes are of an image that Pillow decodes without loss of bits."""
+    """Return whether the first bytes are those of an image that Pillow decodes at its full bit depth."""
     if head.startswith(b"\x89PNG"):
-        return head[24:25] != b"\x10"  # bit depth; Pillow cuts 16-bit colors down to 8
+        return head[24:25] != b"\x10"  # bit depth; Pillow truncates 16-bit colors to 8 bits
     if head.startswith(b"RIFF"):
         return head[8:12] == b"WEBP"
     return head.startswith((b"\xff\xd8\xff", b"GIF8", b"BM")) or head[4:12] == b"ftypavif"
 
 
 def world_files(name: str) -> list[str]:
-    """Return where the world file of an image may lie: `a.jgw`, `a.jpgw`, `a.jpg.wld`, `a.wld`."""
+    """Return the candidate paths of the world file of an image: `a.jgw`, `a.jpgw`, `a.jpg.wld`, `a.wld`."""
     stem, suffix = os.path.splitext(name)
     letters = suffix[1:]
     if not letters:
@@ -138,7 +138,7 @@ def world_files(name: str) -> list[str]:
 
 
 def has_sidecar(name: str) -> bool:
-    """Return whether a file next to an image may georeference or mask it, or hold its overviews."""
+    """Return whether an image has sidecar files that may hold a georeference, a mask or overviews."""
     beside = [name + end for end in (".aux.xml", ".msk", ".ovr")]
     return any(os.path.exists(path) for path in (*beside, *world_files(name)))
 
@@ -150,12 +150,12 @@ def projection_file(name: str) -> Path | None:
 
 
 def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Return the files to open: files as given, folders replaced by the images below them in natural order of names.
+    """Return the files to open. Folders are replaced by the images below them, in natural order of names.
 
-    Subdatasets, members of archives and URLs are taken as they are.
+    Subdatasets, archive members and URLs are returned unchanged.
 
     Raises:
-        DataError: A path does not exist, or a folder holds no image.
+        DataError: a path does not exist, or a folder contains no image.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -177,7 +177,7 @@ def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 
 def _natural(path: Path) -> list[list[tuple[bool, int, str]]]:
-    """Return a sort key in which tile_2 comes before tile_10."""
+    """Return a natural sort key: tile_2 comes before tile_10."""
     return [
         [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.findall(r"\d+|\D+", name)]
         for name in path.parts

@@ -1,13 +1,13 @@
-"""Detections of overlapping windows become detections of the whole image: each object once.
+"""Merge the detections of overlapping windows, so that each object of the image is detected once.
 
-Two rules. `nms`, as DOTA's development kit does: of boxes of a class that overlap the one with the best score stays.
-`join_cut`, for detectors that box the visible part of a truncated object: truncated boxes that continue each other
-across a seam are joined, truncated boxes give way to complete ones that contain them, and of complete ones that overlap
-the one with the best score stays.
+There are two rules. `nms` is that of DOTA's development kit: of overlapping boxes of a class, the box with the best
+score is kept. `join_cut` is for detectors that box the visible part of a truncated object. It joins truncated boxes
+that continue each other across a seam and drops truncated boxes inside complete ones. Of overlapping complete boxes, it
+keeps the one with the best score.
 
-SAHI's GREEDYNMM was considered for the second. It merges boxes of a class by their overlap alone, without regard to
-windows: the halves of an object longer than the overlap of windows hardly overlap and stay two, and a small object
-inside the box of another is merged with it. Which boxes are truncated is known here, and only those are joined.
+SAHI's GREEDYNMM is an alternative to `join_cut`. It merges boxes of a class by overlap alone and ignores windows. The
+halves of an object that is longer than the window overlap are not merged, and a small object inside another box is.
+`join_cut` uses which boxes are truncated and joins only those.
 """
 
 from collections.abc import Callable
@@ -21,22 +21,22 @@ Rule = Literal["nms", "join_cut"]
 Suppress = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Returns the indices to keep, best score first, of `(N, K)` boxes, `(N,)` scores and `(N,)` labels."""
 _SAME_IOU = 0.5
-"""IoU from which on two boxes of a class are one object."""
+"""Minimum IoU of two boxes of a class that are the same object."""
 _CONTAINED = 0.7
-"""Fraction of a truncated box inside another from which on it is part of it."""
+"""Minimum fraction of a truncated box inside another box to be a part of it."""
 _MIN_SEAM_OVERLAP = 0.5
-"""Least overlap along a seam of two truncated boxes that continue each other."""
+"""Minimum overlap along a seam of two truncated boxes that continue each other."""
 
 
 class Merged(NamedTuple):
     """Detections of an image."""
 
     boxes: np.ndarray
-    """`(N, K)` in pixels of the image, as they were given."""
+    """`(N, K)` in pixels of the image, in the input format."""
     scores: np.ndarray
     labels: np.ndarray
     windows: np.ndarray
-    """int64 `(N,)`: the window of each, of joined ones the first."""
+    """int64 `(N,)`: the window of each box; for joined boxes the first."""
     truncated: np.ndarray
     """bool `(N, 4)`: still truncated at the window's left, top, right, bottom edge."""
 
@@ -56,12 +56,12 @@ def merge_detections(
     Args:
         boxes: `(N, K)` in pixels of the image; `(N, 4)` xyxy with `join_cut`.
         scores: `(N,)`.
-        labels: int `(N,)`; boxes of different labels do not meet.
+        labels: int `(N,)`; boxes of different labels are not merged.
         windows: int `(N,)`, the number of the window in which each was detected.
         rule: see above.
-        truncated: `join_cut`: bool `(N, 4)`, whether a box touches the left, top, right, bottom edge of its window, and
-            the image continues there.
-        suppress: `nms`: non-maximum suppression of the kind of boxes.
+        truncated: for `join_cut`: bool `(N, 4)`, whether a box touches the left, top, right, bottom edge of its window,
+            and the image continues there.
+        suppress: for `nms`: the non-maximum suppression of this type of boxes.
     """
     none = np.zeros((len(boxes), 4), bool)
     given = Merged(boxes, scores, labels, windows, none if truncated is None else truncated)
@@ -77,7 +77,7 @@ def _join_and_suppress(given: Merged) -> Merged:
     """Merge boxes of one label by `join_cut`."""
     joined = _join(given)
     complete = np.asarray(~joined.truncated.any(1))
-    # Complete before truncated, then the better score, then the larger: what comes first stays.
+    # Sort by complete before truncated, then by score, then by size. The first box of an overlap is kept.
     area = (joined.boxes[:, 2] - joined.boxes[:, 0]) * (joined.boxes[:, 3] - joined.boxes[:, 1])
     order = np.lexsort((np.arange(len(area)), -area, -joined.scores, ~complete))
     kept: list[int] = []
@@ -111,7 +111,7 @@ def _join(given: Merged) -> Merged:
                 if side is None:
                     continue
                 boxes[a] = [*np.minimum(boxes[a, :2], boxes[b, :2]), *np.maximum(boxes[a, 2:], boxes[b, 2:])]
-                # Where they meet nothing is truncated any more; along the seam either may still be.
+                # The joined edge is no longer truncated; the edges along the seam may be.
                 opposite = (side + 2) % 4
                 across = {side: truncated[b, side], opposite: truncated[a, opposite]}
                 truncated[a] |= truncated[b]
@@ -127,7 +127,7 @@ def _continues(a: np.ndarray, truncated_a: np.ndarray, b: np.ndarray, truncated_
         opposite, axis = (side + 2) % 4, side % 2
         if not (truncated_a[side] and truncated_b[opposite]):
             continue
-        # Each reaches over the other's truncated edge or up to it, and lies on the other side of it.
+        # Each box reaches the other's truncated edge or extends beyond it, and is on the other side of it.
         low, high = (b, a) if side < 2 else (a, b)
         meets = low[axis] < high[axis] and low[axis + 2] < high[axis + 2] and low[axis + 2] >= high[axis] - 1
         other = 1 - axis
@@ -142,7 +142,7 @@ def _take(detections: Merged, index: np.ndarray) -> Merged:
 
 
 class _Neighbors:
-    """Which boxes meet which, among many."""
+    """Spatial index of boxes that intersect."""
 
     def __init__(self, boxes: np.ndarray, margin: float = 0.0) -> None:
         import shapely
@@ -152,5 +152,5 @@ class _Neighbors:
         self._tree = shapely.STRtree(self._shapes)
 
     def query(self, n: int) -> np.ndarray:
-        """Return the boxes that meet box n, itself among them, in order."""
+        """Return the indices of boxes that intersect box n, including n, in order."""
         return np.sort(self._tree.query(self._shapes[n]))

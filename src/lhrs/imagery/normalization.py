@@ -1,4 +1,4 @@
-"""Normalization of pixel values for networks: the one rule, fitted to images, saved with a model and obeyed by it."""
+"""Normalization of pixel values for networks. It is fitted to images and saved with the model."""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
@@ -13,31 +13,31 @@ DtypeKind = Literal["uint8", "integer", "float"]
 REFLECTANCE_MAX = 10_000.0
 """The integer that means a reflectance of 1 in the products of most providers."""
 _UNIT_RANGE = 2.0
-"""Reflectances lie below: clouds and glint raise them a little above 1."""
+"""Upper bound of reflectance: clouds and glint slightly exceed 1."""
 _NUM_RANGE_SAMPLES = 4
-"""Images whose range chooses `max_value`."""
+"""Number of images whose range determines `max_value`."""
 _MIN_VARIANCE = 1e-6
 _MAX_CLIPPED = 0.5
-"""Fraction of values outside of 0-1 from which on a maximum is refused."""
+"""Maximum fraction of values outside 0-1; `max_value` is rejected above it."""
 
 Sample = tuple[np.ndarray, np.ndarray | None, str]
-"""Raw values `(B, H, W)`, where they are valid `(B, H, W)` or None for everywhere, and a name for messages."""
+"""Raw values `(B, H, W)`, their validity `(B, H, W)` or None if all are valid, and a name for messages."""
 
 
 class Normalization(BaseModel):
-    """Raw values are divided by `max_value`, then standardized per band; invalid pixels become the mean, which is 0."""
+    """Divides raw values by `max_value`, then standardizes per band. Invalid pixels become 0, the mean."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bands: tuple[PositiveInt, ...] | None = None
-    """Which bands of a file are read, 1-based; None is all."""
+    """Bands of a file to read, 1-based; None is all."""
     max_value: PositiveFloat
     """The raw value that means 1."""
     mean: tuple[float, ...] = Field(min_length=1)
     """Per band, of values divided by `max_value`."""
     std: tuple[PositiveFloat, ...]
     dtype: DtypeKind | None = None
-    """Kind of the raw values; None is not known, and files are not checked."""
+    """Kind of the raw values; None is unknown, and files are not checked."""
 
     @model_validator(mode="after")
     def _has_one_value_per_band(self) -> "Normalization":
@@ -49,7 +49,7 @@ class Normalization(BaseModel):
 
     @property
     def is_rgb(self) -> bool:
-        """Whether the input is 8-bit red, green and blue, as which any file can be rendered."""
+        """Whether the input is 8-bit RGB; any file can be rendered as such."""
         return self.bands is None and self.max_value == 255 and len(self.mean) == 3 and self.dtype in ("uint8", None)
 
     @property
@@ -62,7 +62,7 @@ class Normalization(BaseModel):
 
         Args:
             values: raw `(B, H, W)`.
-            valid: bool `(B, H, W)` or `(H, W)`; None takes all but what is not finite.
+            valid: bool `(B, H, W)` or `(H, W)`; None is all finite values.
         """
         return self.standardize(self.scale(values, valid))
 
@@ -80,10 +80,10 @@ class Normalization(BaseModel):
         return (pixels - mean) / std
 
     def check(self, values: np.ndarray, name: object) -> None:
-        """Raise DataError for raw values `(B, H, W)` that are not of the kind that this normalization is for.
+        """Raise DataError if raw values `(B, H, W)` are not of the kind of this normalization.
 
         Args:
-            values: as the file holds them.
+            values: as stored in the file.
             name: of the file, for the message.
         """
         if len(values) != len(self.mean):
@@ -110,16 +110,16 @@ class Normalization(BaseModel):
         max_value: float | None = None,
         clip: bool = False,
     ) -> "Normalization":
-        """Return the normalization of images: the mean and standard deviation of their bands, images weighing the same.
+        """Return the normalization of images: mean and standard deviation per band, with equal weight for each image.
 
         Args:
             samples: images, of the bands that are read.
-            bands: which they are; None is all.
-            max_value: None chooses by the first images with `default_max_value`.
-            clip: values outside of 0-1 are clipped, as augmentation does.
+            bands: their indices, 1-based; None is all.
+            max_value: None applies `default_max_value` to the first images.
+            clip: clip values to 0-1, as augmentation does.
 
         Raises:
-            DataError: images differ in their bands, have no data, or, with `clip`, lie mostly outside of 0-1.
+            DataError: images differ in their bands, have no data, or, with `clip`, are mostly outside 0-1.
         """
         means: list[np.ndarray] = []
         squares: list[np.ndarray] = []
@@ -163,10 +163,10 @@ def dtype_kind(dtype: np.dtype) -> DtypeKind:
 
 
 def default_max_value(samples: Sequence[Sample]) -> float:
-    """Return the raw value that means 1, by the rule for files that do not say.
+    """Return the raw value that means 1, for files without metadata about it.
 
-    It is 255 for uint8, and 10,000 (reflectance) for other integers. For floats it is 1, or what it is for the
-    integers that were saved as floats: 10,000 where values reach into the thousands, 255 where they are whole.
+    It is 255 for uint8, and 10,000 (reflectance) for other integers. For floats it is 1, unless they are integers that
+    were saved as floats: then it is 10,000 if values reach into the thousands, and 255 if they are whole numbers.
     """
     kind = dtype_kind(samples[0][0].dtype)
     if kind != "float":

@@ -1,4 +1,4 @@
-"""Orientation tags of EXIF and TIFF (1 to 8): how stored pixels are turned upright, and windows back."""
+"""Orientation tags of EXIF and TIFF (1 to 8): transforms between stored and upright pixels and windows."""
 
 import struct
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ UPRIGHT = 1
 
 
 def tiff_orientation(name: str, head: bytes) -> int:
-    """Return the orientation tag of a TIFF on disk; 1 for anything else. GDAL does not report it."""
+    """Return the orientation tag of a TIFF on disk, which GDAL does not report; 1 for other files."""
     if not head.startswith(_TIFF_HEADS):
         return UPRIGHT
     order, is_big = "<" if head.startswith(b"II") else ">", b"+" in head[2:4]
@@ -59,7 +59,7 @@ def to_stored(orientation: int, width: int, height: int) -> "Affine":
 
 
 def turn_upright(values: np.ndarray, orientation: int) -> np.ndarray:
-    """Return stored `(..., H, W)` turned upright."""
+    """Return stored `(..., H, W)` rotated and flipped to upright."""
     if orientation >= 5:
         values = values.swapaxes(-1, -2)
     if orientation in (2, 3, 6, 7):

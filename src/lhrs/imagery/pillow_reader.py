@@ -1,4 +1,4 @@
-"""8-bit images (PNG, JPEG, WebP, GIF, BMP, AVIF) through Pillow: upright, in colors, with their transparency."""
+"""Reader of 8-bit images (PNG, JPEG, WebP, GIF, BMP, AVIF) through Pillow: upright, RGB, with transparency."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 _ORIENTATION = 0x0112
 _SWAPPED = {5, 6, 7, 8}
-"""EXIF orientations whose width and height change when the image is turned upright."""
+"""EXIF orientations that swap width and height."""
 
 
 @dataclass(frozen=True)
 class PillowReader(RasterReader):
-    """Values are red, green and blue, or with `raw` what is stored."""
+    """Values are red, green and blue, or with `raw` the stored values."""
 
     raw: bool = False
     has_alpha: bool = False
     """Some pixels may be transparent."""
 
     def read_mask(self, window: PixelWindow | None = None, bands: Sequence[int] | None = None) -> np.ndarray:
-        """Return bool `(B, H, W)`; the image is decoded only if it may be transparent."""
+        """Return bool `(B, H, W)`. The image is decoded only if it may be transparent."""
         left, top, width, height = window or (0, 0, self.width, self.height)
         inside = left >= 0 and top >= 0 and left + width <= self.width and top + height <= self.height
         if self.has_alpha or not inside:
@@ -60,7 +60,7 @@ class PillowReader(RasterReader):
             return values, np.ones(values.shape, bool)
         valid = pixels[..., 3] > 0 if pixels.shape[2] == 4 else np.ones(pixels.shape[:2], bool)
         if bands == [1, 2, 3]:
-            values = pixels[..., :3].transpose(2, 0, 1)  # a view: pixels need not be copied to be rendered
+            values = pixels[..., :3].transpose(2, 0, 1)  # a view, so that rendering does not copy pixels
         else:
             values = pixels.transpose(2, 0, 1)[[band - 1 for band in bands]]
         return values, np.broadcast_to(valid, values.shape)
@@ -75,7 +75,7 @@ class PillowReader(RasterReader):
 
     @cached_property
     def _decoded(self) -> np.ndarray:
-        """All pixels `(H, W, C)`: such images can only be decoded whole."""
+        """All pixels `(H, W, C)`: these formats do not support windows."""
         with _opened(self.name) as image:
             return _decode_raw(image) if self.raw else _decode(image, (self.width, self.height))
 
@@ -86,10 +86,10 @@ class PillowReader(RasterReader):
 def open_pillow(name: str, raw: bool, keep_open: bool = False) -> RasterReader:
     """Return the reader of an 8-bit image, from its header.
 
-    With `keep_open` the file stays open until the first read: a PNG is decoded once, not to find its EXIF too.
+    With `keep_open` the file stays open until the first read. A PNG is then not decoded a second time for its EXIF.
 
     Raises:
-        DataError: it is damaged, or too large to be decoded whole.
+        DataError: the image is damaged, or too large to be decoded.
     """
     with ExitStack() as stack:
         image = stack.enter_context(_opened(name))
@@ -122,7 +122,7 @@ def exif_orientation(name: str) -> int:
 
 
 def verify_checksums(name: str) -> None:
-    """Raise DataError if the checksums of a PNG, which decoding passes over, are wrong; rasters are not checked."""
+    """Raise DataError if a checksum of a PNG is wrong; decoding ignores checksums. Rasters are not checked."""
     if not locations.is_8bit_image(locations.read_head(name) or b""):
         return
     with _opened(name) as image:
@@ -140,7 +140,7 @@ def _native(mode: str) -> Rendering:
 def _decode(image: "PillowImage", size: tuple[int, int]) -> np.ndarray:
     """Return uint8 `(H, W, 3)`, or 4 with alpha, of the whole upright image at `size` (width, height)."""
     turned = image.getexif().get(_ORIENTATION) in _SWAPPED
-    image.draft(None, size[::-1] if turned else size)  # JPEG decodes to a half, quarter or eighth by itself
+    image.draft(None, size[::-1] if turned else size)  # JPEG supports decoding at 1/2, 1/4 or 1/8 size
     upright = _turned(image)
     mode = "RGBA" if upright.has_transparency_data else "RGB"
     upright = upright if upright.mode == mode else upright.convert(mode)
@@ -150,12 +150,12 @@ def _decode(image: "PillowImage", size: tuple[int, int]) -> np.ndarray:
 
 
 def _turned(image: "PillowImage") -> "PillowImage":
-    """Return the upright image; the same, not a copy, if it is upright."""
+    """Return the upright image; the same object if it is already upright."""
     return ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, UPRIGHT) != UPRIGHT else image
 
 
 def _decode_raw(image: "PillowImage") -> np.ndarray:
-    """Return `(H, W, C)` of the upright image as stored: color table codes, 0 and 1 of one bit, alpha as a band."""
+    """Return stored values `(H, W, C)` of the upright image: color table codes, 0 and 1 for 1-bit, alpha as a band."""
     upright = _turned(image)
     values = np.array(upright).astype(np.uint8) if upright.mode == "1" else np.array(upright)
     return values[..., None] if values.ndim == 2 else values
@@ -163,11 +163,9 @@ def _decode_raw(image: "PillowImage") -> np.ndarray:
 
 @contextmanager
 def _opened(name: str) -> "Iterator[PillowImage]":
-    """Open an image; say in one line why Pillow cannot decode it."""
+    """Open an image; raise a one-line DataError if Pillow cannot decode it."""
     try:
-        with suppress_warnings(
-            Image.DecompressionBombWarning
-        ):  # half the size of what is refused, and honest as a rule
+        with suppress_warnings(Image.DecompressionBombWarning):  # Pillow's warning starts at half of the rejected size
             image = Image.open(locations.open_binary(name) if name.startswith("/vsi") else name)
         with image:
             yield image
@@ -177,6 +175,6 @@ def _opened(name: str) -> "Iterator[PillowImage]":
             f"{name} has more than {limit} million pixels; convert it to a raster with overviews: "
             f"gdal_translate -of COG '{name}' image.tif"
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for damaged files
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # exceptions of Pillow for damaged files
         reason = " ".join(str(error).split())
         raise DataError(f"{name}: the image is damaged or of an unknown kind ({reason}).") from error

@@ -1,6 +1,6 @@
-"""What raw values mean: scale and offset tags, Sentinel-2's processing baseline, reflectances stored as floats.
+"""Radiometry of raw values: scale and offset tags, Sentinel-2's processing baseline, float reflectances.
 
-Nothing is guessed where a file or its product says it: tags go first, then the product's metadata and name.
+Tags have priority, then the product's metadata and name. Values are used only if none of these exists.
 """
 
 import re
@@ -18,33 +18,33 @@ from lhrs.imagery.sensors import Sensor, kind_of
 _S2_PRODUCT = re.compile(r"(?:S2[A-D]_)?MSIL[12][AC]_.*?_N(\d{2})(\d{2})_", re.IGNORECASE)
 _S2_OFFSET = -1000.0
 _OFFSET_SINCE = (4, 0)
-"""Processing baseline from which Sentinel-2 values are stored plus 1,000."""
+"""First processing baseline of Sentinel-2 whose values are stored with an offset of 1,000."""
 _HARMONIZED = re.compile(r"harmoni[sz]ed", re.IGNORECASE)
 _BASELINE_TAGS = ("PROCESSING_BASELINE", "S2:PROCESSING_BASELINE")
 _APPLIED_TAGS = ("BOA_OFFSET_APPLIED", "EARTHSEARCH:BOA_OFFSET_APPLIED")
 _OFFSET_TAG = re.compile(r"(?:S2:)?(?:BOA|RADIO)_ADD_OFFSET(?:_\w+)?")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _METADATA_LEVELS = 6
-"""Folders above a band file in which the product's MTD_MSIL*.xml is looked for."""
+"""Number of parent folders of a band file that are searched for the product's MTD_MSIL*.xml."""
 _FRACTION_MAX = 2.0
-"""98th percentile up to which floats are taken for reflectance as a fraction; snow and clouds pass 1."""
+"""Maximum 98th percentile of float reflectance of 0-1; snow and clouds exceed 1."""
 _PERCENTILES = (2, 98)
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """Raw values to a sensor's values as usually stored: `raw * scale + offset`, per band."""
+    """Conversion of raw values to a sensor's usual stored values: `raw * scale + offset`, per band."""
 
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     note: str = ""
-    """For people, what was done; empty where values are as usually stored."""
+    """Description of the conversion; empty if there is none."""
 
 
 def convert(
     reader: RasterReader, bands: Sequence[int], sensor: Sensor, values: np.ndarray, valid: np.ndarray
 ) -> Conversion:
-    """Return how values of some bands become those that a sensor's limits are given in.
+    """Return the conversion of values to the units of a sensor's limits.
 
     Args:
         reader: of the file.
@@ -74,16 +74,16 @@ def convert(
         if high is not None and high[1] <= _FRACTION_MAX:
             return Conversion((1 / unit,) * len(bands), (-zero / unit,) * len(bands), "reflectance 0-1")
     if sensor.name.startswith("sentinel-2") and (added := sentinel2_offset(reader)):
-        stored = values[valid & (values > 0)]  # 0 is what Sentinel-2 has outside of the orbit, often not declared
+        stored = values[valid & (values > 0)]  # Sentinel-2 is 0 outside the orbit, often without declared nodata
         if stored.size and np.percentile(stored, _PERCENTILES[0]) < -added / 2:
-            return Conversion(ones, zeros)  # harmonized already: no ground is that dark
+            return Conversion(ones, zeros)  # values this dark occur only after the offset was removed
         source = "of baseline 04.00" if added == _S2_OFFSET else "of the product's metadata"
         return Conversion(ones, (added,) * len(bands), f"offset {added:g} {source} applied")
     return Conversion(ones, zeros)
 
 
 def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:
-    """Return values without the noise of decimal fractions: 0.0001 / 0.0001 and -0.1 / 0.0001 are whole numbers."""
+    """Return values without floating-point rounding errors: 0.0001 / 0.0001 and -0.1 / 0.0001 are whole numbers."""
     return tuple(round(value) if abs(value - round(value)) < 1e-6 * max(1, abs(value)) else value for value in values)
 
 
@@ -93,7 +93,7 @@ def has_scale_tags(reader: RasterReader, bands: Sequence[int]) -> bool:
 
 
 def percentiles(values: np.ndarray, valid: np.ndarray) -> tuple[float, float] | None:
-    """Return the 2nd and 98th percentile of all valid values together; None where nothing is valid."""
+    """Return the 2nd and 98th percentile of all valid values together; None if no value is valid."""
     known = values[valid]
     if not known.size:
         return None
@@ -102,12 +102,12 @@ def percentiles(values: np.ndarray, valid: np.ndarray) -> tuple[float, float] | 
 
 
 def _is_in_stored_units(scales: Sequence[float], offsets: Sequence[float]) -> bool:
-    """Return whether a file states an offset alone, of values as stored: scale 1, offset -1000."""
+    """Return whether a file states only an offset, in stored units: scale 1, offset -1000."""
     return all(scale == 1 for scale in scales) and all(offset == 0 or abs(offset) >= 1 for offset in offsets)
 
 
 def sentinel2_offset(reader: RasterReader) -> float:
-    """Return what is to be added to Sentinel-2 values as stored, by tags, product metadata or product name."""
+    """Return the offset of stored Sentinel-2 values from tags, product metadata or the product name."""
     tags = {key.upper(): value for key, value in reader.tags.items()}
     if any(tags.get(key, "").lower() in ("true", "1", "yes") for key in _APPLIED_TAGS):
         return 0.0
@@ -134,7 +134,7 @@ def _offset_since(*baseline: int) -> float:
 
 @lru_cache(maxsize=256)
 def _metadata_offset(folder: Path) -> float:
-    """Return the offset that a MTD_MSIL*.xml in a folder, or above it, states itself or by its processing baseline."""
+    """Return the offset, stated or by processing baseline, of the MTD_MSIL*.xml in a folder or its parents."""
     for place in (folder, *list(folder.parents)[:_METADATA_LEVELS]):
         for file in sorted(place.glob("MTD_MSIL*.xml")):
             text = file.read_text(errors="replace")

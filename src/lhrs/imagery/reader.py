@@ -1,8 +1,8 @@
-"""The one way from a path to pixel values, validity, orientation, georeference, band names and radiometry.
+"""Open any image or raster: pixel values, validity, orientation, georeference, band names and radiometry.
 
 `open_source` returns a `RasterReader`. Rendering to 8-bit RGB (`lhrs.imagery.composites`) and normalization for
-networks are layers above it. The content of a file decides what it is, not its name: 8-bit images are decoded with
-Pillow, all else with GDAL, which is imported only then.
+networks are layers above it. The format is detected from the content of a file, not from its name. 8-bit images are
+decoded with Pillow, all others with GDAL, which is imported only then.
 """
 
 import os
@@ -29,7 +29,7 @@ __all__ = [
 Source = str | os.PathLike[str]
 _RAW = re.compile(r"_\(Raw\)$")
 _RAW_FACTORS = {"uint8": 255, "uint16": 65535}
-"""EO Browser stores reflectance times the largest value of the type."""
+"""EO Browser scales reflectance by the maximum of the data type."""
 
 
 def open_source(
@@ -38,16 +38,16 @@ def open_source(
     """Open an image or raster of any kind.
 
     Args:
-        path: a file; several files, whose bands follow each other; a folder of the bands of one scene (Sentinel-2 SAFE,
+        path: a file; several files, whose bands are concatenated; a folder of the bands of one scene (Sentinel-2 SAFE,
             Landsat, EO Browser, PlanetScope); a VRT; a subdataset such as `netcdf:FILE:VARIABLE`; a file in an archive
             (`/vsizip/`, `/vsitar/`); a URL.
-        driver: GDAL's short name of the only format to try, for untrusted files: they must not refer to other files,
-            and files next to them are not looked for. None is all.
-        raw: keep values as stored: codes of a color table instead of colors, alpha as a band. For label masks.
+        driver: GDAL short name of the only format to try, for untrusted files: they must not refer to other files, and
+            sidecar files are ignored. None is all.
+        raw: return stored values: codes of a color table instead of colors, alpha as a band. For label masks.
         keep_open: keep the file open until the first read, for an image that is read once.
 
     Raises:
-        DataError: it is missing, empty, damaged or no image, or its files do not cover the same ground.
+        DataError: a file is missing, empty, damaged or not an image, or the files differ in their extent.
     """
     if not isinstance(path, str | os.PathLike):
         readers = [open_source(file, driver=driver, raw=raw) for file in path]
@@ -71,7 +71,7 @@ def open_source(
 
 
 def _needs_gdal(name: str, raw: bool) -> bool:
-    """Return whether files next to an 8-bit image georeference or mask it; statistics alone do not."""
+    """Return whether sidecar files of an 8-bit image hold a georeference or a mask, not only statistics."""
     if raw or not locations.has_sidecar(name):
         return False
     from lhrs.imagery.gdal_reader import adds_to_image
@@ -82,16 +82,16 @@ def _needs_gdal(name: str, raw: bool) -> bool:
 def open_bands(
     names: Sequence[str], files: Sequence[str | Path], sensor: str | None = None, look: BandComposite | None = None
 ) -> RasterReader:
-    """Return one reader of bands that are files of their own.
+    """Return one reader of bands that are stored as one file each.
 
     Args:
         names: of the bands.
         files: one per band.
-        sensor: by the product's name.
+        sensor: from the product name.
         look: open only the bands of this composite; None is all.
 
     Raises:
-        DataError: a file cannot be read, a band is not there, or the files do not cover the same ground.
+        DataError: a file cannot be read, a band is missing, or the files differ in their extent.
     """
     chosen = list(range(len(names)))
     if look is not None:
@@ -120,7 +120,7 @@ def _open_band_folder(folder: Path, raw: bool = False) -> RasterReader:
     """Return one reader of the bands of the scene in a folder.
 
     Raises:
-        DataError: the folder holds no scene, or several.
+        DataError: the folder contains no scene, or several.
     """
     groups, rest, _ = group_band_files(locations.list_images([folder]))
     if len(groups) == 1 and not rest:

@@ -1,4 +1,4 @@
-"""Which bands of a raster to show, and how their values become eight bits."""
+"""Band selection and 8-bit scaling for rasters of an unknown sensor."""
 
 import re
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 SENTINEL2_WHITE = 3000
-"""Reflectance x 10,000 shown as white in Sentinel-2 views, as in the EuroSAT RGB pictures."""
+"""Reflectance x 10,000 that is rendered as white for Sentinel-2, as in the EuroSAT RGB images."""
 _CLASS_CODES = 16
-"""A gray eight-bit band with only values below this holds class codes or a mask: as is, it would be black."""
+"""A gray 8-bit band with all values below this holds class codes or a mask. Unscaled, it would be black."""
 FILL_VALUES = (-9999, -32767, -32768, -99999)
-"""Written for "no data" by so many tools that signed data is taken to mean it, even when a file does not declare it."""
+"""Common nodata value of signed data. It is treated as nodata even if a file does not declare it."""
 _FILL_MAGNITUDE = 1e30
 STRETCHED = "2-98 percentile of all bands"
 
@@ -30,7 +30,7 @@ _BY_COUNT = {
     13: ((4, 3, 2), "Sentinel-2 band order"),
 }
 _COLORS = ("red", "green", "blue")
-# Sentinel-2 and Landsat 8/9 number red, green and blue alike: B4, B3, B2.
+# Red, green and blue are B4, B3, B2 in both Sentinel-2 and Landsat 8/9.
 _NAME_PATTERNS = (
     [rf"^{color}$" for color in _COLORS],
     [rf"(?:^|[^a-z0-9])b0?{number}$" for number in (4, 3, 2)],
@@ -39,11 +39,11 @@ _NAME_PATTERNS = (
 
 
 def choose_bands(colors: Sequence[str], names: Sequence[str | None]) -> tuple[list[int], str]:
-    """Return the 1-based bands to show as red, green and blue, and what the choice rests on.
+    """Return the 1-based bands to render as red, green and blue, and the source of this selection.
 
     Args:
-        colors: Declared meaning of each band: "red", "green", "blue", "gray", "alpha", "undefined", ...
-        names: Free text name of each band, or None.
+        colors: declared color interpretation of each band: "red", "green", "blue", "gray", "alpha", "undefined", ...
+        names: free-text name of each band, or None.
     """
     if all(color in colors for color in _COLORS):
         return [colors.index(color) + 1 for color in _COLORS], "declared colors"
@@ -58,7 +58,7 @@ def choose_bands(colors: Sequence[str], names: Sequence[str | None]) -> tuple[li
 
 
 def data_mask(values: np.ndarray) -> np.ndarray:
-    """Return bool, the shape of `values`: False at NaN, infinity and usual fill values a file forgot to declare."""
+    """Return bool of the shape of `values`: False at NaN, infinity and common undeclared fill values."""
     if values.dtype.kind not in "if":
         return np.ones(values.shape, bool)
     mask = ~np.isin(values, FILL_VALUES)
@@ -69,12 +69,12 @@ def data_mask(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scaling:
-    """How a band's values become eight bits; chosen on one image, it may be applied to all parts of it."""
+    """Scaling of band values to 8-bit. It is fitted on one image and applied to all of its windows."""
 
     limits: tuple[tuple[float, float], ...] | None
-    """Per band, what becomes 0 and 255; None takes values as they are."""
+    """Per band, the values that become 0 and 255; None leaves values unchanged."""
     words: str
-    """For people."""
+    """Human-readable description."""
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """Return uint8 `(B, H, W)` of values of the same shape."""
@@ -93,7 +93,7 @@ def _linear(values: np.ndarray, low: float, high: float) -> np.ndarray:
 def _stretch(values: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
     known = values[mask]
     low, high = np.percentile(known, (2, 98)) if known.size else (0, 0)
-    if not high > low and known.size:  # nearly all the same value: show what differs
+    if not high > low and known.size:  # nearly constant: stretch to the full range
         low, high = known.min(), known.max()
     return float(low), float(high)
 
@@ -102,9 +102,9 @@ def choose_scaling(values: np.ndarray, mask: np.ndarray, per_band: bool = False)
     """Return the scaling for an image of an unknown sensor.
 
     Args:
-        values: `(B, H, W)` of any real type, the bands to be shown.
+        values: `(B, H, W)` of any real type, the bands to render.
         mask: bool `(B, H, W)`, True where a band has data.
-        per_band: stretch each band by itself, which loses the color of the whole.
+        per_band: stretch each band by itself, which changes the hue.
     """
     if values.dtype == np.uint8:
         top = int(values.max(where=mask, initial=0)) if len(values) == 1 else 0

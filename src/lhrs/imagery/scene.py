@@ -1,4 +1,4 @@
-"""Whole scenes, read window by window at a chosen ground sampling distance, always scaled alike."""
+"""Scenes, read window by window at a given ground sampling distance, with one scaling for all windows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from lhrs.imagery.reader import PixelWindow, RasterReader, open_source
 from lhrs.imagery.rendering import Scaling
 
 _SAMPLE_SIDE = 1024
-"""Longer side at which a scene is read to choose its scaling."""
+"""Longer side in pixels at which a scene is read to fit its scaling."""
 _MAX_ERROR_PX = 0.5
 
 
@@ -24,7 +24,7 @@ class NotGeoreferencedError(DataError):
 
 @dataclass(frozen=True)
 class Scene:
-    """A georeferenced raster, rendered in one way; it holds no open file.
+    """A georeferenced raster with one rendering. It holds no file handle.
 
     Pixel coordinates are x right, y down, (0, 0) the outer corner of the top left pixel.
     """
@@ -54,12 +54,12 @@ class Scene:
 
     @property
     def scaling(self) -> Scaling:
-        """How values become 8-bit, chosen once on the whole scene, so that windows do not differ."""
+        """The scaling to 8-bit, fitted once on the whole scene, so that it is the same in all windows."""
         return self.fitted.scaling
 
     @cached_property
     def fitted(self) -> Fitted:
-        """How values become an image, chosen once on the whole scene."""
+        """The rendering, chosen once on the whole scene."""
         if self.reader.native is not None:
             empty = np.zeros((3, 1, 1), np.uint8)
             return fit_composite(self.plan, self.reader, empty, empty > 0)
@@ -88,7 +88,7 @@ class Scene:
 def make_scene(reader: RasterReader, sensor: str | None = None, composite: str | None = None) -> Scene:
     """Return the scene of a georeferenced raster.
 
-    Ground control points and RPC models are taken where an affine transform fits them within half a pixel.
+    Ground control points and RPC models are accepted if an affine transform fits them within half a pixel.
 
     Args:
         reader: of the raster.
@@ -98,7 +98,7 @@ def make_scene(reader: RasterReader, sensor: str | None = None, composite: str |
     Raises:
         ConfigError: there is no such sensor or composite.
         NowhereError: the raster is not georeferenced.
-        DataError: it is, but not by an affine transform.
+        DataError: no affine transform fits the georeference.
     """
     georeference = reader.georeference
     if georeference is None:
@@ -117,12 +117,12 @@ def make_scene(reader: RasterReader, sensor: str | None = None, composite: str |
 def open_scene(
     files: Sequence[str | Path], sensor: str | None = None, composite: str | None = None, driver: str | None = None
 ) -> Scene:
-    """Open one raster, or several files of the same ground whose bands follow each other, as a scene.
+    """Open one raster, or several files with the same extent whose bands are concatenated, as a scene.
 
     Args:
         files: paths or URLs.
-        sensor: see `make_scene`; so the next.
-        composite: of the sensor.
+        sensor: see `make_scene`.
+        composite: see `make_scene`.
         driver: see `open_source`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which band of a file is what: the known sensors, their band composites, and what their values mean."""
+"""The known sensors: band names, band composites and value ranges."""
 
 import re
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ _GDAL_NAME = re.compile(r"^(B\d+A?), central wavelength", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class BandComposite:
-    """How some bands of a sensor are rendered."""
+    """A band composite of a sensor."""
 
     name: str
     bands: tuple[tuple[str, ...], ...]
     """Names of each band: three, or two of a difference."""
     formula: Formula
     limits: tuple[float, float] | None
-    """What becomes 0 and 255, in the sensor's units or the formula's; None stretches the scene."""
+    """The values that become 0 and 255, in units of the sensor or the formula; None stretches the scene."""
     words: str
-    """For people."""
+    """Human-readable description."""
 
 
 @dataclass(frozen=True)
 class Sensor:
-    """The bands and values of one kind of file."""
+    """The bands and values of one type of file."""
 
     name: str
     about: str
@@ -42,22 +42,22 @@ class Sensor:
     """Names of each band, the common one first."""
     composites: dict[str, dict[str, Any]]
     scale: float | None
-    """Reflectance of one unit of the values as stored; None if they are no reflectance."""
+    """Reflectance per unit of the stored values; None if they are not reflectance."""
     offset: float
     """Reflectance of a value of 0."""
     values: tuple[float, float] | None
-    """Between these lie the 2nd and the 98th percentile of the values as stored; None is not checked."""
+    """Allowed range of the 2nd and the 98th percentile of the stored values; None is not checked."""
 
     @property
     def is_power(self) -> bool:
-        """Whether values are radar power: rendered in decibels, and negative only by noise."""
+        """Whether values are radar power. They are rendered in decibels and are negative only due to noise."""
         return any(row.get("formula") == "decibel" for row in self.composites.values())
 
     def composite(self, name: str | None = None) -> BandComposite:
         """Return a composite by name; None is the first.
 
         Raises:
-            ConfigError: the sensor has none of that name.
+            ConfigError: the sensor has no composite of that name.
         """
         name = name or next(iter(self.composites))
         if name not in self.composites:
@@ -86,19 +86,19 @@ class Sensor:
         )
 
     def accepts(self, kind: str) -> bool:
-        """Return whether values of a kind can be of this sensor; reflectances are stored as floats too."""
+        """Return whether this sensor can have values of a kind. Reflectances may also be stored as floats."""
         return self.dtype in (None, kind) or (kind == "f" and self.dtype == "i")
 
 
 def normalize_name(name: str | None) -> str:
-    """Return a band's name in lower case, without what GDAL adds."""
+    """Return a band name in lower case, without GDAL's suffix."""
     text = (name or "").strip()
     found = _GDAL_NAME.match(text)
     return (found[1] if found else text).lower()
 
 
 def kind_of(dtype: str) -> str:
-    """Return `u`, `i` or `f`, see `Sensor.dtype`, of numpy's name of a type."""
+    """Return `u`, `i` or `f` (see `Sensor.dtype`) for a NumPy dtype name."""
     return "f" if dtype.startswith("float") else "u" if dtype in ("uint8", "int8") else "i"
 
 
@@ -122,7 +122,7 @@ def find_sensor(name: str) -> Sensor:
     """Return a sensor by name.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no sensor of that name.
     """
     if name not in sensors():
         near = get_close_matches(name, sensors(), 1)
@@ -133,17 +133,17 @@ def find_sensor(name: str) -> Sensor:
 
 
 def detect_sensors(names: Sequence[str | None], dtype: str) -> list[Sensor]:
-    """Return the sensors that a file's band names name exactly; several are told apart by their values.
+    """Return the sensors whose band names are exactly those of a file. Values decide between several.
 
     Args:
         names: of the bands.
-        dtype: numpy's name of their values' type.
+        dtype: NumPy dtype name of their values.
     """
     return [sensor for sensor in sensors().values() if sensor.matches(names, kind_of(dtype))]
 
 
 def locate_bands(composite: BandComposite, names: Sequence[str | None]) -> tuple[int, ...] | None:
-    """Return the 1-based bands of a file that a composite needs, by their names; None if one is not there."""
+    """Return the 1-based bands of a file that a composite needs, by name; None if one is missing."""
     lower = [normalize_name(name) for name in names]
     found = []
     for known in composite.bands:

@@ -1,4 +1,4 @@
-"""Where an image comes from, and on which terms."""
+"""Source of an image: files, date, license and attribution."""
 
 from dataclasses import dataclass
 
@@ -16,17 +16,17 @@ class ImageSource:
     license: str | None = None
     attribution: str | None = None
     cloud_share: float | None = None
-    """Of the whole scene, by its metadata."""
+    """Of the whole scene, from its metadata."""
     scl: str | None = None
-    """File of Sentinel-2's scene classification: its clouds are counted window by window."""
+    """File of Sentinel-2's scene classification, from which the cloud cover of each window is computed."""
     bands: tuple[str, ...] = ()
-    """Names of the bands where each is a file: red, green and blue first."""
+    """Names of the bands if each is a file: red, green and blue first."""
     sensor: str | None = None
-    """By the product's name or the catalog."""
+    """From the product name or the catalog."""
     scale: float | None = None
-    """By the catalog: physical value = raw value * scale + offset. None leaves it to the files."""
+    """From the catalog: physical value = raw value * scale + offset. None reads them from the files."""
     offset: float | None = None
     baseline: str | None = None
-    """Sentinel-2's processing baseline by the catalog, where it states neither scale nor offset."""
+    """Sentinel-2's processing baseline from the catalog, if it states neither scale nor offset."""
     band_assets: tuple[tuple[str, str], ...] = ()
-    """Name and file of each band, where `files` is a true-color image made of them."""
+    """Name and file of each band, if `files` is a true-color image of them."""

@@ -1,4 +1,4 @@
-"""STAC items as sources of images: the true-color asset where there is one, else the assets of its bands."""
+"""STAC items as sources of images: the true-color asset if there is one, else the band assets."""
 
 import re
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ def stac_sources(path: str, license: str | None = None, attribution: str | None 
     """Yield a source for each item of a STAC item, collection or catalog.
 
     Args:
-        path: its JSON, or its URL.
-        license: where items state none.
-        attribution: where items name no provider.
+        path: its JSON file or URL.
+        license: default for items that state none.
+        attribution: default for items that name no provider.
 
     Raises:
-        DataError: it is no STAC, or an item holds no image.
+        DataError: the file is not STAC, or an item has no image.
     """
     import pystac
 
     try:
         catalog: Any = pystac.read_file(path)
         items = [catalog] if isinstance(catalog, pystac.Item) else list(catalog.get_items(recursive=True))
-    except Exception as error:  # pystac raises its own, json's and the file system's
+    except Exception as error:  # pystac raises its own exceptions, those of json and OSError
         raise DataError(f"{path} cannot be read as STAC ({' '.join(str(error).split())}).") from None
     for item in items:
         properties = item.properties
@@ -38,7 +38,7 @@ def stac_sources(path: str, license: str | None = None, attribution: str | None 
         files, bands, band_assets = _files(item, path)
         scale, offset = _radiometry(item, [key for _, key in band_assets])
         yield ImageSource(
-            # The id becomes the name of a folder, and whoever made the catalog chose it.
+            # The id becomes the name of a folder and is untrusted.
             re.sub(r"[^\w.@,-]+", "_", item.id).strip(".") or "item", files,
             str(item.datetime.date()) if item.datetime else (properties.get("start_datetime") or "")[:10] or None,
             properties.get("license") or license, providers or attribution,
@@ -50,7 +50,7 @@ def stac_sources(path: str, license: str | None = None, attribution: str | None 
 
 
 def _sensor(item: Any) -> str | None:
-    """Return the sensor that an item's properties name."""
+    """Return the sensor from an item's properties."""
     platform = str(item.properties.get("constellation") or item.properties.get("platform") or "").lower()
     kind = f"{item.collection_id or ''} {item.id} {item.properties.get('s2:product_type', '')}".lower()
     if platform.startswith("sentinel-2"):
@@ -72,7 +72,7 @@ def _baseline(item: Any) -> str | None:
 
 
 def _files(item: Any, path: str) -> tuple[tuple[str, ...], tuple[str, ...], list[tuple[str, str]]]:
-    """Return the files of an item, the names of their bands, and by names of bands the keys of all their assets."""
+    """Return the files of an item, their band names, and the asset keys of each band name."""
     assets = item.assets
     named = [(name, key) for key, asset in assets.items() if (name := _band_name(key, asset)) is not None]
     band_assets = list(dict(reversed(named)).items())[::-1]  # the first asset of each band
@@ -95,7 +95,7 @@ def _bands(asset: Any) -> list[dict[str, Any]]:
 
 
 def _band_name(key: str, asset: Any) -> str | None:
-    """Return the common name of the one band of an asset, or its own name; None if it holds no band."""
+    """Return the common name of the only band of an asset, or else its name; None if it has no band."""
     bands = _bands(asset)
     if len(bands) == 1:
         band = bands[0]
@@ -105,10 +105,10 @@ def _band_name(key: str, asset: Any) -> str | None:
 
 
 def _radiometry(item: Any, keys: list[str]) -> tuple[float | None, float | None]:
-    """Return scale and offset of an item's bands; None leaves them to the files.
+    """Return scale and offset of an item's bands; None reads them from the files.
 
-    The offset of Sentinel-2's processing baseline 04.00 is not taken off again where a catalog states that its values
-    hold it no more (`earthsearch:boa_offset_applied`).
+    The offset of Sentinel-2's processing baseline 04.00 is ignored if the catalog states that it is already removed
+    (`earthsearch:boa_offset_applied`).
     """
     scale, offset = None, None
     for asset in (item.assets[key] for key in keys):

@@ -1,4 +1,4 @@
-"""Web-mercator tiles: where `z/x/y` lies."""
+"""Georeference of web-mercator tiles (`z/x/y`)."""
 
 import re
 from pathlib import Path
@@ -9,18 +9,18 @@ _NUMBER = r"(0|[1-9]\d{0,8})"  # dates have leading zeros, tiles have none
 _NAME = re.compile(rf"(?<!\d){_NUMBER}-{_NUMBER}-{_NUMBER}$")
 _PATH = re.compile(rf"{_NUMBER}/{_NUMBER}/{_NUMBER}")
 _MAX_ZOOM = 24
-"""Pixels of less than a centimetre: what has a greater zoom is a day or a year."""
+"""Pixels at this zoom are smaller than a centimeter. A greater number is a day or a year."""
 
 
 def parse_xyz(path: Path) -> tuple[int, int, int]:
     """Return (x, y, z) from a name that ends in `x-y-z`, or from `z/x/y.png`.
 
     Raises:
-        DataError: the path is neither, or reads like a date.
+        DataError: the path is neither, or looks like a date.
     """
     if found := _NAME.search(path.stem):
         x, y, z = map(int, found.groups())
-        # A date such as 2021-10-12; tiles so near to the pole show nothing.
+        # A date such as 2021-10-12: tiles this close to the pole have no content.
         if _exists(x, y, z) and not (1000 <= x <= 9999 and 1 <= y <= 12):
             return x, y, z
     elif found := _PATH.fullmatch("/".join([*path.parts[-3:-1], path.stem])):

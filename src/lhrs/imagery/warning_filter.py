@@ -1,4 +1,4 @@
-"""Other libraries' warnings about what we know and handle, held back without changing the process for others."""
+"""Suppress warnings of other libraries that are already handled, in a thread-safe way."""
 
 import threading
 import warnings
@@ -10,9 +10,9 @@ _lock = threading.Lock()
 
 @contextmanager
 def suppress_warnings(category: type[Warning]) -> Iterator[None]:
-    """Ignore one category of warnings in this block, which should be short: one thread at a time is let in.
+    """Ignore one category of warnings in this block. Keep the block short: it holds a lock.
 
-    The list of warning filters belongs to the whole process; without the lock, threads would restore each other's.
+    The list of warning filters is global to the process. Without the lock, threads would restore each other's filters.
     """
     with _lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", category)

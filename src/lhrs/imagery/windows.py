@@ -1,4 +1,4 @@
-"""Windows over an image: where a model reads it, and which part of it each window answers for. Pixels throughout."""
+"""Windows over an image: the pixels that a model reads, and the core of each window. All units are pixels."""
 
 import math
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ import numpy as np
 Rect = tuple[int, int, int, int]
 """Left, top, width, height in pixels of the image."""
 Layout = Literal["flush_end", "even", "partition"]
-"""How windows are laid out along a side that is longer than one:
+"""Layout of windows along a side that is longer than a window:
 
-`flush_end`: at a fixed step; the last window ends with the image and overlaps the one before more.
-`even`: as many windows at equal distances, to within rounding.
-`partition`: windows of at least `size` that share the image without overlap.
+`flush_end`: a fixed step; the last window ends with the image and has a larger overlap.
+`even`: the same number of windows at equal distances, to within rounding.
+`partition`: windows of at least `size` that cover the image without overlap.
 """
 _TOLERANCE = 1e-6
 """Fraction of a step by which rounding of fractional steps may miss the end of an image."""
@@ -30,7 +30,7 @@ class SceneWindow:
     window: Rect
     """The pixels that are read."""
     core: Rect
-    """The pixels that only this window answers for: the cores of all windows partition the image."""
+    """The pixels that are assigned to this window: the cores of all windows partition the image."""
     has_neighbor: tuple[bool, bool, bool, bool]
     """Whether the image continues beyond the window's left, top, right, bottom edge: objects there may be truncated."""
 
@@ -40,7 +40,7 @@ def make_windows(
 ) -> list[SceneWindow]:
     """Return the windows over an image, row by row from the top left.
 
-    An image that is smaller than a window is one window of its own size. Cores meet in the middle of overlaps.
+    An image that is smaller than a window is one window of its own size. Cores meet in the middle of the overlaps.
 
     Args:
         width: of the image.
@@ -65,7 +65,7 @@ def num_windows(width: int, height: int, size: int, overlap: float = 0, layout: 
 
 
 def window_starts(length: float, size: float, overlap: float = 0, layout: Layout = "flush_end") -> list:
-    """Return where windows start along a side; whole numbers if length, size and overlap are.
+    """Return the start of each window along a side; whole numbers if length, size and overlap are.
 
     Raises:
         ValueError: windows overlap by their size or more.
@@ -94,10 +94,10 @@ def _spans(length: int, size: int, overlap: float, layout: Layout) -> list[tuple
 
 
 def _seams(starts: Sequence[int], ends: Sequence[int], overlap: float, layout: Layout) -> list[int]:
-    """Return where the cores of neighboring windows meet."""
+    """Return the boundaries between the cores of neighboring windows."""
     if layout != "flush_end":
         return [(start + end) // 2 for start, end in zip(starts[1:], ends[:-1], strict=True)]
-    # All but the first and the last core have the same size, so seams lie in the overlap asked for.
+    # All but the first and the last core have the same size, so seams are inside the requested overlap.
     half = int(overlap) // 2
     inner = [start + half for start in starts[1:-1]]
     return inner if len(starts) < 2 else [*inner, ends[-2] - (int(overlap) - half)]
