@@ -1,1 +1,1 @@
-"""Where others reach the model: an OpenAI-compatible server, a web page, tools for agents."""
+"""Serving: an OpenAI-compatible server, a web page and MCP tools."""

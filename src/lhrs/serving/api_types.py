@@ -1,7 +1,7 @@
-"""The body of `/v1/chat/completions`: OpenAI's fields as clients send them, and the field `lhrs`.
+"""The request body of `/v1/chat/completions`: OpenAI's fields, and the extension field `lhrs`.
 
-A field that is null, empty or at its default asks for nothing and is accepted, whether the server supports it or not.
-A field that would change the answer and is not supported is refused by its name.
+An unsupported field is accepted if it is null, empty or at its default. Otherwise it is rejected, and the error names
+it.
 """
 
 from typing import Annotated, Any, Literal
@@ -26,11 +26,11 @@ Text = Annotated[str, StringConstraints(max_length=200_000)]
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Name = Annotated[str, StringConstraints(max_length=100, pattern=r"^[\w .+-]+$")]
 CRS = Annotated[str, StringConstraints(pattern=r"^(EPSG:[0-9]{4,6}|OGC:CRS84)$")]
-"""By number only: other spellings may name files and addresses."""
+"""EPSG codes only: other forms may refer to files and URLs."""
 
 
 def _only(*neutral: Any, reason: str = "is not supported") -> AfterValidator:
-    """Return a validator that accepts values that ask for nothing and refuses all others."""
+    """Return a validator that accepts values without an effect and rejects all others."""
 
     def check(value: Any) -> Any:
         if not any(type(value) is type(one) and value == one for one in (None, *neutral)):
@@ -60,7 +60,7 @@ _CONTENT = Discriminator(
 
 
 class _Body(BaseModel):
-    """Null fields count as left out; unknown fields are refused."""
+    """Null fields are treated as missing; unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -83,7 +83,7 @@ class TextPart(_Body):
 
 
 class ImageURL(_Body):
-    """`data:` with the image in base64, or `http(s)` where the operator allows the host."""
+    """A base64 `data:` URL, or an `http(s)` URL of a host that the operator allows."""
 
     url: str
     detail: Literal["auto", "low", "high", "original"] = "auto"
@@ -192,7 +192,7 @@ class UserMessage(_Body):
 
 
 class AssistantMessage(_Body):
-    """An answer of before, as a client's library keeps it."""
+    """A previous answer, as client libraries store it."""
 
     role: Literal["assistant"]
     content: Words | None = None
@@ -203,10 +203,10 @@ class AssistantMessage(_Body):
     function_call: Annotated[Any, _only()] = None
     tool_calls: Annotated[Any, _only([])] = None
     reasoning: Any = None
-    """Like `reasoning_content`, not part of the answer; not read."""
+    """Like `reasoning_content`, this is not part of the answer and is ignored."""
     reasoning_content: Any = None
     parsed: Any = None
-    """What openai's `parse` made of `content`; not read."""
+    """The result of openai's `parse`; ignored."""
 
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -219,7 +219,7 @@ Message = Annotated[
 
 
 class StreamOptions(_Body):
-    """What a stream reports at its end."""
+    """Options of a stream."""
 
     include_usage: bool = False
     include_obfuscation: bool = False
@@ -254,10 +254,10 @@ ResponseFormat = Annotated[
 
 
 class LHRSFields(_Body):
-    """What OpenAI's API has no field for."""
+    """Fields that OpenAI's API lacks."""
 
     task: Literal["ask", "caption", "classify", "ground", "count"] | None = None
-    """The server words the question as the model was trained; without it the user's text is sent as it is."""
+    """The task whose prompt the server uses, as in training. Without a task, the user's text is sent unchanged."""
     labels: Annotated[list[Label], Field(min_length=2, max_length=1000)] | None = None
     """Of `classify`, and of `ask`: the answer is exactly one of them."""
     expression: Label | None = None
@@ -284,7 +284,7 @@ class ChatRequest(_Body):
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
-    """The older name of `max_completion_tokens`, which counts where both are given."""
+    """The older name of `max_completion_tokens`, which has priority."""
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 0.0
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
@@ -293,7 +293,7 @@ class ChatRequest(_Body):
     response_format: ResponseFormat | None = None
     lhrs: LHRSFields = LHRSFields()
 
-    # Accepted, and without effect on the answer.
+    # Accepted without an effect on the answer.
     user: Text | None = None
     safety_identifier: Text | None = None
     prompt_cache_key: Text | None = None
@@ -303,12 +303,12 @@ class ChatRequest(_Body):
     store: bool = False
     """Nothing is stored: `true` is reported among the ignored fields."""
 
-    # Of the most likely answer these change nothing; with a temperature of 0.
+    # These have no effect at a temperature of 0 (greedy decoding).
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_k: int | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
 
-    # Not supported: accepted where they ask for nothing.
+    # Not supported: accepted only if they have no effect.
     n: Annotated[Any, _only(1, reason="must be 1")] = None
     stop: Annotated[Any, _only([], "")] = None
     tools: Annotated[Any, _only([], reason="is not supported, the models answer in text")] = None
@@ -353,7 +353,7 @@ class ChatRequest(_Body):
 
     @property
     def token_limit(self) -> int | None:
-        """The longest answer that the client wants."""
+        """The maximum number of tokens of the answer."""
         return self.max_completion_tokens or self.max_tokens
 
 
@@ -361,7 +361,7 @@ Image = ImagePart | FilePart
 
 
 def conversation(messages: list[Message]) -> tuple[str | None, list[tuple[str, str]], str, dict[str, Image]]:
-    """Return system text, (question, answer) pairs of before, the last question, and the images by field.
+    """Return the system text, the previous (question, answer) pairs, the last question, and the images by field.
 
     Raises:
         ValueError: the messages are not a conversation that ends with a question.

@@ -40,7 +40,7 @@ class RenderingQuery(BaseModel):
 
 
 class PreviewQuery(RenderingQuery):
-    """How large, too."""
+    """Includes the ground sampling distance."""
 
     max_side: Annotated[int, Field(ge=16, le=4096)] = 1024
 
@@ -56,7 +56,9 @@ def make_app(service: Service) -> FastAPI:
         expiring.cancel()
         await service.stop()
 
-    app = FastAPI(title="lhrs", lifespan=lifespan, docs_url=None, redoc_url=None)  # their pages come from elsewhere
+    app = FastAPI(
+        title="lhrs", lifespan=lifespan, docs_url=None, redoc_url=None
+    )  # the documentation pages load external assets
     app.add_middleware(RequestGuard, service=service)
     if service.settings.cors_origins:
         app.add_middleware(
@@ -113,7 +115,7 @@ def make_app(service: Service) -> FastAPI:
     async def files(request: Request) -> dict[str, Any]:
         """List the key's files."""
         data = [file.public for file in service.files.list(request.state.owner)]
-        return {"object": "list", "data": data, "has_more": False}  # else clients ask for a next page
+        return {"object": "list", "data": data, "has_more": False}  # otherwise clients request a next page
 
     @app.get("/v1/files/{file_id}")
     async def file(file_id: str, request: Request, rendering: Annotated[RenderingQuery, Query()]) -> dict[str, Any]:
@@ -148,16 +150,16 @@ def make_app(service: Service) -> FastAPI:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        """Count, for Prometheus."""
+        """Return the metrics for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     app.include_router(scene_routes(service))
-    app.router.default = Page()  # mounted, it would hide which methods the routes above know
+    app.router.default = Page()  # mounting it would hide the allowed methods of the routes above
     return app
 
 
 def describe(decoded: image_worker.DecodedImage) -> dict[str, Any]:
-    """Return the field `image` of a file: size and sampling distance of the file, corners, and what is shown of it."""
+    """Return the field `image` of a file: size, ground sampling distance, corners and rendering."""
     image = decoded.image
     return {
         "width": image.width,
@@ -193,7 +195,7 @@ async def _refuse(request: Request, problem: Exception) -> Response:
 
 
 async def _http(request: Request, error: Exception) -> Response:
-    """Word the framework's own refusals like ours."""
+    """Convert the framework's errors to the API's error format."""
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -1,4 +1,4 @@
-"""One thread owns the model; requests that wait are answered together."""
+"""Dynamic batching: one thread owns the model and answers queued requests in batches."""
 
 import asyncio
 import threading
@@ -13,12 +13,12 @@ from lhrs.inference.runtime import Generation, Request, Runtime
 
 
 class Job:
-    """A request under way, and where its reply goes.
+    """A queued request and its future reply.
 
     Args:
-        request: what is asked.
-        deadline: by `time.monotonic`; after it the request is dropped.
-        listen: receives the pieces of the answer, on the event loop.
+        request: the request.
+        deadline: in `time.monotonic` time; the request is dropped after it.
+        listen: receives the deltas of the answer, on the event loop.
     """
 
     def __init__(self, request: Request, deadline: float, listen: Callable[[str], object] | None = None) -> None:
@@ -29,7 +29,7 @@ class Job:
         self.dropped = self.spoke = False
 
     def cancel(self) -> None:
-        """Forget it, unless the model is at work on it already."""
+        """Cancel the job, unless the model is already processing it."""
         self.dropped = True
         self.reply.cancel()
 
@@ -39,8 +39,8 @@ class Job:
             self.loop.call_soon_threadsafe(listen, piece)
 
     def set_result(self, outcome: Generation | Exception) -> None:
-        """Hand over the reply, or why there is none; from any thread."""
-        with suppress(RuntimeError):  # the server is gone
+        """Set the reply or the error; thread-safe."""
+        with suppress(RuntimeError):  # the event loop is closed
             self.loop.call_soon_threadsafe(self._set_result, outcome)
 
     def _set_result(self, outcome: Generation | Exception) -> None:
@@ -57,8 +57,8 @@ class Batcher:
 
     Args:
         runtime: the model; no other thread may use it.
-        batch_size: jobs that are answered together at most.
-        wait_s: how long a batch waits for jobs that are announced.
+        batch_size: maximum number of jobs in a batch.
+        wait_s: maximum time in seconds that a batch waits for announced jobs.
         observe: called with the size of each batch.
     """
 
@@ -70,9 +70,9 @@ class Batcher:
         self._ready = threading.Condition()
         self._closed = False
         self.announced = 0
-        """Jobs that will come in a moment: their images are being decoded."""
+        """Number of announced jobs, whose images are being decoded."""
         self.batch_s = 0.1
-        """Recent time of a batch."""
+        """Recent duration of a batch in seconds."""
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
@@ -86,7 +86,7 @@ class Batcher:
             self._ready.notify()
 
     def close(self) -> None:
-        """End the thread when all jobs are done."""
+        """Stop the thread after all jobs are done."""
         with self._ready:
             self._closed = True
             self._ready.notify()
@@ -119,8 +119,8 @@ class Batcher:
     def _answer(self, jobs: list[Job]) -> None:
         try:
             replies = self._runtime.generate([job.request for job in jobs])
-        except Exception as error:  # whatever it is, it must not end the thread
-            for job in jobs:  # one of them is to blame
+        except Exception as error:  # no exception may end the thread
+            for job in jobs:  # one request caused the error: retry them one by one
                 if len(jobs) == 1 or job.spoke:
                     job.set_result(error)
                 else:

@@ -1,4 +1,4 @@
-"""`/v1/chat/completions`: one answer, whole or as it comes."""
+"""`/v1/chat/completions`: one answer, complete or streamed."""
 
 import asyncio
 import codecs
@@ -29,7 +29,7 @@ async def complete(service: Service, request: Request) -> Response:
     """Answer a request.
 
     Raises:
-        Problem: it cannot be answered.
+        APIError: it cannot be answered.
     """
     deadline = time.monotonic() + service.settings.timeout_s
     try:
@@ -73,12 +73,12 @@ async def _reply(job: Job) -> Generation:
         return await job.reply
     except ConfigError as error:
         raise APIError(400, str(error), "messages", "context_length_exceeded") from None
-    except LHRSError as error:  # a server behind this one
+    except LHRSError as error:  # an upstream server
         raise APIError(503, str(error), code="model_failed") from None
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Run something for as long as the client is connected."""
+    """Await a coroutine; cancel it if the client disconnects."""
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -147,7 +147,7 @@ async def _events(
 async def _finish(
     service: Service, request: Request, prepared: PreparedRequest, reply: Generation
 ) -> tuple[str | None, str | None, dict[str, Any]]:
-    """Return the answer's content or refusal, and what the extension says; count and log."""
+    """Return the answer's content or refusal and the field `lhrs`; update metrics and the log."""
     image = prepared.images[0] if prepared.images else None
 
     def work() -> tuple[Answer, dict[str, Any]]:
@@ -155,7 +155,7 @@ async def _finish(
         boxes = responses.whole_boxes(answer, image)
         return answer, responses.lhrs_fields(answer, image, boxes, prepared.chat.lhrs.crs, prepared.ignored)
 
-    # Boxes on the map take PROJ a while the first time.
+    # PROJ is slow at the first conversion of boxes to map coordinates.
     located = image is not None and image.georeference is not None
     answer, fields = await asyncio.to_thread(work) if located else work()
     text, refusal = prepared.content(reply, answer, fields["boxes"])

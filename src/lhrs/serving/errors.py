@@ -1,4 +1,4 @@
-"""Refusals in the form of OpenAI's API."""
+"""Errors in the format of OpenAI's API."""
 
 import json
 from typing import Any
@@ -19,18 +19,18 @@ _CODES = {
     "json_invalid": "invalid_json",
 }
 _OWN = ("value_error", "unsupported_value", "invalid_value")
-"""Kinds of errors with a text of ours."""
+"""Error types of pydantic with a custom message."""
 
 
 class APIError(Exception):
-    """Why a request is refused.
+    """An error response.
 
     Args:
         status: HTTP status.
-        message: one line: what is wrong, and what to do.
-        param: the field of the request that is to blame, `messages.0.content`.
-        code: a name that programs can rely on.
-        retry_s: seconds after which it is worth asking again.
+        message: one line: the problem and its solution.
+        param: the invalid field of the request, such as `messages.0.content`.
+        code: a stable, machine-readable name.
+        retry_s: seconds after which the client should retry.
     """
 
     def __init__(
@@ -40,24 +40,24 @@ class APIError(Exception):
         self.status, self.param, self.code, self.retry_s = status, param, code, retry_s
 
     def at(self, field: str) -> "APIError":
-        """Return the same error about another field, which the message names."""
+        """Return the same error for another field, which the message names."""
         return APIError(self.status, f"{field}: {self}", field, self.code, self.retry_s)
 
     @property
     def body(self) -> dict[str, Any]:
-        """The answer's JSON."""
+        """The JSON body of the response."""
         kind = _TYPES.get(self.status, "invalid_request_error")
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
     @property
     def headers(self) -> dict[str, str]:
-        """The answer's headers."""
+        """The headers of the response."""
         headers = {} if self.retry_s is None else {"retry-after": str(self.retry_s)}
         return headers | ({"www-authenticate": "Bearer"} if self.status == 401 else {})
 
 
 def validation_error(error: ValidationError, body: bytes) -> APIError:
-    """Return the first thing that pydantic found wrong, by the field's name in the body; values are not repeated."""
+    """Return pydantic's first validation error with the field's name in the body. The message omits values."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     first = errors[0]
     field = _field(first["loc"], body, names_a_key=first["type"] in ("missing", "extra_forbidden"))
@@ -74,12 +74,12 @@ def validation_error(error: ValidationError, body: bytes) -> APIError:
 
 
 def _field(loc: tuple[int | str, ...], body: bytes, names_a_key: bool) -> str:
-    """Return where an error is in the body: pydantic's location without the names of its own types and branches.
+    """Return the location of an error in the body: pydantic's, without the names of types and union branches.
 
     Args:
-        loc: pydantic's.
+        loc: the location from pydantic.
         body: of the request.
-        names_a_key: the last part of `loc` is a key, though the body may not have it.
+        names_a_key: the last part of `loc` is a key, even if the body lacks it.
     """
     try:
         value: Any = json.loads(body)
@@ -89,7 +89,7 @@ def _field(loc: tuple[int | str, ...], body: bytes, names_a_key: bool) -> str:
     for n, part in enumerate(loc[:20]):
         try:
             value = value[part]
-        except (KeyError, IndexError, TypeError):  # a name of pydantic's own, or a key that the body lacks
+        except (KeyError, IndexError, TypeError):  # a name of a type or branch, or a key that the body lacks
             if n < len(loc) - 1 or not names_a_key or not isinstance(part, str):
                 continue
         path.append(str(part)[:60])

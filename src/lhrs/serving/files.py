@@ -1,4 +1,4 @@
-"""Uploaded files: in a private folder, for a while, each for the key that brought it."""
+"""Uploaded files: a private folder with expiry, and access limited to the key that uploaded the file."""
 
 import secrets
 import shutil
@@ -14,7 +14,7 @@ from lhrs.serving.errors import APIError
 from lhrs.serving.settings import Settings
 
 FORM = 2**16
-"""Bytes at most of the form around a file."""
+"""Maximum size in bytes of the form data around a file."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class StoredFile:
 
 
 class FileStore:
-    """Keeps files in a new folder that only this user may enter, and removes it in the end.
+    """Stores files in a new folder that only this user can access, and removes it at the end.
 
-    Methods are called on the event loop, but `write`.
+    Methods except `write` are called on the event loop.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -62,12 +62,12 @@ class FileStore:
 
     @property
     def used(self) -> int:
-        """Bytes stored or about to be."""
+        """Bytes stored or reserved."""
         return self._reserved + sum(file.size for file in self._files.values())
 
     @contextmanager
     def reserved(self, size: int) -> Iterator[None]:
-        """Keep room for an upload of so many bytes while it comes in.
+        """Reserve space in bytes for the duration of an upload.
 
         Raises:
             APIError: it is too large, or there is no room.
@@ -83,7 +83,7 @@ class FileStore:
     def write(self, source: BinaryIO) -> tuple[str, Path, int]:
         """Copy an upload into the folder; return a new id, its path and its size in bytes."""
         identity = f"file-{secrets.token_hex(16)}"
-        folder = self._folder / identity  # one per file: drivers may read files next to an image
+        folder = self._folder / identity  # one folder per file: drivers may read sidecar files
         folder.mkdir(mode=0o700)
         path = folder / "image"
         with path.open("xb") as out:
@@ -91,10 +91,10 @@ class FileStore:
             return identity, path, out.tell()
 
     def add(self, identity: str, path: Path, size: int, owner: str, filename: str, purpose: str) -> StoredFile:
-        """Keep what was written.
+        """Register a file that was written.
 
         Raises:
-            APIError: it is larger than was said, too large, or there is no room; it is removed.
+            APIError: the file exceeds its declared size or a limit, or there is no space. It is removed.
         """
         try:
             self._check(size)
@@ -121,7 +121,7 @@ class FileStore:
         """Return a file.
 
         Raises:
-            APIError: there is none of that id that this owner may see.
+            APIError: this owner has no file of that id.
         """
         self.expire()
         file = self._files.get(identity)
@@ -143,12 +143,12 @@ class FileStore:
         self.discard(self.get(identity, owner).id)
 
     def discard(self, identity: str) -> None:
-        """Remove a file, or what is left of one that was not kept."""
+        """Remove a file, or the remains of one that was not registered."""
         self._files.pop(identity, None)
         shutil.rmtree(self._folder / identity, ignore_errors=True)
 
     def expire(self) -> None:
-        """Remove files whose time is over."""
+        """Remove expired files."""
         now = time.time()
         for file in [file for file in self._files.values() if file.expires <= now]:
             self.discard(file.id)

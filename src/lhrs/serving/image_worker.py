@@ -1,7 +1,7 @@
-"""Reads images of untrusted clients, in processes with limits on memory and time.
+"""Decode images of untrusted clients, in processes with limits on memory and time.
 
-What runs here is called by `lhrs.serving.worker_pool`. Formats that can refer to other files or addresses (VRT, and all
-that this list does not name) are not tried, and sidecar files are not read.
+`lhrs.serving.worker_pool` calls these functions. Only formats that cannot refer to other files or URLs are allowed, and
+sidecar files are not read.
 """
 
 import base64
@@ -28,7 +28,7 @@ _KINDS = {
     b"\x89PNG": "PNG",
     **dict.fromkeys((b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF"), "JPEG"),
 }
-"""First bytes of accepted formats, and the only driver of GDAL that may read each."""
+"""First bytes of the accepted formats, and the only allowed GDAL driver of each."""
 _STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")
 _WHITESPACE = b" \t\r\n\f\v"
 MAX_SIDE = 1024
@@ -38,14 +38,14 @@ GDAL_LIMITS = {
     "GDAL_GEOREF_SOURCES": "INTERNAL",
     "GDAL_CACHEMAX": "256",
     "GDAL_HTTP_TIMEOUT": "1",
-    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",  # no address is ever opened
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",  # no URL is ever opened
     "PROJ_NETWORK": "OFF",
 }
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """An image and what one may want to know about it."""
+    """A decoded image and its metadata."""
 
     image: GeoImage
     ring: list[tuple[float, float]] | None
@@ -53,18 +53,18 @@ class DecodedImage:
 
 
 def set_limits(memory_bytes: int, max_pixels: int, decode_s: float) -> None:
-    """Set the limits of this process; called once when it starts."""
+    """Set the limits of this process; called once at its start."""
     global _decode_s
     _decode_s = decode_s
     os.environ.update(GDAL_LIMITS)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends us when it is done
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the server, which stops its workers
     threading.Thread(target=_die_with_parent, daemon=True).start()
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = max_pixels // 2  # Pillow warns here, and refuses twice of it
+    Image.MAX_IMAGE_PIXELS = max_pixels // 2  # Pillow warns at this size, and raises at twice the size
     try:
         import resource
-    except ImportError:  # Windows knows no such limits
+    except ImportError:  # Windows has no such limits
         return
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -81,7 +81,7 @@ def _die_with_parent() -> None:
 
 
 def preload() -> None:
-    """Load what reading images needs."""
+    """Import the modules that decoding needs."""
     import PIL.Image
     import rasterio
 
@@ -101,11 +101,11 @@ def decode_image(
     Args:
         source: a file, its content, or a `data:` URL.
         area: the part to read.
-        rendering: how a raster is rendered.
+        rendering: of a raster.
         max_side: see `open_image`.
 
     Raises:
-        DataError: it cannot be opened; the message holds no path.
+        DataError: it cannot be opened; the message contains no path.
     """
     if isinstance(source, Path):
         return _decode(source, area, rendering, max_side)
@@ -132,17 +132,17 @@ def preview(path: Path, max_side: int, rendering: RenderingOptions) -> bytes:
 def _decode(path: Path, area: GeoBounds | None, rendering: RenderingOptions, max_side: int) -> DecodedImage:
     alarm = hasattr(signal, "setitimer")
     if alarm:
-        # The alarm has no handler: it ends the process, even inside a library's loop.
+        # The alarm has no handler, so it kills the process even inside a loop of a library.
         signal.setitimer(signal.ITIMER_REAL, _decode_s)
     try:
         image = open_image(path, max_side, area, driver_of(path), **rendering.arguments)
         width, height = image.width, image.height
         ring = image.to_lonlat(np.array([[0, 0], [width, 0], [width, height], [0, height]]))
-    except (DataError, ConfigError) as error:  # the latter of a sensor that is not known
+    except (DataError, ConfigError) as error:  # ConfigError: an unknown sensor
         raise DataError(str(error).replace(f"'{path}'", "IMAGE").replace(str(path), "the image")) from None
     except MemoryError:
         raise DataError("the image takes too much memory to decode.") from None
-    except Exception as error:  # libraries raise all sorts of things for what fuzzers and attackers make
+    except Exception as error:  # libraries raise arbitrary exceptions for malicious files
         raise DataError(f"the image is damaged or of an unknown kind ({type(error).__name__}).") from None
     finally:
         if alarm:
@@ -152,10 +152,10 @@ def _decode(path: Path, area: GeoBounds | None, rendering: RenderingOptions, max
 
 
 def driver_of(path: Path) -> str:
-    """Return the only driver of GDAL that may read a file, by its first bytes.
+    """Return the only allowed GDAL driver of a file, from its first bytes.
 
     Raises:
-        DataError: it cannot be read, or has none of the accepted formats.
+        DataError: it cannot be read, or its format is not accepted.
     """
     try:
         with path.open("rb") as file:
@@ -171,7 +171,7 @@ def driver_of(path: Path) -> str:
 
 
 def _from_url(url: str) -> bytes:
-    """Return the content of a `data:` URL, with base64 in any usual spelling.
+    """Return the content of a base64 `data:` URL.
 
     Line breaks, the URL-safe alphabet, missing padding and percent-encoding are accepted.
     """

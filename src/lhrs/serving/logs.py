@@ -22,13 +22,13 @@ class _Lines(logging.Formatter):
 
 
 def log(event: str, level: int = logging.INFO, exc_info: BaseException | None = None, **fields: Any) -> None:
-    """Write one line; fields without a value are left out."""
+    """Write one line; fields that are None are omitted."""
     kept = {name: value for name, value in fields.items() if value is not None}
     logger.log(level, event, exc_info=exc_info, extra={_RESERVED: kept})
 
 
 def configure_logging() -> None:
-    """Send our lines, and what uvicorn has to say, to stderr."""
+    """Write our logs and those of uvicorn to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
     for name, level in (("lhrs.serving", logging.INFO), ("uvicorn.error", logging.WARNING), ("asyncio", logging.ERROR)):

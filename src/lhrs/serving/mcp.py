@@ -30,18 +30,18 @@ Sensor = Annotated[str | None, Field(description="Sensor of the image; detected 
 Composite = Annotated[str | None, Field(description="Band composite of the sensor to render, such as swir.")]
 GSD = Annotated[float | None, Field(gt=0, description="Meters per pixel of the rendering.")]
 SCENES = "lhrs-scenes"
-"""Folder, below the server's, of what `scene` writes."""
+"""Output folder of `scene`, below the server's folder."""
 
 
 def make_server(root: Path, load: Callable[[], Assistant], model: str | None, device: str | None) -> "MCPServer":
     """Return a server whose tools read images below one folder and write below `lhrs-scenes` in it.
 
-    It is meant for a process of its own, in which GDAL ignores sidecar files from now on.
+    It sets GDAL to ignore sidecar files in the whole process, so run it in a separate process.
 
     Args:
-        root: the folder; nothing outside it is read, whatever links and files in it say.
-        load: loads the model, at the first question.
-        model: the same for `scene`, which loads it by itself.
+        root: the folder; nothing outside it is read, even through links or references in files.
+        load: loads the model at the first question.
+        model: name of the same model, which `scene` loads by itself.
         device: of `scene`.
     """
     from mcp.server.mcpserver import MCPServer
@@ -51,7 +51,7 @@ def make_server(root: Path, load: Callable[[], Assistant], model: str | None, de
     base, lock, loaded = root.resolve(), Lock(), list[Assistant]()
 
     def answer(image: str, ask: Callable[[Assistant, GeoImage], Answer], *rendering: Any) -> dict[str, Any]:
-        with lock, _tool_errors():  # the model answers one question at a time
+        with lock, _tool_errors():  # the model is not thread-safe
             path = inside(base, image)
             opened = open_image(path, driver=driver_of(path), **RenderingOptions(*rendering).arguments)
             if not loaded:
@@ -124,7 +124,7 @@ def make_server(root: Path, load: Callable[[], Assistant], model: str | None, de
             key = fingerprint.of_config([scene, fingerprint.of_file(path), task, labels, target, size, gsd_m])
             folder = base / SCENES / f"{path.stem}-{key[:12]}"
             manifest = folder / "manifest.json"
-            if not manifest.exists():  # the same question again is answered from what is there
+            if not manifest.exists():  # a repeated question reuses the existing results
                 run(SceneConfig(scenes=(str(path),), out=folder, asking=asking, size=size, gsd_m=gsd_m, driver=driver))
             (summary,) = json.loads(manifest.read_text())["scenes"]
             return {**summary, "folder": folder.relative_to(base).as_posix()}
@@ -136,12 +136,12 @@ def inside(base: Path, name: str) -> Path:
     """Return the file of a name below a folder.
 
     Raises:
-        LHRSError: it is outside, or not there.
+        LHRSError: it is outside the folder, or missing.
     """
     try:
         path = (base / name).resolve()
         there = path.is_relative_to(base) and path.is_file()
-    except (OSError, ValueError):  # names that no file can have
+    except (OSError, ValueError):  # invalid file names
         there = False
     if not there:
         raise LHRSError(f"there is no file {name!r} in the server's folder.")
@@ -150,7 +150,7 @@ def inside(base: Path, name: str) -> Path:
 
 @contextmanager
 def _tool_errors() -> Iterator[None]:
-    """Give the agent what is wrong as a result that it can read, not as a failure of the server."""
+    """Return errors to the agent as a tool result, not as a server failure."""
     from mcp.server.mcpserver.exceptions import ToolError
 
     try:

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus."""
+"""Prometheus metrics of the server."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ class Metrics:
     """Counters of one server.
 
     Args:
-        waiting: how many requests wait for the model.
+        waiting: returns the number of requests that wait for the model.
     """
 
     def __init__(self, waiting: Callable[[], int]) -> None:
@@ -29,5 +29,5 @@ class Metrics:
         Gauge("lhrs_queue_length", "Requests that wait for the model", registry=here).set_function(waiting)
 
     def text(self) -> bytes:
-        """Return all in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)

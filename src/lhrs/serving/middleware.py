@@ -1,4 +1,4 @@
-"""Checks of every request before a route sees it: API key, origin, host, load and size."""
+"""Checks of every request before routing: API key, origin, host, load and size."""
 
 import asyncio
 import hashlib
@@ -25,18 +25,18 @@ _OPERATOR = {"/metrics", "/openapi.json"}
 _LOCAL = {"127.0.0.1", "localhost", "::1"}
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _STALLED_S = 30.0
-"""Longest pause between two parts of a body."""
+"""Maximum time in seconds between two parts of a body."""
 
 
 class RequestGuard:
     """ASGI middleware.
 
     Args:
-        app: the application behind it.
-        service: has the settings and the counters.
+        app: the wrapped application.
+        service: holds the settings and the counters.
 
     Raises:
-        ConfigError: a trusted proxy is no address.
+        ConfigError: a trusted proxy is not an IP address or network.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -54,7 +54,7 @@ class RequestGuard:
         identity = wanted if _ID.fullmatch(wanted) else f"req-{secrets.token_hex(8)}"
         state = scope.setdefault("state", {})
         state.update(id=identity, owner="", jobs=[], log={}, via=find_via(scope, headers, self._proxies))
-        # A HEAD is answered like a GET; uvicorn sends the head alone.
+        # HEAD is handled like GET; uvicorn drops the body.
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         status = 0
 
@@ -74,7 +74,7 @@ class RequestGuard:
             await self._app(inner, self._limited(scope, headers, receive), send_with_id)
         except APIError as problem:
             await JSONResponse(problem.body, problem.status, problem.headers)(scope, receive, send_with_id)
-        except Exception as error:  # the framework may have answered already
+        except Exception as error:  # the framework may have responded already
             log("failed", logging.ERROR, exc_info=error, request_id=identity)
             if not status:
                 body = APIError(500, "internal error; see the server's log").body
@@ -86,10 +86,10 @@ class RequestGuard:
             self._log(inner, status or 499, begun, state)
 
     def _check(self, scope: Scope, headers: dict[str, str]) -> str:
-        """Return who asks.
+        """Return the owner of the request.
 
         Raises:
-            Problem: this request is not for us.
+            APIError: the request is rejected.
         """
         path = scope["path"]
         if self._service.draining and path not in ("/health", "/metrics"):
@@ -112,9 +112,9 @@ class RequestGuard:
         return owner
 
     def _check_host(self, host: str) -> None:
-        """Refuse pages whose host name was made to point here (DNS rebinding), where nothing else protects the server.
+        """Reject DNS rebinding: pages whose host name resolves to this server. It applies to servers without keys.
 
-        This holds behind a proxy as well: a page in a browser of this machine can send any other header.
+        It also applies behind a proxy: a page in a local browser can set any other header.
         """
         try:
             name = urlsplit(f"//{host}").hostname
@@ -130,7 +130,9 @@ class RequestGuard:
     def _owner(self, authorization: str) -> str:
         kind, _, key = authorization.partition(" ")
         digest = hashlib.sha256(key.strip().encode("latin-1")).digest()
-        matches = [hmac.compare_digest(digest, known) for known in self._keys]  # all of them, whichever fits
+        matches = [
+            hmac.compare_digest(digest, known) for known in self._keys
+        ]  # compare with all keys, for constant time
         if kind.lower() != "bearer" or not any(matches):
             raise APIError(401, "the API key is missing or wrong: Authorization: Bearer KEY", code="invalid_api_key")
         return hashlib.sha256(digest).hexdigest()[:16]
@@ -146,7 +148,7 @@ class RequestGuard:
         async def limited() -> Message:
             nonlocal read, over
             if over:
-                return await receive()  # only a disconnection can come
+                return await receive()  # only a disconnect can follow
             try:
                 message = await asyncio.wait_for(receive(), _STALLED_S)
             except TimeoutError:

@@ -1,4 +1,4 @@
-"""How a client reached the server: directly, or through a reverse proxy that is trusted."""
+"""Client address, host and scheme of a request: direct, or through a trusted reverse proxy."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True)
 class Via:
-    """What the client's browser sees, as far as it is known."""
+    """The client and the public address of the server, as far as known."""
 
     client: str | None
     """Address of the client."""
     host: str
-    """Host, and port where it is not the scheme's."""
+    """Host, and port if it is not the default of the scheme."""
     scheme: str | None
-    """`http` or `https`; None if only the proxy in front knows."""
+    """`http` or `https`; None if it is unknown behind a proxy."""
 
     def is_origin(self, origin: str) -> bool:
-        """Tell whether an `Origin` header names this server."""
+        """Return whether an `Origin` header names this server."""
         try:
             parts, here = urlsplit(origin), urlsplit(f"//{self.host}")
             default = _PORTS.get(parts.scheme)
             same = (parts.hostname, parts.port or default) == (here.hostname, here.port or default)
-        except ValueError:  # a port that is no number
+        except ValueError:  # the port is not a number
             return False
         return same and self.scheme in (None, parts.scheme)
 
@@ -38,7 +38,7 @@ def parse_networks(addresses: tuple[str, ...]) -> list[Network]:
     """Return the networks of addresses like `10.0.0.2` and `10.0.0.0/8`.
 
     Raises:
-        ConfigError: one is no address.
+        ConfigError: a value is not an address or network.
     """
     try:
         return [ipaddress.ip_network(address, strict=False) for address in addresses]
@@ -47,7 +47,7 @@ def parse_networks(addresses: tuple[str, ...]) -> list[Network]:
 
 
 def find_via(scope: Scope, headers: dict[str, str], trusted: list[Network]) -> Via:
-    """Return how a request arrived; `X-Forwarded-*` headers count from a trusted proxy only."""
+    """Return the origin of a request. `X-Forwarded-*` headers are read from trusted proxies only."""
     peer = scope["client"][0] if scope.get("client") else None
     direct = Via(peer, headers.get("host", ""), None)
     if peer is None or not _is_in(peer, trusted):

@@ -1,4 +1,4 @@
-"""The answers that a JSON schema allows, as far as the models can be held to them."""
+"""Structured output: the JSON schemas that constrained decoding supports."""
 
 import json
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ class AnswerSchema:
 
     @property
     def answer_type(self) -> AnswerType:
-        """What the model must answer."""
+        """The constraint on the model's answer."""
         return self.kind if self.kind in ("number", "boxes") else "text"  # type: ignore[return-value]
 
     def write(self, answer: Answer, boxes: list[dict[str, Any]]) -> str | None:
-        """Return an answer as JSON; None if it has another form.
+        """Return an answer as JSON; None if it does not match.
 
         Args:
-            answer: the model's.
+            answer: of the model.
             boxes: of the answer, from `whole_boxes`; written as [x1, y1, x2, y2].
         """
         if self.kind == "boxes":
@@ -47,10 +47,10 @@ class AnswerSchema:
 
 
 def read_answer_schema(schema: dict[str, Any]) -> AnswerSchema:
-    """Return the form of answers that a JSON schema describes.
+    """Return the response format of a JSON schema.
 
     Raises:
-        ValueError: the models cannot be held to it.
+        ValueError: the schema is not supported.
     """
     properties, definitions = schema.get("properties"), schema.get("$defs", {})
     if (
@@ -62,7 +62,7 @@ def read_answer_schema(schema: dict[str, Any]) -> AnswerSchema:
         raise ValueError(f"only {_KNOWN} can be promised")
     ((key, value),) = properties.items()
     if isinstance(value, dict) and isinstance(value.get("$ref"), str) and isinstance(definitions, dict):
-        value = definitions.get(value["$ref"].removeprefix("#/$defs/"))  # an Enum of pydantic
+        value = definitions.get(value["$ref"].removeprefix("#/$defs/"))  # pydantic's reference to an Enum
     if not isinstance(value, dict) or schema.get("required") not in (None, [], [key]):
         raise ValueError(f"only {_KNOWN} can be promised")
     keys = set(value) - _ANNOTATIONS

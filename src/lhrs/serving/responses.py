@@ -1,4 +1,4 @@
-"""Replies in the form of OpenAI's API, with what it has no field for in `lhrs`."""
+"""Responses in the format of OpenAI's API, with the extension field `lhrs`."""
 
 import math
 from typing import Any
@@ -14,21 +14,21 @@ _LONLAT = ("EPSG:4326", "OGC:CRS84")
 
 
 def usage(reply: Generation) -> dict[str, int]:
-    """Return how many tokens were read and written."""
+    """Return the number of prompt and completion tokens."""
     read, written = reply.prompt_tokens, len(reply.token_texts)
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
 def finish_reason(reply: Generation) -> str:
-    """Return `length` for an answer that was cut off, else `stop`."""
+    """Return `length` for a truncated answer, else `stop`."""
     cut = bool(reply.token_texts) and len(reply.probabilities) == len(reply.token_texts)
     return "length" if cut else "stop"
 
 
 def logprobs(reply: Generation, top: int, drawn: bool) -> dict[str, Any] | None:
-    """Return the log probability of each token, the end token with an empty text last.
+    """Return the log probability of each token; the last is the end token with an empty text.
 
-    The runtimes report the chosen token only; where nothing was sampled it is the most likely one.
+    The runtimes report only the selected token. Without sampling it is the most likely one.
     """
     if not reply.probabilities:
         return None
@@ -46,11 +46,11 @@ def lhrs_fields(
     """Return the field `lhrs` of an answer.
 
     Args:
-        answer: what the model said.
-        image: the first image, or the part of it that was looked at.
+        answer: of the model.
+        image: the first image, or the part of it that was read.
         boxes: of `answer`, from `whole_boxes`.
         crs: of the GeoJSON.
-        ignored: fields of the request that this model cannot heed.
+        ignored: fields of the request that this model does not support.
     """
     rendering = None
     if image is not None:
@@ -77,7 +77,7 @@ def lhrs_fields(
 
 
 def whole_boxes(answer: Answer, image: GeoImage | None) -> list[dict[str, Any]]:
-    """Return an answer's boxes in pixels of the whole file, where only a part of it was looked at."""
+    """Return an answer's boxes in pixels of the whole file, even if only a part of it was read."""
     left, top = (0, 0) if image is None else image.offset
     return [
         {**box.model_dump(), "xyxy": [v + d for v, d in zip(box.xyxy, (left, top, left, top), strict=True)]}

@@ -1,4 +1,4 @@
-"""`/v1/scenes`: `lhrs scene` on uploaded files, one at a time, in a process of its own."""
+"""`/v1/scenes`: `lhrs scene` on uploaded files, one at a time, in a separate process."""
 
 import asyncio
 import json
@@ -26,9 +26,9 @@ from lhrs.serving.logs import log
 from lhrs.serving.settings import Settings
 
 RESULTS = {"answers.geojson": "application/geo+json", "classes.tif": "image/tiff"}
-"""Files of a finished scene that may be fetched, with their media types."""
+"""Downloadable files of a finished scene, with their media types."""
 _DRIVERS = {"GTiff", "COG", "JP2OpenJPEG", "PNG", "MEM"}
-"""What GDAL may read and write there: no format that can refer to other files or addresses."""
+"""Allowed GDAL drivers: no format that can refer to other files or URLs."""
 _BLOCK = 128
 """Windows of one part; see `lhrs.scene.run`."""
 _OVERLAP = 0.25
@@ -36,7 +36,7 @@ _OVERLAP = 0.25
 _NICE = 5
 """Questions have priority."""
 _BYTES = 12 * 2**30
-"""Address space with the embedded model; other models set no limit."""
+"""Address space limit with the embedded model; other models have no limit."""
 
 Label = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^,\n\r\x00]+$")
@@ -71,7 +71,7 @@ class SceneRequest(BaseModel):
         return self
 
     def num_windows(self, image: GeoImage) -> int:
-        """Return into how many windows a file is cut."""
+        """Return the number of windows of a file."""
         scale = 1.0 if self.gsd_m is None or not image.gsd_m else image.gsd_m / self.gsd_m
         side = max(1, round(self.size / scale))
         overlap = min(side - 1, round(_OVERLAP * side)) if self.task == "ground" else 0
@@ -124,11 +124,11 @@ class SceneJob:
 
 
 class SceneQueue:
-    """Runs scenes one after another; results are stored next to their file, and removed with it.
+    """Runs scenes sequentially. Results are stored next to their file and removed with it.
 
     Args:
-        settings: limits, and the model.
-        files: where uploads lie.
+        settings: limits and the model.
+        files: the uploaded files.
     """
 
     def __init__(self, settings: Settings, files: FileStore) -> None:
@@ -142,7 +142,7 @@ class SceneQueue:
         """Queue a scene.
 
         Raises:
-            APIError: it is not georeferenced, is too large, or there is no room.
+            APIError: the file is not georeferenced or too large, or the queue is full.
         """
         self.prune()
         windows = asked.num_windows(image)
@@ -171,7 +171,7 @@ class SceneQueue:
         """Return a scene.
 
         Raises:
-            APIError: there is none of that id that this owner may see.
+            APIError: this owner has no scene of that id.
         """
         self.prune()
         run = self._runs.get(identity)
@@ -183,7 +183,7 @@ class SceneQueue:
         """Return the path of a result.
 
         Raises:
-            APIError: see `get`; or the scene has no such result, or not yet.
+            APIError: see `get`; or the scene has no such result yet.
         """
         run = self.get(identity, owner)
         if run.state != "done":
@@ -205,12 +205,12 @@ class SceneQueue:
         await asyncio.to_thread(_remove, run.folder)
 
     def prune(self) -> None:
-        """Drop the scenes of files that are gone."""
+        """Remove the scenes of deleted files."""
         for run in [run for run in self._runs.values() if not run.file.path.exists()]:
             self._drop(run)
 
     async def close(self) -> None:
-        """End the one at work, and drop all."""
+        """Stop the running scene and remove all scenes."""
         self._worker.cancel()
         for run in list(self._runs.values()):
             self._drop(run)
@@ -222,7 +222,7 @@ class SceneQueue:
         with suppress(ValueError):
             self._waiting.remove(run)
         if run.process is not None:
-            with suppress(ProcessLookupError):  # it has just ended
+            with suppress(ProcessLookupError):  # the process has just ended
                 os.killpg(run.process.pid, signal.SIGKILL)
 
     async def _work(self) -> None:
@@ -249,7 +249,7 @@ class SceneQueue:
             env=await asyncio.to_thread(_environment), start_new_session=True,
         )  # fmt: skip
         try:
-            if run.id not in self._runs:  # dropped while it started
+            if run.id not in self._runs:  # removed during startup
                 os.killpg(run.process.pid, signal.SIGKILL)
             _limit_process(run.process.pid, self._settings.model is None)
             _, stderr = await asyncio.wait_for(run.process.communicate(), self._settings.scene_s)
@@ -272,7 +272,7 @@ class SceneQueue:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of the process: it may know no key, and GDAL there only what it needs."""
+    """Return the environment of the process: without keys, and with GDAL restricted to the needed drivers."""
     from rasterio import Env
 
     with Env() as env:
@@ -291,7 +291,7 @@ def _limit_process(process: int, embedded: bool) -> None:
 
 
 def _error_line(stderr: str, run: SceneJob) -> str:
-    """Return the command's one line of error, without paths."""
+    """Return the command's error message, on one line and without paths."""
     lines = [line for line in stderr.splitlines() if line.startswith("lhrs: ")]
     if not lines:
         log("scene died", scene=run.id, status=run.process and run.process.returncode, stderr=stderr[-2000:])
@@ -302,5 +302,5 @@ def _error_line(stderr: str, run: SceneJob) -> str:
 
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):  # where the file is, too
+    with suppress(OSError):  # includes the folder of the file
         folder.parent.rmdir()

@@ -1,4 +1,4 @@
-"""The routes of whole scenes."""
+"""The routes of `/v1/scenes`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Runs the application in uvicorn, and ends it without losing an answer."""
+"""Run the application in uvicorn, with graceful shutdown."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 class Server(uvicorn.Server):
-    """Finishes the requests in progress after a first signal to end, and ends at once after a second."""
+    """Finishes the requests in progress after a first signal, and stops immediately after a second."""
 
     def __init__(self, service: Service) -> None:
         settings = service.settings
@@ -29,7 +29,7 @@ class Server(uvicorn.Server):
                 make_app(service),
                 host=settings.host,
                 port=settings.port,
-                http="h11",  # bounds the size of headers
+                http="h11",  # limits the size of headers
                 ws="none",
                 log_config=None,
                 access_log=False,
@@ -47,7 +47,7 @@ class Server(uvicorn.Server):
         if self.service.draining:
             super().handle_exit(sig, frame)
             return
-        self.service.draining = True  # and exit with 0: uvicorn would raise the signal again, and lose what exits run
+        self.service.draining = True  # exit with 0: uvicorn would raise the signal again and skip exit handlers
 
     async def on_tick(self, counter: int) -> bool:
         """See uvicorn; called ten times a second."""
@@ -65,10 +65,10 @@ class Server(uvicorn.Server):
 
 
 def check(settings: Settings, no_auth: bool) -> None:
-    """Refuse to answer everyone by accident.
+    """Reject a configuration that exposes a server without keys.
 
     Raises:
-        ConfigError: others than this machine would reach a server without keys.
+        ConfigError: a server without keys would be reachable from other machines.
     """
     if not settings.keys and settings.host not in LOCAL and not no_auth:
         raise ConfigError(
@@ -78,7 +78,7 @@ def check(settings: Settings, no_auth: bool) -> None:
 
 
 def serve(assistant: "Assistant", settings: Settings) -> None:
-    """Serve until a signal ends it."""
+    """Serve until a signal stops the server."""
     configure_logging()
     asyncio.run(_serve(assistant, settings))
 

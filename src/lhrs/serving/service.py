@@ -1,4 +1,4 @@
-"""From a request to a reply: images are opened, the question is worded, the model asked."""
+"""Request handling: open the images, build the prompt, and run the model."""
 
 import asyncio
 import math
@@ -32,7 +32,7 @@ from lhrs.serving.url_fetch import URLFetcher
 from lhrs.serving.worker_pool import ImageWorkerPool
 
 _NUM_DECODED = 64
-"""Opened images that are remembered: a conversation sends its image at every turn."""
+"""Number of cached images: a conversation sends its image at every turn."""
 
 
 @dataclass
@@ -48,15 +48,15 @@ class PreparedRequest:
 
     @property
     def whole(self) -> bool:
-        """The model's words are not what the client gets: nothing is streamed before the answer is complete."""
+        """Whether the model's text is converted for the client: the answer is then not streamed token by token."""
         return self.schema is not None or self.task.options is not None or self.task.answer_type == "boxes"
 
     def content(self, reply: Generation, answer: Answer, boxes: list[dict[str, Any]]) -> tuple[str | None, str | None]:
-        """Return what the assistant says, or its refusal.
+        """Return the content of the assistant's message, or its refusal.
 
         Args:
             reply: of the model.
-            answer: made of it.
+            answer: parsed from the reply.
             boxes: of `answer`, from `whole_boxes`.
         """
         if self.schema is not None:
@@ -66,7 +66,7 @@ class PreparedRequest:
 
 
 class Service:
-    """Everything behind the routes. Made on the event loop, except the model.
+    """The state and the logic of the routes. It is created on the event loop, except for the model.
 
     Args:
         assistant: the model.
@@ -86,7 +86,7 @@ class Service:
         self._decoded: OrderedDict[tuple, asyncio.Task[image_worker.DecodedImage]] = OrderedDict()
 
     async def start(self) -> None:
-        """Take up work."""
+        """Start the workers."""
         self.files = FileStore(self.settings)
         self.scenes = SceneQueue(self.settings, self.files)
         limits = (self.settings.decoder_bytes, self.settings.max_pixels, self.settings.decode_s)
@@ -94,22 +94,22 @@ class Service:
         await self.image_workers.warm_up()
 
     async def stop(self) -> None:
-        """Finish what is queued, and leave nothing behind."""
+        """Finish the queued requests and clean up."""
         await self.scenes.close()
         await asyncio.to_thread(self.batcher.close)
         self.image_workers.close()
         self.files.close()
 
     def wait_s(self) -> int:
-        """Return when a client that was sent away had better come again."""
+        """Return the seconds after which a rejected client should retry."""
         batches = math.ceil(self.under_way / self.settings.batch_size)
         return max(1, round(batches * self.batcher.batch_s))
 
     async def prepare_request(self, chat: ChatRequest, owner: str) -> PreparedRequest:
-        """Open the images of a request and word its question.
+        """Open the images of a request and build its prompt.
 
         Raises:
-            APIError: something in the request is wrong.
+            APIError: the request is invalid.
         """
         if chat.model != self.assistant.runtime.name:
             message = f"the model here is {self.assistant.runtime.name!r}"
@@ -199,7 +199,7 @@ class Service:
         """Open an image of a request, or the part of it in an area.
 
         Raises:
-            APIError: it cannot be opened, or may not.
+            APIError: it cannot be opened, or is not allowed.
         """
         try:
             key, source = await self._source(part, owner)
@@ -208,7 +208,7 @@ class Service:
             raise error.at(field) from None
 
     async def _source(self, part: Image, owner: str) -> tuple[tuple, Path | bytes | str]:
-        """Return an image's identity and where its data is."""
+        """Return the cache key and the source of an image."""
         file_id, url = part.source
         if file_id is not None:
             file = self.files.get(file_id, owner)
@@ -238,7 +238,7 @@ class Service:
     async def _decode(
         self, key: tuple, source: Path | bytes | str, area: GeoBounds | None, rendering: RenderingOptions
     ) -> image_worker.DecodedImage:
-        """Open an image once for all requests that want it at the same time or soon after."""
+        """Open an image once and cache it for concurrent and later requests."""
         key = (*key, area, rendering)
         task = self._decoded.get(key)
         if task is None:
@@ -259,6 +259,6 @@ class Service:
             self._decoded.pop(key, None)
 
     def forget(self, identity: str) -> None:
-        """Forget what was seen in a file that is deleted."""
+        """Remove a deleted file from the cache."""
         for key in [key for key in self._decoded if key[1] == identity]:
             del self._decoded[key]

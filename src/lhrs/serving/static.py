@@ -12,9 +12,9 @@ _POLICY = "; ".join(
     [
         "default-src 'none'",
         "script-src 'self'",
-        "worker-src blob:",  # MapLibre makes its worker from its own source
+        "worker-src blob:",  # MapLibre creates its worker from a blob
         "style-src 'self'",
-        "img-src 'self' blob: data:",  # previews that were fetched with the key; icons in MapLibre's style
+        "img-src 'self' blob: data:",  # previews that are fetched with the key; icons in MapLibre's style
         "connect-src 'self' blob:",
         "base-uri 'none'",
         "form-action 'none'",
@@ -25,12 +25,12 @@ _HEADERS = {
     "content-security-policy": _POLICY,
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
-    "cache-control": "no-cache",  # asks whether it changed: a new server brings a new page
+    "cache-control": "no-cache",  # revalidate: a new server version has a new page
 }
 
 
 class Page(StaticFiles):
-    """The files of `resources/web`, which may run their own scripts and speak to this server, and nothing else."""
+    """The files of `resources/web`. Their content security policy allows only their own scripts and this server."""
 
     def __init__(self) -> None:
         super().__init__(directory=_WEB, html=True)

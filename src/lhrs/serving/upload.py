@@ -1,4 +1,4 @@
-"""An upload, from its first byte to a file that was looked at."""
+"""Uploads: receive a file and verify that it is an image."""
 
 import asyncio
 from typing import Any
@@ -11,13 +11,13 @@ from lhrs.serving.service import Service
 
 
 async def receive(service: Service, request: Request) -> dict[str, Any]:
-    """Keep the file of a form, if it is an image; return its record.
+    """Store the file of a form if it is an image; return its record.
 
     Raises:
-        Problem: it is none, or too large, or there is no room.
+        APIError: it is not an image, or too large, or there is no space.
     """
     length = request.headers.get("content-length", "")
-    # A body in chunks is as long as it likes, whatever the other header says.
+    # A chunked body has any length, whatever its Content-Length.
     if not length.isdecimal() or "transfer-encoding" in request.headers:
         raise APIError(411, "an upload must say its length: content-length", "file", "length_required")
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -30,7 +30,7 @@ async def receive(service: Service, request: Request) -> dict[str, Any]:
                 raise APIError(400, "the form has no file, or an empty one", "file", "invalid_value")
             if not isinstance(purpose, str) or len(purpose) > 40:
                 raise APIError(400, "purpose must be a short word", "purpose", "invalid_value")
-            # In a thread, and to the end even if the client goes.
+            # In a thread, and to completion even if the client disconnects.
             writing = asyncio.ensure_future(asyncio.to_thread(service.files.write, given.file))
             try:
                 identity, path, size = await asyncio.shield(writing)

@@ -1,4 +1,4 @@
-"""Images by URL, from hosts that the operator allows, and never from inside the operator's network."""
+"""Download of images by URL, from hosts that the operator allows and never from private networks."""
 
 import asyncio
 import ipaddress
@@ -26,7 +26,7 @@ def is_public(address: str) -> bool:
         inside = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]
         if inside is not None:
             return ip.ipv4_mapped is not None and is_public(str(inside))
-        if int(ip) < 2**32:  # the old way to carry an IPv4 address
+        if int(ip) < 2**32:  # deprecated IPv4-compatible addresses
             return False
         if ip.is_site_local:
             return False
@@ -40,7 +40,7 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class _Checked(httpcore.AsyncNetworkBackend):
-    """Connects to addresses that were looked at: a name is resolved once, so that it cannot change its mind."""
+    """Connects only to checked addresses. A name is resolved once, which prevents DNS rebinding."""
 
     def __init__(self, resolve: Resolve, allowed: Callable[[str], bool]) -> None:
         self._resolve, self._allowed = resolve, allowed
@@ -64,14 +64,14 @@ class _Checked(httpcore.AsyncNetworkBackend):
 
 
 class URLFetcher:
-    """Fetches images.
+    """Downloads images.
 
     Args:
         hosts: `host`, `host:port` or `*.domain`; ports are 80 and 443 unless named.
         max_bytes: of an image.
         timeout_s: from first to last byte.
-        resolve: how names become addresses.
-        allowed: which addresses may be connected to.
+        resolve: resolves names to addresses.
+        allowed: returns whether an address may be connected to.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class URLFetcher:
         """Return the content of a URL; redirects are not followed.
 
         Raises:
-            APIError: it may not, or cannot, be fetched.
+            APIError: the URL is not allowed, or the download failed.
         """
         self._check(url)
         try:

@@ -1,4 +1,4 @@
-"""A pool of processes that read images; one that hangs or dies fails its own request only."""
+"""A pool of processes that decode images. A process that hangs or crashes fails only its own request."""
 
 import asyncio
 import multiprocessing
@@ -16,10 +16,10 @@ R = TypeVar("R")
 
 
 class ImageWorkerPool:
-    """So many processes, each given one image at a time, so that whose image kills one is known.
+    """Processes with one image at a time each, so that a crash is attributed to its image.
 
     Args:
-        count: processes.
+        count: number of processes.
         limits: arguments of `lhrs.serving.image_worker.prepare`.
     """
 
@@ -31,7 +31,7 @@ class ImageWorkerPool:
             self._free.put_nowait(self._start())
 
     def _start(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")  # a fork would carry the model and its threads along
+        context = multiprocessing.get_context("spawn")  # a fork would copy the model and its threads
         process = ProcessPoolExecutor(1, context, set_limits, self._limits)
         self._all.add(process)
         return process
@@ -42,7 +42,7 @@ class ImageWorkerPool:
         return self._start()
 
     async def run(self, what: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a function of `lhrs.serving.image_worker` there.
+        """Call a function of `lhrs.serving.image_worker` in a process of the pool.
 
         Raises:
             DataError: the image cannot be read, or not within the limits.
@@ -50,19 +50,19 @@ class ImageWorkerPool:
         process, loop = await self._free.get(), asyncio.get_running_loop()
         try:
             future = process.submit(what, *args, **kwargs)
-        except BrokenProcessPool:  # it died while idle
+        except BrokenProcessPool:  # the process died while idle
             process = self._replace(process)
             future = process.submit(what, *args, **kwargs)
 
         def release(done: Future[R]) -> None:
-            """Give the process back when it is done, though who asked may be gone by then."""
+            """Return the process to the pool when it is done, even if the client disconnected."""
             broken = isinstance(done.exception(), BrokenProcessPool)
-            with suppress(RuntimeError):  # the server is gone
+            with suppress(RuntimeError):  # the event loop is closed
                 loop.call_soon_threadsafe(self._give_back, process, broken)
 
         future.add_done_callback(release)
         inner = asyncio.wrap_future(future)
-        inner.add_done_callback(lambda done: done.cancelled() or done.exception())  # so that it counts as seen
+        inner.add_done_callback(lambda done: done.cancelled() or done.exception())  # mark the exception as retrieved
         try:
             return await asyncio.shield(inner)
         except BrokenProcessPool:
