@@ -40,7 +40,7 @@ class RenderingQuery(BaseModel):
 
 
 class PreviewQuery(RenderingQuery):
-    """Includes the ground sampling distance."""
+    """The rendering and the size of a preview."""
 
     max_side: Annotated[int, Field(ge=16, le=4096)] = 1024
 

@@ -51,7 +51,7 @@ def make_server(root: Path, load: Callable[[], Assistant], model: str | None, de
     base, lock, loaded = root.resolve(), Lock(), list[Assistant]()
 
     def answer(image: str, ask: Callable[[Assistant, GeoImage], Answer], *rendering: Any) -> dict[str, Any]:
-        with lock, _tool_errors():  # the model is not thread-safe
+        with lock, _tool_errors():  # the model answers one question at a time
             path = inside(base, image)
             opened = open_image(path, driver=driver_of(path), **RenderingOptions(*rendering).arguments)
             if not loaded:

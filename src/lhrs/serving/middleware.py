@@ -130,9 +130,7 @@ class RequestGuard:
     def _owner(self, authorization: str) -> str:
         kind, _, key = authorization.partition(" ")
         digest = hashlib.sha256(key.strip().encode("latin-1")).digest()
-        matches = [
-            hmac.compare_digest(digest, known) for known in self._keys
-        ]  # compare with all keys, for constant time
+        matches = [hmac.compare_digest(digest, known) for known in self._keys]  # all keys, whichever matches
         if kind.lower() != "bearer" or not any(matches):
             raise APIError(401, "the API key is missing or wrong: Authorization: Bearer KEY", code="invalid_api_key")
         return hashlib.sha256(digest).hexdigest()[:16]

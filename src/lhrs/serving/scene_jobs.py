@@ -302,5 +302,5 @@ def _error_line(stderr: str, run: SceneJob) -> str:
 
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):  # includes the folder of the file
+    with suppress(OSError):  # not empty while it also holds the file
         folder.parent.rmdir()

@@ -19,7 +19,7 @@ class Settings:
     image_hosts: tuple[str, ...] = ()
     """Hosts that images may be fetched from, `host`, `host:port` or `*.domain`; none by default."""
     cors_origins: tuple[str, ...] = ()
-    """Allowed CORS origins, `https://host`; none by default."""
+    """Origins of web pages that may send requests, `https://host`; none by default."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of reverse proxies; X-Forwarded-Host, -Proto and -For of others are not read."""
     log_text: bool = False
