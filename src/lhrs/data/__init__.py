@@ -1,1 +1,1 @@
-"""Conversation data: readers, checks, and what training reads."""
+"""Conversation data: readers, checks and training datasets."""

@@ -1,7 +1,7 @@
 """Augmentation of images of any band count: geometry, color, noise. Parameters are sampled first, then applied.
 
-All randomness comes from the generator that is passed in, so that a sample depends on its seed and index alone, not on
-its batch, process or worker. Geometry is sampled once and applied to all that belongs together: both dates, the mask.
+All randomness comes from the generator argument. A sample depends only on its seed and index, not on its batch, process
+or worker. Geometry is sampled once and applied to both dates and the mask.
 """
 
 import math
@@ -22,7 +22,7 @@ from lhrs.errors import ConfigError
 
 _TRIES = 10
 COLOR_JITTER_FIELDS = ("brightness", "contrast", "saturation", "hue", "gray", "sigma", "noise", "solarize", "seed")
-"""Columns of what `sample_color_jitter` returns."""
+"""Columns of the result of `sample_color_jitter`."""
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], np.float32)
 """Its first row is luma."""
 _BLUR_RADIUS = 3
@@ -61,14 +61,14 @@ _IDENTITY = D4()
 
 
 def sample_d4(rng: np.random.Generator, all_eight: bool = True) -> D4:
-    """Sample a symmetry: of all eight, as images from above have no upside; otherwise identity or a horizontal flip."""
+    """Sample a D4 symmetry if `all_eight` (overhead images have no top), else identity or a horizontal flip."""
     transpose, flip_x, flip_y = (bool(v) for v in rng.integers(2, size=3))
     return D4(transpose and all_eight, flip_x, flip_y and all_eight)
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of an image and the symmetry that it is shown in."""
+    """A crop of an image and its symmetry."""
 
     top: int
     left: int
@@ -120,7 +120,7 @@ def sample_crop(
 
 
 def resize(pixels: Tensor, height: int, width: int, interpolation: str = "bicubic") -> Tensor:
-    """Return float32 `(C, height, width)`, antialiased, of any `(C, H, W)`; within the range it had."""
+    """Resize `(C, H, W)` to float32 `(C, height, width)`, antialiased and clipped to the input's range."""
     pixels = pixels.float()
     if pixels.shape[-2:] == (height, width):
         return pixels
@@ -134,7 +134,7 @@ def resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
 
 
 def center_crop_resize(pixels: Tensor, fraction: float, size: int, interpolation: str = "bicubic") -> Tensor:
-    """Return the center as `(C, size, size)`: a square of a fraction of the shorter side; 1 resizes the whole image."""
+    """Return the center square `(C, size, size)`, a fraction of the shorter side; 1 resizes the whole image."""
     if fraction < 1:
         high, wide = pixels.shape[-2:]
         side = max(1, round(min(high, wide) * fraction))
@@ -168,7 +168,7 @@ def sample_color_jitter(rng: np.random.Generator, strength: float = 1.0) -> np.n
 
 
 def identity_jitter() -> np.ndarray:
-    """Return the jitter that changes nothing."""
+    """Return the identity jitter."""
     return np.array([1, 1, 1, 0, 0, 0, 0, 0, 0], np.float64)
 
 
@@ -209,14 +209,14 @@ def _color_matrix(draw: dict[str, Tensor]) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _color_spaces(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return RGB to YIQ, YIQ to RGB, and the identity; copied to a device once, as copying waits for it."""
+    """Return RGB to YIQ, YIQ to RGB, and the identity. They are cached per device, as copying synchronizes."""
     return cast(
         Any, tuple(torch.from_numpy(x).to(device) for x in (_YIQ, np.linalg.inv(_YIQ), np.eye(3, dtype=np.float32)))
     )
 
 
 def _blur(pixels: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each image with its own Gaussian, cut at three pixels; sigma 0 leaves it."""
+    """Blur each image with its own Gaussian, truncated at three pixels; sigma 0 is the identity."""
     at = torch.arange(_BLUR_RADIUS + 1, dtype=pixels.dtype, device=pixels.device)
     weight = torch.exp(-(at**2) / (2 * sigma.clamp(min=1e-3)[:, None] ** 2))
     weight = weight / (2 * weight.sum(1, keepdim=True) - weight[:, :1])
@@ -233,7 +233,7 @@ def _blur(pixels: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _noise(pixels: Tensor, seed: Tensor) -> Tensor:
-    """Return normal noise that depends on each image's seed alone: it begins there in a fixed table."""
+    """Return normal noise that depends only on each image's seed, its start offset in a fixed table."""
     count = pixels[0].numel()
     rows = _noise_table(count, pixels.device).unfold(0, count, 1)
     return rows[seed.long() % _NOISE_ROWS].view_as(pixels)

@@ -1,4 +1,4 @@
-"""The one check of boxes against their image: `lhrs data lint` reports by it, and every builder leaves out by it."""
+"""Validation of boxes against their image. `lhrs data lint` reports invalid boxes, and dataset builders drop them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from lhrs.dropped import Dropped
 from lhrs.schema import Box
 
 TOLERANCE_PX = 1.0
-"""By how much rounding and half-pixel conventions may put a box outside its image."""
+"""Tolerance in pixels for boxes outside their image, due to rounding and half-pixel conventions."""
 MIN_AREA_PX = 1.0
 """A smaller box is empty."""
 
 
 @dataclass(frozen=True)
 class BoxFaults:
-    """What is wrong with boxes, bool `(N,)` each."""
+    """Problems of boxes, bool `(N,)` each."""
 
     reversed: np.ndarray
     """x2 < x1 or y2 < y1."""
@@ -27,7 +27,7 @@ class BoxFaults:
     leaves: np.ndarray
     """A side is outside the image by more than the tolerance; False where the image's size is unknown."""
     outside: np.ndarray
-    """Less than one pixel of it is on the image; False where the size is unknown."""
+    """Less than one pixel of the box is inside the image; False where the size is unknown."""
 
 
 def check_boxes(boxes: np.ndarray, sizes: np.ndarray) -> BoxFaults:
@@ -48,7 +48,7 @@ def overshoot_px(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def usable_boxes(boxes: Sequence[Box], size: Size, dropped: Dropped, name: str) -> list[Box]:
-    """Return the boxes that mark something on an image, cut at its edge.
+    """Return the valid boxes of an image, clipped to its extent.
 
     Args:
         boxes: Of one image.
@@ -71,7 +71,7 @@ def usable_boxes(boxes: Sequence[Box], size: Size, dropped: Dropped, name: str) 
 
 
 def usable_polygons(polygons: Sequence[ObjectPolygon], size: Size, dropped: Dropped, name: str) -> list[ObjectPolygon]:
-    """Return the polygons that mark something on an image, whole; see `usable_boxes`."""
+    """Return the valid polygons of an image, not clipped; see `usable_boxes`."""
     if not polygons:
         return []
     bounds = np.array([[*polygon.points.min(0), *polygon.points.max(0)] for polygon in polygons], np.float64)

@@ -1,4 +1,4 @@
-"""Conversations to token ids and labels. This is the only place that decides what a model learns: the answers."""
+"""Conversion of conversations to token ids and labels. Only answers have labels for the loss."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,30 +19,30 @@ from lhrs.imagery.image import open_image
 from lhrs.schema import IMAGE_PLACEHOLDER, Sample, Turn
 
 IGNORE = -100
-"""Label of positions that are not learned."""
+"""Label of positions that the loss ignores."""
 _MAX_SIDE = 1024
-"""Longer image sides are read reduced; every encoder looks at less. Inference reads the same."""
+"""Longer image sides are downsampled on reading, also in inference. All encoders have smaller inputs."""
 
 
 @dataclass(frozen=True)
 class ChatEncoder:
     """Turns samples into model inputs with a processor and a chat template.
 
-    The template marks answers with `{% generation %}`; tokens that begin inside such a block are learned, no others.
+    The template marks answers with `{% generation %}`. Only tokens that begin inside such a block have labels.
     """
 
     processor: Any
-    """An `LHRSProcessor`, whose tokenizer knows offsets ("fast")."""
+    """An `LHRSProcessor` with a fast tokenizer, which returns offsets."""
     template: str | None = None
-    """Jinja text; None takes the processor's own."""
+    """Jinja text; None is the template of the processor."""
     system_prompt: str | None = None
-    """Put before conversations that have none."""
+    """System text for conversations without one."""
     max_tokens: int = 4096
-    """Longer rows lose their end."""
+    """Longer rows are truncated."""
     features: FeatureCache | None = None
-    """Where the encoder's view of every image is kept; rows then hold it in place of pixels."""
+    """Cache of encoder features of every image; rows then contain features instead of pixels."""
     box_style: str = "norm1"
-    """Text form of boxes, see `lhrs.boxes.STYLES`: the one in which the model's answers are read."""
+    """Text format of boxes, see `lhrs.boxes.STYLES`; the model's answers are parsed in the same format."""
 
     def __post_init__(self) -> None:
         if "generation" not in (self._template or ""):
@@ -57,13 +57,13 @@ class ChatEncoder:
     def encode(self, sample: Sample) -> dict[str, Tensor]:
         """Return `input_ids` and `labels` int64 `(T,)`, and `pixel_values` `(images, 3, H, W)` if there are images.
 
-        With `features`, `image_levels` `(images, levels * N, C)` in place of pixels.
+        With `features`, `image_levels` `(images, levels * N, C)` replaces pixels.
 
         `labels` equals `input_ids` where an answer (with the token that ends it) stands, and is -100 elsewhere.
 
         Raises:
-            DataError: nothing in the sample can be learned, images and placeholders disagree, an image is broken, or
-                boxes are none.
+            DataError: the sample has no labels, images and placeholders disagree, an image is broken, or boxes are
+                invalid.
         """
         images = _read(sample.images if self.features is None else ())
         text, answers = self._render(sample, self._messages(sample, images), len(sample.images))
@@ -84,7 +84,7 @@ class ChatEncoder:
         return {**row, **self._pixels(images)}
 
     def prompt(self, sample: Sample) -> dict[str, Tensor]:
-        """Return what comes before the first answer, as a batch of one for `generate`.
+        """Return the prompt before the first answer, as a batch of one for `generate`.
 
         Raises:
             DataError: see `encode`.
@@ -100,16 +100,16 @@ class ChatEncoder:
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **pixels}
 
     def texts(self, sample: Sample, images: Sequence[GeoImage] = ()) -> list[str]:
-        """Return what each turn says, with the boxes that it speaks of behind it.
+        """Return the text of each turn, followed by its boxes.
 
-        Boxes are shares of the whole first image, however the encoder crops it: so answers are read back.
+        Boxes are fractions of the whole first image, whatever the encoder crops. Answers are parsed in the same way.
 
         Args:
             sample: with turns.
-            images: its images, where they are open already; else the first is opened if there are boxes.
+            images: its images, if already open; otherwise the first is opened if there are boxes.
 
         Raises:
-            DataError: the image is missing or broken, or boxes are none.
+            DataError: the image is missing or broken, or boxes are invalid.
         """
         if not any(turn.boxes for turn in sample.turns):
             return [turn.text for turn in sample.turns]
@@ -122,7 +122,7 @@ class ChatEncoder:
             raise DataError(f"sample {sample.id!r} of {sample.source}: {error}.") from error
 
     def _messages(self, sample: Sample, images: Sequence[GeoImage]) -> list[dict[str, Any]]:
-        """Return turns as the templates take them, each image in the turn that names it, else in the first question."""
+        """Return turns in template format. Images are in the turn of their placeholder, else in the first question."""
         turns = sample.turns
         named = [turn.text.count(IMAGE_PLACEHOLDER) if turn.role == "user" else 0 for turn in turns]
         users = [n for n, turn in enumerate(turns) if turn.role == "user"]
@@ -143,7 +143,7 @@ class ChatEncoder:
     def _render(
         self, sample: Sample, messages: list[dict[str, Any]], num_images: int, add_generation_prompt: bool = False
     ) -> tuple[str, list[tuple[int, int]]]:
-        """Return the text with every placeholder repeated once per image token, and where the answers lie in it."""
+        """Return the text with every placeholder repeated once per image token, and the spans of the answers."""
         rendered = render_jinja_template(
             [messages],
             chat_template=self._template,
@@ -169,7 +169,7 @@ class ChatEncoder:
         return expanded.join(pieces), [(moved(start), moved(end)) for start, end in answers]
 
     def _tokenize(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return ids and the character at which each begins; the template has written all special tokens itself."""
+        """Return ids and their start offsets in characters. The template already contains all special tokens."""
         encoded = self.processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         starts = [start for start, _ in encoded["offset_mapping"]]
         return np.array(encoded["input_ids"], np.int64), np.array(starts, np.int64)
@@ -195,13 +195,13 @@ _LETTERS_PER_BOX = 30
 
 
 class ChatDataset(Dataset):
-    """Samples of several sources, one after the other, asked for by `(epoch, index)` keys.
+    """The concatenated samples of several sources, indexed by `(epoch, index)` keys.
 
     Args:
         sources: readers of `lhrs.data.datasets`, or any sequences of samples.
         weights: one per source; see `lhrs.training.trainer.WeightedLengthSampler`.
-        encoder: makes rows.
-        group_by_length: measure all samples, so that the trainer can put those of similar length together.
+        encoder: encodes samples as rows.
+        group_by_length: measure all samples, so that the trainer can batch samples of similar length.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class ChatDataset(Dataset):
         return self.sources[source][index - (int(self.ends[source - 1]) if source else 0)]
 
     def _length(self, sample: Sample) -> float:
-        """Return roughly how many tokens a sample takes, without tokenising it."""
+        """Return an estimate of a sample's number of tokens, without tokenizing it."""
         letters = sum(len(turn.text) + _LETTERS_PER_BOX * len(turn.boxes) for turn in sample.turns)
         return letters / _LETTERS_PER_TOKEN + self.encoder.processor.num_image_tokens * len(sample.images)
 

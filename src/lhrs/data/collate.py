@@ -1,4 +1,4 @@
-"""Rows of `lhrs.data.chat_dataset` to batches, padded or packed."""
+"""Collation of rows of `lhrs.data.chat_dataset` to batches, padded or packed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,19 +12,18 @@ from lhrs.data.chat_dataset import IGNORE
 
 @dataclass(frozen=True)
 class Collator:
-    """Put the images of all rows one after the other, and their tokens into a rectangle.
+    """Concatenate the images of all rows, and pad or pack their tokens.
 
-    The model takes images in the order of their placeholders, so a row may have any number of them, and a batch none.
+    The model reads images in the order of their placeholders. A row may have any number of images, and a batch none.
     """
 
     pad_id: int
     pack: int | None = None
-    """Lay several samples behind each other into rows of about this many tokens, and nearly equal, instead of padding
-    each to the longest. Positions begin anew at every sample, from which transformers knows that they must not see
-    each other."""
+    """Pack several samples into rows of about this many tokens and nearly equal length, instead of padding. Positions
+    restart at every sample; transformers derives from them the block-diagonal attention mask."""
 
     def __call__(self, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return `input_ids` and `labels` `(B, T)`, and what rows hold of images, one after the other.
+        """Return `input_ids` and `labels` `(B, T)`, and the concatenated images or features of the rows.
 
         Padded: also `attention_mask` `(B, T)`. Packed: also `position_ids` `(B, T)`, and B is smaller than the number
         of samples.
@@ -41,7 +40,7 @@ class Collator:
             ids = [torch.cat([row["input_ids"] for row in part]) for part in parts]
             batch = self._rectangle(ids, [torch.cat([_first_ignored(row["labels"]) for row in part]) for part in parts])
             counts = [torch.cat([torch.arange(len(row["input_ids"])) for row in part]) for part in parts]
-            # Padding has position 0 throughout: each such token is a sample of its own.
+            # Padding tokens have position 0: each is a separate sample.
             batch["position_ids"] = pad_sequence(counts, batch_first=True)
         for name in ("pixel_values", "image_levels"):
             if images := [row[name] for row in rows if name in row]:
@@ -56,15 +55,15 @@ class Collator:
 
 
 def _first_ignored(labels: Tensor) -> Tensor:
-    """Return labels whose first token is not learned: what stands before it is another sample."""
+    """Return labels with the first token ignored: the token before it belongs to another sample."""
     return torch.cat([labels.new_full((1,), IGNORE), labels[1:]])
 
 
 def pack_sequences(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Return which samples share a line, so that lines of about `tokens` tokens come out nearly equal.
+    """Return the samples of each packed row; rows of about `tokens` tokens have nearly equal length.
 
-    Longest first, each into the line that is shortest so far (Graham 1969): no line is longer than the average line
-    plus the longest sample.
+    The longest sample is assigned first, each to the currently shortest row (Graham 1969). No row is longer than the
+    average row plus the longest sample.
     """
     count = min(max(round(sum(lengths) / tokens), 1), len(lengths))
     lines: list[list[int]] = [[] for _ in range(count)]

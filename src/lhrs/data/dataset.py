@@ -1,4 +1,4 @@
-"""The contract of every dataset reader, and how the right reader is found for a path."""
+"""The base class of dataset readers, and the detection of the reader for a path."""
 
 import json
 import os
@@ -17,11 +17,11 @@ from lhrs.errors import ConfigError, DataError
 from lhrs.schema import Sample, Turn
 
 READERS = "lhrs.data.datasets"
-"""The package whose modules are the readers, and the entry-point group of readers from elsewhere."""
+"""The package of the built-in readers, and the entry-point group of external readers."""
 
 CAPTION_QUESTION = "Describe the image."
 UNKNOWN_LICENSE = "unstated"
-"""License of samples whose format has no place for one."""
+"""License of samples whose format has no license field."""
 SPLITS = ("train", "val", "valid", "validation", "test")
 """Folder names that are splits."""
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -34,19 +34,19 @@ RowT = TypeVar("RowT")
 
 
 class ObjectPolygon(NamedTuple):
-    """An object on the first image of a sample, as closely as the dataset outlines it."""
+    """An object on the first image of a sample, with the most precise outline of the dataset."""
 
     label: str
     points: np.ndarray
-    """float64 `(P, 2)`, xy pixels of the original image: a polygon, in any direction; of several parts all points."""
+    """float64 `(P, 2)`, xy pixels of the original image: a polygon in any direction, or the points of all its parts."""
     difficult: bool = False
-    """A detector that misses it is not penalized."""
+    """Missed difficult objects are not penalized."""
 
 
 class Dataset(Sequence[Sample], ABC):
     """Samples in a fixed order.
 
-    The constructor reads annotations at most; a sample is made when it is requested. Images are absolute paths and are
+    The constructor reads only annotations; samples are created on request. Images are absolute paths and are
     not opened, except where a format stores coordinates relative to the image's size.
 
     A subclass sets the class variables, reads its annotations in its constructor, and implements `__len__`, `load` and
@@ -55,10 +55,10 @@ class Dataset(Sequence[Sample], ABC):
     """
 
     homepage: ClassVar[str]
-    """Where the data or the format comes from."""
+    """Reference of the data or the format."""
     license: ClassVar[str]
     layout: ClassVar[str]
-    """What has to be at `root`, in one line."""
+    """The required content of `root`, in one line."""
     download_hint: ClassVar[str] = ""
     """How to get the data, in one line; empty for a format."""
     dates: ClassVar[int] = 1
@@ -68,9 +68,9 @@ class Dataset(Sequence[Sample], ABC):
     is_fallback: ClassVar[bool] = False
     """The format is so general that any other format that matches is preferred."""
     classes: Sequence[str] = ()
-    """Names of the classes by number, where the annotations list them."""
+    """Class names by number, if the annotations list them."""
     has_class_names: bool = True
-    """False where the annotations number the classes and nothing names them."""
+    """False if the annotations number the classes without names."""
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         """Find the annotations.
@@ -127,14 +127,14 @@ class Dataset(Sequence[Sample], ABC):
 
     @property
     def dropped(self) -> Dropped:
-        """What the annotations hold and the samples read so far do not, counted by reason."""
+        """Annotations that were dropped from the samples read so far, counted by reason."""
         dropped = Dropped()
         for reason, example in self._left_out:
             dropped.add(reason, example)
         return dropped
 
     def drop(self, reason: str, example: object) -> None:
-        """Count something left out; the same reason and example count once, however often a sample is loaded."""
+        """Count a dropped annotation. The same reason and example are counted once, even if a sample is reloaded."""
         self._left_out[reason, str(example)] = None
 
     @overload
@@ -152,12 +152,12 @@ class Dataset(Sequence[Sample], ABC):
     def _checked(self, position: int) -> Sample:
         try:
             return self.load(position)
-        except ValidationError as error:  # a field of another type than the format promises
+        except ValidationError as error:  # a field has the wrong type
             raise DataError(f"{self.root}, sample {position}: {validation_message(error, Sample, {})}") from None
 
 
 def open_dataset(root: str | os.PathLike[str], format: str | None = None, split: str | None = None) -> Dataset:
-    """Open `root` with the reader called `format`, or with the only one that matches.
+    """Open `root` with the reader `format`, or with the only reader that matches.
 
     Raises:
         ConfigError: There is no such reader, or not exactly one matches.
@@ -167,7 +167,7 @@ def open_dataset(root: str | os.PathLike[str], format: str | None = None, split:
 
 
 def get_reader(name: str) -> type[Dataset]:
-    """Return the reader called `name`.
+    """Return a reader by name.
 
     Raises:
         ConfigError: There is none.
@@ -234,7 +234,7 @@ def filter_split(rows: list[RowT], splits: Sequence[str | None], split: str | No
 
 
 def parse_flag(value: object) -> bool:
-    """Return whether a flag is set: a number other than 0, `true` or `yes`; other words do not set it."""
+    """Return whether a flag is set: a number other than 0, `true` or `yes`; other words are False."""
     text = str(value).strip().lower()
     try:
         return float(text) != 0
@@ -256,11 +256,11 @@ def parse_sample(row: Any, folder: Path, where: str) -> Sample:
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
-    """Return a text file without the byte-order mark that Windows editors write; UTF-16 is read where it has one.
+    """Return a text file without its byte-order mark; a file with the mark of UTF-16 is decoded as such.
 
     Args:
         path: The file.
-        errors: What happens to bytes that are not UTF-8, see `bytes.decode`.
+        errors: Handling of bytes that are not UTF-8, see `bytes.decode`.
 
     Raises:
         DataError: It cannot be read, or is not UTF-8.

@@ -1,7 +1,7 @@
 """Data order and randomness as pure functions of (seed, position), so that resuming is exact.
 
-Nothing here keeps state: the permutation of an epoch follows from (seed, epoch), the random draws of a sample from
-(seed, epoch, index). Worker count, process count and history cannot change either.
+Nothing here keeps state. The permutation of an epoch depends on (seed, epoch), and the random numbers of a sample on
+(seed, epoch, index). The number of workers and processes and the history have no effect.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,9 @@ _BATCHES_TOGETHER = 50
 
 
 class DeterministicSampler(Sampler[SampleKey]):
-    """Yield `(epoch, index)` keys: a fresh permutation each epoch, the same on every process.
+    """Yield `(epoch, index)` keys: a new permutation each epoch, the same on every process.
 
-    accelerate calls `set_epoch`; the epoch travels inside the key because dataset state does not reach persistent
-    workers.
+    accelerate calls `set_epoch`. The epoch is part of the key because dataset state does not reach persistent workers.
     """
 
     def __init__(self, size: int, seed: int) -> None:
@@ -38,8 +37,7 @@ class DeterministicSampler(Sampler[SampleKey]):
 def group_by_length(order: np.ndarray, lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
     """Return an order whose batches hold samples of similar length.
 
-    Among any `_BATCHES_TOGETHER` batches' worth of samples, which stay where they are in the epoch, the longest go
-    together, and so on; the batches come in random order.
+    Each chunk of `_BATCHES_TOGETHER` batches is sorted by length and split into batches, which are then shuffled.
     """
     out = []
     for start in range(0, len(order), _BATCHES_TOGETHER * batch_size):
@@ -52,7 +50,7 @@ def group_by_length(order: np.ndarray, lengths: np.ndarray, batch_size: int, rng
 
 
 def sample_rng(seed: int, key: SampleKey) -> np.random.Generator:
-    """Return the generator that owns every random draw of one sample in one epoch."""
+    """Return the random generator of one sample in one epoch."""
     return np.random.default_rng([seed, *key])
 
 

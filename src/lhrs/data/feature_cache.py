@@ -1,4 +1,4 @@
-"""What a frozen encoder makes of each image, kept in a folder: it is computed once, not once an epoch."""
+"""Cache of a frozen encoder's features in a folder: they are computed once, not once per epoch."""
 
 import os
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from lhrs.errors import DataError
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """One file an image.
+    """A folder with one file per image.
 
-    An image that changes on disk gets a new file; another encoder or preprocessing must get another folder.
+    An image that changes on disk gets a new file. Another encoder or preprocessing requires another folder.
     """
 
     folder: Path
 
     def file(self, image: str) -> Path:
-        """Return where the features of an image lie.
+        """Return the path of an image's features.
 
         Raises:
             DataError: there is no such image.
@@ -35,7 +35,7 @@ class FeatureCache:
         return self.folder / name[:2] / f"{name[2:]}.safetensors"
 
     def missing(self, images: Sequence[str]) -> list[str]:
-        """Return those images, each once, that have no features yet."""
+        """Return the distinct images without cached features."""
         return [image for image in dict.fromkeys(images) if not self.file(image).exists()]
 
     def read(self, images: Sequence[str]) -> Tensor:
@@ -43,5 +43,5 @@ class FeatureCache:
         return torch.stack([load_file(self.file(image))["levels"] for image in images])
 
     def write(self, image: str, levels: Tensor) -> None:
-        """Keep `(levels * N, C)` of an image; a reader sees all of it or nothing."""
+        """Save `(levels * N, C)` of an image, atomically."""
         save_safetensors(self.file(image), {"levels": levels})

@@ -1,4 +1,4 @@
-"""How the image that an annotation names is found on this machine, whichever tool and system wrote the name."""
+"""Resolution of image names in annotations to local files, whatever tool and system wrote them."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -9,7 +9,7 @@ from lhrs.imagery.reader import open_source
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) of an image, turned upright as its metadata say, without reading its pixels.
+    """Return (width, height) of an image, upright by its EXIF orientation, without decoding its pixels.
 
     Raises:
         DataError: It is missing, or no image.
@@ -67,7 +67,7 @@ class ImageFinder:
         return None
 
     def find_or_expected(self, name: str) -> Path:
-        """Return the image's path, or where it was expected if there is none."""
+        """Return the image's path, or its expected path if it does not exist."""
         found = self.find(name)
         return self.folders[0] / next(_tails(name), PurePosixPath(name)) if found is None else found
 
@@ -79,7 +79,7 @@ class ImageFinder:
 
 def _tails(name: str) -> Iterator[PurePosixPath]:
     """Yield a path without its root or drive, and then without its first folder, its first two, and so on."""
-    if "://" in name or name.startswith("/data/local-files/?d="):  # an address; Label Studio's has the path as a query
+    if "://" in name or name.startswith("/data/local-files/?d="):  # a URL; Label Studio's has the path as a query
         place, _, query = name.partition("?")
         name = unquote(query.removeprefix("d=") if query.startswith("d=") else place.partition("#")[0])
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]

@@ -1,7 +1,7 @@
-"""Images with a class per pixel: what the readers of masks share, and the one place where a mask is read.
+"""Semantic segmentation data: the base class of mask readers, and the reading of masks.
 
-A number that is no class, or whose class is called `unlabeled`, `ignore`, `void` or `nodata`, becomes 255 and counts
-nowhere. `background` is a class of the mask, but no object: it has no boxes.
+A number without a class, or of a class named `unlabeled`, `ignore`, `void` or `nodata`, becomes 255 and is ignored.
+`background` is a class of the mask but not an object: it has no boxes.
 """
 
 import os
@@ -21,9 +21,9 @@ from lhrs.schema import Box, Sample
 
 IGNORE = 255
 IGNORED_CLASSES = frozenset(["unlabeled", "unlabeled", "ignore", "ignored", "void", "nodata", "no data", "no_data"])
-"""Names of classes that count nowhere, in lower case."""
+"""Names of ignored classes, in lower case."""
 BACKGROUND_CLASSES = frozenset(["background", "no change", "unchanged"])
-"""Names of classes that are no objects, in lower case."""
+"""Names of classes that are not objects, in lower case."""
 MASK_STEM = "_mask"
 """End of a mask's name, before the suffix."""
 _MIN_SIDE_PX = 4

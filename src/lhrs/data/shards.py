@@ -1,4 +1,4 @@
-"""Samples as tar files in webdataset's layout: files of one sample share their name up to the first dot."""
+"""Export of samples as WebDataset shards: files of one sample share their name up to the first dot."""
 
 import io
 import json
@@ -21,10 +21,9 @@ _PLAIN = {".png", ".jpg", ".jpeg", ".webp"}
 def write_shards(
     dataset: Sequence[Sample], out: Path, per_shard: int = 1000, progress: Progress = no_progress
 ) -> list[Path]:
-    """Write samples and return the files; shards of the same samples that exist are not written again.
+    """Write samples and return the files. Existing shards of the same samples are not rewritten.
 
-    PNG, JPEG and WebP files are copied, other images become the PNG of their rendering. The same samples give the same
-    bytes.
+    PNG, JPEG and WebP files are copied; other images are rendered as PNG. The output is deterministic.
 
     Args:
         dataset: samples with at most one image each; of more, only the first is written.
@@ -34,11 +33,11 @@ def write_shards(
 
     Raises:
         DataError: an image cannot be read.
-        ConfigError: the directory holds other things, or shards of samples that have changed since.
+        ConfigError: the directory contains other files, or shards of samples that have changed since.
     """
     total = -(-len(dataset) // per_shard)
     files = [out / f"shard-{n:06d}.tar" for n in range(total)]
-    # The work directory stays, so that a finished export is resumed too: nothing is written twice.
+    # The work directory is kept, so that a finished export is also resumed without rewriting.
     with Job(out, {"per_shard": per_shard}, _inputs(dataset)), progress("writing", len(dataset)) as bar:
         if any(path not in files and not path.name.startswith(".") for path in out.iterdir()):
             raise ConfigError(f"{out} holds other things; name another folder.")
@@ -63,7 +62,7 @@ def _write_shard(file: Path, dataset: Sequence[Sample], indices: range) -> None:
     with atomic_write(file) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
         for index in indices:
             for suffix, content in _files(dataset[index]):
-                info = tarfile.TarInfo(f"{index:09d}{suffix}")  # without times and owners: the same bytes always
+                info = tarfile.TarInfo(f"{index:09d}{suffix}")  # without times and owners, for deterministic bytes
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))
 

@@ -1,7 +1,7 @@
 """Images without labels for pretraining: windows of files of any size and band count, folders, tar shards.
 
-An image that is larger than the window is a grid of windows; which part of its cell a window shows changes with the
-epoch. Of rasters only the window is read. An image in a shard is read as it would be beside it.
+An image that is larger than the window is divided into grid cells. The position of a window in its cell changes with
+the epoch. Only the window of a raster is read. An image in a shard is read like a file on disk.
 """
 
 import tarfile
@@ -27,7 +27,7 @@ class TarMember:
     shard: Path
     name: str
     offset: int
-    """Of its first byte; so the next, in bytes."""
+    """Offset of its first byte, in bytes."""
     length: int
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class TarMember:
 
     @property
     def path(self) -> Path:
-        """GDAL's name of it."""
+        """GDAL's name of the member."""
         return Path(f"/vsisubfile/{self.offset}_{self.length},{self.shard}")
 
 
@@ -47,7 +47,7 @@ class GridCell:
     top: int
     left: int
     height: int
-    """Rows that the window may move in; at least as many as it has itself, if the image has."""
+    """Rows of the cell; at least those of the window, if the image is large enough."""
     width: int
     reader: RasterReader = field(repr=False)
 
@@ -59,7 +59,7 @@ class UnlabeledWindows:
         paths: images, folders of images, and tar files of images (webdataset).
         size: rows and columns of a window in pixels; smaller images are read whole.
         bands: which ones, 1-based; None is all of them.
-        seed: of where windows lie.
+        seed: of the window positions.
 
     Raises:
         DataError: a path does not exist, holds no image, or images differ in their bands.
@@ -85,7 +85,7 @@ class UnlabeledWindows:
         return len(self.places)
 
     def __getitem__(self, key: SampleKey) -> np.ndarray:
-        """Return `(bands, rows, columns)` in the file's own numbers.
+        """Return raw values `(bands, rows, columns)`.
 
         Raises:
             DataError: the file cannot be read.
@@ -94,7 +94,7 @@ class UnlabeledWindows:
         high, wide = min(self.size, place.height), min(self.size, place.width)
         top = place.top + int(rng.integers(place.height - high + 1))
         left = place.left + int(rng.integers(place.width - wide + 1))
-        reader = replace(place.reader)  # a copy keeps no decoded image
+        reader = replace(place.reader)  # a copy, so that the decoded image is freed
         try:
             pixels, _ = reader.read((left, top, wide, high), bands=self.bands)
         except DataError as error:
@@ -115,7 +115,7 @@ class UnlabeledWindows:
 
 
 def _members(shard: Path) -> Iterator[tuple[TarMember, RasterReader]]:
-    """Yield the images of a tar file. Shards are not compressed, so any image can be read at once."""
+    """Yield the images of a tar file. Shards are not compressed, which allows random access."""
     found = False
     try:
         with tarfile.open(shard, "r:") as archive:

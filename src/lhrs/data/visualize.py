@@ -22,11 +22,11 @@ _SIDE = 512
 _MARGIN = 12
 _LINE = 19
 _MOST_LABELS = 40
-"""With more boxes, labels would hide the image: only their colors are drawn."""
+"""Maximum number of boxes with labels; above it, only colors are drawn."""
 
 
 def draw_sample(sample: Sample, side: int = _SIDE) -> "Image":
-    """Return the first image with its boxes, `side` pixels on its longer side; a blank one where there is none."""
+    """Return the first image with its boxes, `side` pixels on its longer side; a blank image if there is none."""
     from PIL import Image
 
     boxes = np.array([box.xyxy for box in sample.boxes], float).reshape(-1, 4)

@@ -9,7 +9,7 @@ from lhrs.schema import Sample
 
 
 def write_samples(samples: Sequence[Sample], path: Path) -> None:
-    """Write samples, whole or not at all; image paths become relative to the file.
+    """Write samples atomically; image paths become relative to the file.
 
     Args:
         samples: In their order.
@@ -36,6 +36,6 @@ def write_samples(samples: Sequence[Sample], path: Path) -> None:
 
 
 def _all_keys(rows: list[dict]) -> list[dict]:
-    """Give every row the keys of all: Arrow takes the columns of the first."""
+    """Add missing keys to every row: Arrow uses the columns of the first row."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     return [{key: row.get(key) for key in keys} for row in rows]

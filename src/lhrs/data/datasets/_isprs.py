@@ -1,4 +1,4 @@
-"""What the two ISPRS cities share."""
+"""Shared code of the two ISPRS datasets."""
 
 from pathlib import Path
 

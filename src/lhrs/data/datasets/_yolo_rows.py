@@ -1,4 +1,4 @@
-"""Rows of YOLO's text files, and how they are told from other text."""
+"""Rows of YOLO's text files, and their detection."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from lhrs.errors import DataError
 
 _MAX_SNIFFED = 20
 _MARGIN = 0.5
-"""By how much a coordinate may leave 0-1 for a file to look like YOLO's."""
+"""Tolerance for coordinates outside 0-1 in the detection of YOLO files."""
 
 
 class YoloRow(NamedTuple):
@@ -34,7 +34,7 @@ def read_rows(path: Path, has_keypoints: bool = False) -> list[YoloRow]:
 
     Args:
         path: The file.
-        has_keypoints: What follows `class x y w h` are keypoints, which are not read.
+        has_keypoints: The values after `class x y w h` are keypoints, which are not read.
 
     Raises:
         DataError: A line is none of these.

@@ -33,7 +33,7 @@ class Align(Dataset):
         path = self.root / _INDEX
         try:
             self._table = parquet.read_table(path)
-        except Exception as error:  # the file system's and Arrow's
+        except Exception as error:  # exceptions of the file system and Arrow
             raise DataError(f"{path} is not a whole Parquet file: {' '.join(str(error).split())}.") from None
         lacking = {"id", "image", "caption", "facts", "license"} - set(self._table.column_names)
         if lacking:
