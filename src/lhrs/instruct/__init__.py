@@ -1,1 +1,1 @@
-"""Questions and answers about images, made of their annotations."""
+"""Generation of questions and answers about images from their annotations."""

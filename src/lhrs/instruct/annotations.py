@@ -1,4 +1,4 @@
-"""The annotations of one image, whatever format they came in: objects with boxes, map facts, a class, a caption."""
+"""Format-independent annotations of one image: objects with boxes, map facts, a class, a caption."""
 
 import re
 from collections import Counter
@@ -15,9 +15,9 @@ _STUFF = frozenset(
     ["land", "vegetation", "water", "road", "soil", "grass", "forest", "ground", "barren", "cropland", "agriculture",
      "low vegetation", "impervious surface", "impervious surfaces", "clutter", "rangeland", "unknown"]
 )  # fmt: skip
-"""Classes of masks that are land, not objects: parts of them are neither counted nor referred to."""
+"""Land-cover classes of masks. Their parts are not objects: they are neither counted nor referred to."""
 _MIN_VISIBLE_FRACTION = 0.4
-"""Objects of which less is on the image are neither counted nor asked for: annotators would disagree on them."""
+"""Minimum visible fraction of an object that is counted or asked for."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class AnnotatedObject:
 
 @dataclass(frozen=True)
 class ImageAnnotations:
-    """Everything that questions about an image may use."""
+    """The annotations of an image from which questions are generated."""
 
     id: str
     images: tuple[str, ...]
@@ -57,9 +57,9 @@ class ImageAnnotations:
     truncated: frozenset[str] = frozenset()
     """Labels of which some objects are mostly outside the image: they cannot be counted."""
     exhaustive: frozenset[str] = frozenset()
-    """Labels of which every object is annotated, so that "none" is an answer. Empty for maps."""
+    """Exhaustively annotated labels, for which "none" is a valid answer. Empty for maps."""
     are_components: bool = False
-    """Objects are connected parts of masks: houses that touch are one, and cannot be counted."""
+    """Objects are connected components of masks. Adjacent houses are one component and cannot be counted."""
     facts: tuple[Fact, ...] = ()
     caption: str | None = None
     scene: str | None = None
@@ -77,7 +77,7 @@ class ImageAnnotations:
         return dict(sorted(Counter(name for item in self.objects for name in (item.label, *item.also)).items()))
 
     def merge(self, other: "ImageAnnotations") -> "ImageAnnotations":
-        """Return the annotations of two samples of the same image; an object that both have is one.
+        """Merge the annotations of two samples of the same image; shared objects are deduplicated.
 
         Alone, each sample would report as absent what the other annotates.
         """

@@ -1,6 +1,6 @@
-"""`lhrs instruct build`: training samples made of the annotations of images.
+"""`lhrs instruct build`: generate training samples from the annotations of images.
 
-Every random choice follows from (seed, id of the image); the letters of right choices come in equal numbers.
+Every random choice depends on (seed, id of the image). The letters of correct choices are balanced.
 """
 
 import json
@@ -21,7 +21,7 @@ from lhrs.progress import Progress, no_progress
 from lhrs.schema import Sample, Turn
 
 TASKS: dict[str, TaskFn] = {**description_tasks.TASKS, **spatial_tasks.TASKS}
-"""By the names that `--task` takes."""
+"""Tasks by the names of `--task`."""
 LETTERS = "ABCD"
 SUFFIXES = (".jsonl", ".parquet")
 _SHORT = ("location", "relative position", "count", "size", "presence", "region", "scene", "scene check", "reasoning")
@@ -31,7 +31,7 @@ _INSTRUCTIONS = ("Answer with the letter.", "Choose one letter.", "Which letter 
 
 @dataclass(frozen=True)
 class InstructionData:
-    """What `build_instructions` wrote."""
+    """Report of `build_instructions`."""
 
     samples: list[Sample]
     num_images: int

@@ -26,8 +26,8 @@ def collect_annotations(
 ) -> list[ImageAnnotations]:
     """Return the annotations of each image at `path`.
 
-    Boxes are cut at the image's edge. Reversed and empty boxes, boxes outside their image, and images that are missing
-    or broken are left out.
+    Boxes are clipped to the image. Reversed and empty boxes, boxes outside their image, and missing or broken images
+    are dropped.
 
     Args:
         path: An alignment dataset, or data of any format.
@@ -37,7 +37,7 @@ def collect_annotations(
         progress: Reports the samples read.
 
     Raises:
-        ConfigError: The format cannot be told.
+        ConfigError: The format cannot be detected.
         DataError: Annotations are broken, number their classes without names, or there is no such split.
     """
     dropped = Dropped() if dropped is None else dropped

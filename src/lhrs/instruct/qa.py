@@ -1,4 +1,4 @@
-"""A question with its answer, and what every task is: a function from annotations of an image to such a pair."""
+"""A question with its answer. A task is a function from annotations of an image to such a pair."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Tasks about objects (LHRS-Instruct-Plus): location, relative position, counting, size, boxes, regions, unambiguous
 referring expressions, false premises.
 
-Each task returns a question with its answer, or None where the annotations do not support one without doubt. Only
-objects of exhaustively annotated labels are reported as absent.
+Each task returns a question with its answer, or None if the annotations do not support an unambiguous one. Only objects
+of exhaustively annotated labels are reported as absent.
 """
 
 import math
@@ -18,9 +18,9 @@ from lhrs.instruct.qa import QAPair, TaskFn
 from lhrs.schema import Box
 
 _CLEAR = 1.5
-"""Ratio of areas from which one object is clearly the larger."""
+"""Minimum ratio of areas at which one object is clearly larger."""
 _MARGIN = 0.06
-"""Fraction of the image's diagonal by which distances must differ."""
+"""Minimum difference of distances, as a fraction of the image's diagonal."""
 _MOST_BOXES = 40
 _DIRECTIONS = ("to the right of", "to the lower right of", "below", "to the lower left of", "to the left of",
                "to the upper left of", "above", "to the upper right of")  # fmt: skip
@@ -95,7 +95,7 @@ def count(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) ->
     question = rng.choice(
         ("How many {} are there?", "How many {} can be seen?", "Count the {}.", "What is the number of {}?")
     )
-    below = rng.randint(0, min(3, num))  # so that the rank of the right number gives no hint
+    below = rng.randint(0, min(3, num))  # so that the rank of the correct number is not a hint
     near = [*(num - n for n in range(below, 0, -1)), *(num + n for n in range(1, 4 - below))]
     return QAPair("count", question.format(plural(label)), str(num), distractors=tuple(map(str, near)))
 
@@ -146,11 +146,11 @@ def region(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -
     question = rng.choice(("What is in this box?", "What does this region show?", "Name what this box marks."))
     kin = {obj.label, *obj.also, *(t.label for t in annotations.objects if obj.label in t.also)}
     generic = any(obj.label in other.also for other in annotations.objects) or obj.label == "building"
-    if annotations.facts and generic:  # a map's plain building may be a house, or anything
+    if annotations.facts and generic:  # a plain building on a map may be of any type
         return None
     siblings = set(obj.also) if annotations.facts else set()
     others = tuple(name for name in vocabulary.labels if name not in kin and not siblings & _also(name))
-    if not others:  # there is nothing to tell apart
+    if not others:  # there is nothing to distinguish
         return None
     return QAPair(
         "region",
@@ -218,7 +218,7 @@ TASKS: dict[str, TaskFn] = {
 def expressions(annotations: ImageAnnotations) -> list[tuple[str, AnnotatedObject]]:
     """Return expressions that each refer to exactly one object, by a clear margin.
 
-    No expression is made for a label with objects cut by the edge: the cut one may be the larger.
+    Labels with objects truncated by the image edge get no expression: the truncated object may be larger.
     """
     found: list[tuple[str, AnnotatedObject]] = []
     diagonal = math.hypot(annotations.width, annotations.height)
