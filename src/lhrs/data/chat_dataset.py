@@ -59,7 +59,7 @@ class ChatEncoder:
 
         With `features`, `image_levels` `(images, levels * N, C)` replaces pixels.
 
-        `labels` equals `input_ids` where an answer (with the token that ends it) stands, and is -100 elsewhere.
+        `labels` equals `input_ids` in answers, including their end token, and is -100 elsewhere.
 
         Raises:
             DataError: the sample has no labels, images and placeholders disagree, an image is broken, or boxes are
