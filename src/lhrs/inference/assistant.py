@@ -1,7 +1,7 @@
-"""The five things one asks of an image: ask, caption, classify, ground, count.
+"""The five tasks on an image: ask, caption, classify, ground, count.
 
-Images go in as files (any image or raster), arrays or PIL images; `Answer` records come out in the same order, with
-boxes in pixels of the file and, where it is georeferenced, as lon/lat polygons.
+Inputs are files (any image or raster), arrays or PIL images. `Answer` records are returned in the same order. Boxes are
+in pixels of the file and, if it is georeferenced, also lon/lat polygons.
 """
 
 import re
@@ -26,9 +26,9 @@ class Assistant:
     """A loaded model that answers questions about images.
 
     Args:
-        runtime: how the model runs; see `lhrs.load`.
-        temperature: 0 takes the most likely answer; above 0 answers are sampled from `seed` and the position of
-            the image, whatever the batch.
+        runtime: of the model; see `lhrs.load`.
+        temperature: 0 is greedy decoding. Above 0, sampling depends only on `seed` and the position of the image, not
+            on the batch.
         seed: used when `temperature` is above 0.
         rendering: how rasters are rendered.
     """
@@ -51,7 +51,7 @@ class Assistant:
         return next(self.caption_all([image]))
 
     def classify(self, image: ImageInput, labels: Sequence[str] | None = None) -> Answer:
-        """Name the class of an image: exactly one of `labels` as given, or in the model's own words."""
+        """Name the class of an image: exactly one of `labels` if there are any, else free text."""
         return next(self.classify_all([image], labels))
 
     def ground(self, image: ImageInput, expression: str) -> Answer:
@@ -59,7 +59,7 @@ class Assistant:
         return next(self.ground_all([image], expression))
 
     def count(self, image: ImageInput, thing: str = "buildings") -> Answer:
-        """Count things."""
+        """Count objects of a class."""
         return next(self.count_all([image], thing))
 
     def ask_all(
@@ -72,10 +72,10 @@ class Assistant:
         """Answer the same question about many images, in order.
 
         Args:
-            images: read while the model works, a batch ahead.
-            question: what to ask of each.
-            options: when given, every answer is exactly one of them.
-            on_error: receives images that cannot be read, which are then left out; without it they raise DataError.
+            images: prefetched one batch ahead of the model.
+            question: about each image.
+            options: if given, every answer is exactly one of them.
+            on_error: receives images that cannot be read, which are then skipped; without it they raise DataError.
         """
         return self._run(images, tasks.ask_task(self.runtime.family, question, options), on_error)
 
@@ -102,7 +102,7 @@ class Assistant:
         return self._run(images, tasks.count_task(self.runtime.family, thing), on_error)
 
     def chat(self, image: GeoImage | None, name: str = "") -> "Chat":
-        """Start a conversation about one image, or about none."""
+        """Start a conversation about one image, or a text-only conversation."""
         return Chat(self, image, name)
 
     def _run(self, images: Iterable[ImageInput], task: Task, on_error: OnError | None) -> Iterator[Answer]:
@@ -118,12 +118,12 @@ class Assistant:
                     yield self.answer(name, image, task, reply)
 
     def request(self, images: Sequence[np.ndarray], task: Task, index: int) -> Request:
-        """Return what the model is asked.
+        """Return the request for the model.
 
         Args:
-            images: uint8 `(H, W, 3)`; several show one place.
-            task: what is asked.
-            index: position among all requests, which sampled answers depend on.
+            images: uint8 `(H, W, 3)`; several are of the same location.
+            task: the task with its prompt.
+            index: position among all requests; it seeds sampling.
         """
         sampling = Sampling(self.temperature, self.seed, index) if self.temperature > 0 else None
         return Request(
@@ -131,7 +131,7 @@ class Assistant:
         )
 
     def answer(self, name: str, image: GeoImage | None, task: Task, reply: Generation) -> Answer:
-        """Turn a reply of the model into the record that users get."""
+        """Convert a generation of the model to an `Answer`."""
         plain, options = task.plain_options, task.options
         text = capitalize_answer(reply.text) if options is None or plain is None else options[plain.index(reply.text)]
         boxes = [] if image is None else find_boxes(reply, image, task.label, self.runtime.family.box_style)
@@ -155,9 +155,9 @@ class Chat:
     """A conversation about one image.
 
     Args:
-        assistant: who answers.
-        image: what it is about; None for text only.
-        name: how answers name the image.
+        assistant: the model.
+        image: its subject; None for text only.
+        name: of the image in answers.
     """
 
     def __init__(self, assistant: Assistant, image: GeoImage | None, name: str) -> None:
@@ -166,7 +166,7 @@ class Chat:
         self._turns: list[tuple[str, str]] = []
 
     def ask(self, question: str, on_text: Callable[[str], None] | None = None) -> Answer:
-        """Answer the next question; `on_text` receives the raw pieces of the answer as they come."""
+        """Answer the next question; `on_text` receives the raw text of the answer as a stream."""
         task = tasks.ask_task(self.assistant.runtime.family, question, history=self._turns)
         images = [] if self.image is None else [self.image.pixels]
         request = self.assistant.request(images, task, len(self.answers))
@@ -177,7 +177,7 @@ class Chat:
 
 
 def find_boxes(reply: Generation, image: GeoImage, label: str, style: str) -> list[AnswerBox]:
-    """Read the boxes of a reply as pixels of the image, each with the mean probability of its tokens."""
+    """Return the boxes of a generation in pixels, each with the mean probability of its tokens."""
     size = (image.width, image.height)
     found = _widened(scale_boxes(reply.boxes, (1, 1), size), size, style)
     if not len(found):
@@ -198,7 +198,7 @@ def find_boxes(reply: Generation, image: GeoImage, label: str, style: str) -> li
 
 
 def _widened(boxes: np.ndarray, size_wh: tuple[int, int], style: str) -> np.ndarray:
-    """Give boxes whose corners share a location token the extent of that token's cell."""
+    """Expand boxes whose corners share a location token to the extent of that token's bin."""
     if style != "loc64" or not len(boxes):
         return boxes
     half = np.array(size_wh) / 128
@@ -207,7 +207,7 @@ def _widened(boxes: np.ndarray, size_wh: tuple[int, int], style: str) -> np.ndar
 
 
 def capitalize_answer(text: str) -> str:
-    """Write a lower-case answer as people do: sentences begin with a capital, option letters are capitals."""
+    """Capitalize the sentences and option letters of a lower-case answer."""
     text = text.strip()
     if text.endswith(".") and len(text) > 2:
         return re.sub(r"\bi\b", "I", text[0].upper() + text[1:])

@@ -1,4 +1,4 @@
-"""Constrained decoding, and text handed on while it grows."""
+"""Constrained decoding, and streaming of text."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -11,14 +11,14 @@ from lhrs.boxes import box_pattern, max_coordinate_with_prefix
 from lhrs.errors import ConfigError
 
 MAX_BOXES = 24
-"""Boxes in one constrained answer."""
+"""Maximum number of boxes in a constrained answer."""
 
 
 class Vocabulary(Protocol):
-    """What constraints need from a model's tokenizer."""
+    """The tokenizer interface of constraints."""
 
     eos_token_ids: tuple[int, ...]
-    """Tokens that end an answer; the first is the one to write."""
+    """Tokens that end an answer; the first is the one that is generated."""
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of plain text."""
@@ -35,26 +35,26 @@ class Vocabulary(Protocol):
 
 
 class Constraint(Protocol):
-    """The answers that a request allows, walked one token at a time."""
+    """The allowed answers of a request, followed one token at a time."""
 
     limit: int | None
-    """Tokens of the longest answer, the end token included; None where the request says it."""
+    """Maximum number of tokens of an answer, including the end token; None is the request's limit."""
 
     def allowed(self, tokens: Sequence[int]) -> np.ndarray:
-        """Return the tokens that may follow, never none."""
+        """Return the allowed next tokens, at least one."""
         ...
 
     def forced(self, tokens: Sequence[int]) -> list[int]:
-        """Return the tokens up to the end where no choice is left, else nothing."""
+        """Return the remaining tokens if they are unique, else nothing."""
         ...
 
     def text(self, tokens: Sequence[int]) -> str:
-        """Return the answer that tokens without the end token spell; an unfinished one is cut back to a whole one."""
+        """Return the text of tokens without the end token; an incomplete answer is truncated to a valid one."""
         ...
 
 
 class OptionConstraint:
-    """One of several texts, as a tree of tokens.
+    """One of several texts, as a token trie.
 
     Raises:
         ConfigError: two options are the same tokens, or one has none.
@@ -101,10 +101,10 @@ class OptionConstraint:
 
 
 class RegexConstraint:
-    """Text that matches a regular expression of Rust's `regex` crate as a whole.
+    """Text that fully matches a regular expression of Rust's `regex` crate.
 
     Raises:
-        ConfigError: the expression is wrong.
+        ConfigError: the expression is invalid.
     """
 
     limit: int | None = None
@@ -127,7 +127,7 @@ class RegexConstraint:
         ends = self._vocabulary.eos_token_ids
         if not self._matcher.is_accepting():
             return found
-        return np.union1d(found, ends)  # the grammar knows one end token, a model may have several
+        return np.union1d(found, ends)  # the grammar has one end token, a model may have several
 
     def forced(self, tokens: Sequence[int]) -> list[int]:
         """See `Constraint.forced`."""
@@ -144,8 +144,8 @@ class RegexConstraint:
 class BoxConstraint(RegexConstraint):
     """Boxes in one of the text styles of `lhrs.boxes`, each with x2 >= x1 and y2 >= y1.
 
-    The pattern cares for the form. Which numbers may still follow is looked up in the text so far: all numbers of a
-    constrained answer are coordinates, four to a box.
+    The pattern enforces the format. The valid range of the next number is computed from the text so far: all numbers of
+    a constrained answer are coordinates, four per box.
     """
 
     def __init__(self, style: str, refusal: str | None, vocabulary: Vocabulary) -> None:
@@ -181,7 +181,7 @@ class LocationTokenConstraint:
 
     Args:
         places: ids of the location tokens, in order.
-        refusal: a text that may be said instead.
+        refusal: an alternative text.
         vocabulary: of the model.
     """
 
@@ -217,13 +217,13 @@ class LocationTokenConstraint:
 
 
 class TextStreamer:
-    """Hands on an answer piece by piece while it grows; a character waits until all of its bytes are there."""
+    """Streams an answer as text deltas. A character is held back until all of its bytes are decoded."""
 
     def __init__(self, on_text: Callable[[str], None]) -> None:
         self._on_text, self._num_shown = on_text, 0
 
     def show(self, text: str, complete: bool) -> None:
-        """Take the whole answer so far."""
+        """Receive the full answer so far."""
         ready = text if complete else text.rstrip("\ufffd")
         if len(ready) > self._num_shown:
             self._on_text(ready[self._num_shown :])

@@ -1,8 +1,8 @@
-"""Answers many requests at once, however the model runs.
+"""Batched generation for all backends.
 
-Each distinct image is encoded once, each distinct beginning of a prompt (up to its last image) is read once, and all
-questions that share it continue from its cache. Prompts of a batch are padded on the left and masked there, so a batch
-answers exactly as single questions do. Answers that are complete leave the batch.
+Each distinct image is encoded once. Each distinct prompt prefix (up to its last image) is prefilled once, and all
+questions that share it reuse its key-value cache. Prompts are left-padded and masked, so that a batch returns exactly
+the answers of single requests. Complete answers leave the batch.
 """
 
 import re
@@ -24,19 +24,19 @@ class Prompt:
     """A request in tokens."""
 
     prefix: tuple[int, ...]
-    """Up to the last image token, or what stands before any question; may be shared by other requests."""
+    """Tokens up to the last image token, or before the question; it may be shared by other requests."""
     rest: tuple[int, ...]
-    """The question and what follows it; never empty."""
+    """The question and all tokens after it; never empty."""
 
 
 @dataclass(frozen=True)
 class TokenChoice:
-    """How the next token of one request is chosen."""
+    """Selection of the next token of one request."""
 
     allowed: np.ndarray | None
-    """Tokens to choose among; None is all."""
+    """Allowed tokens; None is all."""
     noise: Callable[[int], np.ndarray] | None
-    """Size of the vocabulary to noise `(vocabulary,)` that is added to the logits."""
+    """Maps the vocabulary size to noise `(vocabulary,)` that is added to the logits."""
 
     def pick(self, logits: np.ndarray) -> tuple[int, float]:
         """Return the best token of `(vocabulary,)` logits and its probability among the allowed ones."""
@@ -54,22 +54,22 @@ class Images:
     """Encoded images."""
 
     tokens: Any
-    """What the language model reads, one entry per image."""
+    """Inputs of the language model, one entry per image."""
     features: list[np.ndarray | None]
     """Pooled encoder features `(C,)` per image, for out-of-distribution detection."""
 
 
 class Backend(Vocabulary, Protocol):
-    """A language model over images, step by step. Arrays are int64 unless said otherwise."""
+    """A vision-language model, run step by step. Arrays are int64 unless specified otherwise."""
 
     name: str
     family: ModelFamily
     pad_token_id: int
     max_length: int
-    """Tokens that the language model reads, prompt and answer together."""
+    """Context length in tokens: prompt and answer."""
 
     def prompt(self, request: Request) -> Prompt:
-        """Tokenise a request, with as many placeholder tokens as its images take."""
+        """Tokenize a request, with the placeholder tokens of its images."""
         ...
 
     def encode_images(self, images: Sequence[np.ndarray]) -> Images:
@@ -77,31 +77,31 @@ class Backend(Vocabulary, Protocol):
         ...
 
     def start(self, ids: np.ndarray, mask: np.ndarray, images: Sequence[Any]) -> Any:
-        """Return the cache after `(rows, prefix)` tokens; `images` holds those of all rows in reading order."""
+        """Prefill `(rows, prefix)` tokens and return the cache; `images` holds those of all rows in reading order."""
         ...
 
     def step(
         self, ids: np.ndarray, mask: np.ndarray, cache: Any, choose: Callable[[], Sequence[TokenChoice]]
     ) -> tuple[list[int], list[float], Any]:
-        """Read `(rows, T)` tokens behind the cache; return the next token of each row, its probability, the cache.
+        """Append `(rows, T)` tokens to the cache; return the next token of each row, its probability, the cache.
 
-        `mask` is `(rows, cached + T)`. `choose` is called once, while the model may still be working.
+        `mask` is `(rows, cached + T)`. `choose` is called once, possibly while the model is still running.
         """
         ...
 
     def select_rows(self, cache: Any, rows: np.ndarray) -> Any:
-        """Return the cache of some rows, which may repeat; the given cache is not changed."""
+        """Return the cache of some rows, which may repeat; the input cache is not modified."""
         ...
 
 
 @dataclass(frozen=True)
 class _PrefixCache:
-    """What the model has read: one or more prefixes."""
+    """Cache of one or more prefixes."""
 
     key: tuple
     """Identities of the images of the first prefix, and its tokens."""
     images: list[np.ndarray]
-    """Kept, because as long as they are no other image can have their identity."""
+    """References that keep the identities (`id`) of the images unique."""
     cache: Any
     mask: np.ndarray
     features: list[np.ndarray | None]
@@ -111,8 +111,8 @@ class Engine:
     """Answers requests through a backend.
 
     Args:
-        backend: how the model runs.
-        batch_size: requests that are answered together.
+        backend: of the model.
+        batch_size: maximum number of requests in a batch.
     """
 
     def __init__(self, backend: Backend, batch_size: int) -> None:
@@ -139,7 +139,7 @@ class Engine:
         return [replies[i] for i in range(len(requests))]
 
     def _begin(self, requests: list[Request], keys: list[tuple]) -> tuple[Any, np.ndarray, list]:
-        """Return cache, mask and pooled features of each request's prefix; a single prefix is remembered."""
+        """Return cache, mask and pooled features of each request's prefix; a single prefix is cached."""
         place: dict[tuple, int] = {}
         for key in keys:
             place.setdefault(key, len(place))
@@ -206,7 +206,7 @@ def _choices(sequences: "Sequence[_Sequence]") -> list[TokenChoice]:
 
 
 class _Sequence:
-    """The answer of one request as it grows."""
+    """The answer of one request during generation."""
 
     def __init__(self, request: Request, backend: Backend, room: int) -> None:
         self.backend, self.sampling = backend, request.sampling
@@ -222,7 +222,7 @@ class _Sequence:
         return TokenChoice(None if self.constraint is None else self.constraint.allowed(self.tokens), noise)
 
     def write(self, token: int, probability: float) -> None:
-        """Take the next token; what a constraint forces from there to the end needs no further step of the model."""
+        """Append the next token. If a constraint then determines all remaining tokens, they need no model step."""
         end = self.backend.eos_token_ids
         self.probabilities.append(probability)
         self.done = token in end
@@ -244,7 +244,7 @@ class _Sequence:
 
 
 def constraint(request: Request, family: ModelFamily, vocabulary: Vocabulary) -> Constraint | None:
-    """Return what a request allows as its answer; None is anything."""
+    """Return the constraint of a request; None allows any answer."""
     if request.options is not None:
         return OptionConstraint(request.options, vocabulary)
     if request.answer_type == "number":
@@ -256,7 +256,7 @@ def constraint(request: Request, family: ModelFamily, vocabulary: Vocabulary) ->
 
 
 def positions(mask: np.ndarray, count: int) -> np.ndarray:
-    """Return the positions of the last `count` tokens of `(rows, tokens)` masks; masked tokens take no room."""
+    """Return the positions of the last `count` tokens of `(rows, tokens)` masks; masked tokens are not counted."""
     return np.maximum(mask.cumsum(1) - 1, 0)[:, mask.shape[1] - count :]
 
 

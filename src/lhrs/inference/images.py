@@ -1,4 +1,4 @@
-"""Inputs of the tasks: paths, arrays and PIL images become opened images."""
+"""Inputs of the tasks: paths, arrays and PIL images are converted to `GeoImage`."""
 
 import os
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from lhrs.imagery.geo_image import GeoImage, Rendering
 from lhrs.imagery.image import open_image
 
 ImageInput = Any
-"""A path, a uint8 array `(H, W, 3)`, a PIL image, or an `OpenedImage`."""
+"""A path, a uint8 array `(H, W, 3)`, a PIL image, or a `GeoImage`."""
 OnError = Callable[[DataError], None]
 _MAX_SIDE = 1024
 
 
 @dataclass(frozen=True)
 class RenderingOptions:
-    """How a raster is rendered; None leaves the choice to the file."""
+    """Rendering options of a raster; None is automatic."""
 
     sensor: str | None = None
     """Name of a sensor; by default it is detected."""
@@ -36,13 +36,13 @@ class RenderingOptions:
 
 
 def open_input(image: ImageInput, options: RenderingOptions = RenderingOptions()) -> tuple[str, GeoImage]:
-    """Return the name and the pixels of a path, an array or a PIL image; an opened image is returned as it is."""
+    """Return the name and the image of a path, an array or a PIL image; a `GeoImage` is returned unchanged."""
     if isinstance(image, GeoImage):
         return "image", image
     if isinstance(image, str | Path):
         opened = open_image(image, _MAX_SIDE, **options.arguments)
         return os.fsencode(image).decode(errors="replace"), opened
-    # A copy: runtimes remember the image they saw last, and a caller may draw into an array again.
+    # A copy: runtimes cache the last image, and a caller may modify the array.
     pixels = np.array(image.convert("RGB") if hasattr(image, "convert") else image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise DataError(f"an image array must be uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}.")

@@ -18,12 +18,12 @@ def load(model: str | Path | None = None, device: str | None = None) -> Assistan
         model: None or "lhrs-nano" for the embedded one; a folder written by `save_pretrained` or exported to ONNX; or a
             hub id (`organisation/name`) of an LHRS model or of any image-text-to-text model of transformers; or the
             URL of an OpenAI-compatible server, up to `/v1`, with `#name` behind it for one of several models.
-        device: "cpu", "cuda", "cuda:1", "mps"; None takes the GPU where there is one. The embedded model runs on
+        device: "cpu", "cuda", "cuda:1", "mps"; None is the GPU if available. The embedded model runs on
             onnxruntime unless a device other than the CPU is named.
 
     Raises:
         ConfigError: there is no such model or device.
-        CheckpointError: the folder does not hold a model that fits.
+        CheckpointError: the folder contains no supported model.
         MissingExtraError: the model needs torch and it is not installed.
     """
     name = str(model) if model is not None else EMBEDDED
@@ -64,13 +64,13 @@ def model_hash(model: str | None, name: str) -> str:
 
     Args:
         model: as `load` takes it.
-        name: as the runtime calls it.
+        name: from the runtime.
     """
     return fingerprint.of_model(model_folder(model), name)
 
 
 def _is_ours(source: str) -> bool:
-    """Return whether a configuration is of an LHRS model, without loading it."""
+    """Return whether a configuration is that of an LHRS model, without loading the model."""
     from transformers import PreTrainedConfig
 
     try:

@@ -1,7 +1,7 @@
 """Out-of-distribution detection by Mahalanobis distance in the encoder's feature space.
 
-Softmax confidence cannot do this (a net is sure of itself on noise); the distance of pooled features to the closest
-training class, measured with the shared covariance, can (arXiv:1807.03888).
+Softmax confidence does not detect such inputs: it is high even on noise. The score is the distance of pooled features
+to the closest training class under the shared covariance (arXiv:1807.03888).
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class OODDetector:
-    """Class means and the whitening that turns distances into Mahalanobis distances."""
+    """Class means and the whitening matrix of the Mahalanobis distance."""
 
     means: np.ndarray
     """float32 `(K, r)`, whitened."""
     whitening: np.ndarray
     """float32 `(C, r)`."""
     threshold: float
-    """Scores above it are out of distribution; the 99th percentile over held-back training images."""
+    """Scores above it are out of distribution: the 99th percentile over held-out training images."""
 
     @staticmethod
     def fit(features: np.ndarray, groups: np.ndarray, held_back: np.ndarray) -> "OODDetector":
@@ -47,6 +47,6 @@ class OODDetector:
 
     @staticmethod
     def load(path: Path) -> "OODDetector":
-        """Read what `save` wrote."""
+        """Read a file of `save`."""
         with np.load(path, allow_pickle=False) as data:
             return OODDetector(data["means"], data["whitening"].astype(np.float32), float(data["threshold"]))

@@ -1,4 +1,4 @@
-"""What the tasks need from a model, however it runs."""
+"""The runtime interface of models."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ AnswerType = Literal["text", "number", "boxes"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """Random choice of tokens that depends on nothing but these numbers and the step."""
+    """Token sampling that depends only on these numbers and the step."""
 
     temperature: float
     seed: int
@@ -33,17 +33,17 @@ class Request:
     """uint8 `(H, W, 3)`, any size; none or several. Requests that hold the same array share its encoding."""
     question: str
     options: tuple[str, ...] | None = None
-    """When given, the answer is exactly one of these texts."""
+    """If given, the answer is exactly one of these texts."""
     answer_type: AnswerType = "text"
-    """What the answer must be; with "number" or "boxes" a model may also answer that it cannot tell, if it was
-    trained to. Not together with `options`."""
+    """Type of the answer. With "number" or "boxes", a model that was trained with a refusal may also refuse. It
+    excludes `options`."""
     max_new_tokens: int = 112
     sampling: Sampling | None = None
-    """How tokens are sampled; None takes the most likely ones."""
+    """Token sampling; None is greedy decoding."""
     history: tuple[tuple[str, str], ...] = ()
     """Previous (question, answer) pairs about the same images, for models that were trained on conversations."""
     on_text: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
-    """Receives the pieces of the answer as they come; several requests of a batch may listen."""
+    """Receives the text deltas of the answer; several requests of a batch may be streamed."""
 
 
 @dataclass(frozen=True)
@@ -81,19 +81,19 @@ class Runtime(Protocol):
     """A loaded model."""
 
     name: str
-    """What `model` says in answers."""
+    """Name of the model in answers."""
     family: ModelFamily
-    """How the model is asked, and how it writes boxes."""
+    """The family of the model: prompts and box format."""
 
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
-        """Answer requests in order; the same answers whatever the batch.
+        """Answer requests in order. Answers do not depend on the batch.
 
-        `on_text` receives the pieces of the answer as they come, for a single request; see also `Request.on_text`.
+        `on_text` receives the text deltas of a single request; see also `Request.on_text`.
         """
         ...
 
     def ood_score(self, pixels: np.ndarray) -> float | None:
-        """Return how far an image is from everything the model was trained on; None without a detector."""
+        """Return the distance of an image from the training distribution; None without a detector."""
         ...
 
     def is_ood(self, features: np.ndarray | None) -> bool:

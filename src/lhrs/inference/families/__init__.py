@@ -1,1 +1,1 @@
-"""One file a family of models; see `lhrs.inference.model_family`."""
+"""Model families, one per file; see `lhrs.inference.model_family`."""

@@ -20,5 +20,5 @@ class InternVL(ModelFamily):
         return f"<box>[{super().write_boxes(boxes, seen_wh)}]</box>"
 
     def box_constraint(self, vocabulary: Vocabulary) -> Constraint | None:
-        """See `ModelFamily.box_constraint`; the tags are the model's own tokens, so its text is left free."""
+        """See `ModelFamily.box_constraint`. There is none: the tags are special tokens of the model."""
         return None

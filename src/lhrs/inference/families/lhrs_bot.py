@@ -1,4 +1,4 @@
-"""LHRS-Bot (arXiv:2402.02544): task tags before the question, boxes as shares of the image."""
+"""LHRS-Bot (arXiv:2402.02544): task tags before the question, boxes as fractions of the image."""
 
 from lhrs.inference.model_family import ModelFamily
 

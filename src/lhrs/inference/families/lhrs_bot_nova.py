@@ -1,10 +1,10 @@
-"""LHRS-Bot-Nova (arXiv:2411.09301): other tags than LHRS-Bot, boxes between `<bbox>` tags."""
+"""LHRS-Bot-Nova (arXiv:2411.09301): different tags from LHRS-Bot, boxes between `<bbox>` tags."""
 
 from lhrs.inference.model_family import ModelFamily
 
 
 class LhrsBotNova(ModelFamily):
-    """The prompts of its evaluation, and its system text with its slip, as the model was trained."""
+    """The prompts of its evaluation, and its system text including a typo, as in training."""
 
     box_style = "nova"
     system_prompt = (

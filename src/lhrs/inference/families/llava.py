@@ -1,4 +1,4 @@
-"""LLaVA 1.5 and its kin: boxes as shares of the image in brackets."""
+"""LLaVA 1.5 and its variants: boxes as fractions of the image in brackets."""
 
 from lhrs.inference.model_family import ModelFamily
 

@@ -15,17 +15,17 @@ _NUMBERS = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 class Qwen25VL(ModelFamily):
-    """Qwen2.5-VL; Qwen3-VL differs in what it counts in."""
+    """Qwen2.5-VL; Qwen3-VL differs in the unit of its coordinates."""
 
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_5_vl", "qwen2_5_omni_thinker")
     ground_prompt = "Locate {expression}, output its bbox coordinates using JSON format."
 
     def scale(self, seen_wh: Size) -> Size:
-        """Return what the coordinates of the right and the lower edge are."""
+        """Return the coordinates of the right and the lower edge."""
         return seen_wh
 
     def read_boxes(self, text: str, seen_wh: Size) -> ParsedBoxes:
-        """See `ModelFamily.read_boxes`. What is outside the image by more than a twentieth is malformed."""
+        """See `ModelFamily.read_boxes`. Boxes that exceed the image by more than 5 % are malformed."""
         found = [[float(n) for n in _NUMBERS.findall(box)] if box.endswith("]") else [] for box in _BOX.findall(text)]
         unit = np.array([b for b in found if len(b) == 4], float).reshape(-1, 4) / np.tile(self.scale(seen_wh), 2)
         good = (unit > -0.05).all(1) & (unit < 1.05).all(1) & (unit[:, 2:] >= unit[:, :2]).all(1)

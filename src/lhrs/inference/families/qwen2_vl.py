@@ -19,5 +19,5 @@ class Qwen2VL(ModelFamily):
         return "".join(f"<|box_start|>{super(Qwen2VL, self).write_boxes([b], seen_wh)}<|box_end|>" for b in boxes)
 
     def box_constraint(self, vocabulary: Vocabulary) -> Constraint | None:
-        """See `ModelFamily.box_constraint`; boxes begin with a token of their own, so the text is left free."""
+        """See `ModelFamily.box_constraint`. There is none: boxes begin with a special token."""
         return None

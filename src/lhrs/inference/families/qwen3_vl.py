@@ -10,5 +10,5 @@ class Qwen3VL(Qwen25VL):
     model_types = ("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen3_omni_moe_thinker")
 
     def scale(self, seen_wh: Size) -> Size:
-        """Return what the coordinates of the right and the lower edge are."""
+        """Return the coordinates of the right and the lower edge."""
         return 1000, 1000
