@@ -1,4 +1,4 @@
-"""What is asked of every image of a run, in the words of a family of models."""
+"""Tasks with the prompts of a model family."""
 
 import re
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ _SPECIAL = re.compile(r"<(?:image|pad|bos|eos|user|answer|loc_\d+)>")
 
 @dataclass
 class Task:
-    """A question, with what its answer may be."""
+    """A question and the constraint on its answer."""
 
     question: str
-    """As the user put it."""
+    """The user's text."""
     prompt: str
-    """As the model reads it."""
+    """The prompt of the model."""
     options: Sequence[str] | None = None
     label: str = "object"
     """Name of the objects in boxes."""
     long: bool = False
-    """The answer is a sentence or a list: confidence is the mean over tokens, not their product."""
+    """Whether the answer is a sentence or a list. Confidence is then the mean over tokens, not the product."""
     answer_type: AnswerType = "text"
     """See `Request.answer_type`."""
     history: tuple[tuple[str, str], ...] = ()

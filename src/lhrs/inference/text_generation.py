@@ -1,4 +1,4 @@
-"""Models that write a text from a prompt, with an image or without: for building data, not for answering questions."""
+"""Text generation from a prompt, with or without an image, for building data."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ _BATCH = 8
 
 
 def load_text_generator(model: str, device: str | None = None, max_new_tokens: int = 256) -> TextGenerator:
-    """Load a text generator: greedy, in order, the same whatever the batch.
+    """Load a text generator. It decodes greedily and in order; texts do not depend on the batch.
 
     Args:
         model: as `lhrs.load` takes it; or a folder or hub id of a language model of transformers without vision.
@@ -25,7 +25,7 @@ def load_text_generator(model: str, device: str | None = None, max_new_tokens: i
         max_new_tokens: of a text.
 
     Raises:
-        ConfigError: there is no such model, or it cannot see and an image is given.
+        ConfigError: there is no such model, or it has no vision encoder and an image is given.
         CheckpointError: it does not load.
     """
     if not model.startswith(("http://", "https://")) and _is_text_only(model):

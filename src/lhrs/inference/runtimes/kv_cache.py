@@ -1,4 +1,4 @@
-"""A key-value cache that grows in place."""
+"""A preallocated key-value cache that grows in place."""
 
 import copy
 from typing import Any, cast
@@ -9,11 +9,11 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 _ROOM = 64
-"""Tokens that a layer keeps room for beyond what it holds."""
+"""Number of spare tokens that a layer preallocates."""
 
 
 class GrowingLayer(DynamicLayer):
-    """A layer with room for tokens to come: the library's own copies all it holds at every token."""
+    """A cache layer with preallocated capacity. The layer of transformers copies all tokens at every step."""
 
     _room: tuple[Tensor, ...] | None = None
 
@@ -47,14 +47,14 @@ class GrowingLayer(DynamicLayer):
 
 
 def growing_cache(config: Any) -> DynamicCache:
-    """Return an empty cache for a language model; layers that keep a window only stay as the library makes them."""
+    """Return an empty cache for a language model; sliding-window layers are those of transformers."""
     cache = DynamicCache(config=config)
     cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 
 def select(cache: DynamicCache, rows: Tensor) -> DynamicCache:
-    """Return some rows of a cache, which may repeat, and leave it as it is."""
+    """Return a copy of some rows of a cache, which may repeat."""
     taken = copy.copy(cache)
     taken.layers = [copy.copy(layer) for layer in cache.layers]
     with torch.inference_mode():

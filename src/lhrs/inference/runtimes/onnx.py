@@ -40,7 +40,9 @@ class OnnxRuntime:
         self.name, self.family = folder.resolve().name, get_family("lhrs_nano")
         try:
             self._read(folder)
-        except Exception as error:  # what onnxruntime and tokenizers raise for damaged files has no narrower base
+        except (
+            Exception
+        ) as error:  # exceptions of onnxruntime and tokenizers for damaged files have no narrower base class
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(f"{folder} holds a damaged model: {reason}") from error
         self._engine = Engine(self, _REQUESTS_PER_BATCH)
@@ -85,11 +87,11 @@ class OnnxRuntime:
         return None if self._ood is None else self._ood.threshold
 
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
-        """See `Runtime.generate`. The model knows single questions: the history of a request is not read."""
+        """See `Runtime.generate`. The model supports only single questions: the history of a request is ignored."""
         return self._engine.generate(requests, on_text)
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
-        """Return float32 `(3, S, S)` in [-1, 1], resized as the processor of the torch path does."""
+        """Return float32 `(3, S, S)` in [-1, 1], resized like in the processor of the torch path."""
         from PIL import Image
 
         image = Image.fromarray(pixels)
@@ -153,7 +155,7 @@ class OnnxRuntime:
 class Cache:
     """Keys `(B, H, d, C)` and values `(B, H, C, d)` of each layer, of which the first `length` of C are filled.
 
-    What is new is written into free room, so that a step does not copy what is old.
+    New tokens are written into free capacity, so that a step does not copy previous ones.
     """
 
     _ROOM = 64
@@ -169,7 +171,7 @@ class Cache:
 
     @property
     def capacity(self) -> int:
-        """Tokens that there is room for."""
+        """Capacity in tokens."""
         return self.keys[0].shape[3]
 
     def feed(self) -> dict[str, np.ndarray]:
@@ -178,7 +180,7 @@ class Cache:
         return named | {f"values_{n}": array for n, array in enumerate(self.values)}
 
     def add(self, keys: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> None:
-        """Take in `(B, H, d, T)` keys and `(B, H, T, d)` values of each layer."""
+        """Append `(B, H, d, T)` keys and `(B, H, T, d)` values of each layer."""
         end = self.length + keys[0].shape[3]
         if end > self.capacity:
             more = end + self._ROOM - self.capacity

@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, `lhrs serve`, or a company's own."""
+"""Client of OpenAI-compatible servers: vLLM, SGLang, llama.cpp, Ollama, `lhrs serve` and others."""
 
 import base64
 import io
@@ -27,9 +27,9 @@ from lhrs.registry import list_components
 _CONCURRENCY = 8
 """Requests in progress at a time."""
 _REASONING_TOKENS = 4096
-"""Room for reasoning, of models that reason before they answer."""
+"""Additional tokens for models that reason before they answer."""
 _OPTIONAL = ("temperature", "seed", "logprobs", "response_format")
-"""Fields that can be left out where a server refuses them."""
+"""Fields that are omitted if a server rejects them."""
 PER_MINUTE = "LHRS_REQUESTS_PER_MINUTE"
 _logger = logging.getLogger(__name__)
 
@@ -37,9 +37,9 @@ _logger = logging.getLogger(__name__)
 class OpenAIRuntime:
     """Ask a server. Images are sent as PNG inside the request.
 
-    The key, where one is needed, is read from the environment variable OPENAI_API_KEY. A server that asks to wait is
-    asked again, later and later. The environment variable LHRS_REQUESTS_PER_MINUTE limits the rate of requests.
-    A field that the server refuses is replaced or left out, from then on for all requests.
+    The API key is read from the environment variable OPENAI_API_KEY. Requests are retried with exponential backoff. The
+    environment variable LHRS_REQUESTS_PER_MINUTE limits the rate of requests.
+    A field that the server rejects is replaced or omitted in all further requests.
 
     Args:
         url: up to and including `/v1`; `#name` after it picks one of the server's models, else its first is taken.
@@ -47,7 +47,7 @@ class OpenAIRuntime:
     Raises:
         MissingExtraError: the client is not installed.
         ServerError: there is no answer, or no model.
-        ConfigError: LHRS_REQUESTS_PER_MINUTE is no number.
+        ConfigError: LHRS_REQUESTS_PER_MINUTE is not a number.
     """
 
     ood_threshold: float | None = None
@@ -64,7 +64,7 @@ class OpenAIRuntime:
         self._rate_limiter = RateLimiter(os.environ.get(PER_MINUTE))
         self._client = openai.OpenAI(base_url=base, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=4)
         self._omitted: set[str] = set()
-        self._token_field = "max_tokens"  # the older name, which servers of before 2025 know alone
+        self._token_field = "max_tokens"  # the older name, the only one in servers from before 2025
         self._reasons = False
         listed = [] if model else [entry.id for entry in self._call(lambda: self._client.models.list())]
         if not model and not listed:
@@ -81,7 +81,7 @@ class OpenAIRuntime:
         return False
 
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
-        """See `Runtime.generate`; whether a batch answers as single questions do is up to the server.
+        """See `Runtime.generate`. Whether answers depend on the batch is determined by the server.
 
         Raises:
             ServerError: the server fails, gives no answer, or answers with none of the options.
@@ -123,13 +123,13 @@ class OpenAIRuntime:
         return self._generation(request, text, [])
 
     def _wants_room(self, text: str, finish_reason: str | None) -> bool:
-        """Tell whether a model was cut off while it was reasoning; from then on it gets more tokens."""
+        """Return whether the output was truncated during reasoning; further requests get more tokens."""
         cut_off = finish_reason == "length" and not text and not self._reasons
         self._reasons = self._reasons or cut_off
         return cut_off
 
     def _complete(self, request: Request, fields: dict[str, Any]) -> Any:
-        """Return the server's answer; fields that it refuses are replaced or left out, one after another."""
+        """Return the server's answer. Rejected fields are replaced or omitted, one after another."""
         omitted: set[str] = set()
         while True:
             body = {**self._body(request), **fields}
@@ -139,14 +139,14 @@ class OpenAIRuntime:
             except _RefusedError as error:
                 if self._adapt(body, error):
                     continue
-                # The server names no field of ours: most likely it does not know the newest ones.
+                # The error names no optional field: the server probably lacks the newest ones.
                 unknown = {"logprobs", "response_format"} & set(body)
                 if not unknown:
                     raise
                 omitted |= unknown
 
     def _adapt(self, body: dict[str, Any], error: "_RefusedError") -> bool:
-        """Avoid the field that a server refuses, for all requests; return whether it is one of ours."""
+        """Omit the field that a server rejects in all requests; return whether it is an optional one."""
         if "max_tokens" in body and _names(error, "max_tokens"):
             self._token_field = "max_completion_tokens"
             return True
@@ -157,7 +157,7 @@ class OpenAIRuntime:
         return bool(refused)
 
     def _check_answer(self, text: str, message: Any, finish_reason: str | None, request: Request) -> None:
-        """Raise ServerError if there is no answer, or if it is a refusal where an option is wanted."""
+        """Raise ServerError if there is no answer, or if it is a refusal although options are given."""
         refusal = _field(message, "refusal")
         if refusal and request.options is not None:
             raise ServerError(f"{self.name} refuses to answer: {refusal[:200]}")
@@ -212,10 +212,10 @@ class OpenAIRuntime:
 
 
 class RateLimiter:
-    """Let callers through at most so many times a minute, evenly, from any number of threads.
+    """A thread-safe rate limiter with evenly spaced calls per minute.
 
     Raises:
-        ConfigError: it is no number above 0.
+        ConfigError: the rate is not a number above 0.
     """
 
     def __init__(self, per_minute: str | None) -> None:
@@ -228,7 +228,7 @@ class RateLimiter:
         self._lock, self._next = threading.Lock(), 0.0
 
     def wait(self) -> None:
-        """Return when it is the caller's turn."""
+        """Block until the next call is allowed."""
         if not self._interval_s:
             return
         with self._lock:
@@ -239,7 +239,7 @@ class RateLimiter:
 
 
 class _RefusedError(ServerError):
-    """The server does not take the request as it is."""
+    """The server rejects the request."""
 
     def __init__(self, message: str, field: str | None) -> None:
         super().__init__(message)
@@ -247,7 +247,7 @@ class _RefusedError(ServerError):
 
 
 class _AnswerStream:
-    """Passes on the answer of a stream, without the reasoning before it and the end tokens after it."""
+    """Forwards the answer of a stream without the reasoning before it and the end tokens after it."""
 
     _LONGEST_TAG = 24
 
@@ -255,12 +255,12 @@ class _AnswerStream:
         self._raw, self._streamer = "", TextStreamer(on_text)
 
     def add(self, piece: str) -> None:
-        """Take the next piece."""
+        """Receive the next text delta."""
         self._raw += piece
         if piece:
             text = strip_reasoning(self._raw)
             tag = max(text.rfind("<"), text.rfind("["), text.rfind("◁"))
-            # What may become a tag waits until it is whole.
+            # A partial tag is held back until it is complete.
             whole = tag < 0 or len(text) - tag > self._LONGEST_TAG
             self._streamer.show(text if whole else text[:tag].rstrip(), complete=False)
 
@@ -283,9 +283,9 @@ def _first_choice(completion: Any, url: str) -> Any:
 
 
 def _content(message: Any) -> str:
-    """Return what a message says, or its refusal."""
+    """Return the content of a message, or its refusal."""
     content = _field(message, "content")
-    if isinstance(content, list):  # parts, of some servers
+    if isinstance(content, list):  # some servers return content parts
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return content or _field(message, "refusal") or ""
 
@@ -299,7 +299,7 @@ def _reasoning(message: Any) -> str:
 
 
 def _read_json(text: str) -> str:
-    """Return the value of an answer in JSON; some servers accept a schema and do not keep it."""
+    """Return the value of an answer in JSON; some servers accept a schema without enforcing it."""
     with suppress(ValueError, KeyError, TypeError):
         return str(json.loads(re.sub(r"\A```(?:json)?\s*|\s*```\Z", "", text))["answer"])
     return text
@@ -322,7 +322,7 @@ def _size(request: Request) -> tuple[int, int]:
 
 
 def _response_format(request: Request) -> dict[str, Any]:
-    """Return the JSON schema that makes a server answer with an option or a number."""
+    """Return the JSON schema of an answer that is an option or a number."""
     if request.options is not None:
         answer: dict[str, Any] = {"type": "string", "enum": list(request.options)}
     elif request.answer_type == "number":

@@ -1,4 +1,4 @@
-"""One model on many workers of a Ray cluster, behaving like one."""
+"""A runtime with copies of one model on the workers of a Ray cluster."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from lhrs.inference.runtime import Generation, Request, Runtime
 
 
 class _Copy:
-    """What each worker holds."""
+    """The actor of each worker."""
 
     def __init__(self, model: str, device: str | None) -> None:
         from lhrs.inference.load import load
@@ -33,7 +33,7 @@ class _Copy:
 
 
 class RayRuntime:
-    """See `Runtime`; requests go to the workers in parts of `batch_size`, and their replies come back in order.
+    """See `Runtime`. Requests are sent to the workers in batches; generations are returned in order.
 
     Args:
         call: of `lhrs.block_executor.ray_actor_pool`, whose actors hold copies of one model.
@@ -45,7 +45,7 @@ class RayRuntime:
         ((self.name, self.family, self.ood_threshold),) = call("about", [None])
 
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
-        """See `Runtime.generate`; the text comes in one piece."""
+        """See `Runtime.generate`; the text is not streamed."""
         size = self._batch_size
         parts = self._call("generate", [requests[n : n + size] for n in range(0, len(requests), size)])
         replies = [reply for part in parts for reply in part]
@@ -66,7 +66,7 @@ class RayRuntime:
 
 @contextmanager
 def ray_runtime(model: str, workers: int, batch_size: int, device: str | None = None) -> Iterator[Runtime]:
-    """Load a model on each of so many workers of a Ray cluster.
+    """Load a model on each worker of a Ray cluster.
 
     Args:
         model: see `lhrs.load`; a folder must be there on all machines.

@@ -134,7 +134,7 @@ class TorchRuntime:
     ) -> tuple[list[int], list[float], DynamicCache]:
         """See `Backend.step`."""
         hidden = self._read(ids, mask, cache, ())
-        choices = choose()  # on a GPU the language model is still at work
+        choices = choose()  # on a GPU the language model is still running
         logits = self._model.lm_head(hidden[:, -1]).float()
         scores = logits
         if any(choice.allowed is not None for choice in choices):
@@ -160,7 +160,7 @@ class TorchRuntime:
     def _read(
         self, ids: np.ndarray, mask: np.ndarray, cache: DynamicCache, images: Sequence[torch.Tensor]
     ) -> torch.Tensor:
-        """Run the language model over `(rows, T)` tokens behind the cache, which grows; return hidden states."""
+        """Append `(rows, T)` tokens to the cache and return the hidden states of the language model."""
         on = self._model.device
         input_ids = torch.from_numpy(ids).to(on)
         embeds = self._model.get_input_embeddings()(input_ids)
@@ -177,7 +177,7 @@ class TorchRuntime:
         return out.last_hidden_state
 
     def _plain(self, text: str) -> str:
-        """Return what a user wrote without the tokens that structure a prompt."""
+        """Return user text without the special tokens of prompts."""
         return self._special.sub(" ", text)
 
 

@@ -1,4 +1,4 @@
-"""Any image-text-to-text model of transformers, by its own processor: Qwen-VL, InternVL, LLaVA, SmolVLM and so on."""
+"""Image-text-to-text models of transformers with their own processors: Qwen-VL, InternVL, LLaVA, SmolVLM etc."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ class TransformersRuntime:
         self.name = Path(model).resolve().name if Path(model).is_dir() else model
 
     def ood_score(self, pixels: np.ndarray) -> None:
-        """See `Runtime.ood_score`; nothing is known of what such models were trained on."""
+        """See `Runtime.ood_score`; there is no detector for these models."""
         return
 
     def is_ood(self, features: np.ndarray | None) -> bool:
@@ -92,7 +92,7 @@ class TransformersRuntime:
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         """See `Runtime.generate`."""
         replies: dict[int, Generation] = {}
-        # Processors want images for all of a batch or for none.
+        # Processors require images for all requests of a batch or for none.
         order = sorted(range(len(requests)), key=lambda i: (not requests[i].images, i))
         for start in range(0, len(order), _REQUESTS_PER_BATCH):
             part = order[start : start + _REQUESTS_PER_BATCH]
@@ -138,7 +138,7 @@ class TransformersRuntime:
         return self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
 
     def _sizes(self, inputs: Any, requests: list[Request]) -> list[Size]:
-        """Return the size in pixels at which the model saw the first image of each request."""
+        """Return the resized (width, height) in pixels of the first image of each request."""
         grids = inputs.get("image_grid_thw")
         if grids is None:
             return [(1, 1)] * len(requests)
@@ -161,7 +161,7 @@ class TransformersRuntime:
 
 
 class _Row:
-    """What one request of a batch allows, and what was chosen."""
+    """The constraint of one request of a batch, and the selected tokens."""
 
     def __init__(
         self, request: Request, allowed: Constraint | None, on_text: Callable[[str], None] | None = None
@@ -173,7 +173,7 @@ class _Row:
 
 
 class _Choose(LogitsProcessor):
-    """Leave one token in each row: the one that the request's constraint and noise choose."""
+    """Mask all but one token in each row, selected by the request's constraint and noise."""
 
     def __init__(self, rows: list[_Row], vocabulary: Vocabulary) -> None:
         self.rows, self.vocabulary, self.eos_token_ids = rows, vocabulary, vocabulary.eos_token_ids
@@ -185,7 +185,7 @@ class _Choose(LogitsProcessor):
         for n, row in enumerate(self.rows):
             tokens = input_ids[n, self._start :].tolist()
             if len(tokens) >= row.limit or any(t in self.eos_token_ids for t in tokens):
-                chosen.append(self.eos_token_ids[0])  # this row is over, others of the batch go on
+                chosen.append(self.eos_token_ids[0])  # this row is finished, other rows continue
                 continue
             sampling = row.request.sampling
             noise = None if sampling is None else partial(sampling.noise, len(tokens))
