@@ -81,7 +81,7 @@ class Bridge(nn.Module):
         return BridgeOutput(self.out_proj(self.out_norm(x)), router)
 
     def init_weights(self) -> None:
-        """Initialise the queries (linear layers and norms are initialised by the owning model)."""
+        """Initialize the queries (linear layers and norms are initialised by the owning model)."""
         if self.config.query_init == "normal":
             init.trunc_normal_(self.query, std=self.config.initializer_range)
             return
@@ -186,7 +186,7 @@ def upcycle(dense: Bridge, mixture: Bridge) -> None:
 
 @torch.no_grad()
 def collapse_experts(bridge: Bridge) -> Bridge:
-    """Return the bridge with each linear expert multiplied out: two maps without an activation between are one.
+    """Return the bridge with each linear expert merged: two linear maps without an activation between are one.
 
     For Nova's sizes an expert shrinks from 1152 x 4608 twice to 1152 x 1152. Multiplied in float64, so what differs is
     rounding.

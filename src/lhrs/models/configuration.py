@@ -31,8 +31,8 @@ class LHRSBridgeConfig(PreTrainedConfig):
             latter two are for imported checkpoints only.
         balance_weight: weight of the load-balancing loss (arXiv:2101.03961); ignored by dense bridges.
         query_init: "normal" (std 0.02), or "grid": queries start at the sincos position of a square grid of points and
-            keys are projected like queries, so that each query begins by reading its own place. Queries per level must
-            be squares.
+            keys are projected like queries, so that each query first attends to its own position. Queries per level
+            must be squares.
         layer_norm_eps: epsilon of every LayerNorm.
         initializer_range: standard deviation of queries and experts at initialisation.
 

@@ -16,7 +16,7 @@ from lhrs.models.state_dict import read_safetensors
 ADAPTER = "adapter"
 """Folder of a PEFT adapter inside a model folder."""
 LOADING_ERRORS = (OSError, ValueError, TypeError, AttributeError, KeyError, RuntimeError, SafetensorError)
-"""What transformers, peft and safetensors raise for a folder that they cannot load."""
+"""Exceptions of transformers, peft and safetensors for a folder that they cannot load."""
 
 
 def load_model(

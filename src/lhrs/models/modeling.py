@@ -21,7 +21,7 @@ from lhrs.models.moe import Experts
 class LHRSOutput(ModelOutput):
     """Output of `LHRSForConditionalGeneration`.
 
-    loss: language loss plus `balance_weight` times the balance loss; logits `(B, T, V)`; expert_usage `(E,)` shares.
+    loss: language loss plus `balance_weight` times the balance loss; logits `(B, T, V)`; expert_usage `(E,)` fractions.
     """
 
     loss: Tensor | None = None

@@ -203,7 +203,7 @@ def load_language(
 
 
 def quantization(bits: str | None, dtype: torch.dtype) -> dict[str, Any]:
-    """Return the arguments that load matrices in few bits."""
+    """Return the quantization arguments of `from_pretrained`."""
     if bits is None:
         return {}
     if find_spec("bitsandbytes") is None:
@@ -238,7 +238,7 @@ def _load(auto: Any, source: str, dtype: torch.dtype, **kwargs: Any) -> PreTrain
 def generation_settings(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, preset: Preset
 ) -> GenerationConfig:
-    """Greedy, as both papers evaluate; the language models' own defaults sample."""
+    """Set greedy decoding, as in both papers; the defaults of the language models sample."""
     eos = model.generation_config.eos_token_id
     if tokenizer is None:
         return GenerationConfig(do_sample=False, eos_token_id=eos, pad_token_id=eos if isinstance(eos, int) else None)

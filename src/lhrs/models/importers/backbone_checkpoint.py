@@ -1,4 +1,4 @@
-"""Load a backbone from a checkpoint of any training code: prefixes are removed, classifiers are left out."""
+"""Load a backbone from a checkpoint of any training code: prefixes are removed, classifiers are dropped."""
 
 import sys
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """Read backbones that CMID publishes (TGRS 2023, arXiv:2304.09670): ResNet-50 and Swin, alone or inside a full run.
 
 A full run holds student (`online_encoder.model.`) and teacher (`branch_encoder.`); what is published as a backbone is
-the student. ResNets have timm's names. Swins have those of mmcv 1.x, whose patch merging reads a 2 x 2 neighbourhood
+the student. ResNets have timm's names. Swins have those of mmcv 1.x, whose patch merging reads a 2 x 2 neighborhood
 channel by channel, (c, row, column), where timm reads it (column, row, c): the weights must be reordered, or they load
 without complaint and compute something else.
 """
@@ -49,7 +49,7 @@ class Backbone:
     """Its arguments where the weights are of another size than the architecture's."""
     state: State
     dropped: dict[str, str]
-    """What the file holds besides, and why it is left out."""
+    """Other contents of the file, with the reason why they are dropped."""
 
     def build(self) -> nn.Module:
         """Return the timm model with the weights in it.
@@ -106,7 +106,7 @@ def read_backbone(path: Path, teacher: bool = False) -> Backbone:
 
 
 def is_cmid(table: dict[str, Any]) -> bool:
-    """Tell whether a file's table holds a run or a backbone of CMID."""
+    """Return whether a state dict is that of a run or a backbone of CMID."""
     table = table.get("model", table)
     return isinstance(table, dict) and any(name.startswith((STUDENT, *_BACKBONES)) for name in table)
 

@@ -310,9 +310,9 @@ def _bridge_config(preset: Preset, bridge: State, meta: dict[str, Any], path: Pa
 
 def _processor(system: str, side: int, tokenizer: PreTrainedTokenizerBase, num_tokens: int) -> LHRSProcessor:
     """Return the preprocessing that the system was trained with."""
-    if system == "lhrs-bot":  # the shorter side is fitted and the rest cut off
+    if system == "lhrs-bot":  # the shorter side is resized, then the center is cropped
         images: Any = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-    else:  # squeezed into a square
+    else:  # resized to a square, without keeping the aspect ratio
         images = SiglipImageProcessorPil(size={"height": side, "width": side})
     return LHRSProcessor(images, tokenizer, num_image_tokens=num_tokens)
 
