@@ -39,7 +39,7 @@ CODES = {
     "box-empty": "a box has an area of less than one pixel",
     "box-outside": "a box leaves the image; a warning up to 5 % of the side, an error beyond",
 }
-"""Every finding has one of these codes."""
+"""The codes of findings."""
 
 
 class Finding(BaseModel):
@@ -235,7 +235,7 @@ def _judge(boxes: np.ndarray, sizes: np.ndarray, images: np.ndarray) -> tuple[st
     given = _fits(boxes, sizes)
     for code, meaning, convert in _CONVENTIONS:
         read = _fits(convert(boxes), sizes)
-        # Right boxes leave the image in great numbers under a wrong convention, so few of them are evidence.
+        # Under a wrong convention, many correct boxes exceed the image, so a small number is evidence.
         won, lost = (read & ~given).sum(), (given & ~read).sum()
         if won >= max(_MIN_BOXES, 20 * lost) and read.mean() >= _MIN_FITTING:
             misfits = f"{(~given).sum():,} of {len(boxes):,} boxes do not fit their image as xyxy"

@@ -10,14 +10,14 @@ _COLORS = [(255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 
 
 
 class Isprs(MaskDataset):
-    """Color-coded masks; clutter (red) and the black rims of the eroded labels count nowhere, as in the benchmark."""
+    """Color-coded masks. Clutter (red) and the black boundaries of eroded labels are ignored, as in the benchmark."""
 
     homepage = "https://www.isprs.org/education/benchmarks/UrbanSemLab/semantic-labeling.aspx"
     license = "research use only (ISPRS)"
     download_hint = "Request it at its homepage; the benchmark does not allow a program to download it."
     classes = ("impervious surface", "building", "low vegetation", "tree", "car")
     mask_folders: tuple[str, ...]
-    """Folders of masks, best first; eroded rims are the benchmark's choice."""
+    """Mask folders in order of preference. The benchmark uses the masks with eroded boundaries."""
 
     def to_classes(self, values: np.ndarray) -> np.ndarray:
         return colors_to_classes(values, _COLORS)

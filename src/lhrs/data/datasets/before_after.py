@@ -14,7 +14,7 @@ _LABELS = ("label", "OUT")
 
 
 class BeforeAfter(MaskDataset):
-    """Two images of the same name, and a mask of what changed between them.
+    """Two images of the same name, and a mask of the changes between them.
 
     Format: folders A (before), B (after) and label or OUT (mask). Masks are 0 and not 0; those of JPEG are changed
     above 127.
@@ -48,7 +48,7 @@ class BeforeAfter(MaskDataset):
             for mask in sorted(p for p in labels.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES):
                 if mask.stem not in {image.stem for image in images}:
                     self.drop("masks without an image", os.path.relpath(mask, self.root))
-        # CDD's masks are JPEG, whose zeros are not all zero; lossless ones may be of 0 and 1.
+        # CDD's masks are JPEG, with nonzero noise in unchanged pixels. Lossless masks may have values 0 and 1.
         self._threshold = 127 if any(item.mask.suffix.lower() in (".jpg", ".jpeg") for item in items) else 0
         return items
 

@@ -31,10 +31,10 @@ _COLUMNS = frozenset(["image", "caption", "split"])
 class _Row(NamedTuple):
     image: str
     caption: str | None
-    """None: in the text file beside the image."""
+    """None: the caption is in the text file next to the image."""
     split: str | None
     key: int = 0
-    """Which of the image's captions this is."""
+    """Index among the captions of the image."""
 
 
 class Captions(Dataset):

@@ -79,7 +79,7 @@ class CocoBoxes(Dataset):
         )  # fmt: skip
 
     def polygons(self, index: int) -> list[ObjectPolygon]:
-        """Return the polygons and turned boxes; the corners of boxes where there is neither, or a mask of pixels."""
+        """Return the polygons and rotated boxes; for other boxes and pixel masks the corners of the box."""
         image, polygons = self._images[index], []
         for annotation in image.annotations:
             box, points = self._box(annotation, image), self._points(annotation, image.where)
@@ -132,7 +132,7 @@ class CocoBoxes(Dataset):
         return Box(label=label, xyxy=tuple(xyxy.tolist()), crowd=parse_flag(annotation.get("iscrowd")))
 
     def _bounds(self, annotation: dict[str, Any], where: Path) -> np.ndarray:
-        """Return xyxy: of the turned box, of `bbox`, or around the polygon or mask where there is no `bbox`."""
+        """Return xyxy of the rotated box, of `bbox`, or, without `bbox`, around the polygon or mask."""
         if annotation.get("bbox") and not _rotation(annotation):
             xyxy = _xyxy(annotation)
         elif isinstance(annotation.get("segmentation"), dict):
@@ -147,7 +147,7 @@ class CocoBoxes(Dataset):
         return xyxy
 
     def _points(self, annotation: dict[str, Any], where: Path) -> np.ndarray | None:
-        """Return the points of the polygon or the corners of the turned box; None if there is neither."""
+        """Return the points of the polygon or the corners of the rotated box; None if there is neither."""
         parts = annotation.get("segmentation")
         try:
             if not isinstance(parts, list) or not any(parts):
@@ -163,7 +163,7 @@ class CocoBoxes(Dataset):
 
 
 def turn_box(xyxy: np.ndarray, degrees: float) -> np.ndarray:
-    """Return the corners float64 `(4, 2)` of a box turned clockwise, as seen on the image, about its center."""
+    """Return the corners float64 `(4, 2)` of a box rotated clockwise in image coordinates about its center."""
     corners, angle = box_corners(xyxy.tolist()), math.radians(degrees)
     center = corners.mean(0)
     x, y = (corners - center).T
@@ -182,7 +182,7 @@ def _rotation(annotation: dict[str, Any]) -> float:
     if not math.isfinite(degrees):
         raise ValueError(f"rotation {degrees}")
     has_polygon = isinstance(annotation.get("segmentation"), list) and any(annotation["segmentation"])
-    return 0.0 if has_polygon else degrees % 360  # a polygon is turned already
+    return 0.0 if has_polygon else degrees % 360  # a polygon is already rotated
 
 
 def _xyxy(annotation: dict[str, Any]) -> np.ndarray:
@@ -190,7 +190,7 @@ def _xyxy(annotation: dict[str, Any]) -> np.ndarray:
 
 
 def _list_annotations(root: Path) -> list[Path]:
-    """Return the JSON files at `root` that hold boxes, as far as a search for a few words can tell."""
+    """Return the JSON files at `root` that contain boxes, by a search for keywords."""
     paths = [root] if root.is_file() else [*list_files(root, ".json"), *list_files(root / "annotations", ".json")]
     return sorted(path for path in paths if path.suffix.lower() == ".json" and _has_boxes(path))
 

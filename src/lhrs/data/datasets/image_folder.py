@@ -70,7 +70,7 @@ class ImageFolder(Dataset):
     @classmethod
     def sniff(cls, root: Path) -> bool:
         if not root.is_dir() or any(path.suffix.lower() in _ANNOTATIONS for path in root.iterdir()):
-            return False  # annotations next to the folders: another reader knows more than their names
+            return False  # annotations next to the folders: another reader is preferred
         names = _folders(root)
         if names and _SPLITS.issuperset(names):
             classes = [root / split / name for split in names for name in _folders(root / split)]

@@ -13,7 +13,7 @@ from lhrs.schema import Sample
 _QUESTIONS = re.compile(r"(.+)_split_(.+)_questions\.json")
 _SOURCES = {"LR": "rsvqa-lr", "USGS": "rsvqa-hr"}
 _IMAGE_FOLDERS = ("Images_LR", "Data", "images", "Images", "")
-"""As the archives unpack (LR, HR), then what people rename them to, then beside the annotations."""
+"""Image folders: as in the archives (LR, HR), then common other names, then next to the annotations."""
 
 
 class _Row(NamedTuple):

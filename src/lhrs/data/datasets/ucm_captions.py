@@ -17,7 +17,7 @@ class _Row(NamedTuple):
     label: str
     split: str
     key: str
-    """Which caption or question of the image this is."""
+    """Index among the captions or questions of the image."""
     question: str
     answer: str
 

@@ -166,7 +166,7 @@ def _list_annotations(root: Path) -> list[Path]:
 
 
 def _is_own(path: Path) -> bool:
-    """Return whether an XML file is no tool's side file, such as GDAL's `NAME.tif.aux.xml`."""
+    """Return whether an XML file is not a sidecar file, such as GDAL's `NAME.tif.aux.xml`."""
     return not path.name.lower().endswith(".aux.xml")
 
 
@@ -174,7 +174,7 @@ def _choose_split(path: Path, sets: dict[str, set[str]], wanted: str | None) -> 
     names = sets.get(path.stem, set())
     if wanted in names:
         return wanted
-    if names:  # trainval holds train and val: the smaller set says more
+    if names:  # trainval contains train and val: the smaller set is more specific
         return min(names, key=lambda name: (name not in SPLITS, name))
     return path.parent.name if path.parent.name in SPLITS else None
 
@@ -199,7 +199,7 @@ def _outline(item: ElementTree.Element) -> np.ndarray | None:
     rotated, polygon = item.find("robndbox"), item.find("polygon")
     if rotated is not None and rotated.find("cx") is not None:
         cx, cy, w, h, angle = (_number(rotated, name) for name in ("cx", "cy", "w", "h", "angle"))
-        along = np.array([math.cos(angle), math.sin(angle)]) * w / 2  # radians, clockwise as seen on the image
+        along = np.array([math.cos(angle), math.sin(angle)]) * w / 2  # radians, clockwise in image coordinates
         across = np.array([-math.sin(angle), math.cos(angle)]) * h / 2
         return np.array([cx, cy]) + np.stack([-along - across, along - across, along + across, across - along])
     if rotated is not None:

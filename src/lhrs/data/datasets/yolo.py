@@ -47,7 +47,7 @@ class Yolo(Dataset):
         names = _names(self._config, path) or _read_names(self._folder)
         if names is None and self.root.is_dir():
             for unused in list_files(self.root, *_YAML):
-                _read_yaml(unused)  # names in a broken file are not names that are missing
+                _read_yaml(unused)  # a broken file of names is an error, unlike a missing one
                 if "names" in _try_yaml(unused):
                     raise DataError(f"{self.root} holds several YAML files with `names`. Name one as the path.")
         self.has_class_names = names is not None
@@ -78,7 +78,7 @@ class Yolo(Dataset):
         )  # fmt: skip
 
     def polygons(self, index: int) -> list[ObjectPolygon]:
-        """Return polygons and oriented boxes as they are, and the corners of other boxes."""
+        """Return polygons and oriented boxes unchanged, and the corners of other boxes."""
         label = self._rows[index][2]
         return [ObjectPolygon(self._name(row, label), row.points * scale) for row, scale in self._scaled_rows(index)]
 
