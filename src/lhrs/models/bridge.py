@@ -1,8 +1,8 @@
 """The bridge: trainable queries attend to several encoder levels and yield a few image tokens for the language model.
 
 One class for LHRS-Bot (arXiv:2402.02544) and LHRS-Bot-Nova (arXiv:2411.09301); `LHRSBridgeConfig` holds the difference.
-Levels never see each other: all of them run as one sequence under a block mask, so there is no loop over levels and one
-feed-forward call.
+Levels do not attend to each other. All levels are one sequence under a block mask, with one feed-forward call and no
+loop over levels.
 
 Shapes: B images, L levels, N_l tokens of level l, N = sum of N_l, Q = all queries, C bridge width, D language width,
 E experts, K experts per token, T = B * Q.

@@ -180,7 +180,7 @@ class LHRSForConditionalGeneration(LHRSPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = LHRSModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
-        # Language models name their embedding differently.
+        # The name of the embedding differs between language models.
         embedding = next(name for name, module in self.named_modules() if module is self.get_input_embeddings())
         self._tied_weights_keys = {"lm_head.weight": f"{embedding}.weight"}  # type: ignore[assignment]
         self.post_init()

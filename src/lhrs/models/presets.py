@@ -1,4 +1,4 @@
-"""The named models of the family, and how to join a pretrained encoder and language model by a fresh bridge."""
+"""Model presets, and new models from a pretrained encoder, a language model and a randomly initialized bridge."""
 
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -197,7 +197,7 @@ def load_language(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     if len(tokenizer) > len(cast(Tensor, model.get_input_embeddings().weight)):
-        # New rows become the mean of the old ones, so the placeholder's logit never is the largest.
+        # New rows are the mean of the old ones, so that the placeholder's logit is never the largest.
         model.resize_token_embeddings(len(tokenizer))
     return model, tokenizer
 

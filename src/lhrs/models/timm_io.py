@@ -1,6 +1,6 @@
 """Folders that `timm.create_model("local-dir:FOLDER", pretrained=True)` and transformers' TimmWrapper load.
 
-The encoder of a multimodal model can be read as if it were one.
+The encoder of a multimodal model can be read in the same way.
 """
 
 import json

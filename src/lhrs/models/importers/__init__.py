@@ -1,1 +1,1 @@
-"""Foreign checkpoints, one file a format."""
+"""Importers of third-party checkpoints, one per file."""

@@ -2,8 +2,8 @@
 
 A full run holds student (`online_encoder.model.`) and teacher (`branch_encoder.`); what is published as a backbone is
 the student. ResNets have timm's names. Swins have those of mmcv 1.x, whose patch merging reads a 2 x 2 neighborhood
-channel by channel, (c, row, column), where timm reads it (column, row, c): the weights must be reordered, or they load
-without complaint and compute something else.
+channel by channel, (c, row, column). timm reads it as (column, row, c). The weights must be reordered; otherwise they
+load without an error but give wrong features.
 """
 
 import math
@@ -46,7 +46,7 @@ class Backbone:
     architecture: str
     """Name for `timm.create_model`."""
     sizes: dict[str, Any]
-    """Its arguments where the weights are of another size than the architecture's."""
+    """Arguments of the timm model if the weights differ in size from the architecture."""
     state: State
     dropped: dict[str, str]
     """Other contents of the file, with the reason why they are dropped."""

@@ -1,4 +1,4 @@
-"""Turn published checkpoints into folders for `from_pretrained` and timm; see `lhrs convert`.
+"""Convert published checkpoints to folders for `from_pretrained` and timm; see `lhrs convert`.
 
 System and sizes are inferred from the tensors. The number of attention heads is that of the published models, or for
 checkpoints of another size that of a `meta.json` next to them.
@@ -56,7 +56,7 @@ class Conversion:
     stage: str
     found: list[str] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
-    """Tensors that were left out, by reason."""
+    """Dropped tensors, by reason."""
 
 
 def convert(

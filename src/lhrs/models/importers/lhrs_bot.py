@@ -64,7 +64,7 @@ def split_final(saved: dict[str, Any], path: Path) -> tuple[State, State]:
     Raises:
         CheckpointError: the table is something else.
     """
-    saved = saved.get("model", saved)  # runs without DeepSpeed nest everything once more
+    saved = saved.get("model", saved)  # runs without DeepSpeed have another level of nesting
     try:
         return saved["rgb_ckpt"], saved["other_ckpt"]["rgb_pooler"]
     except (KeyError, TypeError) as error:
@@ -132,8 +132,7 @@ def _rename(name: str) -> str:
 def merge_lora(language_model: nn.Module, folder: Path) -> None:
     """Add a PEFT adapter of the original layout to the decoder's matrices, in place.
 
-    Rank and scale come from `adapter_config.json`. Embeddings that PEFT stored along are left alone: they were never
-    trained.
+    Rank and scale are read from `adapter_config.json`. Embeddings in the PEFT file are ignored: they were not trained.
 
     Raises:
         CheckpointError: the adapter is unreadable, of another kind than plain LoRA, incomplete, or does not fit.
