@@ -12,7 +12,7 @@ _SPLITS = {"train": "Train", "val": "Val"}
 class LoveDA(MaskDataset):
     """LoveDA, semantic segmentation.
 
-    Format: PNG of 1024 x 1024 pixels; number 0 of the masks, no data, counts nowhere.
+    Format: PNG of 1024 x 1024 pixels; number 0 of the masks, no data, is ignored.
     Classes: background, building, road, water, barren, forest, agriculture.
     Splits: `train` (2,522 images) and `val` (1,669); `test` has no public masks.
     """

@@ -19,7 +19,7 @@ class MaskFolder(MaskDataset):
 
     Format: a mask has the class number of each pixel, or a palette's index. `classes.json` is the list of names by
     number, in the folder or at most two above it. 255, and classes named `unlabeled`, `ignore`, `void` or `nodata`,
-    count nowhere; the others are renumbered without them.
+    are ignored; the others are renumbered without them.
     Splits: folders called train, val, valid, validation and test.
     """
 
