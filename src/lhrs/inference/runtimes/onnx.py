@@ -40,9 +40,7 @@ class OnnxRuntime:
         self.name, self.family = folder.resolve().name, get_family("lhrs_nano")
         try:
             self._read(folder)
-        except (
-            Exception
-        ) as error:  # exceptions of onnxruntime and tokenizers for damaged files have no narrower base class
+        except Exception as error:  # onnxruntime and tokenizers raise it for damaged files, without a narrower class
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(f"{folder} holds a damaged model: {reason}") from error
         self._engine = Engine(self, _REQUESTS_PER_BATCH)
