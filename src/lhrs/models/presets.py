@@ -238,7 +238,7 @@ def _load(auto: Any, source: str, dtype: torch.dtype, **kwargs: Any) -> PreTrain
 def generation_settings(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, preset: Preset
 ) -> GenerationConfig:
-    """Set greedy decoding, as in both papers; the defaults of the language models sample."""
+    """Return the settings of greedy decoding, as in both papers; the defaults of the language models sample."""
     eos = model.generation_config.eos_token_id
     if tokenizer is None:
         return GenerationConfig(do_sample=False, eos_token_id=eos, pad_token_id=eos if isinstance(eos, int) else None)
