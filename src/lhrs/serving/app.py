@@ -56,9 +56,7 @@ def make_app(service: Service) -> FastAPI:
         expiring.cancel()
         await service.stop()
 
-    app = FastAPI(
-        title="lhrs", lifespan=lifespan, docs_url=None, redoc_url=None
-    )  # the documentation pages load external assets
+    app = FastAPI(title="lhrs", lifespan=lifespan, docs_url=None, redoc_url=None)  # those pages load external assets
     app.add_middleware(RequestGuard, service=service)
     if service.settings.cors_origins:
         app.add_middleware(
