@@ -34,7 +34,7 @@ class LHRSBridgeConfig(PreTrainedConfig):
             keys are projected like queries, so that each query first attends to its own position. Queries per level
             must be squares.
         layer_norm_eps: epsilon of every LayerNorm.
-        initializer_range: standard deviation of queries and experts at initialisation.
+        initializer_range: standard deviation of queries and experts at initialization.
 
     Raises:
         ConfigError: the settings contradict each other.
