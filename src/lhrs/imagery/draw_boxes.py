@@ -47,9 +47,7 @@ def draw_boxes(pixels: np.ndarray, boxes: np.ndarray, labels: Sequence[str] | No
     scaled = [[round(float(v)) for v in box * factor] for box in boxes]
     for box, label in zip(scaled, labels, strict=True):
         x1, y1, x2, y2 = box
-        draw.rectangle(
-            (x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black", width=line + 2
-        )  # dark outline for light backgrounds
+        draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black", width=line + 2)  # for light backgrounds
         draw.rectangle((x1, y1, x2, y2), outline=color_of[label], width=line)
     for box, label in zip(scaled, labels, strict=True):  # after all lines, so that no line crosses a label
         if label:
