@@ -1,6 +1,7 @@
 """Radiometry of raw values: scale and offset tags, Sentinel-2's processing baseline, float reflectances.
 
-Tags have priority, then the product's metadata and name. Values are used only if none of these exists.
+Tags have priority, then the product's metadata and name. Values only reveal float reflectances and offsets that are
+already removed.
 """
 
 import re
