@@ -33,9 +33,6 @@ class Parrot:
     def ood_score(self, pixels: np.ndarray) -> None:
         return None
 
-    def is_ood(self, features: np.ndarray | None) -> bool:
-        return False
-
 
 GRAY = np.full((64, 64, 3), 128, np.uint8)
 

@@ -37,9 +37,6 @@ class Sees:
             "", ("",), (0.9,), np.array(boxes, np.float32).reshape(-1, 4) / [width, height, width, height]
         )
 
-    def is_ood(self, features):
-        return False
-
     def ood_score(self, pixels):
         return None
 

@@ -190,9 +190,6 @@ class Slow:
     def ood_score(self, pixels):
         return None
 
-    def is_ood(self, features):
-        return False
-
 
 def test_a_full_queue_and_a_slow_model(assistant):
     slow = type(assistant)(Slow(assistant, 0.4))

@@ -147,7 +147,7 @@ class Assistant:
                 bands=image.rendering.bands if image else [], scaling=image.rendering.scaling if image else "no image"
             ),
             model=self.runtime.name,
-            out_of_distribution=self.runtime.is_ood(reply.features),
+            out_of_distribution=reply.out_of_distribution,
         )
 
 

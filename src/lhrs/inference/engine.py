@@ -55,8 +55,8 @@ class Images:
 
     tokens: Any
     """Inputs of the language model, one entry per image."""
-    features: list[np.ndarray | None]
-    """Pooled encoder features `(C,)` per image, for out-of-distribution detection."""
+    out_of_distribution: list[bool]
+    """Whether an image is unlike the training images, per image; False without a detector."""
 
 
 class Backend(Vocabulary, Protocol):
@@ -104,7 +104,7 @@ class _PrefixCache:
     """References that keep the identities (`id`) of the images unique."""
     cache: Any
     mask: np.ndarray
-    features: list[np.ndarray | None]
+    out_of_distribution: list[bool]
 
 
 class Engine:
@@ -132,14 +132,14 @@ class Engine:
         replies: dict[int, Generation] = {}
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            cache, prefix_mask, features = self._begin([requests[i] for i in rows], [keys[i] for i in rows])
+            cache, prefix_mask, ood = self._begin([requests[i] for i in rows], [keys[i] for i in rows])
             found = self._answer([requests[i] for i in rows], [prompts[i].rest for i in rows],
-                                 cache, prefix_mask, features, on_text)  # fmt: skip
+                                 cache, prefix_mask, ood, on_text)  # fmt: skip
             replies.update(zip(rows, found, strict=True))
         return [replies[i] for i in range(len(requests))]
 
-    def _begin(self, requests: list[Request], keys: list[tuple]) -> tuple[Any, np.ndarray, list]:
-        """Return cache, mask and pooled features of each request's prefix; a single prefix is cached."""
+    def _begin(self, requests: list[Request], keys: list[tuple]) -> tuple[Any, np.ndarray, list[bool]]:
+        """Return cache, mask and out-of-distribution flag of each request's prefix; a single prefix is cached."""
         place: dict[tuple, int] = {}
         for key in keys:
             place.setdefault(key, len(place))
@@ -149,7 +149,7 @@ class Engine:
             found = self._read_prefixes(first, [key[1] for key in place], keys[0])
             self._last = found if len(place) == 1 else None
         at = np.array([place[key] for key in keys])
-        return self.backend.select_rows(found.cache, at), found.mask[at], [found.features[n] for n in at]
+        return self.backend.select_rows(found.cache, at), found.mask[at], [found.out_of_distribution[n] for n in at]
 
     def _read_prefixes(self, requests: list[Request], prefixes: list[tuple[int, ...]], key: tuple) -> "_PrefixCache":
         distinct = {id(image): image for request in requests for image in request.images}
@@ -157,8 +157,8 @@ class Engine:
         number = {identity: n for n, identity in enumerate(distinct)}
         ids, mask = _pad_left(prefixes, self.backend.pad_token_id)
         of_rows = [images.tokens[number[id(image)]] for request in requests for image in request.images]
-        features = [images.features[number[id(r.images[0])]] if r.images else None for r in requests]
-        return _PrefixCache(key, list(distinct.values()), self.backend.start(ids, mask, of_rows), mask, features)
+        ood = [bool(r.images) and images.out_of_distribution[number[id(r.images[0])]] for r in requests]
+        return _PrefixCache(key, list(distinct.values()), self.backend.start(ids, mask, of_rows), mask, ood)
 
     def _answer(
         self,
@@ -166,7 +166,7 @@ class Engine:
         questions: Sequence[Sequence[int]],
         cache: Any,
         prefix_mask: np.ndarray,
-        features: list,
+        ood: list[bool],
         on_text: Callable[[str], None] | None,
     ) -> list[Generation]:
         ids, asked = _pad_left(questions, self.backend.pad_token_id)
@@ -186,7 +186,7 @@ class Engine:
             keep = np.array([not sequences[row].done for row in rows])
             if not keep.any():
                 read = (prefix_mask.sum(1) + asked.sum(1)).tolist()
-                return [w.reply(n, f) for w, n, f in zip(sequences, read, features, strict=True)]
+                return [w.reply(n, flag) for w, n, flag in zip(sequences, read, ood, strict=True)]
             if not keep.all():
                 rows, mask, cache = rows[keep], mask[keep], self.backend.select_rows(cache, np.flatnonzero(keep))
             ids = np.array([[sequences[row].tokens[-1]] for row in rows])
@@ -235,12 +235,12 @@ class _Sequence:
                 self.done = True
         self.done = self.done or len(self.tokens) >= self.limit
 
-    def reply(self, prompt_tokens: int, features: np.ndarray | None) -> Generation:
+    def reply(self, prompt_tokens: int, out_of_distribution: bool) -> Generation:
         decode = self.backend.decode
         text = decode(self.tokens) if self.constraint is None else self.constraint.text(self.tokens)
         pieces = tuple(decode([t]) for t in self.tokens)
         boxes = self.backend.family.read_boxes(text, (1, 1)).boxes
-        return Generation(text, pieces, tuple(self.probabilities), boxes, prompt_tokens, features)
+        return Generation(text, pieces, tuple(self.probabilities), boxes, prompt_tokens, out_of_distribution)
 
 
 def constraint(request: Request, family: ModelFamily, vocabulary: Vocabulary) -> Constraint | None:

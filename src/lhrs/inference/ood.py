@@ -39,6 +39,10 @@ class OODDetector:
         """Return the Mahalanobis distance of `(C,)` features to the closest class."""
         return float(np.sqrt(((self.means - features @ self.whitening) ** 2).sum(1).min()))
 
+    def is_ood(self, features: np.ndarray) -> bool:
+        """Return whether `(C,)` features are out of distribution."""
+        return self.ood_score(features) > self.threshold
+
     def save(self, path: Path) -> None:
         """Write a `.npz` without pickled content."""
         np.savez(

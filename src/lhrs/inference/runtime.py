@@ -61,8 +61,8 @@ class Generation:
     """Boxes in the answer, `(N, 4)` xyxy as fractions of the first image (0-1)."""
     prompt_tokens: int = 0
     """Tokens that the model read for it, images included; 0 where a server returns none."""
-    features: np.ndarray | None = field(default=None, repr=False)
-    """Pooled encoder features `(C,)`, for out-of-distribution detection."""
+    out_of_distribution: bool = False
+    """Whether the first image is unlike the training images; False without a detector."""
 
     @property
     def sequence_probability(self) -> float | None:
@@ -94,10 +94,6 @@ class Runtime(Protocol):
 
     def ood_score(self, pixels: np.ndarray) -> float | None:
         """Return the distance of an image from the training distribution; None without a detector."""
-        ...
-
-    def is_ood(self, features: np.ndarray | None) -> bool:
-        """Return whether an image is out of distribution; False without a detector."""
         ...
 
     @property

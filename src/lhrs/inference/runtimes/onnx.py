@@ -67,12 +67,6 @@ class OnnxRuntime:
         ood = folder / "ood.npz"
         self._ood = OODDetector.load(ood) if ood.exists() else None
 
-    def is_ood(self, features: np.ndarray | None) -> bool:
-        """See `Runtime.is_ood`."""
-        if features is None or self._ood is None:
-            return False
-        return self._ood.ood_score(features) > self._ood.threshold
-
     def ood_score(self, pixels: np.ndarray) -> float | None:
         """See `Runtime.ood_score`."""
         if self._ood is None:
@@ -120,7 +114,8 @@ class OnnxRuntime:
     def encode_images(self, images: Sequence[np.ndarray]) -> Images:
         """See `Backend.encode_images`."""
         embeds, pooled = self._vision.run(None, {"pixel_values": np.stack([self.prepare(p) for p in images])})
-        return Images(list(embeds.reshape(len(images), self._num_image_tokens, -1)), list(pooled))
+        flags = [self._ood is not None and self._ood.is_ood(features) for features in pooled]
+        return Images(list(embeds.reshape(len(images), self._num_image_tokens, -1)), flags)
 
     def start(self, ids: np.ndarray, mask: np.ndarray, images: Sequence[np.ndarray]) -> "Cache":
         """See `Backend.start`."""

@@ -76,10 +76,6 @@ class OpenAIRuntime:
         """See `Runtime.ood_score`; servers report none."""
         return
 
-    def is_ood(self, features: np.ndarray | None) -> bool:
-        """See `Runtime.is_ood`."""
-        return False
-
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         """See `Runtime.generate`. Whether answers depend on the batch is determined by the server.
 

@@ -28,9 +28,6 @@ class _Copy:
     def ood_score(self, pixels: np.ndarray) -> float | None:
         return self.runtime.ood_score(pixels)
 
-    def is_ood(self, features: np.ndarray | None) -> bool:
-        return self.runtime.is_ood(features)
-
 
 class RayRuntime:
     """See `Runtime`. Requests are sent to the workers in batches; generations are returned in order.
@@ -57,11 +54,6 @@ class RayRuntime:
         """See `Runtime.ood_score`."""
         (found,) = self._call("ood_score", [pixels])
         return found
-
-    def is_ood(self, features: np.ndarray | None) -> bool:
-        """See `Runtime.is_ood`."""
-        (found,) = self._call("is_ood", [features])
-        return bool(found)
 
 
 @contextmanager

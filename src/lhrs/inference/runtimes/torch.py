@@ -61,17 +61,11 @@ class TorchRuntime:
         ood = Path(model) / "ood.npz"
         self._ood = OODDetector.load(ood) if ood.exists() else None
 
-    def is_ood(self, features: np.ndarray | None) -> bool:
-        """See `Runtime.is_ood`."""
-        if features is None or self._ood is None:
-            return False
-        return self._ood.ood_score(features) > self._ood.threshold
-
     def ood_score(self, pixels: np.ndarray) -> float | None:
         """See `Runtime.ood_score`."""
         if self._ood is None:
             return None
-        return self._ood.ood_score(cast(np.ndarray, self.encode_images([pixels]).features[0]))
+        return self._ood.ood_score(self._encode([pixels])[1][0])
 
     @property
     def ood_threshold(self) -> float | None:
@@ -108,9 +102,14 @@ class TorchRuntime:
         last = max((n for n, token in enumerate(ids) if token == image), default=0)
         return Prompt(tuple(ids[: last + 1]), tuple(ids[last + 1 :]))
 
-    @torch.inference_mode()
     def encode_images(self, images: Sequence[np.ndarray]) -> Images:
         """See `Backend.encode_images`."""
+        tokens, pooled = self._encode(images)
+        return Images(tokens, [self._ood is not None and self._ood.is_ood(features) for features in pooled])
+
+    @torch.inference_mode()
+    def _encode(self, images: Sequence[np.ndarray]) -> tuple[list[torch.Tensor], list[np.ndarray]]:
+        """Return the visual tokens and the pooled features `(C,)` of each image."""
         tokens: list[torch.Tensor] = []
         pooled: list[np.ndarray] = []
         for start in range(0, len(images), _IMAGES_PER_BATCH):
@@ -119,7 +118,7 @@ class TorchRuntime:
             found = self._model.get_image_features(pixel_values.to(self._model.device, self._model.dtype))
             tokens += list(found.pooler_output)
             pooled += list(found.last_hidden_state.mean(1).float().cpu().numpy())
-        return Images(tokens, list(pooled) if self._ood is not None else [None] * len(images))
+        return tokens, pooled
 
     @torch.inference_mode()
     def start(self, ids: np.ndarray, mask: np.ndarray, images: Sequence[torch.Tensor]) -> DynamicCache:

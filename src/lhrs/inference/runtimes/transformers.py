@@ -70,10 +70,6 @@ class TransformersRuntime:
         """See `Runtime.ood_score`; there is no detector for these models."""
         return
 
-    def is_ood(self, features: np.ndarray | None) -> bool:
-        """See `Runtime.is_ood`."""
-        return False
-
     def encode(self, text: str) -> list[int]:
         """See `Vocabulary.encode`."""
         return self._tokenizer(text, add_special_tokens=False)["input_ids"]
