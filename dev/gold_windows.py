@@ -27,6 +27,8 @@ SEED = 21
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 OSCD_WINDOWS = {"bercy": 4, "bordeaux": 8, "paris": 4, "rennes": 8}
 """Windows for each date of a scene."""
+FARMLAND = ("limpopo", "zambia", "ptuj", "temara", "denmark_no_drought")
+"""Images of `s2_pins` that more windows are from, because the first 226 windows show too few fields."""
 
 Row = dict[str, Any]
 
@@ -120,6 +122,21 @@ def draw_windows(data: Path) -> tuple[list[Row], list[Row]]:
                     with Image.open(data / dataset / row["file"]) as image:
                         size = image.size
                     sampler.draw(dataset, row["file"], f"{dataset}/{place}", size, sides)
+    images = read_rows(data / "oscd_rgb/index.jsonl")
+    for scene in ("saclay_e", "saclay_w", "nantes", "valencia", "beihai"):
+        places = sorted({place_of(row) for row in images if row["scene"] == scene})
+        free = [place for place in places if f"oscd_rgb/{place}" not in sampler.taken]
+        for place in choose(free, 4, 900):
+            dates = [row for row in images if place_of(row) == place]
+            held_back += [{"set": "oscd_rgb", "file": row["file"]} for row in dates]
+            row = dates[len(sampler.rows) % len(dates)]
+            sampler.draw("oscd_rgb", row["file"], f"oscd_rgb/{place}", (256, 256), (64, 80, 96))
+    for row in read_rows(data / "s2_pins/index.jsonl"):
+        if any(name in row["file"] for name in FARMLAND) and row["true_color"]:
+            with Image.open(data / "s2_pins" / row["file"]) as image:
+                size = image.size
+            for _ in range(2):
+                sampler.draw("s2_pins", row["file"], f"s2_pins/{place_of(row)}", size, (96, 128))
     return sampler.rows, held_back
 
 
