@@ -136,7 +136,7 @@ def draw_windows(data: Path) -> tuple[list[Row], list[Row]]:
             with Image.open(data / "s2_pins" / row["file"]) as image:
                 size = image.size
             for _ in range(2):
-                sampler.draw("s2_pins", row["file"], f"s2_pins/{place_of(row)}", size, (96, 128))
+                sampler.draw("s2_pins", row["file"], f"s2_pins/{place_of(row)}", size, (64, 80, 96))
     return sampler.rows, held_back
 
 
