@@ -1,17 +1,19 @@
 """Draw, show and export the windows that were judged by eye (`results/lhrs-nano/gold`).
 
     python dev/gold_windows.py draw   --data ../shared/data             # writes windows.jsonl and held_back.jsonl
+    python dev/gold_windows.py presence                         # windows.jsonl + window_labels.csv -> presence.jsonl
     python dev/gold_windows.py sheets --data ../shared/data --out DIR   # numbered contact sheets of the windows
-    python dev/gold_windows.py export --data ../shared/data --out DIR   # one PNG a window; GeoTIFF too where bands exist
+    python dev/gold_windows.py export --data ../shared/data --out DIR   # a PNG of each window; GeoTIFF where bands exist
 
-A window is `[left, top, width, height]` in pixels of its file. Rows of `oscd` name the red band of one date; their PNG is
-true color (B04, B03, B02), stretched jointly over the whole scene (percentiles 0.5 and 99.5), and their GeoTIFF has the 13
-bands at 10 m as uint16. Every draw derives from (seed, index); no image content takes part in it.
+A window is `[left, top, width, height]` in pixels of its file. Rows of `oscd` name the red band of one date. Their
+PNG is true color (B04, B03, B02), stretched jointly over the whole scene (percentiles 0.5 and 99.5). Their GeoTIFF has
+the 13 bands at 10 m as uint16. Every draw derives from (seed, index); no image content takes part in it.
 """
 
 import argparse
+import csv
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from rasterio.windows import Window
 
 GOLD = Path(__file__).parents[1] / "results/lhrs-nano/gold"
 SEED = 21
+ATTRIBUTES = ("water", "forest", "buildings", "road", "fields")
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 OSCD_WINDOWS = {"bercy": 4, "bordeaux": 8, "paris": 4, "rennes": 8}
 """Windows for each date of a scene."""
@@ -140,6 +143,32 @@ def draw_windows(data: Path) -> tuple[list[Row], list[Row]]:
     return sampler.rows, held_back
 
 
+def balance(windows: list[Row], labels: list[dict[str, str]]) -> list[Row]:
+    """Return presence rows, for each attribute as many "yes" as "no".
+
+    All rows of the rarer answer are taken. Of the other, each set gives as many as it has of the rarer one, so that the
+    set says little about the answer; what is then missing is drawn from the rest.
+    """
+    rows: list[Row] = []
+    for index, attribute in enumerate(ATTRIBUTES):
+        answers = {"yes": [], "no": [], "unclear": []}
+        for window, label in zip(windows, labels, strict=True):
+            answers[label[attribute]].append(window)
+        rare, common = sorted(("yes", "no"), key=lambda answer: len(answers[answer]))
+        wanted = Counter(window["set"] for window in answers[rare])
+        first, rest = [], []
+        for window in choose(answers[common], len(answers[common]), 500 + index):
+            if wanted[window["set"]] > 0:
+                wanted[window["set"]] -= 1
+                first.append(window)
+            else:
+                rest.append(window)
+        chosen = (first + rest)[: len(answers[rare])]
+        for answer, part in ((rare, answers[rare]), (common, chosen)):
+            rows += [{**window, "attribute": attribute, "answer": answer} for window in part]
+    return sorted(rows, key=lambda row: (ATTRIBUTES.index(row["attribute"]), row["id"]))
+
+
 @lru_cache(4)
 def true_color(data: Path, scene: str, date: str) -> np.ndarray:
     """Return a whole OSCD scene as uint8 [height, width, 3]."""
@@ -206,8 +235,8 @@ def export(data: Path, rows: list[Row], folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("draw", "sheets", "export"))
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("action", choices=("draw", "presence", "sheets", "export"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets")
     parser.add_argument("--windows", type=Path, default=GOLD / "windows.jsonl", help="rows with id, set, file, window")
     parser.add_argument("--out", type=Path, help="folder for sheets or windows")
     options = parser.parse_args()
@@ -215,6 +244,11 @@ def main() -> None:
         windows, held_back = draw_windows(options.data)
         write_rows(options.windows, windows)
         write_rows(GOLD / "held_back.jsonl", held_back)
+        return
+    if options.action == "presence":
+        with (GOLD / "window_labels.csv").open(encoding="utf-8", newline="") as file:
+            labels = list(csv.DictReader(file))
+        write_rows(GOLD / "presence.jsonl", balance(read_rows(options.windows), labels))
         return
     if options.out is None:
         parser.error(f"{options.action} needs --out")
