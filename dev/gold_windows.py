@@ -3,7 +3,7 @@
     python dev/gold_windows.py draw   --data ../shared/data             # writes windows.jsonl and held_back.jsonl
     python dev/gold_windows.py presence                         # windows.jsonl + window_labels.csv -> presence.jsonl
     python dev/gold_windows.py sheets --data ../shared/data --out DIR   # numbered contact sheets of the windows
-    python dev/gold_windows.py export --data ../shared/data --out DIR   # a PNG of each window; GeoTIFF where bands exist
+    python dev/gold_windows.py export --data ../shared/data --out DIR   # a PNG a window; GeoTIFF where bands exist
 
 A window is `[left, top, width, height]` in pixels of its file. Rows of `oscd` name the red band of one date. Their
 PNG is true color (B04, B03, B02), stretched jointly over the whole scene (percentiles 0.5 and 99.5). Their GeoTIFF has

@@ -1,0 +1,45 @@
+"""The data judged by eye are complete, agree with each other and name files that exist."""
+
+import csv
+from collections import Counter
+
+from dev.gold_windows import ATTRIBUTES, GOLD, balance, draw_windows, read_rows, read_window
+
+COVERS = {"trees", "low_vegetation", "built_up", "water", "bare"}
+
+
+def labels() -> list[dict[str, str]]:
+    with (GOLD / "window_labels.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_window_has_five_labels():
+    windows = read_rows(GOLD / "windows.jsonl")
+    assert [str(row["id"]) for row in windows] == [row["id"] for row in labels()]
+    assert {row[name] for row in labels() for name in ATTRIBUTES} == {"yes", "no", "unclear"}
+
+
+def test_presence_is_balanced_and_follows_from_the_labels():
+    rows = read_rows(GOLD / "presence.jsonl")
+    assert rows == balance(read_rows(GOLD / "windows.jsonl"), labels())
+    counts = Counter((row["attribute"], row["answer"]) for row in rows)
+    for name in ATTRIBUTES:
+        assert counts[name, "yes"] == counts[name, "no"] >= 30
+
+
+def test_shares_of_bordeaux_add_up_and_agree_with_the_main_cover():
+    for row in read_rows(GOLD / "bordeaux_windows.jsonl"):
+        assert set(row["shares"]) == COVERS
+        assert sum(row["shares"].values()) == 100
+        assert row["shares"][row["main"]] == max(row["shares"].values())
+
+
+def test_windows_are_drawn_again_as_they_are(shared_data):
+    windows, held_back = draw_windows(shared_data)
+    assert windows == read_rows(GOLD / "windows.jsonl")
+    assert held_back == read_rows(GOLD / "held_back.jsonl")
+
+
+def test_windows_have_the_stated_size(shared_data):
+    for row in read_rows(GOLD / "windows.jsonl")[::25]:
+        assert read_window(shared_data, row).size == tuple(row["window"][2:])
