@@ -34,6 +34,14 @@ def test_shares_of_bordeaux_add_up_and_agree_with_the_main_cover():
         assert row["shares"][row["main"]] == max(row["shares"].values())
 
 
+def test_forty_shares_add_up():
+    rows = read_rows(GOLD / "shares.jsonl")
+    assert len(rows) == 40
+    for row in rows:
+        assert set(row["shares"]) == COVERS
+        assert sum(row["shares"].values()) == 100
+
+
 def test_windows_are_drawn_again_as_they_are(shared_data):
     windows, held_back = draw_windows(shared_data)
     assert windows == read_rows(GOLD / "windows.jsonl")
