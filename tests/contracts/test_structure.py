@@ -22,17 +22,18 @@ MAY_IMPORT = {
     **{name: BASE for name in BASE},
     "imagery": BASE,
     "models": BASE,
+    "perception": BASE,
     "metrics": BASE,
     "align": BASE | {"imagery"},
     "data": BASE | {"imagery"},
-    "inference": BASE | {"imagery", "models"},  # models only in runtimes/torch, checked below
+    "inference": BASE | {"imagery", "models", "perception"},  # models only in runtimes/torch, checked below
     "instruct": BASE | {"imagery", "align", "data"},
     "curate": BASE | {"imagery", "data", "align"},
     "cmid": BASE | {"imagery", "data", "metrics", "models"},
     "downstream": BASE | {"imagery", "data", "models", "metrics"},
     "scene": BASE | {"imagery", "inference"},
-    "training": BASE | {"imagery", "data", "models", "cmid", "downstream", "inference"},
-    "evaluation": BASE | {"align", "imagery", "instruct", "data", "inference", "metrics"},
+    "training": BASE | {"imagery", "data", "models", "cmid", "downstream", "inference", "perception"},
+    "evaluation": BASE | {"align", "imagery", "instruct", "data", "inference", "metrics", "perception"},
     "serving": BASE | {"imagery", "inference", "scene"},
     "nano": BASE | {"imagery", "data", "models", "inference", "metrics", "training"},
 }

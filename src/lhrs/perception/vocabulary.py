@@ -1,0 +1,23 @@
+"""Names of what the perception heads are trained on. They are the keys of evidence and of `land_words.yaml`."""
+
+_EUROSAT = (
+    *("AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial", "Pasture", "PermanentCrop"),
+    *("Residential", "River", "SeaLake"),
+)
+_UCMERCED = (
+    *("agricultural", "airplane", "baseballdiamond", "beach", "buildings", "chaparral", "denseresidential", "forest"),
+    *("freeway", "golfcourse", "harbor", "intersection", "mediumresidential", "mobilehomepark", "overpass"),
+    *("parkinglot", "river", "runway", "sparseresidential", "storagetanks", "tenniscourt"),
+)
+
+SCENES = (*(f"eurosat/{name}" for name in _EUROSAT), *(f"ucmerced/{name}" for name in _UCMERCED))
+"""Scene classes, as data set and class."""
+COVER = ("water", "trees", "grass", "crops", "bare", "building", "paved")
+"""Land-cover classes. Grass is all low natural vegetation, bare is soil, sand and rock."""
+TAGS = (
+    *("water", "river", "trees", "crops", "grass", "bare", "building", "road", "parking", "vehicle", "airplane"),
+    *("ship", "pool", "sports field", "storage tank", "snow or ice", "cloud"),
+)
+"""What may be present somewhere in an image."""
+OBJECTS = ("building", "tree", "vehicle")
+"""What is detected one by one."""
