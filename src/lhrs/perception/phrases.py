@@ -15,8 +15,8 @@ _JOINS = {AND, "or", "plus", ",", "/", "&", "+", ";", "|"}
 
 _STARTERS = {
     *("a", "an", "the", "some", "any", "this", "that", "these", "those", "its", "our", "all", "every", "each", "both"),
-    *("many", "few", "several", "more", "most", "much", "there", "here", "it", "is", "are", "was", "be", "see"),
-    *("shows", "show", "showing", "contains", "containing", "of", "with", "covered", "by", "full", "just", "only"),
+    *("many", "few", "several", "more", "most", "much", "there", "here", "it", "is", "are", "was", "be", "only"),
+    *("shows", "show", "showing", "contains", "containing", "of", "with", "covered", "by", "full", "just", "how"),
 }
 """Words that may come before a noun phrase."""
 _IMAGING = {
@@ -38,6 +38,8 @@ _PREPOSITIONS = {
     *("of", "with", "in", "on", "at", "near", "by", "along", "over", "under", "through", "between", "from", "next"),
     *("beside", "around", "across", "inside", "within", "behind", "above", "below", "for", "to", "into", "against"),
 }
+FUNCTION_WORDS = _STARTERS | _LINKS | _PREPOSITIONS
+"""Words that do not stand inside a noun phrase without a preposition."""
 NEGATIONS = {"no", "not", "non", "without", "neither", "nor", "lacking", "absent", "except", "excluding"}
 
 

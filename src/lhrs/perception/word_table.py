@@ -1,7 +1,7 @@
 """The table of land-use and land-cover words, `resources/land_words.yaml`, with an index of its phrases.
 
-It is read from `land_words.json`, which `dev/compile_words.py` writes from the YAML file. That script and the tests check
-it, so that it loads in a few milliseconds.
+It is read from `land_words.json`, which `dev/compile_words.py` writes from the YAML file. That script and the tests
+check it, so that it loads in a few milliseconds.
 """
 
 import json

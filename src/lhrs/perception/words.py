@@ -7,6 +7,7 @@ from typing import Literal
 
 from lhrs.perception.phrases import (
     AND,
+    FUNCTION_WORDS,
     NEGATIONS,
     edit_distance,
     keys_of,
@@ -139,6 +140,8 @@ def _check_modifiers(
     untaught = [match for match in meant if isinstance(match, Match) and not match.is_taught]
     if untaught:
         return untaught[0]
+    if FUNCTION_WORDS.intersection(modifiers):
+        return None
     if len(head) == 1 and singular(head[0]) in table.dependent_heads and None in meant:
         return None
     return found
