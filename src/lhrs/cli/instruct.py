@@ -1,5 +1,6 @@
 """`lhrs instruct`: questions and answers about images (LHRS-Instruct, LHRS-Instruct-Plus)."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,15 @@ import typer
 
 from lhrs.cli.console import print_info
 from lhrs.progress import progress_bar
+
+
+class HeldOut(StrEnum):
+    """Parts of the question bank that are kept from training."""
+
+    WORDINGS = "wordings"
+    NOUNS = "nouns"
+    BOTH = "both"
+
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -62,3 +72,23 @@ def build(
     print_info(f"{out}: {len(result.samples):,} samples about {result.num_images:,} images")
     if len(result.dropped):
         print_info(result.dropped.summary())
+
+
+@app.command()
+def queries(
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new .jsonl or .parquet file.")],
+    num: Annotated[int, typer.Option(min=1, help="Number of conversations.")] = 100_000,
+    held_out: Annotated[
+        HeldOut | None, typer.Option(help="For evaluation: use wordings or nouns that training data never have.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
+) -> None:
+    """Write questions with the queries that they ask, for the language model of a perception model."""
+    from lhrs.instruct.queries import write_queries
+
+    templates = "held_out" if held_out in (HeldOut.WORDINGS, HeldOut.BOTH) else "train"
+    nouns = "held_out" if held_out in (HeldOut.NOUNS, HeldOut.BOTH) else "train"
+    counts = write_queries(out, num, seed=seed, templates=templates, nouns=nouns)
+    for task, count in counts.most_common():
+        typer.echo(f"{count:>9,}  {task}")
+    print_info(f"{out}: {num:,} conversations")
