@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "align": BASE | {"imagery"},
     "data": BASE | {"imagery"},
     "inference": BASE | {"imagery", "models", "perception"},  # models only in runtimes/torch, checked below
-    "instruct": BASE | {"imagery", "align", "data"},
+    "instruct": BASE | {"imagery", "align", "data", "perception"},
     "curate": BASE | {"imagery", "data", "align"},
     "cmid": BASE | {"imagery", "data", "metrics", "models"},
     "downstream": BASE | {"imagery", "data", "models", "metrics"},
