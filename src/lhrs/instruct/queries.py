@@ -172,6 +172,8 @@ class _QuestionMaker:
     def _choice_nouns(self, rng: Random) -> dict[str, Noun]:
         kind = rng.choice(("state", "state", "state", "singular", "plural"))
         chosen = [self._words.option(rng, kind) for _ in "xy"]
+        while chosen[0] == chosen[1]:
+            chosen[1] = self._words.option(rng, kind)
         return {name: Noun(word, word, kind == "singular") for name, word in zip("xy", chosen, strict=True)}
 
     def _options(self, rng: Random, prefix: str) -> list[Part]:

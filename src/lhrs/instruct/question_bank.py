@@ -63,7 +63,7 @@ def patterns(name: str, split: Split) -> tuple[Pattern, ...]:
 
 
 def phrases(kind: str, split: Split) -> Sequence[str]:
-    """Return phrases around a question: `openers`, `closers`, `places`, `backgrounds`."""
+    """Return phrases around a question: `openers`, `closers`, `places`, `adverbs`, `backgrounds`."""
     return read_resource("asides")[kind][split]
 
 
@@ -95,9 +95,10 @@ class Words:
         self._states: list[str] = nouns["land"]["state"][split]
         self._nouns = {topic: self._forms(nouns[topic]) for topic in ("land", "general")}
         self._adjectives: list[str] = nouns["adjectives"][split]
+        self._modifiers: list[str] = nouns["modifiers"][split]
 
     def noun(self, rng: Random) -> Noun:
-        """Return a noun, sometimes with an adjective, sometimes a word that does not exist."""
+        """Return a noun, sometimes with an adjective or a modifier, sometimes a word that does not exist."""
         chance = rng.random()
         if chance < 0.08:
             noun = _countable(pseudoword(rng))
@@ -106,6 +107,9 @@ class Words:
         if rng.random() < 0.15:
             adjective = rng.choice(self._adjectives)
             noun = Noun(f"{adjective} {noun.singular}", f"{adjective} {noun.plural}", noun.countable)
+        if noun.countable and rng.random() < 0.04:
+            modifier = rng.choice(self._modifiers)
+            noun = Noun(f"{noun.singular} {modifier}", f"{noun.plural} {modifier}", noun.countable)
         return noun
 
     def option(self, rng: Random, kind: str) -> str:

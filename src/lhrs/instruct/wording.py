@@ -56,6 +56,8 @@ def perturb(parts: list[Part], rng: Random, split: Split) -> list[Part]:
     """Vary a question as people do."""
     if rng.random() < 0.08:
         parts = _replace_word(parts, rng, drop=rng.random() < 0.7)
+    if rng.random() < 0.05:
+        parts = _insert_adverb(parts, rng, split)
     if rng.random() < 0.15:
         parts = _misspell_words(parts, rng)
     parts = _punctuate(parts, rng)
@@ -104,6 +106,17 @@ def _replace_word(parts: list[Part], rng: Random, drop: bool) -> list[Part]:
     parts = _edit(parts, n, word, "" if drop else pseudoword(rng))
     text = re.sub(r" {2,}", " ", parts[n].text)
     return [*parts[:n], replace(parts[n], text=text.lstrip() if n == 0 else text), *parts[n + 1 :]]
+
+
+def _insert_adverb(parts: list[Part], rng: Random, split: Split) -> list[Part]:
+    """Put an adverb between two words before the first argument, not after the first word."""
+    first = parts[0]
+    gaps = [gap.start() for gap in re.finditer(" (?=[a-z])", first.text)][1:]
+    if first.argument is not None or not gaps:
+        return parts
+    at = rng.choice(gaps)
+    text = f"{first.text[:at]} {rng.choice(phrases('adverbs', split))}{first.text[at:]}"
+    return [replace(first, text=text), *parts[1:]]
 
 
 def _misspell_words(parts: list[Part], rng: Random) -> list[Part]:
