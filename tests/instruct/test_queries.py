@@ -22,7 +22,7 @@ SLOTS = {"x", "xs", "one", "a", "y", "ys", "b", "z", "zs", "c", "options", "wher
 
 
 def normal(template):
-    return re.sub(r"[^\w{} ]", "", template).lower().strip()
+    return " ".join(re.sub(r"[^\w{} %#<>]", "", template).lower().split())
 
 
 @pytest.fixture(scope="module")
