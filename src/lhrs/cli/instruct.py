@@ -85,9 +85,10 @@ def queries(
 ) -> None:
     """Write questions with the queries that they ask, for the language model of a perception model."""
     from lhrs.instruct.queries import write_queries
+    from lhrs.instruct.question_bank import Split
 
-    templates = "held_out" if held_out in (HeldOut.WORDINGS, HeldOut.BOTH) else "train"
-    nouns = "held_out" if held_out in (HeldOut.NOUNS, HeldOut.BOTH) else "train"
+    templates: Split = "held_out" if held_out in (HeldOut.WORDINGS, HeldOut.BOTH) else "train"
+    nouns: Split = "held_out" if held_out in (HeldOut.NOUNS, HeldOut.BOTH) else "train"
     counts = write_queries(out, num, seed=seed, templates=templates, nouns=nouns)
     for task, count in counts.most_common():
         typer.echo(f"{count:>9,}  {task}")
