@@ -151,7 +151,7 @@ def balance(windows: list[Row], labels: list[dict[str, str]]) -> list[Row]:
     """
     rows: list[Row] = []
     for index, attribute in enumerate(ATTRIBUTES):
-        answers = {"yes": [], "no": [], "unclear": []}
+        answers: dict[str, list[Row]] = {"yes": [], "no": [], "unclear": []}
         for window, label in zip(windows, labels, strict=True):
             answers[label[attribute]].append(window)
         rare, common = sorted(("yes", "no"), key=lambda answer: len(answers[answer]))
