@@ -202,8 +202,8 @@ def package_images(picks: list[Pick], cache: Path) -> Iterator[tuple[str, Image.
         ]
         large = []
         for file in files:
-            with Image.open(file) as image:
-                if min(image.size) >= MIN_SIDE:
+            with Image.open(file) as candidate:
+                if min(candidate.size) >= MIN_SIDE:
                     large.append(file)
         for file in draw(large, pick.limit, f"{pick.package}/{pick.pattern}"):
             with Image.open(file) as opened:
