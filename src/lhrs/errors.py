@@ -13,6 +13,10 @@ class DataError(LHRSError):
     """A file is missing, broken or of another format than expected."""
 
 
+class ImageError(DataError):
+    """An image is missing or broken."""
+
+
 class CheckpointError(LHRSError):
     """A checkpoint does not fit the model that it is loaded into."""
 

@@ -34,7 +34,7 @@ def parts(tmp_path):
     tokenizer = byte_tokenizer(["<|eot_id|>"])
     tokenizer.save_pretrained(language)
     LlamaForCausalLM(llama(len(tokenizer))).save_pretrained(language)
-    return Preset(str(encoder), str(language), (1, 2, 4), BRIDGE, "llama3", ("<|eot_id|>",))
+    return Preset(str(encoder), str(language), (1, 2, 4), BRIDGE, "llama3")
 
 
 @torch.no_grad()
@@ -153,6 +153,11 @@ LLAMA_3 = (
     "<|start_header_id|>user<|end_header_id|>\n\nsure?<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\nYes.<|eot_id|>"
 )
+CHATML = (
+    "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n<image>\nwhere?<|im_end|>\n"
+    "<|im_start|>assistant\nHere.<|im_end|>\n<|im_start|>user\nsure?<|im_end|>\n"
+    "<|im_start|>assistant\nYes.<|im_end|>\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +165,7 @@ LLAMA_3 = (
     [
         ("llava_llama_2", LLAMA_2, [" Here. </s>", " Yes. </s>"]),
         ("llama3", LLAMA_3, ["Here.<|eot_id|>", "Yes.<|eot_id|>"]),
+        ("chatml", CHATML, ["Here.<|im_end|>", "Yes.<|im_end|>"]),
         ("plain", "<s><image>Here.\nYes.\n", ["Here.\nYes.\n"]),
     ],
 )
@@ -173,7 +179,11 @@ def test_chats_are_written_as_the_original_models_read_them(tokenizer, name, tex
 
 @pytest.mark.parametrize(
     ("name", "end"),
-    [("llava_llama_2", "sure? [/INST]"), ("llama3", "<|start_header_id|>assistant<|end_header_id|>\n\n")],
+    [
+        ("llava_llama_2", "sure? [/INST]"),
+        ("llama3", "<|start_header_id|>assistant<|end_header_id|>\n\n"),
+        ("chatml", "<|im_start|>assistant\n"),
+    ],
 )
 def test_prompts_end_where_the_answer_begins(tokenizer, name, end):
     tokenizer.chat_template = chat_template(name)
@@ -189,10 +199,35 @@ def test_chats_need_no_system_text(tokenizer):
 
 
 def test_unknown_chat_templates_are_named():
-    with pytest.raises(ConfigError, match="unknown chat template 'vicuna'; known: llama3, llava_llama_2, plain"):
+    with pytest.raises(ConfigError, match="unknown chat template 'vicuna'; known: chatml, llama3, llava_llama_2"):
         chat_template("vicuna")
 
 
 def test_every_preset_has_its_chat_template():
     for preset in PRESETS.values():
         assert "generation" in chat_template(preset.chat)
+
+
+def with_chat(parts, chat):
+    return Preset(**{**vars(parts), "chat": str(chat)})
+
+
+def test_a_template_of_ones_own_decides_where_answers_end(parts, tmp_path):
+    own = tmp_path / "own.jinja"
+    own.write_text(
+        "{% for m in messages %}{% generation %}{{ m.content[0].text }}<|eot_id|>{% endgeneration %}{% endfor %}"
+    )
+    model, processor = build_model(with_chat(parts, own))
+    assert processor.chat_template == own.read_text()
+    assert model.generation_config.eos_token_id == [2, 3]
+
+
+def test_templates_that_no_answer_can_end_by_are_refused(parts, tmp_path):
+    with pytest.raises(ConfigError, match=r"ends answers with '<\|im_end\|>', which is no token of"):
+        build_model(with_chat(parts, "chatml"))
+    broken = tmp_path / "broken.jinja"
+    broken.write_text("{% for m in messages %}")
+    with pytest.raises(ConfigError, match="cannot be rendered"):
+        build_model(with_chat(parts, broken))
+    with pytest.raises(ConfigError, match=r"none\.jinja cannot be read"):
+        build_model(with_chat(parts, tmp_path / "none.jinja"))

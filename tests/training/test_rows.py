@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from lhrs.data.chat_dataset import IGNORE
 from lhrs.data.collate import Collator, pack_sequences
 from lhrs.data.deterministic import group_by_length
 from lhrs.errors import ConfigError
+from lhrs.models.timm_io import write_timm_folder
 from lhrs.training.dispatch import load_run, train
 from lhrs.training.trainer import WeightedLengthSampler
 from lhrs.training.vlm import build_vlm, load_previous_stage, make_dataset, open_sources
@@ -121,6 +123,17 @@ def test_kept_features_teach_what_pixels_teach_and_are_computed_once(tmp_path, d
     )
     train(load_run(write_run(tmp_path / "again.yaml", again)))
     assert {file: file.stat().st_mtime_ns for file in cache.rglob("*.safetensors")} == files
+
+
+def test_features_of_a_pyramid_teach_what_pixels_teach(tmp_path, data, parts):
+    torch.manual_seed(0)
+    encoder = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+    write_timm_folder(tmp_path / "cnn", encoder.state_dict(), "tf_efficientnet_lite0", {}, 64, [0.5] * 3, [0.5] * 3)
+    model = {**parts, "encoder": str(tmp_path / "cnn"), "vision_feature_layers": [2, 3, 4]}
+    for name, changes in {"pixels": {}, "cached": {"cache_features": str(tmp_path / "cache")}}.items():
+        settings = stage_settings(1, data, model=model, output_dir=str(tmp_path / name), **changes)
+        train(load_run(write_run(tmp_path / f"{name}.yaml", settings)))
+    assert losses(tmp_path / "cached") == pytest.approx(losses(tmp_path / "pixels"), abs=1e-5)
 
 
 def test_features_of_an_encoder_that_learns_are_not_kept(tmp_path, data, parts):

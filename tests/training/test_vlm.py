@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.training.tiny import load_model_files, losses, stage_settings, write_run
 
 from lhrs.errors import ConfigError
+from lhrs.inference.runtime import Request
 from lhrs.inference.runtimes.torch import TorchRuntime
 from lhrs.models import LHRSForConditionalGeneration, LHRSProcessor
 from lhrs.models.export import export
@@ -211,3 +212,23 @@ def test_accumulation_does_not_change_the_losses(stage1, data, parts, tmp_path):
     run = run.model_copy(update={"optim": run.optim.model_copy(update={"micro_batch_size": 1})})
     train(run)
     assert losses(run.output_dir) == pytest.approx(losses(stage1), abs=1e-4)
+
+
+def test_a_run_that_began_from_a_folder_reads_its_own_settings_again(tmp_path, data, stage1):
+    run = settings_of(tmp_path, 1, data, model={"folder": str(stage1 / "model"), "dtype": "float32"})
+    train(run.model_copy(update={"optim": run.optim.model_copy(update={"steps": 1})}))
+    assert load_run(run.output_dir / "run.yaml").model == run.model
+    with pytest.raises(ConfigError, match="remove 'bridge'"):
+        settings_of(tmp_path, 1, data, model={"folder": str(stage1 / "model"), "bridge": {"queries": [1]}})
+    second = settings_of(tmp_path, 2, data, init_from=str(run.output_dir))
+    assert build_vlm(second, load_previous_stage(second))[0].model.config.model_family == "lhrs_bot"
+
+
+@pytest.mark.parametrize("text", [None, "Answer about the image."])
+def test_the_system_text_of_the_run_is_that_of_its_model(tmp_path, data, parts, text):
+    run = settings_of(tmp_path, 1, data, model=parts, system_prompt=text)
+    train(run.model_copy(update={"optim": run.optim.model_copy(update={"steps": 1})}))
+    runtime = TorchRuntime(str(run.output_dir / "model"), "cpu")
+    prompt = runtime.prompt(Request((), "where?"))
+    expected = "<s>[INST] where? [/INST]" if text is None else f"<s>[INST] <<SYS>>\n{text}\n<</SYS>>\n\nwhere? [/INST]"
+    assert runtime.decode([*prompt.prefix, *prompt.rest]) == expected

@@ -11,6 +11,7 @@ from lhrs.cmid.probes import FeatureExtractor
 from lhrs.config import validation_message
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.imagery.normalization import Normalization
+from lhrs.models.encoder import prune_timm
 from lhrs.models.presets import NANO, nano_folder
 from lhrs.models.state_dict import load_strict
 from lhrs.models.timm_io import read_timm_folder
@@ -41,6 +42,7 @@ def load_backbone(source: str, size: int | None = None, device: str = "cpu", ran
             if config.get("model_type") == "lhrs":
                 state, config = read_timm_folder(folder)
                 model = timm.create_model(config["architecture"], num_classes=0, **config["model_args"])
+                prune_timm(model, config["levels"])
                 load_strict(model, state, str(folder))
             else:
                 model = timm.create_model(f"local-dir:{folder}", pretrained=True)

@@ -1,5 +1,7 @@
 """Conversion of conversations to token ids and labels. Only answers have labels for the loss."""
 
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,9 +13,9 @@ from torch.utils.data import Dataset
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from lhrs.boxes import Size, format_boxes
-from lhrs.data.deterministic import SampleKey
+from lhrs.data.deterministic import SampleKey, sample_rng
 from lhrs.data.feature_cache import FeatureCache
-from lhrs.errors import ConfigError, DataError
+from lhrs.errors import ConfigError, DataError, ImageError
 from lhrs.imagery.geo_image import GeoImage
 from lhrs.imagery.image import open_image
 from lhrs.schema import IMAGE_PLACEHOLDER, Sample, Turn
@@ -54,16 +56,16 @@ class ChatEncoder:
     def _template(self) -> str | None:
         return self.template or self.processor.chat_template
 
-    def encode(self, sample: Sample) -> dict[str, Tensor]:
+    def encode(self, sample: Sample) -> dict[str, Any]:
         """Return `input_ids` and `labels` int64 `(T,)`, and `pixel_values` `(images, 3, H, W)` if there are images.
 
-        With `features`, `image_levels` `(images, levels * N, C)` replaces pixels.
+        With `features`, `image_levels` replaces pixels: for each level `(images, rows, columns, C)`.
 
         `labels` equals `input_ids` in answers, including their end token, and is -100 elsewhere.
 
         Raises:
-            DataError: the sample has no labels, images and placeholders disagree, an image is broken, or boxes are
-                invalid.
+            DataError: the sample has no labels, images and placeholders disagree, or boxes are invalid.
+            ImageError: an image is missing or broken.
         """
         images = _read(sample.images if self.features is None else ())
         text, answers = self._render(sample, self._messages(sample, images), len(sample.images))
@@ -109,13 +111,14 @@ class ChatEncoder:
             images: its images, if already open; otherwise the first is opened if there are boxes.
 
         Raises:
-            DataError: the image is missing or broken, or boxes are invalid.
+            DataError: boxes are invalid.
+            ImageError: the image is missing or broken.
         """
         if not any(turn.boxes for turn in sample.turns):
             return [turn.text for turn in sample.turns]
         if not sample.images:
             raise DataError(f"sample {sample.id!r} of {sample.source} speaks of boxes but has no image.")
-        first = images[0] if images else open_image(sample.images[0], _MAX_SIDE)
+        first = images[0] if images else _read(sample.images[:1])[0]
         try:
             return [_with_boxes(turn, (first.width, first.height), self.box_style) for turn in sample.turns]
         except ValueError as error:
@@ -182,7 +185,10 @@ class ChatEncoder:
 
 
 def _read(paths: Sequence[str]) -> list[GeoImage]:
-    return [open_image(path, _MAX_SIDE) for path in paths]
+    try:
+        return [open_image(path, _MAX_SIDE) for path in paths]
+    except DataError as error:
+        raise ImageError(str(error)) from error
 
 
 def _with_boxes(turn: Turn, size_wh: Size, style: str) -> str:
@@ -197,39 +203,78 @@ _LETTERS_PER_BOX = 30
 class ChatDataset(Dataset):
     """The concatenated samples of several sources, indexed by `(epoch, index)` keys.
 
+    A sample whose image is missing or broken is replaced by another one of its source, which depends on seed, epoch and
+    index only.
+
     Args:
         sources: readers of `lhrs.data.datasets`, or any sequences of samples.
         weights: one per source; see `lhrs.training.trainer.WeightedLengthSampler`.
         encoder: encodes samples as rows.
         group_by_length: measure all samples, so that the trainer can batch samples of similar length.
+        seed: of replacements.
+        max_unreadable: fraction of samples that may be replaced.
     """
 
     def __init__(
         self,
-        sources: list[Sequence[Sample]],
-        weights: list[float],
+        sources: Sequence[Sequence[Sample]],
+        weights: Sequence[float],
         encoder: ChatEncoder,
         group_by_length: bool = False,
+        seed: int = 0,
+        max_unreadable: float = 0.0,
     ) -> None:
-        self.sources, self.encoder = sources, encoder
+        self.sources, self.encoder, self.seed, self.max_unreadable = sources, encoder, seed, max_unreadable
         self.ends = np.cumsum([len(source) for source in sources])
         self.weights = np.repeat(np.array(weights, np.float64), [len(source) for source in sources])
         self.lengths = (
-            np.array([self._length(sample) for source in sources for sample in source]) if (group_by_length) else None
+            np.array([self._length(sample) for source in sources for sample in source]) if group_by_length else None
         )
+        self.unreadable = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+        """Samples that were replaced, `(samples,)`; the processes that read data share it."""
 
     def __len__(self) -> int:
         return int(self.ends[-1])
 
     def sample(self, index: int) -> Sample:
         """Return a sample of all sources, counted from 0."""
+        source, start = self._source(index)
+        return self.sources[source][index - start]
+
+    def _source(self, index: int) -> tuple[int, int]:
+        """Return the number of the source of a sample, and the index of the source's first sample."""
         source = int(np.searchsorted(self.ends, index, side="right"))
-        return self.sources[source][index - (int(self.ends[source - 1]) if source else 0)]
+        return source, int(self.ends[source - 1]) if source else 0
 
     def _length(self, sample: Sample) -> float:
         """Return an estimate of a sample's number of tokens, without tokenizing it."""
         letters = sum(len(turn.text) + _LETTERS_PER_BOX * len(turn.boxes) for turn in sample.turns)
         return letters / _LETTERS_PER_TOKEN + self.encoder.processor.num_image_tokens * len(sample.images)
 
-    def __getitem__(self, key: SampleKey) -> dict[str, Tensor]:
-        return self.encoder.encode(self.sample(key[1]))
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        """Return the row of a sample, see `ChatEncoder.encode`.
+
+        Raises:
+            DataError: the sample is invalid, or too many images are missing or broken.
+        """
+        source, start = self._source(key[1])
+        rng, index = None, key[1]
+        while True:
+            try:
+                return self.encoder.encode(self.sample(index))
+            except ImageError as error:
+                self._leave_out(index, error, self.unreadable[start : self.ends[source]])
+            rng = rng or sample_rng(self.seed, key)
+            index = int(rng.integers(start, self.ends[source]))
+
+    def _leave_out(self, index: int, error: ImageError, of_source: Tensor) -> None:
+        new = not self.unreadable[index]
+        self.unreadable[index] = True
+        count = int(self.unreadable.sum())
+        if count > math.ceil(self.max_unreadable * len(self)) or of_source.all():
+            raise DataError(
+                f"{count} of {len(self)} samples have images that cannot be read, more than max_unreadable="
+                f"{self.max_unreadable:g} allows; `lhrs data lint` lists them. The last: {error}"
+            ) from error
+        if new:
+            print(f"replaced by another sample: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +23,8 @@ class Collator:
     """Pack several samples into rows of about this many tokens and nearly equal length, instead of padding. Positions
     restart at every sample; transformers derives from them the block-diagonal attention mask."""
 
-    def __call__(self, rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return `input_ids` and `labels` `(B, T)`, and the concatenated images or features of the rows.
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return `input_ids` and `labels` `(B, T)`, and the concatenated images, or levels of features, of the rows.
 
         Padded: also `attention_mask` `(B, T)`. Packed: also `position_ids` `(B, T)`, and B is smaller than the number
         of samples.
@@ -42,12 +43,13 @@ class Collator:
             counts = [torch.cat([torch.arange(len(row["input_ids"])) for row in part]) for part in parts]
             # Padding tokens have position 0: each is a separate sample.
             batch["position_ids"] = pad_sequence(counts, batch_first=True)
-        for name in ("pixel_values", "image_levels"):
-            if images := [row[name] for row in rows if name in row]:
-                batch[name] = torch.cat(images)
+        if images := [row["pixel_values"] for row in rows if "pixel_values" in row]:
+            batch["pixel_values"] = torch.cat(images)
+        if cached := [row["image_levels"] for row in rows if "image_levels" in row]:
+            batch["image_levels"] = [torch.cat(level) for level in zip(*cached, strict=True)]
         return batch
 
-    def _rectangle(self, ids: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
+    def _rectangle(self, ids: list[Tensor], labels: list[Tensor]) -> dict[str, Any]:
         return {
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_id),
             "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORE),

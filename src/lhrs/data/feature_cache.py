@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lhrs import fingerprint
 from lhrs.atomic_io import save_safetensors
-from lhrs.errors import DataError
+from lhrs.errors import ImageError
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class FeatureCache:
         """Return the path of an image's features.
 
         Raises:
-            DataError: there is no such image.
+            ImageError: there is no such image.
         """
         if not os.path.exists(image):
-            raise DataError(f"{image} does not exist.")
+            raise ImageError(f"{image} does not exist.")
         name = fingerprint.of_file(image)
         return self.folder / name[:2] / f"{name[2:]}.safetensors"
 
@@ -38,10 +38,17 @@ class FeatureCache:
         """Return the distinct images without cached features."""
         return [image for image in dict.fromkeys(images) if not self.file(image).exists()]
 
-    def read(self, images: Sequence[str]) -> Tensor:
-        """Return `(images, levels * N, C)`."""
-        return torch.stack([load_file(self.file(image))["levels"] for image in images])
+    def read(self, images: Sequence[str]) -> list[Tensor]:
+        """Return each level of some images, `(images, rows, columns, C)`.
 
-    def write(self, image: str, levels: Tensor) -> None:
-        """Save `(levels * N, C)` of an image, atomically."""
-        save_safetensors(self.file(image), {"levels": levels})
+        Raises:
+            ImageError: an image is missing, or could not be read when features were computed.
+        """
+        if unread := self.missing(images):
+            raise ImageError(f"{unread[0]} has no features: it could not be read.")
+        files = [load_file(self.file(image)) for image in images]
+        return [torch.stack([file[name] for file in files]) for name in sorted(files[0])]
+
+    def write(self, image: str, levels: Sequence[Tensor]) -> None:
+        """Save the levels of an image, each `(rows, columns, C)`, atomically."""
+        save_safetensors(self.file(image), {f"level_{n:02}": level for n, level in enumerate(levels)})

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lhrs.config import validation_message
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.imagery.normalization import Normalization
+from lhrs.models.encoder import prune_timm
 from lhrs.models.importers.backbone_checkpoint import load_backbone_checkpoint
 from lhrs.models.presets import NANO, nano_folder
 from lhrs.models.state_dict import load_strict
@@ -45,6 +46,7 @@ class Backbone(nn.Module):
         args: further arguments of `timm.create_model`, such as `drop_path_rate`.
         pretrained: timm's weights instead of random ones; only for timm names.
         is_folder: False treats the name as a timm name even if a folder of that name exists; None checks for a folder.
+        levels: levels of a multimodal model's encoder, whose layers end after the deepest; None is those of the folder.
 
     Raises:
         ConfigError: timm has no such backbone, or cannot build it with these arguments.
@@ -53,7 +55,7 @@ class Backbone(nn.Module):
 
     def __init__(
         self, name: str, in_chans: int = 3, args: dict[str, Any] | None = None, pretrained: bool = False,
-        is_folder: bool | None = None,
+        is_folder: bool | None = None, levels: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         folder = None if is_folder is False else backbone_dir(name)
@@ -61,9 +63,12 @@ class Backbone(nn.Module):
         architecture = found.get("architecture", name)
         args = {k: v for k, v in {**found.get("model_args", {}), **(args or {})}.items() if k != "in_chans"}
         checkpoint = args.pop("checkpoint_path", None)
-        self.settings = {"name": architecture, "in_chans": in_chans, "args": args}
+        levels = levels or found.get("levels")
+        self.settings = {"name": architecture, "in_chans": in_chans, "args": args, "levels": levels}
         """Arguments that rebuild this backbone without the folder."""
         self.model = _create(architecture, in_chans, args, pretrained)
+        if levels:
+            prune_timm(self.model, list(levels))
         if state is not None:
             _load(self.model, state, in_chans, name)
         if checkpoint is not None:
@@ -75,7 +80,7 @@ class Backbone(nn.Module):
         self.interpolation = saved if saved in INTERPOLATIONS else INTERPOLATIONS[0]
         """Interpolation with which these images were resized."""
         info = cast(Any, self.model.feature_info)
-        info = info if isinstance(info, list) else info.info
+        info = (info if isinstance(info, list) else info.info)[: max(levels) + 1 if levels else None]
         reductions = [int(level["reduction"]) for level in info]
         self.plain = len(set(reductions)) == 1
         """True for a plain ViT: all feature maps have one stride."""

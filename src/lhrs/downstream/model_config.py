@@ -16,13 +16,14 @@ WEIGHTS = "model.safetensors"
 
 
 class EncoderConfig(BaseModel):
-    """Arguments of `lhrs.downstream.backbone.Encoder`."""
+    """Arguments of `lhrs.downstream.backbone.Backbone`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     in_chans: PositiveInt
     args: dict[str, Any] = {}
+    levels: list[int] | None = None
 
 
 class ModelConfig(BaseModel):

@@ -250,7 +250,7 @@ def load(folder: str | os.PathLike[str], device: str | None = None) -> Predictor
     folder = Path(folder)
     config = read_model_config(folder)
     try:
-        encoder = Backbone(config.encoder.name, config.encoder.in_chans, config.encoder.args, is_folder=False)
+        encoder = Backbone(**config.encoder.model_dump(), is_folder=False)
         network = get_task(config.task).build_network(encoder, len(config.classes), config.head, **config.head_args)
     except (TypeError, ValueError, RuntimeError) as error:  # settings that the network does not have
         why = " ".join(str(error).split())[:200]

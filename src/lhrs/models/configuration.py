@@ -111,6 +111,7 @@ class LHRSConfig(PreTrainedConfig):
         levels: indices of the tapped encoder levels, shallow to deep. For transformers encoders an index into
             `hidden_states` (0 is the embedding output), for timm an index into `forward_intermediates`.
         image_token_id: id of the placeholder token, repeated once per image token.
+        system_prompt: system text of conversations without one; None is that of the model family, "" is none.
 
     Raises:
         ConfigError: the tapped levels and the bridge's disagree, or a part's type is unknown to transformers.
@@ -126,8 +127,10 @@ class LHRSConfig(PreTrainedConfig):
         bridge_config: dict | LHRSBridgeConfig | None = None,
         levels: tuple[int, ...] | list[int] = (7, 15, 22),
         image_token_id: int = 32000,
+        system_prompt: str | None = None,
         **kwargs: Any,
     ) -> None:
+        self.system_prompt = system_prompt
         self.vision_config = _sub_config(vision_config, "clip_vision_model")
         self.text_config = _sub_config(text_config, "llama")
         if not isinstance(bridge_config, LHRSBridgeConfig):

@@ -18,7 +18,7 @@ def extract_levels(
     models through `forward_intermediates`.
 
     Args:
-        encoder: a transformers vision model, or `TimmWrapperModel`, after `drop_tail`.
+        encoder: a transformers vision model, or `TimmWrapperModel`, after `remove_unused_layers`.
         pixel_values: `(B, 3, H, W)` normalized.
         levels: indices, shallow to deep.
 
@@ -51,12 +51,23 @@ def truncate_layers(config: PreTrainedConfig, levels: list[int]) -> None:
         config.num_hidden_layers = min(config.num_hidden_layers, max(levels))
 
 
-def remove_final_norm(encoder: PreTrainedModel) -> None:
-    """Remove the unused final norm and pooling.
+def remove_unused_layers(encoder: PreTrainedModel, levels: list[int]) -> None:
+    """Remove what follows the deepest tapped level: layers, the final norm, pooling and the head.
 
-    They take memory, and distributed training fails for parameters without a gradient.
+    They take memory, and distributed training fails for parameters without a gradient. `truncate_layers` does the same
+    for the layers of a transformers encoder.
     """
-    module = encoder.timm_model if encoder.config.model_type == "timm_wrapper" else encoder
+    is_timm = encoder.config.model_type == "timm_wrapper"
+    module = cast(nn.Module, encoder.timm_model if is_timm else encoder)
+    if is_timm:
+        prune_timm(module, levels)
     for name in TAIL:
         if isinstance(getattr(module, name, None), nn.Module):
             setattr(module, name, nn.Identity())
+
+
+def prune_timm(model: nn.Module, levels: list[int]) -> None:
+    """Remove the layers of a timm model after the deepest of some levels, and its head."""
+    prune = getattr(model, "prune_intermediate_layers", None)
+    if prune is not None:
+        prune(list(levels), prune_norm=True, prune_head=True)

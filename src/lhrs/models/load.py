@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from lhrs.errors import CheckpointError
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import prepare_quantized, quantization
-from lhrs.models.processing import LHRSProcessor
+from lhrs.models.processing import LHRSProcessor, load_image_processor
 from lhrs.models.state_dict import read_safetensors
 
 ADAPTER = "adapter"
@@ -37,6 +37,7 @@ def load_model(
         settings["quantization_config"].llm_int8_skip_modules = ["model.vision_tower", "model.bridge", "lm_head"]
     try:
         processor = LHRSProcessor.from_pretrained(str(source))
+        processor.image_processor = load_image_processor(str(source))
         model: Any = LHRSForConditionalGeneration.from_pretrained(str(source), dtype=dtype, **settings)
     except LOADING_ERRORS as error:
         raise CheckpointError(f"{source} does not load as an LHRS model: {first_words(error)}") from error

@@ -1,6 +1,5 @@
 """LHRSForConditionalGeneration: vision encoder -> bridge -> causal language model, in transformers' own way."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutp
 from lhrs.errors import ConfigError
 from lhrs.models.bridge import Bridge, BridgeOutput, upcycle
 from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
-from lhrs.models.encoder import extract_levels, remove_final_norm
+from lhrs.models.encoder import extract_levels, remove_unused_layers
 from lhrs.models.moe import Experts
 
 
@@ -80,7 +79,7 @@ class LHRSModel(LHRSPreTrainedModel):
     def __init__(self, config: LHRSConfig) -> None:
         super().__init__(config)
         self.vision_tower = AutoModel.from_config(config.vision_config)
-        remove_final_norm(self.vision_tower)
+        remove_unused_layers(self.vision_tower, config.levels)
         self.bridge = Bridge(config.bridge_config, config.text_config.hidden_size)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
@@ -92,17 +91,17 @@ class LHRSModel(LHRSPreTrainedModel):
         self.language_model.set_input_embeddings(value)
 
     def get_image_features(
-        self, pixel_values: Tensor | None = None, image_levels: Tensor | None = None, **kwargs: Any
+        self, pixel_values: Tensor | None = None, image_levels: list[Tensor] | None = None, **kwargs: Any
     ) -> LHRSImageFeatures:
         """Return image tokens in `pooler_output` `(images, Q, D)`.
 
         Args:
             pixel_values: `(images, 3, H, W)` normalized pixels.
-            image_levels: `(images, levels * N, C)`, cached encoder features of square images; the encoder is not run.
+            image_levels: cached encoder features, for each level `(images, rows, columns, C)`; the encoder is not run.
         """
         if image_levels is not None:
-            levels = list(image_levels.chunk(len(self.config.levels), dim=1))
-            grids = [(math.isqrt(x.shape[1]),) * 2 for x in levels]
+            levels = [x.flatten(1, 2) for x in image_levels]
+            grids = [(x.shape[1], x.shape[2]) for x in image_levels]
         else:
             pixels = cast(Tensor, pixel_values).to(self.vision_tower.dtype)
             levels, grids = extract_levels(self.vision_tower, pixels, self.config.levels)
@@ -122,7 +121,7 @@ class LHRSModel(LHRSPreTrainedModel):
         position_ids: Tensor | None = None,
         past_key_values: Any = None,
         inputs_embeds: Tensor | None = None,
-        image_levels: Tensor | None = None,
+        image_levels: list[Tensor] | None = None,
         **kwargs: Any,
     ) -> LHRSModelOutput:
         """Scatter image tokens over the placeholders of `input_ids` and run the language model.

@@ -1,6 +1,6 @@
 """Model presets, and new models from a pretrained encoder, a language model and a randomly initialized bridge."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import torch
 from accelerate import PartialState
+from jinja2 import TemplateError
 from torch import Tensor, nn
 from transformers import (
     AddedToken,
     AutoConfig,
-    AutoImageProcessor,
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -21,13 +21,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from lhrs.errors import CheckpointError, ConfigError, MissingExtraError
 from lhrs.models.bridge import Bridge
 from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
-from lhrs.models.encoder import level_widths, remove_final_norm, truncate_layers
+from lhrs.models.encoder import level_widths, remove_unused_layers, truncate_layers
 from lhrs.models.modeling import LHRSForConditionalGeneration
-from lhrs.models.processing import IMAGE_TOKEN, LHRSProcessor
+from lhrs.models.processing import IMAGE_TOKEN, LHRSProcessor, load_image_processor
 
 NANO = "lhrs-nano"
 """Name of the trained model that is included in the package."""
@@ -46,9 +47,7 @@ class Preset:
     bridge: dict[str, Any]
     """Settings of `LHRSBridgeConfig`."""
     chat: str
-    """Name of the chat template in `resources/chat`."""
-    stop: tuple[str, ...] = field(default=())
-    """Tokens that end an answer, besides those of the language model."""
+    """Chat template, see `chat_template`."""
 
 
 PRESETS = {
@@ -73,7 +72,6 @@ PRESETS = {
             "outer_norms": True,
         },
         chat="llama3",
-        stop=("<|eot_id|>",),
     ),
 }
 
@@ -102,16 +100,55 @@ def nano_folder() -> Path:
 
 
 def chat_template(name: str) -> str:
-    """Return the Jinja chat template `llava_llama_2`, `llama3` or `plain` (captions only, no roles).
+    """Return a Jinja chat template.
+
+    Args:
+        name: `llava_llama_2`, `llama3`, `chatml` or `plain` (captions only, no roles); or the path of a `.jinja` file,
+            which writes `<image>` for each image and marks answers with `{% generation %}`, including their end token.
 
     Raises:
-        ConfigError: no template has that name.
+        ConfigError: no template has that name, or the file cannot be read.
     """
+    if name.endswith(".jinja"):
+        try:
+            return Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"chat template {name} cannot be read: {error}") from None
     folder = files("lhrs") / "resources" / "chat"
     known = sorted(p.name.removesuffix(".jinja") for p in folder.iterdir() if p.name.endswith(".jinja"))
     if name not in known:
-        raise ConfigError(f"unknown chat template {name!r}; known: {', '.join(known)}")
+        raise ConfigError(f"unknown chat template {name!r}; known: {', '.join(known)}, or the path of a .jinja file")
     return (folder / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+def answer_end(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the text with which the tokenizer's chat template ends an answer; empty if there is none.
+
+    Raises:
+        ConfigError: the template is no valid Jinja.
+    """
+    chat = [{"role": role, "content": [{"type": "text", "text": "."}]} for role in ("user", "assistant")]
+    settings: dict[str, Any] = {"return_assistant_tokens_mask": True, **tokenizer.special_tokens_map}
+    try:
+        rendered = render_jinja_template([chat], chat_template=cast(str, tokenizer.chat_template), **settings)
+    except TemplateError as error:
+        raise ConfigError(f"the chat template cannot be rendered: {' '.join(str(error).split())}") from None
+    texts, spans = cast(tuple[list[str], list[list[tuple[int, int]]]], rendered)
+    return "".join(texts[0][start:stop] for start, stop in spans[0]).rpartition(".")[2].strip()
+
+
+def _check_answer_end(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Refuse a template whose end token the language model could never write.
+
+    Raises:
+        ConfigError: it is, or the template is no valid Jinja.
+    """
+    end = answer_end(tokenizer)
+    if end.startswith("<|") and end not in tokenizer.get_vocab():
+        raise ConfigError(
+            f"the chat template ends answers with {end!r}, which is no token of {source}: choose another "
+            "`chat_template`."
+        )
 
 
 def build_bridge(preset: str | Preset, **changes: Any) -> LHRSBridgeConfig:
@@ -127,6 +164,7 @@ def build_model(
     language_model: str | Path | None = None,
     dtype: torch.dtype = torch.float32,
     quantize: str | None = None,
+    image_size: int | None = None,
     **bridge: Any,
 ) -> tuple[LHRSForConditionalGeneration, LHRSProcessor]:
     """Join a pretrained encoder and language model by a bridge with random weights; training starts from this.
@@ -137,6 +175,7 @@ def build_model(
         language_model: another hub id or folder than the preset's.
         dtype: of all weights.
         quantize: "8bit" or "4bit" keeps the language model's matrices in these (bitsandbytes), to train LoRA on them.
+        image_size: side in pixels to which images are resized, see `load_image_processor`.
         bridge: changes to the preset's bridge.
 
     Raises:
@@ -151,11 +190,8 @@ def build_model(
     language, tokenizer = load_language(source, preset, dtype, quantize)
     if tokenizer is None:
         raise CheckpointError(f"{source} has no tokenizer")
-    try:
-        widths = level_widths(vision, levels)
-    except IndexError:
-        raise CheckpointError(f"{encoder} has no level {max(levels)}; choose others with `levels`") from None
-    bridge_config = build_bridge(preset, **{"level_sizes": widths, **bridge})
+    _check_answer_end(tokenizer, source)
+    bridge_config = build_bridge(preset, **{"level_sizes": level_widths(vision, levels), **bridge})
     image_token_id = cast(int, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
     config = LHRSConfig(vision.config, language.config, bridge_config, levels, image_token_id, dtype=dtype)
     with torch.device("meta"):  # all weights are replaced: skip random initialization
@@ -165,8 +201,8 @@ def build_model(
     model.lm_head = language.get_output_embeddings()
     model.model.bridge = Bridge(bridge_config, config.text_config.hidden_size).to(dtype)
     model.model.bridge.apply(model._init_weights)
-    model.generation_config = generation_settings(language, tokenizer, preset)
-    image_processor = AutoImageProcessor.from_pretrained(encoder)
+    model.generation_config = generation_settings(language, tokenizer)
+    image_processor = load_image_processor(encoder, image_size)
     return model.eval(), LHRSProcessor(image_processor, tokenizer, num_image_tokens=bridge_config.num_tokens)
 
 
@@ -178,7 +214,11 @@ def _load_encoder(source: str, levels: list[int], dtype: torch.dtype) -> PreTrai
         raise CheckpointError(f"{source} has {depth} layers; level {max(levels)} cannot be tapped")
     truncate_layers(config, levels)
     encoder = _load(AutoModel, source, dtype, config=config)
-    remove_final_norm(encoder)
+    try:
+        level_widths(encoder, levels)
+    except IndexError:
+        raise CheckpointError(f"{source} has no level {max(levels)}; choose others with `levels`") from None
+    remove_unused_layers(encoder, levels)
     return encoder
 
 
@@ -235,15 +275,20 @@ def _load(auto: Any, source: str, dtype: torch.dtype, **kwargs: Any) -> PreTrain
     return model
 
 
-def generation_settings(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, preset: Preset
-) -> GenerationConfig:
-    """Return the settings of greedy decoding, as in both papers; the defaults of the language models sample."""
+def generation_settings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> GenerationConfig:
+    """Return the settings of greedy decoding, as in both papers; the defaults of the language models sample.
+
+    An answer ends with an end token of the language model, or that of the chat template.
+
+    Raises:
+        ConfigError: see `answer_end`.
+    """
     eos = model.generation_config.eos_token_id
     if tokenizer is None:
         return GenerationConfig(do_sample=False, eos_token_id=eos, pad_token_id=eos if isinstance(eos, int) else None)
     stop = [eos] if isinstance(eos, int) else list(eos or [tokenizer.eos_token_id])
-    stop += [tokenizer.convert_tokens_to_ids(token) for token in preset.stop if token in tokenizer.get_vocab()]
+    if (end := tokenizer.get_vocab().get(answer_end(tokenizer))) is not None:
+        stop.append(end)
     return GenerationConfig(
         do_sample=False,
         bos_token_id=tokenizer.bos_token_id,

@@ -1,8 +1,12 @@
 """LHRSProcessor: images and chat text to model inputs; placeholders are expanded here, so ids and mask always agree."""
 
+from pathlib import Path
 from typing import Any
 
-from transformers import AutoProcessor, ProcessorMixin
+from timm import get_pretrained_cfg
+from timm.data import resolve_data_config
+from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, ProcessorMixin, SiglipImageProcessorPil
+from transformers.image_utils import PILImageResampling
 from transformers.processing_utils import MultiModalData
 
 from lhrs.errors import ConfigError
@@ -51,6 +55,41 @@ class LHRSProcessor(ProcessorMixin):
         if not count:
             return MultiModalData()
         return MultiModalData(num_image_tokens=[self.num_image_tokens] * count, num_image_patches=[1] * count)
+
+
+def load_image_processor(source: str, image_size: int | None = None) -> Any:
+    """Return the image processor of an encoder.
+
+    That of a timm encoder resizes the whole image to a square, by the interpolation, mean and standard deviation of the
+    encoder's `pretrained_cfg`, else of timm's for the architecture. timm's own processor would crop the center
+    (`crop_pct`), and could not be saved with a model.
+
+    Args:
+        source: hub id or folder of the encoder, or of a model.
+        image_size: side in pixels of the square, for a timm encoder of any input size; None is the side of the
+            `pretrained_cfg`.
+
+    Raises:
+        ConfigError: the encoder has an input size of its own.
+    """
+    config = AutoConfig.from_pretrained(source)
+    own = any((Path(source) / name).is_file() for name in ("preprocessor_config.json", "processor_config.json"))
+    if config.model_type != "timm_wrapper" or own:
+        if image_size is not None:
+            raise ConfigError(f"image_size is for timm encoders; {source} has the size of its image processor")
+        return AutoImageProcessor.from_pretrained(source, backend="pil")
+    known = get_pretrained_cfg(config.architecture)
+    cfg = {**(known.to_dict() if known else {}), **(getattr(config, "pretrained_cfg", None) or {})}
+    sizes = resolve_data_config(pretrained_cfg=cfg, verbose=False)
+    height, width = sizes["input_size"][1:]
+    if image_size is not None and cfg.get("fixed_input_size") and image_size != height:
+        raise ConfigError(f"{source} reads images of {height} pixels only; leave image_size out")
+    return SiglipImageProcessorPil(
+        size={"height": image_size or height, "width": image_size or width},
+        resample=getattr(PILImageResampling, sizes["interpolation"].upper(), PILImageResampling.BICUBIC),
+        image_mean=list(sizes["mean"]),
+        image_std=list(sizes["std"]),
+    )
 
 
 AutoProcessor.register(LHRSConfig, LHRSProcessor)

@@ -26,6 +26,7 @@ def write_timm_folder(
     mean: list[float],
     std: list[float],
     normalization: dict[str, Any] | None = None,
+    interpolation: str = "bicubic",
 ) -> None:
     """Write `model.safetensors` (float32) and `config.json`.
 
@@ -38,8 +39,9 @@ def write_timm_folder(
         mean: per band, of values in [0, 1].
         std: per band.
         normalization: a dumped `lhrs.imagery.normalization.Normalization`; None is that of 8-bit RGB images.
+        interpolation: by which images are resized.
     """
-    cfg: dict[str, Any] = {"input_size": [len(mean), size, size], "num_classes": 0, "interpolation": "bicubic"}
+    cfg: dict[str, Any] = {"input_size": [len(mean), size, size], "num_classes": 0, "interpolation": interpolation}
     config = {
         "architecture": architecture,
         "num_classes": 0,
@@ -56,7 +58,8 @@ def write_timm_folder(
 def read_timm_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and the `config.json` of what `write_timm_folder` wrote.
 
-    Of a folder with a multimodal LHRS model, whose encoder is timm's, return the encoder as if it had been written so.
+    Of a folder with a multimodal LHRS model, whose encoder is timm's, return the encoder as if it had been written so,
+    and its `levels`: the tensors are those of the layers up to the deepest, see `lhrs.models.encoder.prune_timm`.
 
     Raises:
         CheckpointError: the folder holds neither, or is broken.
@@ -83,5 +86,5 @@ def _encoder_of(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     size = [len(images["image_mean"]), images["size"]["height"], images["size"]["width"]]
     how = "bilinear" if images.get("resample") == Image.Resampling.BILINEAR else "bicubic"
     cfg = {"input_size": size, "interpolation": how, "mean": images["image_mean"], "std": images["image_std"]}
-    args = vision.get("model_args") or {}
-    return {"architecture": vision["architecture"], "model_args": args, "pretrained_cfg": cfg}
+    args, levels = vision.get("model_args") or {}, config["levels"]
+    return {"architecture": vision["architecture"], "model_args": args, "pretrained_cfg": cfg, "levels": levels}

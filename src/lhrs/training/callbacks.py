@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,19 +14,38 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from lhrs.atomic_io import write_atomic
 from lhrs.data.chat_dataset import ChatDataset
+from lhrs.errors import ImageError
 from lhrs.models.modeling import LHRSForConditionalGeneration
+
+_EARLY_STEPS = (2, 5, 10, 20)
+"""Steps that are logged in addition to the first, and to every `logging_steps`."""
+
+
+class LogEarly(TrainerCallback):
+    """Log some of the first steps, so that a wrong setting shows before `logging_steps` have passed."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        control.should_log = control.should_log or state.global_step in _EARLY_STEPS
 
 
 class ShowProgress(TrainerCallback):
-    """A bar on stderr with the last loss; where stderr is no terminal, a line whenever something is logged."""
+    """A bar on stderr with the last loss; where stderr is no terminal, a line whenever something is logged.
+
+    Both have an estimate of the remaining time.
+    """
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
         self._task = TaskID(0)
+        self._since = (0, 0.0)
+        """A step, and the time at its end."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
+        self._since = (state.global_step, time.monotonic())
         if state.global_step:
             print(f"resuming from step {state.global_step} of {state.max_steps}", file=sys.stderr)
         if sys.stderr.isatty():
@@ -54,13 +74,30 @@ class ShowProgress(TrainerCallback):
             self._bar.update(self._task, description=f"loss {float(logs['loss']):.4f}")
             return
         numbers = " ".join(f"{name}={float(value):.4g}" for name, value in logs.items())
-        print(f"step {state.global_step}/{state.max_steps} {numbers}", file=sys.stderr)
+        step, then = self._since
+        now, left = time.monotonic(), state.max_steps - state.global_step
+        seconds = (now - then) / max(state.global_step - step, 1)
+        print(
+            f"step {state.global_step}/{state.max_steps} {numbers} ({seconds:.2g} s a step, about "
+            f"{format_duration(seconds * left)} left)",
+            file=sys.stderr,
+        )
+        if state.global_step == step + 1:  # the first step is slower than the others
+            self._since = (state.global_step, now)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration in words, such as `3 h 20 min` or `40 s`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
 class LogGenerations(TrainerCallback):
@@ -110,7 +147,7 @@ class LogGenerations(TrainerCallback):
             return
         training = {module: module.training for module in self._model.modules()}
         self._model.eval()
-        rows = [self._ask(index, state.global_step) for index in range(self._num)]
+        rows = [row for index in range(self._num) if (row := self._ask(index, state.global_step)) is not None]
         for module, mode in training.items():
             module.training = mode
         with self._path.open("a", encoding="utf-8") as file:
@@ -127,10 +164,15 @@ class LogGenerations(TrainerCallback):
             self._writer.close()
 
     @torch.no_grad()
-    def _ask(self, index: int, step: int) -> dict[str, Any]:
+    def _ask(self, index: int, step: int) -> dict[str, Any] | None:
+        """Return the answer to a sample; None if its image cannot be read."""
         sample = self._data.sample(index)
         encoder = self._data.encoder
-        inputs = {name: value.to(self._model.device) for name, value in encoder.prompt(sample).items()}
+        try:
+            prompt = encoder.prompt(sample)
+        except ImageError:
+            return None
+        inputs = {name: value.to(self._model.device) for name, value in prompt.items()}
         generate = cast(Any, self._model).generate
         done = generate(**inputs, do_sample=False, max_new_tokens=self._max_new_tokens)
         ids = done[0, inputs["input_ids"].shape[1] :]

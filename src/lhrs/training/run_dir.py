@@ -22,7 +22,7 @@ from lhrs.config import save_config
 from lhrs.errors import ConfigError
 from lhrs.training.run_config import RunConfig
 
-MAY_CHANGE = {"output_dir", "num_workers", "logging_steps", "save_steps", "num_threads"}
+MAY_CHANGE = {"output_dir", "num_workers", "logging_steps", "save_steps", "num_threads", "max_unreadable"}
 """Settings that may differ when a run resumes: they do not change its result, except for rounding."""
 _LOCATIONS = {"path", "paths"}
 """Keys of `data` that may differ as well: data is identified by its fingerprints, and its folder may move."""

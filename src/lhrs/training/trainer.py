@@ -22,7 +22,7 @@ from transformers.integrations import TensorBoardCallback
 from lhrs.data.deterministic import DeterministicSampler, SampleKey, group_by_length, seed_step
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.models.state_dict import read_safetensors
-from lhrs.training.callbacks import ShowProgress
+from lhrs.training.callbacks import LogEarly, ShowProgress
 from lhrs.training.fsdp import load_state_dict_sharded, shard_on_cpu
 from lhrs.training.run_config import OptimConfig, RunConfig
 
@@ -93,6 +93,7 @@ class Trainer(TransformersTrainer):
         self._sums: dict[str, torch.Tensor] = {}
         self._batches = 0
         self.add_callback(SeedEachStep())
+        self.add_callback(LogEarly())
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()

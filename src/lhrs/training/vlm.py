@@ -4,6 +4,7 @@ The result is `model/`, with modules that were trained in float32; a trained LoR
 that `lhrs export` merges. The next stage starts from this folder exactly.
 """
 
+import sys
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
@@ -170,6 +171,9 @@ class VLMRecipe(Recipe[VLMConfig]):
             torch.manual_seed(config.seed)
             stage, _, lora = build_vlm(config.model_copy(update={"quantize": None}), self.previous)
             stage.load_state_dict(state, strict=False)
+        if count := int(self.rows.unreadable.sum()):
+            print(f"{count} of {len(self.rows)} samples were replaced: their images cannot be read", file=sys.stderr)
+        cast(Any, stage.model.config).system_prompt = config.system_prompt or ""
         save_model(self.model_dir, stage, self.processor, lora, _dtype_name(config, self.previous))
 
     def module_of(self, name: str) -> str:
@@ -231,9 +235,11 @@ def load_modules(
 
     Raises:
         CheckpointError: a module is missing or lacks weights.
-        ConfigError: the preset is unknown, or the bridge's settings are wrong.
+        ConfigError: preset or family is unknown, or the bridge's settings are wrong.
     """
     dtype = cast(torch.dtype, getattr(torch, config.dtype))
+    if config.family is not None:
+        get_family(config.family)  # a wrong name is reported before a large model is downloaded
     if config.folder is not None:
         model, processor = load_model(config.folder, dtype, quantize)
     else:
@@ -241,15 +247,15 @@ def load_modules(
         layers = config.vision_feature_layers
         changes: dict[str, Any] = {"levels": layers and tuple(layers), "chat": config.chat_template}
         preset = replace(preset, **{name: value for name, value in changes.items() if value is not None})
-        modules = {"encoder": config.encoder, "language_model": config.language_model}
+        modules: dict[str, Any] = {name: getattr(config, name) for name in ("encoder", "language_model", "image_size")}
         try:
-            model, processor = build_model(preset, **modules, dtype=dtype, quantize=quantize, **config.bridge)  # type: ignore[arg-type]
+            model, processor = build_model(preset, **modules, dtype=dtype, quantize=quantize, **config.bridge)
         except (OSError, ValueError) as error:
             if isinstance(error, ConfigError):
                 raise
             raise CheckpointError(f"the model cannot be loaded: {' '.join(str(error).split())[:300]}") from error
-    if getattr(model.config, "model_family", None) is None:
-        model.config.model_family = recipe.replace("-", "_")
+    if config.family is not None or getattr(model.config, "model_family", None) is None:
+        model.config.model_family = config.family or recipe.replace("-", "_")
     return model, processor
 
 
@@ -308,7 +314,8 @@ def make_dataset(
     template = None if config.chat_template is None else chat_template(config.chat_template)
     box_style = get_family(cast(Any, model.config).model_family).box_style
     encoder = ChatEncoder(processor, template, config.system_prompt, config.max_length, features, box_style)
-    return ChatDataset(list(sources), [data.weight for data in config.data], encoder, config.group_by_length)
+    weights = [data.weight for data in config.data]
+    return ChatDataset(sources, weights, encoder, config.group_by_length, config.seed, config.max_unreadable)
 
 
 def save_model(folder: Path, stage: StageModel, processor: LHRSProcessor, lora: PeftModel | None, dtype: str) -> None:

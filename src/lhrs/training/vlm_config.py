@@ -22,10 +22,17 @@ class ModelConfig(Config):
     """Hub id or folder of another language model."""
     vision_feature_layers: list[int] | None = None
     """Encoder layers that the bridge reads, for another encoder."""
+    family: str | None = None
+    """Prompts and box format of the finished model, a name in `lhrs.inference.families`, such as `instruct` for a model
+    that is trained on questions of `lhrs instruct build`; None is the recipe's."""
+    image_size: PositiveInt | None = None
+    """Side in pixels of the square that images are resized to, for a timm encoder of any input size; None is the size
+    of its pretraining."""
     bridge: dict[str, Any] = {}
     """Changes to the preset's bridge, see `LHRSBridgeConfig`."""
     chat_template: str | None = None
-    """Chat template of the finished model, for another language model."""
+    """Chat template of the finished model, for another language model: `llava_llama_2`, `llama3`, `chatml`, or the path
+    of a `.jinja` file."""
     folder: str | None = None
     """Hub id or folder of a whole LHRS model, instead of modules."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -33,7 +40,8 @@ class ModelConfig(Config):
 
     @model_validator(mode="after")
     def _is_modules_or_whole(self) -> "ModelConfig":
-        if self.folder and (changed := self.model_fields_set - {"folder", "dtype"}):
+        given = {name for name, value in self if value != ModelConfig.model_fields[name].default}
+        if self.folder and (changed := given - {"folder", "dtype", "family"}):
             raise ValueError(f"a whole model (`folder`) has its modules already; remove {sorted(changed)[0]!r}")
         return self
 
@@ -99,9 +107,12 @@ class VLMConfig(RunConfig):
     """Modules that are trained. All others are frozen."""
     optim: VLMOptimConfig
     chat_template: str | None = None
-    """Chat template during training; None is the model's."""
+    """Chat template during training, a name or path as in `model`; None is the model's."""
     system_prompt: str | None = None
-    """Inserted before conversations that have none."""
+    """Inserted before conversations that have none, in training and by the finished model; None is none."""
+    max_unreadable: Fraction = 0.01
+    """Fraction of samples whose image may be missing or broken. Such a sample is replaced by another one of its source
+    and reported; more of them end the run. 0 allows none."""
     max_length: PositiveInt = 4096
     """Longer samples are truncated; image tokens count."""
     packing_length: PositiveInt | None = None

@@ -26,7 +26,7 @@ from lhrs.atomic_io import atomic_dir, save_safetensors, write_atomic
 from lhrs.errors import CheckpointError, LHRSError
 from lhrs.models.bridge import Bridge, collapse_experts
 from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
-from lhrs.models.encoder import remove_final_norm, truncate_layers
+from lhrs.models.encoder import remove_unused_layers, truncate_layers
 from lhrs.models.importers.cmid import is_cmid, read_backbone, save_backbone
 from lhrs.models.importers.lhrs_bot import (
     ADAPTER,
@@ -218,7 +218,7 @@ def _convert_chat(
     ]
     if unread:
         done.dropped[f"{len(unread)} tensors of encoder layers from {max(levels)} on"] = "deeper than the bridge reads"
-    model.generation_config = generation_settings(language, tokenizer, preset)
+    model.generation_config = generation_settings(language, tokenizer)
     model.save_pretrained(part)
     if tokenizer is None:
         done.dropped["processor"] = "the base language model has no tokenizer"
@@ -242,7 +242,7 @@ def _join(
     with torch.device("meta"):  # all of it is replaced
         model = LHRSForConditionalGeneration(config)
     tower = AutoModel.from_config(vision_config, dtype=dtype)
-    remove_final_norm(tower)
+    remove_unused_layers(tower, levels)
     model.model.vision_tower, model.model.language_model = tower, language.base_model
     model.lm_head = cast(Any, language.get_output_embeddings())
     model.model.bridge = Bridge(bridge_config, cast(int, language.config.hidden_size)).to(dtype)
