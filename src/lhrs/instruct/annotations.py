@@ -1,6 +1,5 @@
 """Format-independent annotations of one image: objects with boxes, map facts, a class, a caption."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ from typing import Any
 
 from lhrs.align.caption_templates import is_counted
 from lhrs.align.facts import Fact
+from lhrs.instruct.class_names import label_words
 from lhrs.schema import XYXY, Sample, Turn
 
 _STUFF = frozenset(
@@ -112,16 +112,16 @@ def from_sample(
         labels: Of all objects of the dataset; each image is assumed to have all of its objects annotated.
         scenes: All classes of the dataset.
     """
-    crowds = frozenset(_to_words(box.label) for box in sample.boxes if box.crowd)
-    singles = [(_to_words(box.label), box.xyxy) for box in sample.boxes if not box.crowd]
+    crowds = frozenset(label_words(box.label) for box in sample.boxes if box.crowd)
+    singles = [(label_words(box.label), box.xyxy) for box in sample.boxes if not box.crowd]
     turns = pairwise(turn for turn in sample.turns if turn.role != "system")
-    own = [_to_words(label) for label in sample.labels]
+    own = [label_words(label) for label in sample.labels]
     return ImageAnnotations(
         id=sample.id, images=tuple(sample.images), width=width, height=height, source=sample.source,
         license=sample.license, attribution=sample.attribution, split=sample.split,
         objects=tuple(AnnotatedObject(label, xyxy) for label, xyxy in singles if label not in _STUFF),
-        truncated=crowds, exhaustive=frozenset(map(_to_words, labels)) - _STUFF, scene=own[0] if own else None,
-        negative_scenes=tuple(name for name in map(_to_words, scenes) if name not in own),
+        truncated=crowds, exhaustive=frozenset(map(label_words, labels)) - _STUFF, scene=own[0] if own else None,
+        negative_scenes=tuple(name for name in map(label_words, scenes) if name not in own),
         turns=tuple((q, a, sample.task) for q, a in turns if (q.role, a.role) == ("user", "assistant")),
     )  # fmt: skip
 
@@ -152,8 +152,3 @@ def from_row(row: Mapping[str, Any], facts: Sequence[Fact], image: str | None) -
         license=" AND ".join(dict.fromkeys(filter(None, (row["license"], row["text_license"])))), facts=tuple(facts),
         caption=row["caption"],
     )  # fmt: skip
-
-
-def _to_words(label: str) -> str:
-    """Return the words of a label: `AnnualCrop`, `annual_crop` and `annual-crop` are annual crop."""
-    return " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]", " ", label).split()).lower()

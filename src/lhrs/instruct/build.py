@@ -24,7 +24,8 @@ TASKS: dict[str, TaskFn] = {**description_tasks.TASKS, **spatial_tasks.TASKS}
 """Tasks by the names of `--task`."""
 LETTERS = "ABCD"
 SUFFIXES = (".jsonl", ".parquet")
-_SHORT = ("location", "relative position", "count", "size", "presence", "region", "scene", "scene check", "reasoning")
+_SHORT = ("location", "relative position", "count", "size", "presence", "region", "scene", "scene check", "reasoning",
+          "caption")  # fmt: skip
 """Tasks that a conversation may consist of."""
 _INSTRUCTIONS = ("Answer with the letter.", "Choose one letter.", "Which letter is right?")
 

@@ -7,11 +7,40 @@ from lhrs.align.facts import Fact
 from lhrs.align.phrases import DIRECTIONS, PLACES, join_words, spell_number, to_sentence, with_article
 from lhrs.align.tags import tag_table
 from lhrs.instruct.annotations import ImageAnnotations, Vocabulary
+from lhrs.instruct.class_names import describe_class
 from lhrs.instruct.qa import QAPair, TaskFn
 
 _DETAIL = (
     "Describe the image in detail.", "What does this image show? Be thorough.", "Give a detailed description.",
     "Explain everything that can be seen in this image.",
+)  # fmt: skip
+_CAPTION = (
+    "Describe the image.", "Describe the image in one sentence.", "Describe this overhead image in one sentence.",
+    "What does the image show?", "Give a short description.", "Write a caption for this image.",
+    "Summarize what can be seen.", "What can be seen in this image?", "What is this?", "Caption the image.",
+)  # fmt: skip
+_CLASS_CAPTIONS = (
+    "An aerial image of {}.", "An overhead view of {}.", "A view of {} from above.", "The image shows {}.",
+    "This is {} seen from above.", "An image of {} from the air.",
+)  # fmt: skip
+_SCENE = (
+    "What kind of scene is this?", "Classify the image.", "Which class does this image belong to?",
+    "What is the land use in this image?", "What is the land cover in this image?", "What type of area is this?",
+    "What kind of area is shown?", "Name the scene class.", "What is the category of this image?",
+    "What is shown here? Answer with a class name.", "How is this land used?", "What is the main class of this image?",
+    "What is the land use in this overhead image? Answer with a few words only.", "Which scene is this?",
+    "Label the image.", "In a few words, what is this place?",
+)  # fmt: skip
+_MOST_OPTIONS = 12
+_SCENE_OPTIONS = (
+    "Which of these classes describes the image best: {}?", "What is shown: {}?", "Choose the class of this image: {}.",
+    "Classify the image as one of: {}.", "What kind of area is this? Options: {}.", "Is it one of these: {}? Which?",
+    "Which of these describes this overhead image best: {}? Answer with the class only.",
+)  # fmt: skip
+_SCENE_CHECK = (
+    'Is the class of this image "{}"?', 'Would you call this scene "{}"?', "Is this a scene of the class {}?",
+    'Does the label "{}" fit this image?', "Would {} be the right class for this image?",
+    'Does this image belong to the class "{}"?', "Is {} the main land use here?", "Is this image best described as {}?",
 )  # fmt: skip
 _WAYS = ("motorway", "main road", "local road", "service road", "dirt track", "railway track", "tram track",
          "cycle path", "footpath", "pedestrian street")  # fmt: skip
@@ -89,14 +118,30 @@ def nature(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -
     )
 
 
+def caption(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
+    """Describe an image by its scene class."""
+    if annotations.scene is None:
+        return None
+    answer = rng.choice(_CLASS_CAPTIONS).format(describe_class(annotations.scene))
+    return QAPair("caption", rng.choice(_CAPTION), answer)
+
+
 def scene(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
     """Name the scene class."""
     if annotations.scene is None:
         return None
-    question = rng.choice(
-        ("What kind of scene is this?", "Classify the image.", "Which class does this image belong to?")
-    )
-    return QAPair("scene", question, annotations.scene, distractors=annotations.negative_scenes)
+    return QAPair("scene", rng.choice(_SCENE), annotations.scene, distractors=annotations.negative_scenes)
+
+
+def scene_options(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
+    """Name the scene class, one of several that the question lists."""
+    if annotations.scene is None or not annotations.negative_scenes:
+        return None
+    most = min(len(annotations.negative_scenes), _MOST_OPTIONS - 1)
+    options = [annotations.scene, *rng.sample(annotations.negative_scenes, rng.randint(1, most))]
+    rng.shuffle(options)
+    question = rng.choice(_SCENE_OPTIONS).format(", ".join(options))
+    return QAPair("scene options", question, annotations.scene)
 
 
 def is_scene(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
@@ -105,15 +150,15 @@ def is_scene(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary)
         return None
     yes = rng.random() < 0.5
     name = annotations.scene if yes else rng.choice(annotations.negative_scenes)
-    question = rng.choice(("Is the class of this image {}?", "Would you call this scene {}?"))
     return QAPair(
-        "scene check", question.format(f'"{name}"'), "yes" if yes else "no", distractors=("no" if yes else "yes",)
-    )
+        "scene check", rng.choice(_SCENE_CHECK).format(name), "yes" if yes else "no",
+        distractors=("no" if yes else "yes",),
+    )  # fmt: skip
 
 
 TASKS: dict[str, TaskFn] = {
-    "detail": detail, "land-use": land_use, "density": density, "access": access, "nature": nature, "scene": scene,
-    "scene-check": is_scene,
+    "detail": detail, "land-use": land_use, "density": density, "access": access, "nature": nature,
+    "caption": caption, "scene": scene, "scene-options": scene_options, "scene-check": is_scene,
 }  # fmt: skip
 
 
