@@ -25,7 +25,7 @@ def load_backbone_checkpoint(model: nn.Module, path: Path) -> Dropped:
     Raises:
         CheckpointError: the file is missing or broken, or the weights are of another architecture.
     """
-    tensors, expected = _tensors(read_table(path), path), model.state_dict()
+    tensors, expected = read_tensors(path), model.state_dict()
     prefix = _best_prefix(tensors, expected)
     dropped = Dropped()
     state = {}
@@ -43,8 +43,13 @@ def load_backbone_checkpoint(model: nn.Module, path: Path) -> Dropped:
     return dropped
 
 
-def _tensors(table: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file, which may be nested."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file, which may be nested, in its order.
+
+    Raises:
+        CheckpointError: the file is missing or broken, or has none.
+    """
+    table: dict[str, Any] = read_table(path)
     for _ in range(3):
         tensors = {name: value for name, value in table.items() if isinstance(value, Tensor)}
         nested = next((table[key] for key in _TABLES if isinstance(table.get(key), dict)), None)
