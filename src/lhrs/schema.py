@@ -103,7 +103,8 @@ class Answer(_Record):
     question: str
     answer: str
     confidence: Fraction | None = None
-    """From the probabilities of the answer's tokens; None if a server does not report them."""
+    """Probability of a short answer or an option, mean token probability of a sentence or boxes; None if a server
+    reports none."""
     boxes: list[AnswerBox] = []
     rendering: Rendering
     model: str

@@ -154,9 +154,8 @@ def test_damaged_models_are_named(nano, tmp_path, broken):
 def test_an_exported_model_answers_as_the_one_it_came_from(nano, images, tmp_path):
     pytest.importorskip("onnxscript")
     from lhrs.models.export import export
-    from lhrs.nano.export_onnx import export_onnx
 
-    export(str(nano), tmp_path / "out", None, None, export_onnx)
+    export(str(nano), tmp_path / "out", None, None, onnx=True)
     requests = mixed(images)
     first, again = load(nano).runtime.generate(requests), load(tmp_path / "out").runtime.generate(requests)
     assert [r.token_texts for r in first] == [r.token_texts for r in again]

@@ -20,6 +20,8 @@ from lhrs.inference.tasks import Task
 from lhrs.schema import Answer, AnswerBox, Rendering
 
 BATCH = 32
+_MAX_SHORT_WORDS = 4
+"""Answers of more words are sentences: their confidence is the mean over tokens."""
 
 
 class Assistant:
@@ -141,7 +143,7 @@ class Assistant:
             image=name,
             question=task.question,
             answer=text,
-            confidence=reply.mean_probability if task.long or boxes else reply.sequence_probability,
+            confidence=confidence_of(reply, task.long or bool(boxes), options is not None),
             boxes=boxes,
             rendering=Rendering(
                 bands=image.rendering.bands if image else [], scaling=image.rendering.scaling if image else "no image"
@@ -149,6 +151,15 @@ class Assistant:
             model=self.runtime.name,
             out_of_distribution=reply.out_of_distribution,
         )
+
+
+def confidence_of(reply: Generation, long: bool, is_option: bool) -> float | None:
+    """Return the probability of a short answer or an option, and the mean over tokens of a long answer.
+
+    The product over the tokens of a sentence says nothing: it is near 0 however sure the model is of each word.
+    """
+    long = long or (not is_option and len(reply.text.split()) > _MAX_SHORT_WORDS)
+    return reply.mean_probability if long else reply.sequence_probability
 
 
 class Chat:

@@ -1,17 +1,16 @@
 """Export of models: merge an adapter, change the precision, or write ONNX graphs for the torch-free path."""
 
 import shutil
-from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from lhrs.atomic_io import atomic_dir
-from lhrs.errors import ConfigError
+from lhrs.errors import ConfigError, MissingExtraError
 from lhrs.models.load import ADAPTER, load_model, merge_adapter
-from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import NANO, nano_folder
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -33,7 +32,8 @@ def export(
     out: Path,
     adapter: Path | None,
     dtype: torch.dtype | None,
-    export_onnx: Callable[[LHRSForConditionalGeneration, Path], None] | None = None,
+    onnx: bool = False,
+    int8: bool = False,
 ) -> list[str]:
     """Write a model folder.
 
@@ -43,25 +43,28 @@ def export(
         adapter: PEFT folder to merge; None merges `adapter/` in `source`, where `lhrs convert --keep-lora` puts it, if
             it is there.
         dtype: of the written weights; None keeps the dtype.
-        export_onnx: writes ONNX graphs of a model into a folder; None writes none.
+        onnx: write ONNX graphs too.
+        int8: write only ONNX graphs, the language model in 8 bits.
 
     Returns:
         A report, line by line.
 
     Raises:
         CheckpointError: `source` or the adapter does not load, or they do not fit.
-        ConfigError: `out` exists, or the model has a shape that the ONNX path does not know.
+        ConfigError: `out` exists, or the torch-free path cannot run the model.
+        MissingExtraError: a library for ONNX graphs is not installed.
     """
     if out.exists():
         raise ConfigError(f"{out} exists; choose another folder, or remove it")
     source = str(nano_folder()) if source == NANO else source
     if adapter is None and (beside := Path(source) / ADAPTER).is_dir():
         adapter = beside
-    if export_onnx and dtype not in (None, torch.float32):
+    onnx = onnx or int8
+    if onnx and dtype not in (None, torch.float32):
         raise ConfigError("ONNX graphs compute in float32: leave --dtype away")
-    model, processor = load_model(source, torch.float32 if export_onnx else dtype or "auto")
-    if export_onnx and getattr(model.config, "model_family", None) != "lhrs_nano":
-        raise ConfigError(f"{source} is not like {NANO}: the torch-free path would not know how to ask it")
+    if onnx and (missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]):
+        raise MissingExtraError(f"ONNX graphs need {' and '.join(missing)}: pip install 'lhrs[train]'")
+    model, processor = load_model(source, torch.float32 if onnx else dtype or "auto")
     done = []
     if adapter is not None:
         model = merge_adapter(model, adapter)
@@ -69,13 +72,19 @@ def export(
     if dtype is not None:
         cast(nn.Module, model).to(dtype)
     with atomic_dir(out) as part:
-        model.save_pretrained(part)
+        if int8:
+            model.config.save_pretrained(part)
+            cast(Any, model.generation_config).save_pretrained(part)
+        else:
+            model.save_pretrained(part)
         processor.save_pretrained(part)
         ood = Path(source) / "ood.npz"
         if ood.is_file():
             shutil.copy(ood, part)
-        if export_onnx:
-            export_onnx(model, part)
-            done.append("ONNX graphs")
+        if onnx:
+            from lhrs.models.export_onnx import export_onnx
+
+            export_onnx(model, part, int8)
+            done.append(f"ONNX graphs{', the language model in 8 bits' if int8 else ''}")
     count = sum(p.numel() for p in model.parameters())
     return [*done, f"{count:,} parameters in {str(model.dtype).removeprefix('torch.')}"]

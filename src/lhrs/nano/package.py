@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from lhrs.atomic_io import save_safetensors
 from lhrs.inference.ood import OODDetector
+from lhrs.models.export_onnx import export_onnx
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.processing import LHRSProcessor
-from lhrs.nano.export_onnx import export_onnx
 from lhrs.nano.model import IMAGE_SIZE
 from lhrs.nano.sources import Source, draw_canvas
 from lhrs.nano.tasks import LETTERS

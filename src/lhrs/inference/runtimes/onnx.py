@@ -1,30 +1,30 @@
-"""The embedded model without torch: onnxruntime, tokenizers and numpy."""
+"""LHRS models without torch: onnxruntime, tokenizers, jinja2 and numpy."""
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
 from lhrs.errors import CheckpointError
+from lhrs.inference.chat import IMAGE_TOKEN, ChatTemplate, conversation, special_pattern
 from lhrs.inference.engine import Engine, Images, Prompt, TokenChoice, positions
 from lhrs.inference.model_family import get_family
 from lhrs.inference.ood import OODDetector
 from lhrs.inference.runtime import Generation, Request
 
 _REQUESTS_PER_BATCH = 32
-_FILES = (
-    *("vision.onnx", "language.onnx", "model.safetensors"),
-    *("tokenizer.json", "config.json", "processor_config.json"),
-)
+_SETTINGS = ("config.json", "processor_config.json", "generation_config.json", "tokenizer_config.json")
+_FILES = ("vision.onnx", "language.onnx", "tokenizer.json", "chat_template.jinja", *_SETTINGS)
 
 
 class OnnxRuntime:
-    """Run a folder written by `lhrs.nano.export_onnx`.
+    """Run a folder written by `lhrs.models.export_onnx`.
 
     Args:
         folder: the exported model.
@@ -37,7 +37,7 @@ class OnnxRuntime:
         for needed in _FILES:
             if not (folder / needed).exists():
                 raise CheckpointError(f"{folder} has no {needed}: it is not an exported lhrs model.")
-        self.name, self.family = folder.resolve().name, get_family("lhrs_nano")
+        self.name = folder.resolve().name
         try:
             self._read(folder)
         except Exception as error:  # onnxruntime and tokenizers raise it for damaged files, without a narrower class
@@ -52,18 +52,29 @@ class OnnxRuntime:
         self._vision = onnxruntime.InferenceSession(folder / "vision.onnx", options, providers=cpu)
         self._language = onnxruntime.InferenceSession(folder / "language.onnx", options, providers=cpu)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        config = json.loads((folder / "config.json").read_text())
-        images = json.loads((folder / "processor_config.json").read_text())["image_processor"]["size"]
-        self._size = (images["width"], images["height"])
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        config, images, ends, names = (json.loads((folder / name).read_text(encoding="utf-8")) for name in _SETTINGS)
+        self.family = get_family(config["model_family"])
+        if config.get("system_prompt") is not None:
+            self.family.system_prompt = config["system_prompt"]
+        self._pixels = PixelSettings.from_config(images["image_processor"])
         text = config["text_config"]
-        heads, self.max_length = text["num_key_value_heads"], text["max_position_embeddings"]
-        self._cache_shape = (text["num_hidden_layers"], heads, text["hidden_size"] // text["num_attention_heads"])
-        ids = cast(Callable[[str], int], self._tokenizer.token_to_id)
-        self.eos_token_ids: tuple[int, ...] = (ids("<eos>"),)
-        self.pad_token_id = ids("<pad>")
-        self._bos, self._user, self._image, self._answer = (ids(f"<{t}>") for t in ("bos", "user", "image", "answer"))
-        self._num_image_tokens = sum(config["bridge_config"]["queries"])
+        size = text.get("head_dim") or text["hidden_size"] // text["num_attention_heads"]
+        self.max_length: int = text["max_position_embeddings"]
+        self._cache_shape = (text["num_hidden_layers"], text["num_key_value_heads"], size)
+        stop = ends["eos_token_id"]
+        self.eos_token_ids: tuple[int, ...] = tuple(stop) if isinstance(stop, list) else (stop,)
+        pad = ends.get("pad_token_id")
+        self.pad_token_id: int = self.eos_token_ids[0] if pad is None else pad
+        self._image: int = config["image_token_id"]
+        self._num_image_tokens: int = images["num_image_tokens"]
+        self._vocab_size: int = text["vocab_size"]
         self._no_image = np.zeros((1, text["hidden_size"]), np.float32)
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        self._special = special_pattern(token.content for token in added if token.special)
+        tokens = {name: value for name, value in names.items() if name.endswith("_token") and isinstance(value, str)}
+        self._template = ChatTemplate((folder / "chat_template.jinja").read_text(encoding="utf-8"), tokens)
         ood = folder / "ood.npz"
         self._ood = OODDetector.load(ood) if ood.exists() else None
 
@@ -79,17 +90,12 @@ class OnnxRuntime:
         return None if self._ood is None else self._ood.threshold
 
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
-        """See `Runtime.generate`. The model supports only single questions: the history of a request is ignored."""
+        """See `Runtime.generate`."""
         return self._engine.generate(requests, on_text)
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
-        """Return float32 `(3, S, S)` in [-1, 1], resized like in the processor of the torch path."""
-        from PIL import Image
-
-        image = Image.fromarray(pixels)
-        if image.size != self._size:
-            image = image.resize(self._size, Image.Resampling.BILINEAR)
-        return (np.asarray(image, np.float32).transpose(2, 0, 1) / 255.0 - 0.5) / 0.5
+        """Return float32 `(3, H, W)`, resized and normalized like by the processor of the torch path."""
+        return self._pixels.prepare(pixels)
 
     def encode(self, text: str) -> list[int]:
         """See `Vocabulary.encode`."""
@@ -104,12 +110,14 @@ class OnnxRuntime:
         """See `Vocabulary.grammars`."""
         from llguidance import LLTokenizer
 
-        return LLTokenizer(self._tokenizer.to_str(), eos_token=self.eos_token_ids[0])
+        return LLTokenizer(self._tokenizer.to_str(), n_vocab=self._vocab_size, eos_token=self.eos_token_ids[0])
 
     def prompt(self, request: Request) -> Prompt:
         """See `Backend.prompt`."""
-        images = [self._image] * (self._num_image_tokens * len(request.images))
-        return Prompt((self._bos, self._user, *images), (*self.encode(request.question), self._answer))
+        text = self._template.render(conversation(request, self.family, self._special))
+        ids = self.encode(text.replace(IMAGE_TOKEN, IMAGE_TOKEN * self._num_image_tokens))
+        last = max((n for n, token in enumerate(ids) if token == self._image), default=0)
+        return Prompt(tuple(ids[: last + 1]), tuple(ids[last + 1 :]))
 
     def encode_images(self, images: Sequence[np.ndarray]) -> Images:
         """See `Backend.encode_images`."""
@@ -143,6 +151,37 @@ class OnnxRuntime:
         logits, *new = self._language.run(None, {**feed, "image_embeds": embeds, **cache.feed()})
         cache.add(new[::2], new[1::2])
         return logits
+
+
+@dataclass(frozen=True)
+class PixelSettings:
+    """How images become the input of the encoder: resized whole to one size, then normalized."""
+
+    size: tuple[int, int]
+    """Width and height."""
+    resample: int
+    """Of `PIL.Image.Resampling`."""
+    scale: float
+    """Factor that makes fractions of pixel values."""
+    mean: np.ndarray
+    std: np.ndarray
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "PixelSettings":
+        """Read the settings of an image processor of transformers."""
+        mean, std = (np.array(config[name], np.float32)[:, None, None] for name in ("image_mean", "image_std"))
+        size = (config["size"]["width"], config["size"]["height"])
+        return cls(size, config["resample"], config["rescale_factor"], mean, std)
+
+    def prepare(self, pixels: np.ndarray) -> np.ndarray:
+        """Return float32 `(3, H, W)` of uint8 `(H, W, 3)`, rounded like by the image processor."""
+        from PIL import Image
+
+        image = Image.fromarray(pixels)
+        if image.size != self.size:
+            image = image.resize(self.size, Image.Resampling(self.resample))
+        fractions = (np.asarray(image).transpose(2, 0, 1) * np.float64(self.scale)).astype(np.float32)
+        return (fractions - self.mean) / self.std
 
 
 class Cache:

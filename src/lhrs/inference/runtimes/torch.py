@@ -1,6 +1,5 @@
 """Any LHRS model through torch and transformers: bigger models, GPUs, conversations."""
 
-import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +11,13 @@ from PIL import Image
 from transformers import DynamicCache
 
 from lhrs.errors import CheckpointError, ConfigError
+from lhrs.inference.chat import IMAGE_TOKEN, conversation, special_pattern
 from lhrs.inference.engine import Engine, Images, Prompt, TokenChoice, positions
 from lhrs.inference.model_family import get_family
 from lhrs.inference.ood import OODDetector
 from lhrs.inference.runtime import Generation, Request
 from lhrs.inference.runtimes.kv_cache import growing_cache, select
 from lhrs.models.load import ADAPTER, first_words, load_model, merge_adapter
-from lhrs.models.processing import IMAGE_TOKEN
 
 _REQUESTS_PER_BATCH = 16
 _IMAGES_PER_BATCH = 16
@@ -47,6 +46,8 @@ class TorchRuntime:
             raise CheckpointError(f"{model} does not load as an LHRS model: {first_words(error)}") from error
         self.name = Path(model).resolve().name if Path(model).is_dir() else model
         self.family = get_family(getattr(self._model.config, "model_family", None) or "lhrs_bot")
+        if self._model.config.system_prompt is not None:
+            self.family.system_prompt = self._model.config.system_prompt
         self._tokenizer = self._processor.tokenizer
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
@@ -56,7 +57,8 @@ class TorchRuntime:
         self.eos_token_ids: tuple[int, ...] = tuple(stop) if isinstance(stop, list) else (stop,)
         self.pad_token_id: int = self._tokenizer.pad_token_id
         self.max_length: int = self._model.config.text_config.max_position_embeddings
-        self._special = re.compile("|".join(map(re.escape, {*self._tokenizer.all_special_tokens, IMAGE_TOKEN})))
+        added = self._tokenizer.added_tokens_decoder.values()
+        self._special = special_pattern(token.content for token in added if token.special)
         self._engine = Engine(self, _REQUESTS_PER_BATCH)
         ood = Path(model) / "ood.npz"
         self._ood = OODDetector.load(ood) if ood.exists() else None
@@ -95,7 +97,7 @@ class TorchRuntime:
 
     def prompt(self, request: Request) -> Prompt:
         """See `Backend.prompt`."""
-        chat = messages(request, self._plain, self.family.system_prompt)
+        chat = conversation(request, self.family, self._special)
         text = self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         ids = self.encode(text.replace(IMAGE_TOKEN, IMAGE_TOKEN * self._processor.num_image_tokens))
         image = self._processor.image_token_id
@@ -175,10 +177,6 @@ class TorchRuntime:
         )
         return out.last_hidden_state
 
-    def _plain(self, text: str) -> str:
-        """Return user text without the special tokens of prompts."""
-        return self._special.sub(" ", text)
-
 
 def pick_device(name: str | None) -> torch.device:
     """Return a device that works; None takes the GPU where there is one."""
@@ -189,16 +187,3 @@ def pick_device(name: str | None) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"device {name!r} cannot be used: {reason}") from error
     return device
-
-
-def messages(request: Request, plain: Callable[[str], str], system: str | None) -> list[dict]:
-    """Return the conversation of a request; the images belong to its first question."""
-    turns: list[dict] = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
-    for n, (question, answer) in enumerate([*request.history, (request.question, "")]):
-        content = [{"type": "text", "text": plain(question)}]
-        if n == 0:
-            content = [*({"type": "image"} for _ in request.images), *content]
-        turns += [{"role": "user", "content": content}]
-        if answer:
-            turns += [{"role": "assistant", "content": [{"type": "text", "text": plain(answer)}]}]
-    return turns

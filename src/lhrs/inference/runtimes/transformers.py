@@ -20,11 +20,12 @@ from transformers import (
 
 from lhrs.boxes import Size
 from lhrs.errors import CheckpointError, MissingExtraError
+from lhrs.inference.chat import conversation
 from lhrs.inference.decoding import Constraint, TextStreamer, Vocabulary
 from lhrs.inference.engine import TokenChoice, constraint
 from lhrs.inference.model_family import family_for
 from lhrs.inference.runtime import Generation, Request
-from lhrs.inference.runtimes.torch import messages, pick_device
+from lhrs.inference.runtimes.torch import pick_device
 
 _REQUESTS_PER_BATCH = 8
 
@@ -128,7 +129,7 @@ class TransformersRuntime:
         return [self._reply(*row) for row in zip(choose.rows, tokens, seen, read, strict=True)]
 
     def _text(self, request: Request) -> str:
-        chat = messages(request, lambda text: self._special.sub(" ", text), self.family.system_prompt)
+        chat = conversation(request, self.family, self._special)
         if self._processor.chat_template is None:
             return " ".join(part["text"] for turn in chat for part in turn["content"] if part["type"] == "text")
         return self._processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)

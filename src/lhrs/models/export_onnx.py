@@ -1,11 +1,13 @@
-"""Export the embedded model to ONNX for the torch-free path.
+"""Export LHRS models to ONNX for the torch-free path.
 
 Two graphs: `vision.onnx` (pixels -> image tokens, pooled features) and `language.onnx` (tokens + cache -> next-token
-logits + cache), which serves prefill and decoding alike because the cache may be empty. Neither holds weights: their
-initializers point into the `model.safetensors` beside them, so both paths run the very same numbers and the package
-carries them once.
+logits + cache), which serves prefill and decoding alike because the cache may be empty. Without quantization neither
+holds weights: their initializers point into the `model.safetensors` next to them, so that both paths run the same
+numbers and the folder has them once.
 """
 
+import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,15 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from lhrs.errors import CheckpointError
+from lhrs.errors import CheckpointError, ConfigError
 from lhrs.models.modeling import LHRSForConditionalGeneration
+from lhrs.models.state_dict import read_safetensors
 
+LANGUAGE_MODELS = ("llama", "qwen2")
+"""Types of language models that can be exported; SmolLM2 is a llama."""
 _SHARE_FROM = 512
 """Smallest number of elements worth sharing; smaller initializers stay in the graph."""
 
@@ -37,21 +41,23 @@ class VisionGraph(nn.Module):
 
 
 class LanguageGraph(nn.Module):
-    """A Llama forward with an explicit cache of fixed capacity C.
+    """The forward pass of a Llama or Qwen2 with an explicit cache of fixed capacity C.
 
     `input_ids (B, T)`, `image_embeds (M, D)` (all image tokens of the batch in reading order), `attention_mask (B, C
     + T)`, `position_ids (B, T)`, and per layer `keys (B, H, d, C)` and `values (B, H, C, d)` -> `logits (B, V)` of
-    the last position, and per layer the new `keys (B, H, d, T)` and `values (B, H, T, d)`. Only what is new goes out,
-    and old and new are never joined: a cache that is copied at every step costs a batch more than its arithmetic.
-    Written out because the library's forward carries a cache object, which graphs cannot.
+    the last position, and per layer the new `keys (B, H, d, T)` and `values (B, H, T, d)`. H are the key-value heads;
+    the G query heads of a group attend as G * T queries of one head, so that keys are never repeated. Only what is new
+    goes out, and old and new are never joined: a cache that is copied at every step costs a batch more than its
+    arithmetic. Written out because the library's forward pass has a cache object, which graphs cannot have.
     """
 
     def __init__(self, model: LHRSForConditionalGeneration) -> None:
         super().__init__()
-        self.llama, self.lm_head = model.model.language_model, model.lm_head
+        self.language_model, self.lm_head = model.model.language_model, model.lm_head
         self.image_token_id = model.config.image_token_id
         config = model.config.text_config
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.group = self.heads // self.kv_heads
 
     def forward(
         self,
@@ -64,8 +70,8 @@ class LanguageGraph(nn.Module):
     ) -> tuple[Tensor, ...]:
         is_image = input_ids == self.image_token_id
         order = (is_image.flatten().long().cumsum(0) - 1).clamp(min=0).view_as(input_ids)
-        x = torch.where(is_image[..., None], image_embeds[order], self.llama.embed_tokens(input_ids))
-        cos, sin = self.llama.rotary_emb(x, position_ids)
+        x = torch.where(is_image[..., None], image_embeds[order], self.language_model.embed_tokens(input_ids))
+        cos, sin = self.language_model.rotary_emb(x, position_ids)
         cos, sin = cos[:, None], sin[:, None]
         length, capacity = input_ids.shape[1], keys[0].shape[-1]
         seen = attention_mask.bool()[:, None, None, :]
@@ -73,8 +79,10 @@ class LanguageGraph(nn.Module):
         # A padded query sees only itself, so that its softmax has something to normalize.
         new = (at[None, :] < at[:, None])[None, None] & seen[..., capacity:] | (at[None, :] == at[:, None])[None, None]
         bias_past, bias_new = (torch.where(allowed, 0.0, -1e30) for allowed in (seen[..., :capacity], new))
+        if self.group > 1:
+            bias_new = bias_new.repeat(1, 1, self.group, 1)
         found: list[Tensor] = []
-        for layer, past_k, past_v in zip(self.llama.layers, keys, values, strict=True):
+        for layer, past_k, past_v in zip(self.language_model.layers, keys, values, strict=True):
             h, attn = layer.input_layernorm(x), layer.self_attn
             q, k, v = (
                 p(h).unflatten(-1, (n, -1)).transpose(1, 2)
@@ -82,15 +90,15 @@ class LanguageGraph(nn.Module):
             )
             q, k = (q * cos + _rotate(q) * sin) * attn.scaling, (k * cos + _rotate(k) * sin).transpose(-1, -2)
             found += [k, v]
-            past_k, past_v, k, v = (
-                t.repeat_interleave(self.heads // self.kv_heads, dim=1) if self.heads > self.kv_heads else t
-                for t in (past_k, past_v, k, v)
-            )
+            if self.group > 1:
+                q = q.unflatten(1, (self.kv_heads, self.group)).flatten(2, 3)
             shares = torch.cat([q @ past_k + bias_past, q @ k + bias_new], dim=-1).softmax(-1)
-            y = (shares[..., :capacity] @ past_v + shares[..., capacity:] @ v).transpose(1, 2).flatten(2)
-            x = x + attn.o_proj(y)
+            y = shares[..., :capacity] @ past_v + shares[..., capacity:] @ v
+            if self.group > 1:
+                y = y.unflatten(2, (self.group, -1)).flatten(1, 2)
+            x = x + attn.o_proj(y.transpose(1, 2).flatten(2))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
-        return self.lm_head(self.llama.norm(x[:, -1])), *found
+        return self.lm_head(self.language_model.norm(x[:, -1])), *found
 
 
 def _rotate(x: Tensor) -> Tensor:
@@ -98,28 +106,43 @@ def _rotate(x: Tensor) -> Tensor:
     return torch.cat([-second, first], dim=-1)
 
 
-def export_onnx(model: LHRSForConditionalGeneration, folder: Path) -> None:
-    """Write `vision.onnx` and `language.onnx` into a folder that already holds the model's `model.safetensors`.
+def check_exportable(model: LHRSForConditionalGeneration) -> None:
+    """Check that the torch-free path can run a model.
+
+    Raises:
+        ConfigError: its language model is of another kind, or has sliding windows.
+    """
+    text = model.config.text_config
+    if text.model_type not in LANGUAGE_MODELS:
+        raise ConfigError(f"ONNX graphs are for {' and '.join(LANGUAGE_MODELS)}, not for a {text.model_type}")
+    if set(getattr(text, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
+        raise ConfigError("ONNX graphs are for full attention; this language model has other layers")
+
+
+def export_onnx(model: LHRSForConditionalGeneration, folder: Path, int8: bool = False) -> None:
+    """Write `vision.onnx` and `language.onnx` into a folder that already holds the model's processor.
+
+    Args:
+        model: any with a language model of `LANGUAGE_MODELS`.
+        folder: without `int8`, it must also hold the model's `model.safetensors`.
+        int8: quantize the matrices of the language model. Both graphs then hold their weights.
 
     Raises:
         CheckpointError: the folder has no weights, or a large initializer is not among them.
+        ConfigError: see `check_exportable`; or the processor crops images.
     """
-    weights = folder / "model.safetensors"
-    if not weights.exists():
+    check_exportable(model)
+    weights = None if int8 else folder / "model.safetensors"
+    if weights is not None and not weights.exists():
         raise CheckpointError(f"{weights} is missing: save the model there before exporting it.")
     model = model.eval().float()
-    size = (
-        model.config.vision_config.model_args.get("image_size", 128)
-        if hasattr(model.config.vision_config, "model_args")
-        else 128
-    )
     text = model.config.text_config
-    head = text.hidden_size // text.num_attention_heads
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     layers, kv_heads = range(text.num_hidden_layers), text.num_key_value_heads
     names = [f"{what}_{n}" for what in ("keys", "values") for n in layers]
     with torch.no_grad():
-        _export(VisionGraph(model), (torch.randn(3, 3, size, size),), ["pixel_values"], ["image_embeds", "pooled"],
-                ({0: "images"},), folder / "vision.onnx", weights)  # fmt: skip
+        vision = _trace(VisionGraph(model), (torch.randn(3, 3, *_image_size(folder)),), ["pixel_values"],
+                        ["image_embeds", "pooled"], ({0: "images"},))  # fmt: skip
         example = (
             torch.randint(6, 90, (3, 5)), torch.randn(7, text.hidden_size), torch.ones(3, 9, dtype=torch.long),
             torch.arange(4, 9).expand(3, 5).contiguous(),
@@ -128,32 +151,86 @@ def export_onnx(model: LHRSForConditionalGeneration, folder: Path) -> None:
         words, old_k, old_v = {0: "batch", 1: "length"}, {0: "batch", 3: "capacity"}, {0: "batch", 2: "capacity"}
         shapes = (words, {0: "images"}, {0: "batch", 1: "total"}, words,
                   [old_k for _ in layers], [old_v for _ in layers])  # fmt: skip
-        _export(LanguageGraph(model), example,
-                ["input_ids", "image_embeds", "attention_mask", "position_ids", *names],
-                ["logits", *(f"new_{what}_{n}" for n in layers for what in ("keys", "values"))],
-                shapes, folder / "language.onnx", weights)  # fmt: skip
+        language = _trace(LanguageGraph(model), example,
+                          ["input_ids", "image_embeds", "attention_mask", "position_ids", *names],
+                          ["logits", *(f"new_{what}_{n}" for n in layers for what in ("keys", "values"))],
+                          shapes)  # fmt: skip
+    if int8:
+        language = quantize_int8(language)
+    for graph, name in ((vision, "vision.onnx"), (language, "language.onnx")):
+        if weights is not None:
+            share_weights(graph, weights)
+        _strip(graph)
+        onnx.save_model(graph, (folder / name).with_suffix(".tmp"))
+        (folder / name).with_suffix(".tmp").replace(folder / name)
 
 
-def _export(
-    module: nn.Module, args: tuple, inputs: list[str], outputs: list[str], shapes: tuple, path: Path, weights: Path
-) -> None:
-    dynamic = tree_map_only(str, lambda _: torch.export.Dim.DYNAMIC, shapes)
+def _image_size(folder: Path) -> tuple[int, int]:
+    """Return height and width of the images that the saved processor makes."""
+    settings = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))["image_processor"]
+    if settings.get("do_center_crop") or not {"height", "width"} <= settings["size"].keys():
+        raise ConfigError("the torch-free path resizes whole images; this model's image processor crops them")
+    return settings["size"]["height"], settings["size"]["width"]
+
+
+def _trace(module: nn.Module, args: tuple, inputs: list[str], outputs: list[str], shapes: tuple) -> onnx.ModelProto:
     program = torch.onnx.export(
         module.eval(),
         args,
         dynamo=True,
         input_names=inputs,
         output_names=outputs,
-        dynamic_shapes=dynamic,
+        dynamic_shapes=tree_map_only(str, lambda _: torch.export.Dim.DYNAMIC, shapes),
         optimize=False,
         verbose=False,
     )
     assert program is not None
-    graph = program.model_proto
-    share_weights(graph, weights)
+    return program.model_proto
+
+
+def quantize_int8(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a graph whose constant matrices have 8 bits and one scale per output.
+
+    Activations are rounded to 8 bits where such a matrix multiplies them. Attention stays in single precision.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
     _strip(graph)
-    onnx.save_model(graph, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").replace(path)
+    _fold_transposes(graph)
+    add_pre_process_metadata(graph)  # else it advises to fold constants first, which has just been done
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "language.onnx"
+        quantize_dynamic(
+            graph, path, op_types_to_quantize=["MatMul", "Gather"], per_channel=True, weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
+        )  # fmt: skip
+        return onnx.load(path)
+
+
+def _fold_transposes(graph: onnx.ModelProto) -> None:
+    """Replace matrices that are transposed before they are multiplied by transposed copies.
+
+    The output layer may share its matrix with the embedding, which is read by rows.
+    """
+    weights = {init.name: init for init in graph.graph.initializer}
+    nodes, copies = [], {}
+    for node in graph.graph.node:
+        source = next((name for name in node.input if name in weights), "")
+        if node.op_type == "Transpose" and source and len(weights[source].dims) == 2:
+            copies[node.output[0]] = source
+        elif node.op_type == "Gemm" and source and len(node.input) == 2:
+            copies[f"{source}.transposed"] = source
+            nodes.append(helper.make_node("MatMul", [node.input[0], f"{source}.transposed"], list(node.output)))
+        else:
+            nodes.append(node)
+    used = {name for node in nodes for name in node.input}
+    kept = [init for init in graph.graph.initializer if init.name in used]
+    for name, source in copies.items():
+        kept.append(numpy_helper.from_array(np.ascontiguousarray(numpy_helper.to_array(weights[source]).T), name))
+    del graph.graph.initializer[:], graph.graph.node[:]
+    graph.graph.initializer.extend(kept)
+    graph.graph.node.extend(nodes)
 
 
 def _strip(graph: onnx.ModelProto) -> None:
@@ -201,13 +278,10 @@ def share_weights(graph: onnx.ModelProto, weights: Path) -> None:
 
 
 def _read(weights: Path) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, int]]]:
-    with safe_open(weights, "np") as f:
-        tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
-    raw = weights.read_bytes()
-    header = int.from_bytes(raw[:8], "little")
-    import json
-
-    table = json.loads(raw[8 : 8 + header])
+    tensors = {name: value.numpy() for name, value in read_safetensors(weights).items()}
+    with weights.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+        table = json.loads(file.read(header))
     spans = {
         k: (8 + header + v["data_offsets"][0], v["data_offsets"][1] - v["data_offsets"][0])
         for k, v in table.items()
