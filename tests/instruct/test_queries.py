@@ -139,6 +139,12 @@ def test_noise_keeps_arguments():
         assert abs(len(arguments[0]) - len("river")) <= 2
 
 
+def test_a_message_of_marks_stays_as_it_is():
+    from random import Random
+
+    assert all(perturb([Part("...")], Random(n), "train") for n in range(300))
+
+
 def test_a_typing_error_changes_little():
     from random import Random
 

@@ -144,6 +144,8 @@ def misspell(word: str, rng: Random) -> str:
 
 def _punctuate(parts: list[Part], rng: Random) -> list[Part]:
     last = parts[-1]
+    if not join(parts).strip("?.! "):
+        return parts
     if last.argument is None:
         body = last.text.rstrip("?.! ")
         chance = rng.random()
