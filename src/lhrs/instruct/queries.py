@@ -28,13 +28,15 @@ SOURCE, LICENSE = "lhrs-queries", "Apache-2.0"
 _FIRST: Mapping[str, float] = {
     "presence": 0.16, "count": 0.09, "locate": 0.09, "share": 0.1, "choose": 0.08, "more": 0.05, "class": 0.09,
     "caption": 0.05, "list": 0.05, "at": 0.06, "relation": 0.04, "compare": 0.05, "compound": 0.05, "first_turns": 0.02,
-    "unanswerable": 0.1, "help": 0.03,
+    "unanswerable": 0.12, "help": 0.03, "follow_ups": 0.14,
 }  # fmt: skip
 """Probability of each file of the bank for a message without history."""
-_LATER = {**{name: p for name, p in _FIRST.items() if name != "first_turns"}, "follow_ups": 1.2}
+_LATER = {**_FIRST, "first_turns": 0.0, "follow_ups": 0.8, "later_turns": 0.05}
 """The same for a message with history."""
 _JOINED = {name: _FIRST[name] for name in ("presence", "count", "locate", "share", "choose", "class", "caption", "at")}
 _JOINED_PROBABILITY = 0.06
+_AS_THEY_ARE = ("follow_ups", "first_turns", "later_turns", "unanswerable", "help")
+"""Files whose messages are about no place."""
 _CONNECTORS = (
     *(" and ", " and ", ", and ", "? ", "? and ", ". ", ". also, ", " and also ", ", also ", " plus ", "; ", " & "),
     *("\n", ". then ", ", then ", "? also ", ". and "),
@@ -83,7 +85,7 @@ def query_samples(
     for index in range(start, start + num):
         rng = Random(f"queries:{seed}:{templates}:{nouns}:{index}")
         turns: list[Turn] = []
-        num_earlier = rng.choices((0, 1, 2), (0.68, 0.22, 0.1))[0]
+        num_earlier = rng.choices((0, 1, 2), (0.8, 0.15, 0.05))[0]
         for n in range(num_earlier + 1):
             last = n == num_earlier
             question, query = (maker if last else earlier).make(rng, has_history=n > 0)
@@ -106,7 +108,7 @@ class _QuestionMaker:
         else:
             name = self._file(rng, _LATER if has_history else _FIRST)
             parts, pattern = self._question(rng, name, "")
-            if name not in ("follow_ups", "help", "unanswerable", "first_turns"):
+            if name not in _AS_THEY_ARE:
                 parts, pattern = self._place(rng, parts, pattern)
         parts = perturb(parts, rng, self._split)
         return join(parts), _fill(pattern, parts)
