@@ -11,19 +11,19 @@ from pathlib import Path
 
 from lhrs.imagery.sensors import find_sensor
 
-_BAND = re.compile(r"(.*?)(?:^|[_.-])(SR_B\d|B\d{1,2}|B8A)(?:_([126]0)m)?(?:_\(Raw\))?$", re.IGNORECASE)
-_COMPANION = re.compile(
-    r"(.*?)(?:^|[_.-])(TCI|SCL|WVP|AOT|PVI|QA60|CLP|CLM|ST_\w+|QA_\w+|SR_\w+|ST|VAA|VZA|SAA|SZA|thumb_\w+)"
-    r"(?:_[126]0m)?(?:_\(Raw\))?$",
-    re.IGNORECASE,
+# Patterns are compiled when they are first used, not at import: most images need none of them.
+_BAND = r"(?i)(.*?)(?:^|[_.-])(SR_B\d|B\d{1,2}|B8A)(?:_([126]0)m)?(?:_\(Raw\))?$"
+_COMPANION = (
+    r"(?i)(.*?)(?:^|[_.-])(TCI|SCL|WVP|AOT|PVI|QA60|CLP|CLM|ST_\w+|QA_\w+|SR_\w+|ST|VAA|VZA|SAA|SZA|thumb_\w+)"
+    r"(?:_[126]0m)?(?:_\(Raw\))?$"
 )
 """Files of a product that are not bands: quality layers, masks, angles, previews."""
-_RESOLUTION_FOLDER = re.compile(r"R[126]0m", re.IGNORECASE)
+_RESOLUTION_FOLDER = r"(?i)R[126]0m"
 _SAFE_EXTRAS = {"QI_DATA", "AUX_DATA", "preview", "HTML", "rep_info"}
-_SENTINEL2 = re.compile(r"(?:^|[_.-])T\d\d[A-Z]{3}_|S2[A-D]_MSI|Sentinel-2", re.IGNORECASE)
-_LANDSAT = re.compile(r"(?:^|[_.-])L([COTEM])(?:0?([1-9])_|([1-9])\d{6})", re.IGNORECASE)
-_PADDED = re.compile(r"B0[1-9]|B8A", re.IGNORECASE)
-_UDM = re.compile(r"(.*_3B)_(?:udm2?|DN_udm)", re.IGNORECASE)
+_SENTINEL2 = r"(?i)(?:^|[_.-])T\d\d[A-Z]{3}_|S2[A-D]_MSI|Sentinel-2"
+_LANDSAT = r"(?i)(?:^|[_.-])L([COTEM])(?:0?([1-9])_|([1-9])\d{6})"
+_PADDED = r"(?i)B0[1-9]|B8A"
+_UDM = r"(?i)(.*_3B)_(?:udm2?|DN_udm)"
 _RGB_BY_NUMBER = ("B4", "B3", "B2")
 
 
@@ -45,7 +45,7 @@ def group_band_files(files: Sequence[Path]) -> tuple[list[BandGroup], list[Path]
     """
     found: dict[tuple[Path, str], dict[str, Path]] = {}
     for file in files:
-        if named := _BAND.match(file.stem):
+        if named := re.match(_BAND, file.stem):
             bands = found.setdefault(_key(file, named[1]), {})
             name = named[2].upper()
             if name not in bands or int(named[3] or 0) < _resolution(bands[name]):
@@ -58,7 +58,7 @@ def group_band_files(files: Sequence[Path]) -> tuple[list[BandGroup], list[Path]
     rest: list[Path] = []
     companions: list[Path] = []
     for file in files:
-        if (named := _BAND.match(file.stem)) and _key(file, named[1]) in scenes:
+        if (named := re.match(_BAND, file.stem)) and _key(file, named[1]) in scenes:
             continue
         (companions if _is_companion(file, scenes, files) else rest).append(file)
     return list(scenes.values()), rest, companions
@@ -77,20 +77,20 @@ def name_band_files(files: Sequence[Path]) -> tuple[list[str], str | None]:
 
 
 def _key(file: Path, scene: str) -> tuple[Path, str]:
-    folder = file.parent.parent if _RESOLUTION_FOLDER.fullmatch(file.parent.name) else file.parent
+    folder = file.parent.parent if re.fullmatch(_RESOLUTION_FOLDER, file.parent.name) else file.parent
     return folder, scene
 
 
 def _resolution(file: Path) -> int:
-    named = _BAND.match(file.stem)
+    named = re.match(_BAND, file.stem)
     return int(named[3] or 0) if named else 0
 
 
 def _is_companion(file: Path, scenes: dict[tuple[Path, str], BandGroup], files: Sequence[Path]) -> bool:
     """Return whether a file belongs to a scene but is not a band."""
-    if (named := _COMPANION.match(file.stem)) and _key(file, named[1]) in scenes:
+    if (named := re.match(_COMPANION, file.stem)) and _key(file, named[1]) in scenes:
         return True
-    if found := _UDM.match(file.stem):
+    if found := re.match(_UDM, file.stem):
         return any(other.stem.startswith(f"{found[1]}_Analytic") for other in files if other.parent == file.parent)
     safe = next((folder for folder in file.parents if folder.suffix.upper() == ".SAFE"), None)
     if safe is None or not any(safe in folder.parents for folder, _ in scenes):
@@ -101,14 +101,14 @@ def _is_companion(file: Path, scenes: dict[tuple[Path, str], BandGroup], files: 
 
 def _detect(file: Path, bands: dict[str, Path]) -> str | None:
     """Return the sensor of a product from the product name, or from band names that only one satellite uses."""
-    landsat = _LANDSAT.search(file.stem)
+    landsat = re.search(_LANDSAT, file.stem)
     if landsat:
         mission = int(landsat[2] or landsat[3])
         if landsat[1].upper() == "M" or mission < 4:
             return "landsat-mss"
         kind = "c2-l2" if any(name.startswith("SR_") for name in bands) else "toa"
         return f"landsat-{kind}" if mission >= 8 else f"landsat-4-7-{kind}"
-    if _SENTINEL2.search(file.stem) or any(_PADDED.fullmatch(name) for name in bands):
+    if re.search(_SENTINEL2, file.stem) or any(re.fullmatch(_PADDED, name) for name in bands):
         return "sentinel-2-l1c" if "B10" in bands or "L1C" in str(file) else "sentinel-2-l2a"
     return None
 

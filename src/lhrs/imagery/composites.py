@@ -32,13 +32,13 @@ _PARTIAL = {
     "landsat-4-7-c2-l2": "landsat-4-7-c2-l2",
 }
 """Sensors that are recognized from the names of some of their bands, and the name to return."""
-_S2_NAME = re.compile(r"^b(0\d|8a)$")
+_S2_NAME = r"^b(0\d|8a)$"
 """A band name that only Sentinel-2 uses. Landsat, and some exports of Sentinel-2, use B4."""
 _COLORS = {"red", "green", "blue"}
 _DARK_LAND = 5000
 """Upper bound of the median of Sentinel-2 values; the stored values of Landsat exceed it."""
 _SENTINEL2_MIN_BANDS = 10
-_PLANETSCOPE = re.compile(r"_3B_AnalyticMS_SR", re.IGNORECASE)
+_PLANETSCOPE = r"(?i)_3B_AnalyticMS_SR"
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _candidates(reader: RasterReader, composite: str | None) -> list[Candidate]:
     Raises:
         ConfigError: there is one such sensor, and it has no such composite.
     """
-    is_planetscope = reader.dtype in ("uint16", "int16") and _PLANETSCOPE.search(Path(reader.name).name)
+    is_planetscope = reader.dtype in ("uint16", "int16") and re.search(_PLANETSCOPE, Path(reader.name).name)
     if reader.native is not None or not (any(reader.band_names) or reader.sensor or is_planetscope):
         return []  # without reading the table of sensors
     exact = detect_sensors(reader.band_names, reader.dtype)
@@ -243,7 +243,7 @@ def _ambiguous(reader: RasterReader, plan: Plan, sensor: Sensor, limits: tuple[f
     names = {normalize_name(reader.band_names[band - 1]) for band in plan.bands}
     if sensor.name.startswith("landsat"):
         return None if all(name.startswith("sr_") for name in names) else "these are no names of Landsat alone"
-    if any(_S2_NAME.match(normalize_name(name)) for name in reader.band_names):
+    if any(re.match(_S2_NAME, normalize_name(name)) for name in reader.band_names):
         return None
     if limits[0] >= _DARK_LAND:
         return "no Sentinel-2 image is bright everywhere"

@@ -16,10 +16,10 @@ IMAGE_SUFFIXES = frozenset(
     ]
 )
 """File suffixes that are searched for in a folder. A file that is given by itself may have any suffix."""
-_URL = re.compile(r"^(https?|s3|gs|az|ftp):/+", re.IGNORECASE)
-_SUBDATASET = re.compile(r"^[A-Za-z][A-Za-z0-9_+]+:.")
+_URL = r"(?i)^(https?|s3|gs|az|ftp):/+"
+_SUBDATASET = r"^[A-Za-z][A-Za-z0-9_+]+:."
 """At least two letters: one letter is a Windows drive."""
-_SUBFILE = re.compile(r"^/vsisubfile/(\d+)_(\d+),(.*)$", re.DOTALL)
+_SUBFILE = r"(?s)^/vsisubfile/(\d+)_(\d+),(.*)$"
 _WORLD_FILE_SUFFIXES = (".wld", ".WLD")
 
 
@@ -30,21 +30,21 @@ def gdal_name(path: str | os.PathLike[str]) -> str | None:
     """
     name = os.fspath(path)
     if name.startswith("/vsi"):
-        name = _URL_INSIDE.sub(r"\1://", name)
-        if found := _ARCHIVE.match(name):
+        name = re.sub(_URL_INSIDE, r"\1://", name)
+        if found := re.match(_ARCHIVE, name):
             first = found[2].partition("/")[0]
             if not os.path.exists(first) and os.path.exists("/" + first):
                 return f"{found[1]}/{found[2]}"
         return name
-    if _URL.match(name):
-        return _URL.sub(lambda found: f"{found[1]}://", name)
-    if _SUBDATASET.match(name) and not os.path.exists(name):
+    if re.match(_URL, name):
+        return re.sub(_URL, lambda found: f"{found[1]}://", name)
+    if re.match(_SUBDATASET, name) and not os.path.exists(name):
         return re.sub(r'^(HDF5:.*?["\w]):/+(?=[^/])', r"\1://", name) if name.upper().startswith("HDF5:") else name
     return None
 
 
-_ARCHIVE = re.compile(r"^(/vsi(?:zip|tar|gzip|7z|rar)/)([^/{].*)$")
-_URL_INSIDE = re.compile(r"(?<=/)(https?|s3|gs):/+", re.IGNORECASE)
+_ARCHIVE = r"^(/vsi(?:zip|tar|gzip|7z|rar)/)([^/{].*)$"
+_URL_INSIDE = r"(?i)(?<=/)(https?|s3|gs):/+"
 
 
 def gdal_path(name: str) -> str:
@@ -63,7 +63,7 @@ def read_head(name: str) -> bytes | None:
     Raises:
         DataError: the file is missing, unreadable or empty.
     """
-    if gdal_name(name) is not None and not _SUBFILE.match(name):
+    if gdal_name(name) is not None and not re.match(_SUBFILE, name):
         return None
     try:
         with open_binary(name) as file:
@@ -78,7 +78,7 @@ def read_head(name: str) -> bytes | None:
 
 def open_binary(name: str) -> BinaryIO:
     """Open a file on disk, or the part of a file that `/vsisubfile/OFFSET_LENGTH,FILE` names, for reading."""
-    if found := _SUBFILE.match(name):
+    if found := re.match(_SUBFILE, name):
         return cast(BinaryIO, _Slice(found[3], int(found[1]), int(found[2])))
     return open(name, "rb")
 

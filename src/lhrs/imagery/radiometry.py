@@ -16,15 +16,15 @@ from lhrs.imagery import locations
 from lhrs.imagery.base_reader import RasterReader
 from lhrs.imagery.sensors import Sensor, kind_of
 
-_S2_PRODUCT = re.compile(r"(?:S2[A-D]_)?MSIL[12][AC]_.*?_N(\d{2})(\d{2})_", re.IGNORECASE)
+_S2_PRODUCT = r"(?i)(?:S2[A-D]_)?MSIL[12][AC]_.*?_N(\d{2})(\d{2})_"
 _S2_OFFSET = -1000.0
 _OFFSET_SINCE = (4, 0)
 """First processing baseline of Sentinel-2 whose values are stored with an offset of 1,000."""
-_HARMONIZED = re.compile(r"harmoni[sz]ed", re.IGNORECASE)
+_HARMONIZED = r"(?i)harmoni[sz]ed"
 _BASELINE_TAGS = ("PROCESSING_BASELINE", "S2:PROCESSING_BASELINE")
 _APPLIED_TAGS = ("BOA_OFFSET_APPLIED", "EARTHSEARCH:BOA_OFFSET_APPLIED")
-_OFFSET_TAG = re.compile(r"(?:S2:)?(?:BOA|RADIO)_ADD_OFFSET(?:_\w+)?")
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_OFFSET_TAG = r"(?:S2:)?(?:BOA|RADIO)_ADD_OFFSET(?:_\w+)?"
+_NUMBER = r"-?\d+(?:\.\d+)?"
 _METADATA_LEVELS = 6
 """Number of parent folders of a band file that are searched for the product's MTD_MSIL*.xml."""
 _FRACTION_MAX = 2.0
@@ -112,17 +112,17 @@ def sentinel2_offset(reader: RasterReader) -> float:
     tags = {key.upper(): value for key, value in reader.tags.items()}
     if any(tags.get(key, "").lower() in ("true", "1", "yes") for key in _APPLIED_TAGS):
         return 0.0
-    if any(_HARMONIZED.search(text) for text in (reader.name, *reader.tags.values())):
+    if any(re.search(_HARMONIZED, text) for text in (reader.name, *reader.tags.values())):
         return 0.0
     for key, value in tags.items():
-        if _OFFSET_TAG.fullmatch(key) and _NUMBER.fullmatch(value.strip()):
+        if re.fullmatch(_OFFSET_TAG, key) and re.fullmatch(_NUMBER, value.strip()):
             return -abs(float(value))
     for key in _BASELINE_TAGS:
         if found := re.match(r"\s*(\d+)\.(\d+)", tags.get(key, "")):
             return _offset_since(int(found[1]), int(found[2]))
     texts = [*reversed(Path(reader.name).parts), *(tags.get(key, "") for key in ("PRODUCT_URI", "PRODUCT_ID"))]
     for text in texts:
-        if found := _S2_PRODUCT.search(text):
+        if found := re.search(_S2_PRODUCT, text):
             return _offset_since(int(found[1]), int(found[2]))
     if locations.gdal_name(reader.name) is None and reader.driver is None:
         return _metadata_offset(Path(reader.name).absolute().parent)

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Source = str | os.PathLike[str]
-_RAW = re.compile(r"_\(Raw\)$")
+_RAW = r"_\(Raw\)$"
 _RAW_FACTORS = {"uint8": 255, "uint16": 65535}
 """EO Browser scales reflectance by the maximum of the data type."""
 
@@ -111,7 +111,7 @@ def _open_band(file: str) -> RasterReader:
     if reader.count != 1:
         raise DataError(f"{file} has {reader.count} bands; a file of one band was expected.")
     factor = _RAW_FACTORS.get(reader.dtype)
-    if _RAW.search(Path(file).stem) and factor and reader.scales == (1.0,):
+    if re.search(_RAW, Path(file).stem) and factor and reader.scales == (1.0,):
         return with_radiometry(reader, 1 / factor, 0.0)
     return reader
 

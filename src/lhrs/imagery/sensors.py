@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from lhrs.errors import ConfigError
 
 Formula = Literal["plain", "difference", "decibel"]
 TRUE_COLOR = "true-color"
-_GDAL_NAME = re.compile(r"^(B\d+A?), central wavelength", re.IGNORECASE)
+_GDAL_NAME = r"(?i)^(B\d+A?), central wavelength"
 """GDAL's name of a Sentinel-2 band in a SAFE product."""
 
 
@@ -93,7 +92,7 @@ class Sensor:
 def normalize_name(name: str | None) -> str:
     """Return a band name in lower case, without GDAL's suffix."""
     text = (name or "").strip()
-    found = _GDAL_NAME.match(text)
+    found = re.match(_GDAL_NAME, text)
     return (found[1] if found else text).lower()
 
 
@@ -125,6 +124,8 @@ def find_sensor(name: str) -> Sensor:
         ConfigError: there is no sensor of that name.
     """
     if name not in sensors():
+        from difflib import get_close_matches
+
         near = get_close_matches(name, sensors(), 1)
         raise ConfigError(
             f"there is no sensor {name!r}{f'; did you mean {near[0]}?' if near else ''} Known: {', '.join(sensors())}."

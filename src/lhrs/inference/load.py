@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from lhrs import fingerprint
 from lhrs.errors import CheckpointError, ConfigError, MissingExtraError
 from lhrs.inference.assistant import Assistant
 
@@ -66,6 +65,8 @@ def model_hash(model: str | None, name: str) -> str:
         model: as `load` takes it.
         name: from the runtime.
     """
+    from lhrs import fingerprint
+
     return fingerprint.of_model(model_folder(model), name)
 
 
