@@ -22,7 +22,7 @@ MAY_IMPORT = {
     **{name: BASE for name in BASE},
     "imagery": BASE,
     "models": BASE,
-    "perception": BASE,
+    "perception": BASE | {"imagery"},
     "metrics": BASE,
     "align": BASE | {"imagery"},
     "data": BASE | {"imagery"},

@@ -2,6 +2,7 @@
 
 from itertools import permutations
 
+import numpy as np
 import pytest
 
 from lhrs.perception.evidence import Evidence
@@ -11,7 +12,8 @@ from lhrs.perception.vocabulary import SCENES
 
 def evidence(scenes, cover=None, tags=None):
     scenes = {scenes: 1.0} if isinstance(scenes, str) else scenes
-    return Evidence({scene: scenes.get(scene, 0.0) for scene in SCENES}, cover or {}, tags or {})
+    maps = np.array(list((cover or {}).values()), np.float32).reshape(-1, 1, 1)
+    return Evidence({scene: scenes.get(scene, 0.0) for scene in SCENES}, tags or {}, tuple(cover or {}), maps)
 
 
 FOREST = evidence("eurosat/Forest", {"trees": 0.9, "grass": 0.1}, {"trees": 0.98})

@@ -114,30 +114,34 @@ class Assistant:
             while batch := pending.result():
                 pending = pool.submit(open_inputs, list(islice(source, BATCH)), self.rendering, on_error)
                 opened = [(n, name, image) for n, (name, image) in enumerate(batch, number) if image is not None]
-                replies = self.runtime.generate([self.request([image.pixels], task, n) for n, _, image in opened])
+                replies = self.runtime.generate(
+                    [self.request([image.pixels], task, n, _rendered_gsd_m(image)) for n, _, image in opened]
+                )
                 number += len(batch)
                 for (_, name, image), reply in zip(opened, replies, strict=True):
                     yield self.answer(name, image, task, reply)
 
-    def request(self, images: Sequence[np.ndarray], task: Task, index: int) -> Request:
+    def request(self, images: Sequence[np.ndarray], task: Task, index: int, gsd_m: float | None = None) -> Request:
         """Return the request for the model.
 
         Args:
             images: uint8 `(H, W, 3)`; several are of the same location.
             task: the task with its prompt.
             index: position among all requests; it seeds sampling.
+            gsd_m: meters per pixel of the first image; None is unknown.
         """
         sampling = Sampling(self.temperature, self.seed, index) if self.temperature > 0 else None
         return Request(
-            tuple(images), task.prompt, task.plain_options, task.answer_type, sampling=sampling, history=task.history
-        )
+            tuple(images), task.prompt, task.plain_options, task.answer_type, task.query, gsd_m, sampling=sampling,
+            history=task.history,
+        )  # fmt: skip
 
     def answer(self, name: str, image: GeoImage | None, task: Task, reply: Generation) -> Answer:
         """Convert a generation of the model to an `Answer`."""
         plain, options = task.plain_options, task.options
         text = capitalize_answer(reply.text) if options is None or plain is None else options[plain.index(reply.text)]
         boxes = [] if image is None else find_boxes(reply, image, task.label, self.runtime.family.box_style)
-        if boxes and options is None:
+        if boxes and task.answer_type == "boxes":
             text = f"{len(boxes)} box{'es' if len(boxes) > 1 else ''}"
         return Answer(
             image=name,
@@ -180,7 +184,8 @@ class Chat:
         """Answer the next question; `on_text` receives the raw text of the answer as a stream."""
         task = tasks.ask_task(self.assistant.runtime.family, question, history=self._turns)
         images = [] if self.image is None else [self.image.pixels]
-        request = self.assistant.request(images, task, len(self.answers))
+        gsd_m = None if self.image is None else _rendered_gsd_m(self.image)
+        request = self.assistant.request(images, task, len(self.answers), gsd_m)
         reply = self.assistant.runtime.generate([request], on_text)[0]
         self._turns.append((task.prompt, reply.text))
         self.answers.append(self.assistant.answer(self.name, self.image, task, reply))
@@ -193,19 +198,25 @@ def find_boxes(reply: Generation, image: GeoImage, label: str, style: str) -> li
     found = _widened(scale_boxes(reply.boxes, (1, 1), size), size, style)
     if not len(found):
         return []
-    scores = [reply.mean_probability] * len(found)
+    scores = list(reply.box_scores) or [reply.mean_probability] * len(found)
     if style == "loc64":
         places = [
             p for t, p in zip(reply.token_texts, reply.probabilities, strict=False) if t.strip().startswith("<loc_")
         ]
         if len(places) == 4 * len(found):
             scores = [float(np.prod(places[4 * i : 4 * i + 4]) ** 0.25) for i in range(len(found))]
+    labels = reply.box_labels or [label] * len(found)
     boxes = []
-    for (x0, y0, x1, y1), score in zip(found.tolist(), scores, strict=True):
+    for (x0, y0, x1, y1), score, name in zip(found.tolist(), scores, labels, strict=True):
         ring = image.to_lonlat(np.array([[x0, y0], [x0, y1], [x1, y1], [x1, y0], [x0, y0]]))
         lonlat = None if ring is None or np.isnan(ring).any() else [tuple(p) for p in ring.tolist()]
-        boxes.append(AnswerBox(label=label, xyxy=(x0, y0, x1, y1), lonlat=lonlat, confidence=score))
+        boxes.append(AnswerBox(label=name, xyxy=(x0, y0, x1, y1), lonlat=lonlat, confidence=score))
     return boxes
+
+
+def _rendered_gsd_m(image: GeoImage) -> float | None:
+    """Return the meters per pixel of the rendered pixels."""
+    return None if image.gsd_m is None else image.gsd_m * image.width / image.pixels.shape[1]
 
 
 def _widened(boxes: np.ndarray, size_wh: tuple[int, int], style: str) -> np.ndarray:

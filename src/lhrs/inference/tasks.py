@@ -27,6 +27,8 @@ class Task:
     answer_type: AnswerType = "text"
     """See `Request.answer_type`."""
     history: tuple[tuple[str, str], ...] = ()
+    query: str | None = None
+    """See `Request.query`."""
     plain_options: tuple[str, ...] | None = None
     """Options as the model spells them."""
 
@@ -60,7 +62,7 @@ def ask_task(
 
 def caption_task(family: ModelFamily) -> Task:
     """Return the question for a description."""
-    return Task(family.caption_prompt, family.caption_prompt, long=True)
+    return Task(family.caption_prompt, family.caption_prompt, long=True, query="caption:")
 
 
 def classify_task(family: ModelFamily, labels: Sequence[str] | None = None) -> Task:
@@ -70,20 +72,28 @@ def classify_task(family: ModelFamily, labels: Sequence[str] | None = None) -> T
         ConfigError: labels are the same to the model.
     """
     if labels is None:
-        return Task(family.scene_prompt, family.scene_prompt)
-    return Task(family.scene_prompt, family.classify_prompt.replace("{options}", ", ".join(_plain(labels))), labels)
+        return Task(family.scene_prompt, family.scene_prompt, query="class:")
+    prompt = family.classify_prompt.replace("{options}", ", ".join(_plain(labels)))
+    return Task(family.scene_prompt, prompt, labels, query="class:")
 
 
 def ground_task(family: ModelFamily, expression: str) -> Task:
     """Return the question for the boxes of what an expression names."""
     question = family.ground_prompt.replace("{expression}", expression.strip() or "the buildings")
-    return Task(question, question, label=_noun(expression), long=True, answer_type="boxes")
+    return Task(
+        question,
+        question,
+        label=_noun(expression),
+        long=True,
+        answer_type="boxes",
+        query=_query("locate", _noun(expression)),
+    )
 
 
 def count_task(family: ModelFamily, thing: str = "buildings") -> Task:
     """Return the question for the number of objects."""
     question = family.count_prompt.replace("{thing}", thing)
-    return Task(question, question, answer_type="number")
+    return Task(question, question, answer_type="number", query=_query("count", thing))
 
 
 def _plain(labels: Sequence[str]) -> list[str]:
@@ -100,6 +110,11 @@ def _check_options(options: Sequence[str], plain: Sequence[str]) -> None:
             raise ConfigError(f"option {n + 1} is empty.")
         if text in plain[:n]:
             raise ConfigError(f"options {options[plain.index(text)]!r} and {options[n]!r} are the same to the model.")
+
+
+def _query(intent: str, argument: str) -> str:
+    """Return a query with one argument; its separators are no part of an argument."""
+    return f"{intent}: {' '.join(re.sub(r'[;|@:]+', ' ', argument).split())}"
 
 
 def _noun(expression: str) -> str:

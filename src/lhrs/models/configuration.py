@@ -101,6 +101,41 @@ class LHRSBridgeConfig(PreTrainedConfig):
         return sum(self.queries)
 
 
+class LHRSHeadsConfig(PreTrainedConfig):
+    """Sizes and class names of the dense heads, see `lhrs.models.dense_heads`.
+
+    Args:
+        scene_classes: names of scene classes, `SET/CLASS`.
+        tags: names of what may be present in an image.
+        land_cover_classes: names of the land-cover classes of a pixel.
+        object_classes: names of countable objects.
+        level_sizes: channels of the encoder levels that the pyramid reads, shallow to deep.
+        width: channels of the pyramid.
+        neck_width: channels of the layer before the scene classes; EfficientNet's own is used where it has this width.
+        dropout: before the linear layers of scenes and tags.
+    """
+
+    model_type = "lhrs_heads"
+
+    def __init__(
+        self,
+        scene_classes: list[str] | None = None,
+        tags: list[str] | None = None,
+        land_cover_classes: list[str] | None = None,
+        object_classes: list[str] | None = None,
+        level_sizes: list[int] | None = None,
+        width: int = 64,
+        neck_width: int = 1280,
+        dropout: float = 0.2,
+        **kwargs: Any,
+    ) -> None:
+        self.scene_classes, self.tags = scene_classes or [], tags or []
+        self.land_cover_classes, self.object_classes = land_cover_classes or [], object_classes or []
+        self.level_sizes = level_sizes or []
+        self.width, self.neck_width, self.dropout = width, neck_width, dropout
+        super().__init__(**kwargs)
+
+
 class LHRSConfig(PreTrainedConfig):
     """Configuration of `LHRSForConditionalGeneration`.
 

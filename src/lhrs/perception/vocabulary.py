@@ -21,3 +21,20 @@ TAGS = (
 """What may be present somewhere in an image."""
 OBJECTS = ("building", "tree", "vehicle")
 """What is detected one by one."""
+
+SCENE_NAMES = {
+    "eurosat/Highway": "highway",
+    "eurosat/Industrial": "industrial",
+    "eurosat/Residential": "residential",
+    "eurosat/SeaLake": "sea or lake",
+    "ucmerced/baseballdiamond": "baseball diamond",
+    "ucmerced/denseresidential": "dense residential",
+    "ucmerced/golfcourse": "golf course",
+    "ucmerced/mediumresidential": "medium residential",
+    "ucmerced/mobilehomepark": "mobile home park",
+    "ucmerced/parkinglot": "parking lot",
+    "ucmerced/sparseresidential": "sparse residential",
+    "ucmerced/storagetanks": "storage tanks",
+    "ucmerced/tenniscourt": "tennis court",
+}
+"""Words of scene classes whose names are not words."""

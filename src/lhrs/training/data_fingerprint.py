@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lhrs import fingerprint
+from lhrs.data.mask_dataset import MaskItem
 from lhrs.data.unlabeled import TarMember, UnlabeledWindows
 from lhrs.downstream.labeled_dataset import LabeledDataset
 from lhrs.schema import Sample
@@ -47,6 +48,12 @@ def of_labeled(name: str, path: Path, labeled: LabeledDataset) -> dict[str, str]
     }
     classes = {f"{name}: classes": fingerprint.of_config(list(labeled.classes))}
     return {**_files(name, files, root), **labels, **classes}
+
+
+def of_masks(name: str, path: Path, items: Iterable[MaskItem]) -> dict[str, str]:
+    """Return fingerprints of images and their mask files; see `of_samples`."""
+    files = {os.fspath(file) for item in items for date in (*item.images, (item.mask,)) for file in date}
+    return _files(name, files, _root([path]))
 
 
 def of_windows(paths: Iterable[Path], windows: UnlabeledWindows) -> dict[str, str]:

@@ -24,6 +24,9 @@ class _Kind(NamedTuple):
 _KINDS = {
     "vlm": _Kind("lhrs.training.vlm_config:VLMConfig", "lhrs.training.vlm:train_vlm"),
     "cmid": _Kind("lhrs.training.cmid_config:CMIDConfig", "lhrs.training.cmid:train_cmid"),
+    "perception": _Kind(
+        "lhrs.training.perception_config:PerceptionConfig", "lhrs.training.perception:train_perception"
+    ),
     "vision": _Kind("lhrs.nano.config:VisionRun", "lhrs.nano.train:train_vision"),
     "questions": _Kind("lhrs.nano.config:QuestionsRun", "lhrs.nano.train:train_questions"),
 }
