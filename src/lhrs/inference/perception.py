@@ -8,11 +8,11 @@ from typing import Protocol
 import numpy as np
 
 from lhrs.imagery.merge_detections import merge_detections
-from lhrs.imagery.windows import make_windows
+from lhrs.imagery.windows import SceneWindow, make_windows
 from lhrs.inference.model_family import ModelFamily
 from lhrs.inference.runtime import Generation, Request, Runtime
 from lhrs.perception.answer import Reply, answer_query, resolve
-from lhrs.perception.evidence import Detection, Evidence, decode
+from lhrs.perception.evidence import Evidence, as_detections, decode
 from lhrs.perception.measure import presence
 from lhrs.perception.query import Query, parse_query
 from lhrs.perception.score_labels import score_labels
@@ -22,6 +22,12 @@ from lhrs.perception.words import find_concept
 _KEPT = 64
 """Images whose evidence is kept for further questions."""
 _BATCH = 32
+_EDGE = 1 / 64
+"""Distance from a window's edge, as a fraction of its side, within which a box touches it."""
+_CELL_PX = 4
+"""Pixels of the image per cell of the joined land-cover map."""
+_MAX_GRID_PX = 2048
+"""Larger images have larger cells."""
 _OVERLAP = 1 / 4
 """Overlap of the windows of a large image, as a fraction of their side."""
 
@@ -148,8 +154,8 @@ class PerceptionRuntime:
         """Return the evidence with land cover, objects and tags seen in windows of the image's own resolution."""
         height, width = image.shape[:2]
         side = self.settings.detail_px
-        windows = [w.window for w in make_windows(width, height, side, round(_OVERLAP * side), layout="even")]
-        parts = [image[top : top + h, left : left + w] for left, top, w, h in windows]
+        windows = make_windows(width, height, side, round(_OVERLAP * side), layout="even")
+        parts = [image[top : top + h, left : left + w] for left, top, w, h in (window.window for window in windows)]
         sizes = [(max(32, 32 * round(x.shape[1] / 32)), max(32, 32 * round(x.shape[0] / 32))) for x in parts]
         seen = [e for e, _ in self._run([(x, s, _scaled(gsd_m, x, s)) for x, s in zip(parts, sizes, strict=True)])]
         return _join(seen, windows, (width, height), whole)
@@ -186,19 +192,18 @@ def _scaled(gsd_m: float | None, image: np.ndarray, size: tuple[int, int]) -> fl
 
 
 def _join(
-    parts: Sequence[Evidence], windows: Sequence[tuple[int, int, int, int]], size: tuple[int, int], whole: Evidence
+    parts: Sequence[Evidence], windows: Sequence[SceneWindow], size: tuple[int, int], whole: Evidence
 ) -> Evidence:
-    """Return the evidence of an image from that of its windows (left, top, width, height); scenes are of the whole."""
+    """Return the evidence of an image of (width, height) from that of its windows; scenes are of the whole."""
     width, height = size
-    scale = 4 * max(1.0, max(size) / 1024)
+    scale = _CELL_PX * max(1.0, max(size) / _MAX_GRID_PX)
     rows, columns = max(1, round(height / scale)), max(1, round(width / scale))
-    total, weight = (
-        np.zeros((len(whole.cover_classes), rows, columns), np.float32),
-        np.zeros((rows, columns), np.float32),
-    )
-    boxes, scores, labels, numbers = [], [], [], []
+    total = np.zeros((len(whole.cover_classes), rows, columns), np.float32)
+    weight = np.zeros((rows, columns), np.float32)
     names = sorted({d.label for part in parts for d in part.detections})
-    for n, (part, (left, top, w, h)) in enumerate(zip(parts, windows, strict=True)):
+    boxes, scores, labels, numbers, truncated = [], [], [], [], []
+    for part, window in zip(parts, windows, strict=True):
+        left, top, w, h = window.window
         r1, r2, c1, c2 = (round(v / scale) for v in (top, top + h, left, left + w))
         r2, c2 = min(max(r2, r1 + 1), rows), min(max(c2, c1 + 1), columns)
         total[:, r1:r2, c1:c2] += _sample(part.cover_map, r2 - r1, c2 - c1)
@@ -208,15 +213,17 @@ def _join(
             boxes.append([left + x1 * w, top + y1 * h, left + x2 * w, top + y2 * h])
             scores.append(detection.score)
             labels.append(names.index(detection.label))
-            numbers.append(n)
-    xyxy = np.array(boxes, float).reshape(-1, 4)
-    merged = merge_detections(xyxy, np.array(scores), np.array(labels, np.int64), np.array(numbers, np.int64), "nms")
-    found = tuple(
-        Detection(names[int(label)], tuple((np.array(box) / [width, height, width, height]).tolist()), float(score))
-        for box, score, label in zip(merged.boxes, merged.scores, merged.labels, strict=True)
-    )
+            numbers.append(window.number)
+            at_edge = x1 <= _EDGE, y1 <= _EDGE, x2 >= 1 - _EDGE, y2 >= 1 - _EDGE
+            truncated.append([edge and more for edge, more in zip(at_edge, window.has_neighbor, strict=True)])
+    xyxy = np.array(boxes, float).reshape(-1, 4) / [width, height, width, height]
+    merged = merge_detections(
+        xyxy, np.array(scores, float), np.array(labels, np.int64), np.array(numbers, np.int64), "join_cut",
+        truncated=np.array(truncated, bool).reshape(-1, 4),
+    )  # fmt: skip
     tags = {tag: max(value, *(part.tags[tag] for part in parts)) for tag, value in whole.tags.items()}
-    return replace(whole, cover_map=total / np.maximum(weight, 1), detections=found, tags=tags)
+    seen = total / np.maximum(weight, 1)
+    return replace(whole, cover_map=seen, detections=as_detections(merged, names), tags=tags)
 
 
 def _sample(maps: np.ndarray, rows: int, columns: int) -> np.ndarray:

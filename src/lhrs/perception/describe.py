@@ -90,15 +90,13 @@ def changes(before: Evidence, after: Evidence) -> str:
     """Return what differs between two images of one place."""
     found = []
     for name in before.cover_classes:
-        change = after.cover[name] - before.cover[name]
-        if abs(change) >= _CHANGE:
-            kind = "more" if change > 0 else "less"
-            found.append(f"{kind} {_COVER_WORDS.get(name, name)} ({percent(before.cover[name])} before, "
-                         f"{percent(after.cover[name])} now)")  # fmt: skip
+        old, new = before.cover[name], after.cover[name]
+        if abs(new - old) >= _CHANGE:
+            found.append(f"{_COVER_WORDS.get(name, name)} from {percent(old)} to {percent(new)} of the area")
     for kind in dict.fromkeys(d.label for d in (*before.detections, *after.detections)):
-        old, new = (sum(d.label == kind for d in e.detections) for e in (before, after))
-        if abs(new - old) > max(1, 0.1 * max(old, new)):
-            found.append(f"{new} {kind}s instead of {old}")
+        less, more = (sum(d.label == kind for d in e.detections) for e in (before, after))
+        if abs(more - less) > max(1, 0.1 * max(less, more)):
+            found.append(f"{more} {kind}s instead of {less}")
     return f"{join(found)}.".capitalize() if found else "I see no clear change."
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lhrs.imagery.merge_detections import merge_detections
+from lhrs.imagery.merge_detections import Merged, merge_detections
 
 REGIONS: Mapping[str, tuple[float, float, float, float]] = {
     "top left": (0, 0, 0.5, 0.5),
@@ -135,11 +135,14 @@ def find_objects(
     x, y = column + 0.5, row + 0.5
     boxes = np.stack([x - left, y - top, x + right, y + bottom], 1) / [width, height, width, height]
     boxes = boxes.clip(0, 1)
-    whole = np.zeros(len(boxes), np.int64)
-    merged = merge_detections(boxes, found, kind, whole, "nms")
+    return as_detections(merge_detections(boxes, found, kind, np.zeros(len(boxes), np.int64), "join_cut"), names)
+
+
+def as_detections(merged: Merged, names: Sequence[str]) -> tuple[Detection, ...]:
+    """Return merged boxes as detections, best score first."""
+    order = np.argsort(-merged.scores, kind="stable")
     return tuple(
-        Detection(names[int(k)], tuple(box), float(score))  # type: ignore[arg-type]
-        for box, score, k in zip(merged.boxes.tolist(), merged.scores, merged.labels, strict=True)
+        Detection(names[int(merged.labels[n])], tuple(merged.boxes[n].tolist()), float(merged.scores[n])) for n in order
     )
 
 
