@@ -2,6 +2,7 @@
 
     python benchmarks/compare.py BASE                  # all benchmarks, 3 rounds
     python benchmarks/compare.py BASE startup scoring -n 7 --limit 1.03
+    python benchmarks/compare.py BASE --cpu        # CPU seconds of the whole process, where other work runs too
 
 BASE is the folder of another checkout, such as `git worktree add ../base v0.1`. Each round runs a benchmark in both
 checkouts, each with its own file of the benchmark and its own src/, in alternating order, so that a change of the
@@ -13,6 +14,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,22 +83,26 @@ BENCHMARKS = {
 }
 
 
-def run(checkout: Path, name: str) -> dict[str, float]:
-    """Run a benchmark of a checkout with its own code and return its seconds."""
+def run(checkout: Path, name: str, cpu: bool) -> dict[str, float]:
+    """Run a benchmark of a checkout with its own code and return its seconds, or those of its processes on the CPU."""
     environment = {**os.environ, "PYTHONPATH": str(checkout / "src"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, str(checkout / f"benchmarks/{name}.py"), *BENCHMARKS[name].arguments]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{checkout}: {name} failed: {done.stderr.strip().splitlines()[-1:]}")
+    if cpu:
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return {"CPU-s of the process": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
     return BENCHMARKS[name].seconds(done.stdout)
 
 
-def compare(base: Path, name: str, rounds: int) -> dict[str, tuple[float, float, float]]:
+def compare(base: Path, name: str, rounds: int, cpu: bool) -> dict[str, tuple[float, float, float]]:
     """Return (seconds of base, seconds of ours, ratio) by what was measured."""
     pairs: list[tuple[dict[str, float], dict[str, float]]] = []
     for number in range(rounds):
         order = (base, HERE) if number % 2 == 0 else (HERE, base)
-        first, second = (run(checkout, name) for checkout in order)
+        first, second = (run(checkout, name, cpu) for checkout in order)
         pairs.append((first, second) if number % 2 == 0 else (second, first))
     old, new = ({key for pair in pairs for key in pair[side]} for side in (0, 1))
     if old != new:
@@ -115,6 +121,7 @@ def main() -> int:
     parser.add_argument("benchmarks", nargs="*", help=f"default: all of {', '.join(BENCHMARKS)}")
     parser.add_argument("-n", type=int, default=3, help="rounds")
     parser.add_argument("--limit", type=float, default=1.03, help="largest ratio allowed")
+    parser.add_argument("--cpu", action="store_true", help="compare the CPU seconds of the whole process")
     options = parser.parse_args()
     if unknown := set(options.benchmarks) - set(BENCHMARKS):
         parser.error(f"no benchmark is called {min(unknown)}: {', '.join(BENCHMARKS)}")
@@ -122,7 +129,7 @@ def main() -> int:
     print(f"{'':44} {'base':>10} {'here':>10} {'ratio':>7}")
     for name in options.benchmarks or BENCHMARKS:
         try:
-            found = compare(options.base.resolve(), name, options.n)
+            found = compare(options.base.resolve(), name, options.n, options.cpu)
         except RuntimeError as error:
             print(error)
             is_slower = True

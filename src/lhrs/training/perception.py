@@ -62,6 +62,7 @@ class PerceptionNetwork(nn.Module):
         mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
         if normalization is not None:
             mean, std = tuple(normalization.mean), tuple(normalization.std)
+        self.register_state_dict_post_hook(_make_contiguous)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -109,6 +110,12 @@ class PerceptionNetwork(nn.Module):
             "scene": (scene, known.sum()), "tags": (tags, tagged.sum()), "land_cover": (cover, cells),
             "centers": (centers, count), "extents": (extents, count),
         }  # fmt: skip
+
+
+def _make_contiguous(module: nn.Module, state: dict[str, Any], prefix: str, _: dict) -> None:
+    """Store weights in the usual order of axes: safetensors refuses the channels-last one."""
+    for name, value in state.items():
+        state[name] = value.contiguous()
 
 
 def allowed_loss(logits: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
@@ -228,11 +235,11 @@ def save_perception(
     encoder, heads = network.encoder, network.heads
     with atomic_dir(folder) as part:
         architecture, args = str(encoder.settings["name"]), dict(cast(Any, encoder.settings["args"]))
-        state = dict(encoder.model.state_dict())
+        state = {name: value.contiguous() for name, value in encoder.model.state_dict().items()}
         write_timm_folder(
             part, state, architecture, args, settings.overview_px, list(settings.mean), list(settings.std)
         )
-        save_safetensors(part / HEADS_WEIGHTS, dict(heads.state_dict()))
+        save_safetensors(part / HEADS_WEIGHTS, {n: value.contiguous() for n, value in heads.state_dict().items()})
         write_atomic(part / HEADS_CONFIG, json.dumps(heads.config.to_dict(), indent=2) + "\n")
         write_atomic(part / FILE_NAME, settings.model_dump_json(indent=2) + "\n")
         detector.save(part / "ood.npz")

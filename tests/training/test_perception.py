@@ -1,0 +1,180 @@
+"""`lhrs train` of kind perception: class folders, masks and boxes teach one encoder with dense heads."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tests.downstream.world import write_masks, write_scenes
+
+from lhrs.data.augment import D4
+from lhrs.data.rendering_augment import RenderingAugment
+from lhrs.errors import ConfigError
+from lhrs.perception.settings import read_settings
+from lhrs.training.dispatch import load_run, train
+from lhrs.training.perception import PerceptionNetwork, allowed_loss, load_perception
+from lhrs.training.perception_data import UNKNOWN, PerceptionDataset, open_sources
+from lhrs.training.perception_fit import match
+from lhrs.training.perception_targets import object_targets, turn_extents
+
+
+def write_roofs(root, count=10, side=64):
+    """White roofs on green, as COCO."""
+    rng = np.random.default_rng(3)
+    root.mkdir(parents=True)
+    coco = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "house"}]}
+    for k in range(count):
+        pixels = np.zeros((side, side, 3), np.uint8)
+        pixels[..., 1] = rng.integers(60, 120, (side, side))
+        coco["images"].append({"id": k + 1, "file_name": f"{k}.png", "width": side, "height": side})
+        for x, y in ((6, 8), (36, 30)):
+            w, h = (int(v) for v in rng.integers(14, 22, 2))
+            pixels[y : y + h, x : x + w] = 230
+            ring = [x, y, x + w, y, x + w, y + h, x, y + h]
+            coco["annotations"].append({"id": len(coco["annotations"]) + 1, "image_id": k + 1, "category_id": 1,
+                                        "iscrowd": 0, "bbox": [x, y, w, h], "segmentation": [ring]})  # fmt: skip
+        Image.fromarray(pixels).save(root / f"{k}.png")
+    (root / "annotations.json").write_text(json.dumps(coco))
+    return root
+
+
+def run_file(folder, **changes):
+    run = {
+        "kind": "perception", "output_dir": str(folder / "run"), "device": "cpu", "num_threads": 1,
+        "encoder": {"name": "test_efficientnet"}, "val_fraction": 0.2, "width": 16, "save_steps": 3,
+        "classes": {"tags": ["water", "building"], "land_cover": ["water", "grass", "building"],
+                    "objects": ["building"]},
+        "sources": [
+            {"name": "scenes", "path": str(folder / "scenes"), "split": "train", "scene_set": "colors", "side": 32,
+             "mosaic": [1, 2], "gsd_m": 10,
+             "labels": {"blue": {"land_cover": ["water"], "present": ["water"], "absent": ["building"]},
+                        "red": {"land_cover": ["building", "grass"], "present": ["building"]}}},
+            {"name": "masks", "path": str(folder / "masks"), "split": "train", "side": 64, "weight": 2,
+             "labels": {"water": {"land_cover": ["water"], "present": ["water"]},
+                        "roof": {"land_cover": ["building"], "present": ["building"]}}},
+            {"name": "roofs", "path": str(folder / "roofs"), "side": 64, "weight": 1.5,
+             "labels": {"house": {"land_cover": ["building"], "present": ["building"], "object": "building"}}},
+        ],
+        "optim": {"steps": 6, "lr": 0.01, "batch_size": 8},
+    }  # fmt: skip
+    run.update(changes)
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(run))
+    return path
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_scenes(folder / "scenes")
+    write_masks(folder / "masks")
+    write_roofs(folder / "roofs")
+    return folder
+
+
+@pytest.fixture
+def dataset(world):
+    run = load_run(run_file(world))
+    return PerceptionDataset(run, open_sources(run), RenderingAugment())
+
+
+def test_a_run_leaves_a_model_that_predicts_the_same(world):
+    train(load_run(run_file(world)))
+    folder = world / "run" / "model"
+    settings = read_settings(folder)
+    assert settings.scenes == ("colors/blue", "colors/red")
+    assert settings.temperatures.keys() >= {"scene", "tags"}
+    assert 0.1 <= settings.min_scores["building"] <= 0.7
+    encoder, heads = load_perception(folder)
+    run = load_run(run_file(world))
+    network = PerceptionNetwork(encoder, heads, run).eval()
+    pixels = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        out = network.predict(pixels, torch.tensor([0.0, 0.5]))
+    assert out.scene.shape == (2, 2)
+    assert out.cover.shape == (2, 3, 16, 24)
+    assert out.centers.shape == (2, 1, 16, 24)
+    assert "conv_head.weight" not in dict(encoder.model.named_parameters())
+    assert json.loads((world / "run" / "scores.json").read_text())["scenes accuracy"]["images"] > 0
+    train(load_run(run_file(world)))  # a finished run is not repeated
+
+
+def test_it_starts_from_another_run(world):
+    run = run_file(world, encoder=None, init_from=str(world / "run"), output_dir=str(world / "second"))
+    train(load_run(run))
+    assert (world / "second" / "model" / "dense_heads.safetensors").exists()
+
+
+def test_a_sample_depends_on_its_key_alone(dataset, world):
+    run = load_run(run_file(world))
+    again = PerceptionDataset(run, open_sources(run), RenderingAugment())
+    again[(0, 3)]
+    for key in ((0, 5), (1, 5), (0, len(dataset) - 1)):
+        first, second = dataset[key], again[key]
+        assert all(torch.equal(first[name], second[name]) or first[name].isnan().any() for name in first)
+    assert not torch.equal(dataset[(0, 5)]["pixels"], dataset[(1, 5)]["pixels"])
+
+
+def test_targets_say_what_labels_say(dataset):
+    scenes, masks, roofs = dataset.sources
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(20):
+        sample = dataset.draw(scenes, scenes.indices[0], rng)
+        seen.add(int(sample["scene"]))
+        assert set(sample["cover"].unique().tolist()) <= {0b001, 0b110}
+    assert UNKNOWN in seen  # mosaics have no scene class
+    assert len(seen) == 2
+    sample = dataset.draw(roofs, roofs.indices[0], rng)
+    assert set(sample["cover"].unique().tolist()) <= {0b100, 0b011}
+    assert sample["known"].tolist() == [True]
+    sample = dataset.draw(masks, masks.indices[0], rng)
+    assert set(sample["cover"].unique().tolist()) <= {0, 0b001, 0b100}
+    assert sample["known"].tolist() == [False]
+
+
+def test_validation_images_are_not_trained_on(dataset):
+    for source in dataset.sources:
+        assert source.val
+        assert not set(source.val) & set(source.indices)
+
+
+@pytest.mark.parametrize("d4", [D4(a, b, c) for a in (False, True) for b in (False, True) for c in (False, True)])
+def test_extents_turn_with_the_image(d4):
+    boxes = np.array([[8.0, 4.0, 30.0, 50.0]])
+    _, extent, _ = object_targets(boxes, np.array([0]), np.array([False]), 16, 1, set())
+    turned = turn_extents(d4.apply(torch.from_numpy(extent)), d4)
+    mask = torch.zeros(64, 64)
+    mask[4:50, 8:30] = 1
+    rows, columns = d4.apply(mask).numpy().nonzero()
+    row, column = (~turned[0].isnan()).nonzero()[0].tolist()
+    left, top, right, bottom = (turned[:, row, column].exp() * 4).tolist()
+    x, y = (column + 0.5) * 4, (row + 0.5) * 4
+    found = [x - left, y - top, x + right, y + bottom]
+    assert found == pytest.approx(list(map(float, (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))))
+
+
+def test_the_loss_is_zero_for_any_possible_class():
+    logits = torch.full((1, 3, 2, 2), -20.0)
+    logits[:, 1] = 20
+    allowed = torch.tensor([[[0b010, 0b011], [0b110, 0]]], dtype=torch.uint8)
+    assert allowed_loss(logits, allowed)[0] == pytest.approx(0, abs=1e-4)
+    wrong = torch.tensor([[[0b100, 0b111], [0, 0]]], dtype=torch.uint8)
+    total, count = allowed_loss(logits, wrong)
+    assert total == pytest.approx(40, abs=0.1)
+    assert count == 1
+
+
+def test_points_match_by_their_center():
+    truth = np.array([[10.0, 10, 20, 20]])
+    assert match(np.array([[12.0, 12, 40, 40]]), truth, by_center=True).tolist() == [False]
+    assert match(np.array([[13.0, 13, 21, 21], [10, 10, 20, 20]]), truth, by_center=True).tolist() == [True, False]
+
+
+def test_unknown_classes_are_refused(world):
+    sources = yaml.safe_load(run_file(world).read_text())["sources"]
+    sources[0]["labels"]["blue"]["land_cover"] = ["lava"]
+    with pytest.raises(ConfigError, match="lava"):
+        load_run(run_file(world, sources=sources))
