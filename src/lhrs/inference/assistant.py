@@ -141,7 +141,7 @@ class Assistant:
         plain, options = task.plain_options, task.options
         text = capitalize_answer(reply.text) if options is None or plain is None else options[plain.index(reply.text)]
         boxes = [] if image is None else find_boxes(reply, image, task.label, self.runtime.family.box_style)
-        if boxes and task.answer_type == "boxes":
+        if boxes and options is None and (task.answer_type == "boxes" or not reply.box_labels):
             text = f"{len(boxes)} box{'es' if len(boxes) > 1 else ''}"
         return Answer(
             image=name,

@@ -216,8 +216,9 @@ def take_neck(encoder: Backbone, heads: DenseHeads) -> None:
     model: Any = encoder.model
     head = getattr(model, "conv_head", None)
     if isinstance(head, nn.Conv2d) and head.weight.shape == heads.neck[0].weight.shape:
-        heads.neck[0].load_state_dict(head.state_dict())
-        heads.neck[1].load_state_dict(model.bn2.state_dict(), strict=False)
+        state = {f"0.{name}": value for name, value in head.state_dict().items()}
+        state |= {f"1.{name}": value for name, value in model.bn2.state_dict().items()}
+        load_strict(heads.neck, state, "the last convolution of the encoder")
     remove_tail(encoder)
 
 

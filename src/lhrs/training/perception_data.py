@@ -3,7 +3,6 @@
 Shapes: S side of the canvas in pixels, G = S / 4 its cells, T tags, O object classes. Boxes are xyxy.
 """
 
-import hashlib
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from functools import cache
@@ -14,6 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from lhrs import fingerprint
 from lhrs.data.augment import sample_d4
 from lhrs.data.dataset import Dataset, open_dataset
 from lhrs.data.deterministic import SampleKey, sample_rng
@@ -123,8 +123,8 @@ class PerceptionSource:
 
 def is_validation(sample_id: str, run: PerceptionConfig) -> bool:
     """Return whether a sample is kept for validation."""
-    digest = hashlib.sha256(f"{run.seed}/{sample_id}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") / 2**32 < run.val_fraction
+    digest = fingerprint.sha256_of_bytes(f"{run.seed}/{sample_id}".encode())
+    return int(digest[:8], 16) / 2**32 < run.val_fraction
 
 
 def select(dataset: Dataset, config: PerceptionSourceConfig) -> list[int]:
