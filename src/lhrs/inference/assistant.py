@@ -132,8 +132,8 @@ class Assistant:
         """
         sampling = Sampling(self.temperature, self.seed, index) if self.temperature > 0 else None
         return Request(
-            tuple(images), task.prompt, task.plain_options, task.answer_type, task.query, gsd_m, sampling=sampling,
-            history=task.history,
+            tuple(images), task.prompt, task.plain_options, task.answer_type, sampling=sampling, history=task.history,
+            query=task.query, gsd_m=gsd_m,
         )  # fmt: skip
 
     def answer(self, name: str, image: GeoImage | None, task: Task, reply: Generation) -> Answer:
@@ -198,7 +198,7 @@ def find_boxes(reply: Generation, image: GeoImage, label: str, style: str) -> li
     found = _widened(scale_boxes(reply.boxes, (1, 1), size), size, style)
     if not len(found):
         return []
-    scores = list(reply.box_scores) or [reply.mean_probability] * len(found)
+    scores: list[float | None] = list(reply.box_scores) or [reply.mean_probability] * len(found)
     if style == "loc64":
         places = [
             p for t, p in zip(reply.token_texts, reply.probabilities, strict=False) if t.strip().startswith("<loc_")

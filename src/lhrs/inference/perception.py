@@ -184,7 +184,9 @@ class PerceptionRuntime:
         if image.size != size:
             image = image.resize(size, Image.Resampling.BILINEAR)
         values = np.asarray(image, np.float32) / 255
-        return ((values - np.float32(self.settings.mean)) / np.float32(self.settings.std)).transpose(2, 0, 1)
+        return (
+            (values - np.array(self.settings.mean, np.float32)) / np.array(self.settings.std, np.float32)
+        ).transpose(2, 0, 1)
 
 
 def _scaled(gsd_m: float | None, image: np.ndarray, size: tuple[int, int]) -> float:

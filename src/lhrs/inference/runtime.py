@@ -37,16 +37,16 @@ class Request:
     answer_type: AnswerType = "text"
     """Type of the answer. With "number" or "boxes", a model that was trained with a refusal may also refuse. "query" is
     for models that write queries, see `lhrs.perception.query`. It excludes `options`."""
-    query: str | None = None
-    """What is asked as the text of a query, where it is known; models with dense heads then need not read the
-    question."""
-    gsd_m: float | None = None
-    """Meters per pixel of the first image; None is unknown."""
     max_new_tokens: int = 112
     sampling: Sampling | None = None
     """Token sampling; None is greedy decoding."""
     history: tuple[tuple[str, str], ...] = ()
     """Previous (question, answer) pairs about the same images, for models that were trained on conversations."""
+    query: str | None = None
+    """What is asked as the text of a query, where it is known; models with dense heads then need not read the
+    question."""
+    gsd_m: float | None = None
+    """Meters per pixel of the first image; None is unknown."""
     on_text: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
     """Receives the text deltas of the answer; several requests of a batch may be streamed."""
 
@@ -64,14 +64,14 @@ class Generation:
     server returns none."""
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     """Boxes in the answer, `(N, 4)` xyxy as fractions of the first image (0-1)."""
-    box_labels: tuple[str, ...] = ()
-    """Label of each box; empty where the question names them all."""
-    box_scores: tuple[float, ...] = ()
-    """Probability of each box, 0-1; empty where the tokens have it."""
     prompt_tokens: int = 0
     """Tokens that the model read for it, images included; 0 where a server returns none."""
     out_of_distribution: bool = False
     """Whether the first image is unlike the training images; False without a detector."""
+    box_labels: tuple[str, ...] = ()
+    """Label of each box; empty where the question names them all."""
+    box_scores: tuple[float, ...] = ()
+    """Probability of each box, 0-1; empty where the tokens have it."""
 
     @property
     def sequence_probability(self) -> float | None:

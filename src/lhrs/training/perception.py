@@ -53,15 +53,16 @@ class PerceptionNetwork(nn.Module):
         config: the run.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, encoder: Backbone, heads: DenseHeads, config: PerceptionConfig) -> None:
         super().__init__()
         self.encoder, self.heads = encoder, heads
         self.weights, self.label_smoothing = config.loss, config.label_smoothing
         self.classes = config.classes
         normalization = encoder.normalization
-        mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-        if normalization is not None:
-            mean, std = tuple(normalization.mean), tuple(normalization.std)
+        mean, std = ([0.5] * 3, [0.5] * 3) if normalization is None else (normalization.mean, normalization.std)
         self.register_state_dict_post_hook(_make_contiguous)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
