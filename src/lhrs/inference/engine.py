@@ -250,6 +250,10 @@ def constraint(request: Request, family: ModelFamily, vocabulary: Vocabulary) ->
     if request.answer_type == "number":
         other = f"|{re.escape(family.refusal)}" if family.refusal else ""
         return RegexConstraint(rf"(?:0|[1-9][0-9]{{0,4}}){other}", vocabulary)
+    if request.answer_type == "query":
+        from lhrs.inference.query_constraint import QueryConstraint
+
+        return QueryConstraint(request.question, vocabulary)
     if request.answer_type == "boxes":
         return family.box_constraint(vocabulary)
     return None

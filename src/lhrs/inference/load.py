@@ -1,9 +1,11 @@
 """`lhrs.load`: find and load a model."""
 
 from pathlib import Path
+from typing import Any
 
 from lhrs.errors import CheckpointError, ConfigError, MissingExtraError
 from lhrs.inference.assistant import Assistant
+from lhrs.inference.runtime import Runtime
 
 EMBEDDED = "lhrs-nano"
 """Name of the model inside the package."""
@@ -34,7 +36,7 @@ def load(model: str | Path | None = None, device: str | None = None) -> Assistan
     if device in (None, "cpu") and (folder / "language.onnx").exists():
         from lhrs.inference.runtimes.onnx import OnnxRuntime
 
-        return Assistant(OnnxRuntime(folder))
+        return Assistant(_with_evidence(OnnxRuntime(folder)))
     if folder.is_dir() and not (folder / "config.json").exists():
         raise CheckpointError(f"{folder} holds no model: there is no config.json in it.")
     if not folder.is_dir() and (name.count("/") != 1 or name.startswith((".", "/"))):
@@ -47,10 +49,19 @@ def load(model: str | Path | None = None, device: str | None = None) -> Assistan
     if _is_ours(source):
         from lhrs.inference.runtimes.torch import TorchRuntime
 
-        return Assistant(TorchRuntime(source, device))
+        return Assistant(_with_evidence(TorchRuntime(source, device)))
     from lhrs.inference.runtimes.transformers import TransformersRuntime
 
     return Assistant(TransformersRuntime(source, device))
+
+
+def _with_evidence(runtime: Any) -> Runtime:
+    """Return a runtime that answers from the evidence of dense heads, if the model has them."""
+    if not runtime.has_dense_heads:
+        return runtime
+    from lhrs.inference.perception import PerceptionRuntime
+
+    return PerceptionRuntime(runtime)
 
 
 def model_folder(model: str | Path | None) -> Path:

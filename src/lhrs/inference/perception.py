@@ -47,7 +47,11 @@ class Perceiving(Runtime, Protocol):
         ...
 
     def is_ood(self, features: np.ndarray) -> bool:
-        """Return whether pooled features `(N,)` are unlike those of the training images."""
+        """Return whether features `(N,)` are unlike those of the training images."""
+        ...
+
+    def score(self, features: np.ndarray) -> float | None:
+        """Return the distance of features from those of the training images; None without a detector."""
         ...
 
 
@@ -78,7 +82,9 @@ class PerceptionRuntime:
 
     def ood_score(self, pixels: np.ndarray) -> float | None:
         """See `Runtime.ood_score`."""
-        return self.model.ood_score(pixels)
+        size = overview_size(pixels.shape[1], pixels.shape[0], self.settings.overview_px)
+        out = self.model.perceive(self._prepare(pixels, size)[None], np.zeros(1, np.float32))
+        return self.model.score(out["features"][0])
 
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         """See `Runtime.generate`; the text is streamed as a whole."""

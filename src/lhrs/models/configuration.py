@@ -142,7 +142,9 @@ class LHRSConfig(PreTrainedConfig):
     Args:
         vision_config: any transformers vision encoder, or `timm_wrapper` for any timm model.
         text_config: any causal language model of transformers.
-        bridge_config: see `LHRSBridgeConfig`.
+        bridge_config: see `LHRSBridgeConfig`. None with `heads_config` is no bridge: the language model sees no image
+            and only decides what is asked.
+        heads_config: dense heads on the same levels, see `LHRSHeadsConfig`; None is none.
         levels: indices of the tapped encoder levels, shallow to deep. For transformers encoders an index into
             `hidden_states` (0 is the embedding output), for timm an index into `forward_intermediates`.
         image_token_id: id of the placeholder token, repeated once per image token.
@@ -163,16 +165,18 @@ class LHRSConfig(PreTrainedConfig):
         levels: tuple[int, ...] | list[int] = (7, 15, 22),
         image_token_id: int = 32000,
         system_prompt: str | None = None,
+        heads_config: dict | LHRSHeadsConfig | None = None,
         **kwargs: Any,
     ) -> None:
         self.system_prompt = system_prompt
         self.vision_config = _sub_config(vision_config, "clip_vision_model")
         self.text_config = _sub_config(text_config, "llama")
-        if not isinstance(bridge_config, LHRSBridgeConfig):
+        self.heads_config = LHRSHeadsConfig(**heads_config) if isinstance(heads_config, dict) else heads_config
+        if not isinstance(bridge_config, LHRSBridgeConfig) and (bridge_config is not None or heads_config is None):
             bridge_config = LHRSBridgeConfig(**(bridge_config or {}))
         self.bridge_config = bridge_config
         self.levels = list(levels)
-        if len(self.levels) != len(bridge_config.queries):
+        if bridge_config is not None and len(self.levels) != len(bridge_config.queries):
             raise ConfigError(f"{len(self.levels)} levels are tapped but the bridge has {len(bridge_config.queries)}")
         self.image_token_id = image_token_id
         kwargs.setdefault("tie_word_embeddings", getattr(self.text_config, "tie_word_embeddings", False))

@@ -7,16 +7,24 @@ Shapes: B images, L levels, C width, S scene classes, T tags, K land-cover class
 the finest level (stride 4 for the usual encoders).
 """
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lhrs.errors import CheckpointError
 from lhrs.models.configuration import LHRSHeadsConfig
+from lhrs.models.state_dict import load_strict, read_safetensors
 
 _PRIOR = 0.03
 """Initial probability of a center, so that the first steps are not spent on empty cells."""
+
+
+HEADS_CONFIG = "dense_heads.json"
+HEADS_WEIGHTS = "dense_heads.safetensors"
 
 
 @dataclass
@@ -112,6 +120,21 @@ class DenseHeads(nn.Module):
         known = (gsd_m > 0).to(like.dtype)
         value = torch.log2(gsd_m.clamp(min=0.01)).to(like.dtype) / 4 * known
         return self.gsd(torch.stack([known, value], 1))
+
+
+def load_heads(folder: Path) -> DenseHeads:
+    """Return the dense heads next to an encoder.
+
+    Raises:
+        CheckpointError: a file is missing or broken.
+    """
+    try:
+        config = LHRSHeadsConfig.from_dict(json.loads((folder / HEADS_CONFIG).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} is no result of perception training: {error}") from None
+    heads = DenseHeads(config)
+    load_strict(heads, read_safetensors(folder / HEADS_WEIGHTS), str(folder / HEADS_WEIGHTS))
+    return heads
 
 
 def _statistics(level: Tensor) -> Tensor:

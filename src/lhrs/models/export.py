@@ -1,6 +1,5 @@
 """Export of models: merge an adapter, change the precision, or write ONNX graphs for the torch-free path."""
 
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +9,7 @@ from torch import nn
 
 from lhrs.atomic_io import atomic_dir
 from lhrs.errors import ConfigError, MissingExtraError
-from lhrs.models.load import ADAPTER, load_model, merge_adapter
+from lhrs.models.load import ADAPTER, copy_beside, load_model, merge_adapter
 from lhrs.models.presets import NANO, nano_folder
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -78,9 +77,7 @@ def export(
         else:
             model.save_pretrained(part)
         processor.save_pretrained(part)
-        ood = Path(source) / "ood.npz"
-        if ood.is_file():
-            shutil.copy(ood, part)
+        copy_beside(Path(source), part)
         if onnx:
             from lhrs.models.export_onnx import export_onnx
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from lhrs.errors import CheckpointError, ConfigError
+from lhrs.models.export_heads import trace_heads
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.state_dict import read_safetensors
 
@@ -141,8 +142,14 @@ def export_onnx(model: LHRSForConditionalGeneration, folder: Path, int8: bool = 
     layers, kv_heads = range(text.num_hidden_layers), text.num_key_value_heads
     names = [f"{what}_{n}" for what in ("keys", "values") for n in layers]
     with torch.no_grad():
-        vision = _trace(VisionGraph(model), (torch.randn(3, 3, *_image_size(folder)),), ["pixel_values"],
-                        ["image_embeds", "pooled"], ({0: "images"},))  # fmt: skip
+        graphs = {}
+        if model.config.bridge_config is not None:
+            graphs["vision.onnx"] = _trace(
+                VisionGraph(model), (torch.randn(3, 3, *_image_size(folder)),), ["pixel_values"],
+                ["image_embeds", "pooled"], ({0: "images"},),
+            )  # fmt: skip
+        if model.config.heads_config is not None:
+            graphs["perception.onnx"] = trace_heads(model)
         example = (
             torch.randint(6, 90, (3, 5)), torch.randn(7, text.hidden_size), torch.ones(3, 9, dtype=torch.long),
             torch.arange(4, 9).expand(3, 5).contiguous(),
@@ -151,13 +158,13 @@ def export_onnx(model: LHRSForConditionalGeneration, folder: Path, int8: bool = 
         words, old_k, old_v = {0: "batch", 1: "length"}, {0: "batch", 3: "capacity"}, {0: "batch", 2: "capacity"}
         shapes = (words, {0: "images"}, {0: "batch", 1: "total"}, words,
                   [old_k for _ in layers], [old_v for _ in layers])  # fmt: skip
-        language = _trace(LanguageGraph(model), example,
+        graphs["language.onnx"] = _trace(LanguageGraph(model), example,
                           ["input_ids", "image_embeds", "attention_mask", "position_ids", *names],
                           ["logits", *(f"new_{what}_{n}" for n in layers for what in ("keys", "values"))],
                           shapes)  # fmt: skip
     if int8:
-        language = quantize_int8(language)
-    for graph, name in ((vision, "vision.onnx"), (language, "language.onnx")):
+        graphs["language.onnx"] = quantize_int8(graphs["language.onnx"])
+    for name, graph in graphs.items():
         if weights is not None:
             share_weights(graph, weights)
         _strip(graph)

@@ -1,5 +1,6 @@
 """Load a folder with a whole LHRS model."""
 
+import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lhrs.models.state_dict import read_safetensors
 
 ADAPTER = "adapter"
 """Folder of a PEFT adapter inside a model folder."""
+_BESIDE = ("ood.npz", "perception.json")
 LOADING_ERRORS = (OSError, ValueError, TypeError, AttributeError, KeyError, RuntimeError, SafetensorError)
 """Exceptions of transformers, peft and safetensors for a folder that they cannot load."""
 
@@ -43,6 +45,13 @@ def load_model(
         raise CheckpointError(f"{source} does not load as an LHRS model: {first_words(error)}") from error
     prepare_quantized(model)
     return model.eval(), processor
+
+
+def copy_beside(source: Path, folder: Path) -> None:
+    """Copy the files of a model folder besides weights and processor: thresholds, temperatures, the OOD detector."""
+    for name in _BESIDE:
+        if (source / name).is_file():
+            shutil.copy(source / name, folder)
 
 
 def merge_adapter(model: LHRSForConditionalGeneration, folder: Path) -> LHRSForConditionalGeneration:

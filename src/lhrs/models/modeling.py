@@ -12,6 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutp
 from lhrs.errors import ConfigError
 from lhrs.models.bridge import Bridge, BridgeOutput, upcycle
 from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
+from lhrs.models.dense_heads import DenseHeads, DenseOutput
 from lhrs.models.encoder import extract_levels, remove_unused_layers
 from lhrs.models.moe import Experts
 
@@ -62,7 +63,7 @@ class LHRSPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, Bridge):
+        if isinstance(module, Bridge | DenseHeads):
             module.init_weights()
         elif isinstance(module, Experts):
             for weight in (module.up_weight, module.down_weight):
@@ -80,7 +81,9 @@ class LHRSModel(LHRSPreTrainedModel):
         super().__init__(config)
         self.vision_tower = AutoModel.from_config(config.vision_config)
         remove_unused_layers(self.vision_tower, config.levels)
-        self.bridge = Bridge(config.bridge_config, config.text_config.hidden_size)
+        bridge, heads = config.bridge_config, config.heads_config
+        self.bridge = None if bridge is None else Bridge(bridge, config.text_config.hidden_size)
+        self.dense_heads = None if heads is None else DenseHeads(heads)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
@@ -105,6 +108,8 @@ class LHRSModel(LHRSPreTrainedModel):
         else:
             pixels = cast(Tensor, pixel_values).to(self.vision_tower.dtype)
             levels, grids = extract_levels(self.vision_tower, pixels, self.config.levels)
+        if self.bridge is None:
+            raise ValueError("this model has no bridge: its language model sees no images")
         bridged = self.bridge([x.to(self.bridge.query.dtype) for x in levels], grids)
         same = len({x.shape[-1] for x in levels}) == 1
         return LHRSImageFeatures(
@@ -112,6 +117,22 @@ class LHRSModel(LHRSPreTrainedModel):
             pooler_output=bridged.tokens,
             bridge=bridged,
         )
+
+    def perceive(self, pixel_values: Tensor, gsd_m: Tensor | None = None) -> DenseOutput:
+        """Return the logits of the dense heads.
+
+        Args:
+            pixel_values: `(B, 3, H, W)` normalized; sides are multiples of the deepest level's stride.
+            gsd_m: `(B,)` meters per pixel; 0 where unknown.
+
+        Raises:
+            ValueError: the model has no dense heads.
+        """
+        if self.dense_heads is None:
+            raise ValueError("this model has no dense heads")
+        levels, grids = extract_levels(self.vision_tower, pixel_values, self.config.levels)
+        maps = [x.transpose(1, 2).unflatten(2, grid) for x, grid in zip(levels, grids, strict=True)]
+        return self.dense_heads(maps, gsd_m)
 
     def forward(
         self,
@@ -241,6 +262,8 @@ class LHRSForConditionalGeneration(LHRSPreTrainedModel, GenerationMixin):
             ConfigError: the bridge has experts already, or the settings contradict each other.
         """
         old = self.config.bridge_config
+        if old is None:
+            raise ConfigError("this model has no bridge that could have experts")
         if old.num_experts > 1:
             raise ConfigError(f"the bridge has {old.num_experts} experts already; only a dense one can be upcycled")
         sizes = {"num_experts": num_experts, "top_k": top_k, "balance_weight": balance_weight}

@@ -1,5 +1,6 @@
 """Model presets, and new models from a pretrained encoder, a language model and a randomly initialized bridge."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
@@ -26,6 +27,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from lhrs.errors import CheckpointError, ConfigError, MissingExtraError
 from lhrs.models.bridge import Bridge
 from lhrs.models.configuration import LHRSBridgeConfig, LHRSConfig
+from lhrs.models.dense_heads import HEADS_CONFIG, load_heads
 from lhrs.models.encoder import level_widths, remove_unused_layers, truncate_layers
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.processing import IMAGE_TOKEN, LHRSProcessor, load_image_processor
@@ -165,6 +167,7 @@ def build_model(
     dtype: torch.dtype = torch.float32,
     quantize: str | None = None,
     image_size: int | None = None,
+    has_bridge: bool = True,
     **bridge: Any,
 ) -> tuple[LHRSForConditionalGeneration, LHRSProcessor]:
     """Join a pretrained encoder and language model by a bridge with random weights; training starts from this.
@@ -176,6 +179,7 @@ def build_model(
         dtype: of all weights.
         quantize: "8bit" or "4bit" keeps the language model's matrices in these (bitsandbytes), to train LoRA on them.
         image_size: side in pixels to which images are resized, see `load_image_processor`.
+        has_bridge: False leaves the bridge away, for an encoder with dense heads, see `lhrs.training.perception`.
         bridge: changes to the preset's bridge.
 
     Raises:
@@ -185,25 +189,36 @@ def build_model(
     preset = get_preset(preset) if isinstance(preset, str) else preset
     levels = list(preset.levels)
     encoder = str(encoder or preset.encoder)
+    heads = load_heads(Path(encoder)) if (Path(encoder) / HEADS_CONFIG).is_file() else None
+    if not has_bridge and heads is None:
+        raise ConfigError(f"{encoder} has no dense heads: a model without a bridge would not see images")
     vision = _load_encoder(encoder, levels, dtype)
     source = str(language_model or preset.language_model)
     language, tokenizer = load_language(source, preset, dtype, quantize)
     if tokenizer is None:
         raise CheckpointError(f"{source} has no tokenizer")
     _check_answer_end(tokenizer, source)
-    bridge_config = build_bridge(preset, **{"level_sizes": level_widths(vision, levels), **bridge})
+    widths = level_widths(vision, levels)
+    bridge_config = build_bridge(preset, **{"level_sizes": widths, **bridge}) if has_bridge else None
     image_token_id = cast(int, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
-    config = LHRSConfig(vision.config, language.config, bridge_config, levels, image_token_id, dtype=dtype)
+    heads_config = None if heads is None else heads.config
+    config = LHRSConfig(
+        vision.config, language.config, bridge_config, levels, image_token_id, heads_config=heads_config, dtype=dtype
+    )
     with torch.device("meta"):  # all weights are replaced: skip random initialization
         model = LHRSForConditionalGeneration(config)
     model.model.vision_tower = vision
     model.model.language_model = language.base_model
     model.lm_head = language.get_output_embeddings()
-    model.model.bridge = Bridge(bridge_config, config.text_config.hidden_size).to(dtype)
-    model.model.bridge.apply(model._init_weights)
+    if bridge_config is not None:
+        model.model.bridge = Bridge(bridge_config, config.text_config.hidden_size).to(dtype)
+        model.model.bridge.apply(model._init_weights)
+    model.model.dense_heads = None if heads is None else heads.to(dtype)
     model.generation_config = generation_settings(language, tokenizer)
     image_processor = load_image_processor(encoder, image_size)
-    return model.eval(), LHRSProcessor(image_processor, tokenizer, num_image_tokens=bridge_config.num_tokens)
+    return model.eval(), LHRSProcessor(
+        image_processor, tokenizer, num_image_tokens=bridge_config.num_tokens if bridge_config else 0
+    )
 
 
 def _load_encoder(source: str, levels: list[int], dtype: torch.dtype) -> PreTrainedModel:
@@ -213,12 +228,13 @@ def _load_encoder(source: str, levels: list[int], dtype: torch.dtype) -> PreTrai
     if depth is not None and max(levels) > depth:
         raise CheckpointError(f"{source} has {depth} layers; level {max(levels)} cannot be tapped")
     truncate_layers(config, levels)
-    encoder = _load(AutoModel, source, dtype, config=config)
+    encoder, info = AutoModel.from_pretrained(source, dtype=dtype, output_loading_info=True, config=config)
     try:
         level_widths(encoder, levels)
     except IndexError:
         raise CheckpointError(f"{source} has no level {max(levels)}; choose others with `levels`") from None
     remove_unused_layers(encoder, levels)
+    _check_complete(encoder, info["missing_keys"], source)
     return encoder
 
 
@@ -270,9 +286,14 @@ def prepare_quantized(model: nn.Module) -> None:
 
 def _load(auto: Any, source: str, dtype: torch.dtype, **kwargs: Any) -> PreTrainedModel:
     model, info = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **kwargs)
-    if missing := sorted(info["missing_keys"]):
-        raise CheckpointError(f"{source} lacks {len(missing)} weights of {type(model).__name__}, such as {missing[0]}")
+    _check_complete(model, info["missing_keys"], source)
     return model
+
+
+def _check_complete(model: nn.Module, missing: Iterable[str], source: str) -> None:
+    """Raise CheckpointError if a source lacks weights that a model has."""
+    if lacking := sorted(model.state_dict().keys() & set(missing)):
+        raise CheckpointError(f"{source} lacks {len(lacking)} weights of {type(model).__name__}, such as {lacking[0]}")
 
 
 def generation_settings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> GenerationConfig:

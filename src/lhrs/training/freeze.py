@@ -13,7 +13,7 @@ def module_of(name: str) -> str:
     """Return the module of an LHRS model that a parameter or buffer belongs to, by its name."""
     if ".lora_" in name:
         return "lora"
-    for part in ("vision_tower", "bridge"):
+    for part in ("vision_tower", "bridge", "dense_heads"):
         if f".{part}." in f".{name}":
             return part
     return "language_model"

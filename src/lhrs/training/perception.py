@@ -17,12 +17,11 @@ from lhrs.atomic_io import atomic_dir, save_safetensors, write_atomic
 from lhrs.data.mask_dataset import MaskDataset
 from lhrs.data.rendering_augment import RenderingAugment
 from lhrs.downstream.backbone import Backbone
-from lhrs.errors import CheckpointError
 from lhrs.imagery.normalization import Normalization
 from lhrs.inference.ood import OODDetector
 from lhrs.models.configuration import LHRSHeadsConfig
-from lhrs.models.dense_heads import DenseHeads, DenseOutput
-from lhrs.models.state_dict import load_strict, read_safetensors
+from lhrs.models.dense_heads import HEADS_CONFIG, HEADS_WEIGHTS, DenseHeads, DenseOutput, load_heads
+from lhrs.models.state_dict import load_strict
 from lhrs.models.timm_io import read_timm_folder, write_timm_folder
 from lhrs.perception.settings import FILE_NAME, PerceptionSettings
 from lhrs.training import data_fingerprint
@@ -33,8 +32,6 @@ from lhrs.training.perception_fit import fit_ood, fit_settings
 from lhrs.training.recipe import MODEL, Recipe, run
 from lhrs.training.run_dir import finished_record
 
-HEADS_WEIGHTS = "dense_heads.safetensors"
-HEADS_CONFIG = "dense_heads.json"
 _LEVELS = (0, 1, 2, 3)
 """Feature maps of the backbone at strides 4, 8, 16 and 32."""
 
@@ -253,17 +250,13 @@ def load_perception(folder: Path) -> tuple[Backbone, DenseHeads]:
     Raises:
         CheckpointError: a file is missing or broken.
     """
-    try:
-        config = LHRSHeadsConfig.from_dict(json.loads((folder / HEADS_CONFIG).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} is no result of perception training: {error}") from None
+    heads = load_heads(folder)
     state, found = read_timm_folder(folder)
-    encoder, heads = Backbone(found["architecture"], 3, found.get("model_args"), is_folder=False), DenseHeads(config)
+    encoder = Backbone(found["architecture"], 3, found.get("model_args"), is_folder=False)
     remove_tail(encoder)
     load_strict(encoder.model, state, str(folder))
     cfg = found["pretrained_cfg"]
     encoder.normalization = Normalization(max_value=255, mean=cfg["mean"], std=cfg["std"])
-    load_strict(heads, read_safetensors(folder / HEADS_WEIGHTS), str(folder / HEADS_WEIGHTS))
     return encoder, heads
 
 

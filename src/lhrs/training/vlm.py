@@ -22,7 +22,7 @@ from lhrs.data.collate import Collator
 from lhrs.data.dataset import Dataset, open_dataset
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.inference.model_family import get_family
-from lhrs.models.load import ADAPTER, load_model, read_float32
+from lhrs.models.load import ADAPTER, copy_beside, load_model, read_float32
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import build_model, chat_template, get_preset
 from lhrs.models.processing import LHRSProcessor
@@ -69,9 +69,10 @@ class StageModel(nn.Module):
 
     def train(self, mode: bool = True) -> "StageModel":
         super().train(mode)
-        for name in ("vision_tower", "bridge"):
-            if name not in self.trainable:
-                getattr(self.model.model, name).eval()
+        for name in ("vision_tower", "bridge", "dense_heads"):
+            module = getattr(self.model.model, name)
+            if name not in self.trainable and module is not None:
+                module.eval()
         if not self.trainable & {"language_model", "lora"}:
             self.model.model.language_model.eval()
         return self
@@ -174,7 +175,7 @@ class VLMRecipe(Recipe[VLMConfig]):
         if count := int(self.rows.unreadable.sum()):
             print(f"{count} of {len(self.rows)} samples were replaced: their images cannot be read", file=sys.stderr)
         cast(Any, stage.model.config).system_prompt = config.system_prompt or ""
-        save_model(self.model_dir, stage, self.processor, lora, _dtype_name(config, self.previous))
+        save_model(self.model_dir, stage, self.processor, lora, _dtype_name(config, self.previous), _origin(config))
 
     def module_of(self, name: str) -> str:
         return module_of(name)
@@ -220,7 +221,7 @@ def build_vlm(config: VLMConfig, previous: RunRecord | None) -> tuple[StageModel
         read_float32(model, folder, set(config.trainable) - {"lora"}, module_of)
         if (folder / ADAPTER).is_dir():
             lora = _load_lora(model, folder / ADAPTER, config.lora)
-    if config.experts is not None and model.config.bridge_config.num_experts == 1:
+    if config.experts is not None and getattr(model.config.bridge_config, "num_experts", 1) == 1:
         experts = config.experts
         model.upcycle_bridge(experts.num_experts, experts.top_k, experts.balance_weight)
     if lora is None and "lora" in config.trainable:
@@ -247,9 +248,10 @@ def load_modules(
         layers = config.vision_feature_layers
         changes: dict[str, Any] = {"levels": layers and tuple(layers), "chat": config.chat_template}
         preset = replace(preset, **{name: value for name, value in changes.items() if value is not None})
+        bridge: dict[str, Any] = {"has_bridge": False} if config.bridge is None else config.bridge
         modules: dict[str, Any] = {name: getattr(config, name) for name in ("encoder", "language_model", "image_size")}
         try:
-            model, processor = build_model(preset, **modules, dtype=dtype, quantize=quantize, **config.bridge)
+            model, processor = build_model(preset, **modules, dtype=dtype, quantize=quantize, **bridge)
         except (OSError, ValueError) as error:
             if isinstance(error, ConfigError):
                 raise
@@ -318,8 +320,25 @@ def make_dataset(
     return ChatDataset(sources, weights, encoder, config.group_by_length, config.seed, config.max_unreadable)
 
 
-def save_model(folder: Path, stage: StageModel, processor: LHRSProcessor, lora: PeftModel | None, dtype: str) -> None:
-    """Write the model: trained modules in float32, others in `dtype`, LoRA layers apart as a PEFT adapter."""
+def _origin(config: VLMConfig) -> str | Path | None:
+    """Return the folder that the encoder of a stage comes from."""
+    if config.init_from is not None:
+        return config.init_from / MODEL
+    return None if config.model is None else config.model.folder or config.model.encoder
+
+
+def save_model(
+    folder: Path,
+    stage: StageModel,
+    processor: LHRSProcessor,
+    lora: PeftModel | None,
+    dtype: str,
+    source: str | Path | None,
+) -> None:
+    """Write the model: trained modules in float32, others in `dtype`, LoRA layers apart as a PEFT adapter.
+
+    Files besides the weights, see `lhrs.models.load.copy_beside`, come from the folder `source`.
+    """
     model: Any = stage.model
     with atomic_dir(folder) as part:
         if lora is not None:
@@ -329,3 +348,5 @@ def save_model(folder: Path, stage: StageModel, processor: LHRSProcessor, lora: 
         model.to(getattr(torch, dtype))
         model.save_pretrained(part, state_dict={**model.state_dict(), **trained})
         processor.save_pretrained(part)
+        if source is not None:
+            copy_beside(Path(source), part)

@@ -28,8 +28,9 @@ class ModelConfig(Config):
     image_size: PositiveInt | None = None
     """Side in pixels of the square that images are resized to, for a timm encoder of any input size; None is the size
     of its pretraining."""
-    bridge: dict[str, Any] = {}
-    """Changes to the preset's bridge, see `LHRSBridgeConfig`."""
+    bridge: dict[str, Any] | None = {}
+    """Changes to the preset's bridge, see `LHRSBridgeConfig`. None is no bridge, for an encoder with dense heads: the
+    language model then learns to write queries (`lhrs.perception.query`) and sees no images."""
     chat_template: str | None = None
     """Chat template of the finished model, for another language model: `llava_llama_2`, `llama3`, `chatml`, or the path
     of a `.jinja` file."""

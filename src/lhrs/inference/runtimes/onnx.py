@@ -17,10 +17,11 @@ from lhrs.inference.engine import Engine, Images, Prompt, TokenChoice, positions
 from lhrs.inference.model_family import get_family
 from lhrs.inference.ood import OODDetector
 from lhrs.inference.runtime import Generation, Request
+from lhrs.perception.settings import PerceptionSettings, read_settings
 
 _REQUESTS_PER_BATCH = 32
 _SETTINGS = ("config.json", "processor_config.json", "generation_config.json", "tokenizer_config.json")
-_FILES = ("vision.onnx", "language.onnx", "tokenizer.json", "chat_template.jinja", *_SETTINGS)
+_FILES = ("language.onnx", "tokenizer.json", "chat_template.jinja", *_SETTINGS)
 
 
 class OnnxRuntime:
@@ -49,7 +50,10 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         cpu = ["CPUExecutionProvider"]
-        self._vision = onnxruntime.InferenceSession(folder / "vision.onnx", options, providers=cpu)
+        vision, heads = folder / "vision.onnx", folder / "perception.onnx"
+        self._vision = onnxruntime.InferenceSession(vision, options, providers=cpu) if vision.exists() else None
+        self._heads = onnxruntime.InferenceSession(heads, options, providers=cpu) if heads.exists() else None
+        self._folder = folder
         self._language = onnxruntime.InferenceSession(folder / "language.onnx", options, providers=cpu)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
@@ -78,9 +82,34 @@ class OnnxRuntime:
         ood = folder / "ood.npz"
         self._ood = OODDetector.load(ood) if ood.exists() else None
 
+    @property
+    def has_dense_heads(self) -> bool:
+        """Whether answers come from dense heads, see `lhrs.inference.perception`."""
+        return self._heads is not None
+
+    @cached_property
+    def settings(self) -> PerceptionSettings:
+        """See `lhrs.inference.perception.Perceiving`."""
+        return read_settings(self._folder)
+
+    def perceive(self, pixel_values: np.ndarray, gsd_m: np.ndarray) -> dict[str, np.ndarray]:
+        """See `lhrs.inference.perception.Perceiving`."""
+        assert self._heads is not None
+        names = [output.name for output in self._heads.get_outputs()]
+        found = self._heads.run(names, {"pixel_values": pixel_values, "gsd_m": gsd_m})
+        return dict(zip(names, found, strict=True))
+
+    def is_ood(self, features: np.ndarray) -> bool:
+        """See `lhrs.inference.perception.Perceiving`."""
+        return self._ood is not None and self._ood.is_ood(features)
+
+    def score(self, features: np.ndarray) -> float | None:
+        """See `lhrs.inference.perception.Perceiving`."""
+        return None if self._ood is None else self._ood.ood_score(features)
+
     def ood_score(self, pixels: np.ndarray) -> float | None:
         """See `Runtime.ood_score`."""
-        if self._ood is None:
+        if self._ood is None or self._vision is None:
             return None
         return self._ood.ood_score(self._vision.run(None, {"pixel_values": self.prepare(pixels)[None]})[1][0])
 
@@ -121,6 +150,8 @@ class OnnxRuntime:
 
     def encode_images(self, images: Sequence[np.ndarray]) -> Images:
         """See `Backend.encode_images`."""
+        if self._vision is None:
+            raise CheckpointError(f"{self.name} has no bridge: its language model sees no images.")
         embeds, pooled = self._vision.run(None, {"pixel_values": np.stack([self.prepare(p) for p in images])})
         flags = [self._ood is not None and self._ood.is_ood(features) for features in pooled]
         return Images(list(embeds.reshape(len(images), self._num_image_tokens, -1)), flags)
