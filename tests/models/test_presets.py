@@ -199,7 +199,9 @@ def test_chats_need_no_system_text(tokenizer):
 
 
 def test_unknown_chat_templates_are_named():
-    with pytest.raises(ConfigError, match="unknown chat template 'vicuna'; known: chatml, llama3, llava_llama_2"):
+    with pytest.raises(
+        ConfigError, match="unknown chat template 'vicuna'; known: chatml, compact, llama3, llava_llama_2"
+    ):
         chat_template("vicuna")
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tests.downstream.world import write_scenes
-from tests.training.test_perception import run_file, write_masks, write_roofs
+from tests.downstream.world import write_masks, write_scenes
+from tests.training.perception_world import run_file, write_roofs
 
 from lhrs.errors import ConfigError
 from lhrs.inference.load import load
