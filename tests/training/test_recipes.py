@@ -17,6 +17,7 @@ from lhrs.training.vlm_config import VLMConfig
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
 DOWNSTREAM = sorted(FOLDER.glob("downstream/*.yaml"))
+NANO = sorted(FOLDER.glob("lhrs-nano/*.yaml"))
 
 
 def test_all_systems_and_stages_have_a_recipe():
@@ -27,7 +28,7 @@ def test_all_systems_and_stages_have_a_recipe():
 
 
 def test_every_recipe_is_tested():
-    assert sorted(RECIPES + DOWNSTREAM) == sorted(FOLDER.rglob("*.yaml"))
+    assert sorted(RECIPES + DOWNSTREAM + NANO) == sorted(FOLDER.rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
@@ -92,6 +93,13 @@ def test_the_embedded_models_recipes_ask_known_tasks_about_the_same_images():
         if isinstance(run, QuestionsRun):
             assert {task for phase in run.phases for task in phase.tasks} <= TASKS.keys()
     assert all(len(found) == 1 for found in places.values()) and places.keys() >= {"eurosat", "banepa"}
+
+
+def test_the_language_model_of_lhrs_nano_gets_its_encoder():
+    perception, language = (load_run(FOLDER / f"lhrs-nano/{name}.yaml") for name in ("perception", "language"))
+    assert isinstance(language, VLMConfig) and language.model is not None
+    assert Path(str(language.model.encoder)) == perception.output_dir / "model"
+    assert language.model.bridge is None
 
 
 def test_an_override_reaches_a_recipe_and_a_wrong_one_is_told():
