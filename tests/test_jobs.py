@@ -1,6 +1,7 @@
 """One resumable job: claimed, resumed, refused, discarded, finished."""
 
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -85,6 +86,14 @@ def test_changed_files_are_refused(tmp_path):
     image.write_bytes(b"other")
     with pytest.raises(ConfigError, match=r"1 file was changed \(image.tif\)"):
         Job(tmp_path / "out", {}, fingerprint.of_files([image]))
+
+
+def test_a_job_resumes_on_restored_files(tmp_path):
+    image = tmp_path / "image.tif"
+    image.write_bytes(b"one")
+    first = Job(tmp_path / "out", {}, fingerprint.of_files([image]))
+    os.utime(image, ns=(1, 1))
+    assert Job(tmp_path / "out", {}, fingerprint.of_files([image])).fingerprint == first.fingerprint
 
 
 def test_a_directory_with_other_things_is_not_touched(tmp_path):

@@ -1,14 +1,17 @@
-"""Fingerprints: short hashes that tell whether files, folders, models or settings have changed."""
+"""Fingerprints: short hashes that change with files, folders, models or settings."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 _SAMPLE_BYTES = 1 << 20
 """Read from each end of a large file of weights by `of_model`."""
+_HASHED_BYTES, _HASHED_FILES = 256 << 20, 20_000
+"""Largest set of files whose content `of_files` hashes: below a second on one core."""
 
 
 def of_bytes(*parts: bytes | memoryview) -> str:
@@ -35,29 +38,64 @@ def of_file(path: str | os.PathLike[str], content: bool = False) -> str:
     if not os.path.exists(path):
         return of_config(os.fspath(path))
     if os.path.isdir(path):
-        return of_config(of_files((file for file in Path(path).rglob("*") if file.is_file()), content))
+        files = sorted(file for file in Path(path).rglob("*") if file.is_file())
+        return of_config([(os.fspath(file), of_file(file, content)) for file in files])
     if content:
         return sha256_of_file(path)[:16]
     status = os.stat(path)
     return of_config([os.path.abspath(path), status.st_size, status.st_mtime_ns])
 
 
-def of_files(paths: Iterable[str | os.PathLike[str]], content: bool = False) -> dict[str, str]:
-    """Return the fingerprint of each file by its path, in sorted order; see `of_file` and `changes`."""
-    return {path: of_file(path, content) for path in sorted({os.fspath(path) for path in paths})}
+def of_files(paths: Iterable[str | os.PathLike[str]], root: str | os.PathLike[str] | None = None) -> dict[str, str]:
+    """Return `SIZE:TIME:CONTENT` of each file by its path, in sorted order, for `changes`.
+
+    CONTENT is a hash, which recognizes a file that was copied or restored with another time of change. It is empty in
+    sets above 256 MiB or 20,000 files, where only size and time count. Folders, URLs and virtual paths of GDAL are as
+    in `of_file`.
+
+    Args:
+        paths: of the files.
+        root: folder from which the paths in the result are relative; it may be moved. None leaves them as they are.
+    """
+    name_of = os.fspath if root is None else relative_to(root)
+    files = {name_of(path): os.fspath(path) for path in paths}
+    states = {name: _stat(files[name]) for name in sorted(files)}
+    sizes = [state.st_size for state in states.values() if state is not None]
+    has_content = len(sizes) <= _HASHED_FILES and sum(sizes) <= _HASHED_BYTES
+    return {
+        name: of_config(name) if state is None
+        else of_file(files[name]) if stat.S_ISDIR(state.st_mode)
+        else f"{state.st_size}:{state.st_mtime_ns}:{_content(files[name]) if has_content else ''}"
+        for name, state in states.items()
+    }  # fmt: skip
 
 
-def of_relative_files(paths: Iterable[str | os.PathLike[str]], root: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the fingerprint of each file's size and time of change by its path from `root`, which may be moved."""
-    names = {os.path.relpath(path, root): path for path in paths}
-    return {name: of_config(_size_and_time(names[name])) for name in sorted(names)}
+def relative_to(root: str | os.PathLike[str]) -> Callable[[str | os.PathLike[str]], str]:
+    """Return a function that makes paths relative to a folder; fast for many files of few folders."""
+    prefixes: dict[str, str] = {}
+
+    def relative(path: str | os.PathLike[str]) -> str:
+        folder, separator, name = os.fspath(path).rpartition(os.sep)
+        if folder not in prefixes:
+            parent = os.path.relpath(folder + separator or os.curdir, root)
+            prefixes[folder] = "" if parent == os.curdir else parent + os.sep
+        return prefixes[folder] + name
+
+    return relative
 
 
-def _size_and_time(path: str | os.PathLike[str]) -> list[int] | None:
-    if not os.path.exists(path):
+def _content(path: str) -> str:
+    try:
+        return sha256_of_file(path)[:16]
+    except OSError:  # whoever opens the file reports why
+        return ""
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):  # also a URL or a virtual path of GDAL
         return None
-    status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns]
 
 
 def of_model(folder: Path, name: str) -> str:
@@ -89,13 +127,25 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Return in words how two results of `of_files` differ, such as "2 files were removed (a.png, ...)"; "" if not."""
+    """Return in words how two results of `of_files` differ, such as "2 files were removed (a.png, ...)"; "" if not.
+
+    A file with another time of change but the same content, where that was hashed, has not changed.
+    """
     removed = [name for name in before if name not in after]
     added = [name for name in after if name not in before]
-    changed = [name for name in before if name in after and before[name] != after[name]]
+    changed = [name for name in before if name in after and not _is_same(before[name], after[name])]
     words = []
     for names, verb in ((removed, "removed"), (added, "added"), (changed, "changed")):
         if names:
-            one = "file was" if len(names) == 1 else "files were"
-            words.append(f"{len(names):,} {one} {verb} ({Path(names[0]).name}{', ...' if len(names) > 1 else ''})")
+            subject = "file was" if len(names) == 1 else "files were"
+            words.append(f"{len(names):,} {subject} {verb} ({Path(names[0]).name}{', ...' if len(names) > 1 else ''})")
     return ", ".join(words)
+
+
+def _is_same(before: str, after: str) -> bool:
+    """Return whether two values of `of_files` are of the same content; fields after the first three count too."""
+    if before == after:
+        return True
+    fields = [value.split(":") for value in (before, after)]
+    has_content = all(len(value) >= 3 and value[2] for value in fields)
+    return has_content and fields[0][0] == fields[1][0] and fields[0][2:] == fields[1][2:]

@@ -46,7 +46,7 @@ class Job:
         started_at: time at which the job was started first, in ISO format.
 
     Raises:
-        ConfigError: the directory holds other things, or work with other settings or inputs.
+        ConfigError: the directory contains other files, or work with other settings or inputs.
     """
 
     def __init__(self, out: Path, config: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> None:
@@ -55,16 +55,17 @@ class Job:
         self._is_new_dir = not out.exists()
         config = json.loads(json.dumps(config, default=str))
         record = {"config": config, "inputs": dict(inputs or {})}
-        self.fingerprint = fingerprint.of_config(record)
         path = self.work_dir / _RECORD
         self._is_resumed = path.exists()
         if self._is_resumed:
             before = json.loads(path.read_text(encoding="utf-8"))
             _require_same(out, before, record)
+            record = {name: before[name] for name in record}  # parts are bound to what the job was started with
         else:
             before = {**record, "started_at": datetime.now(UTC).isoformat(timespec="seconds")}
             self.work_dir.mkdir(parents=True, exist_ok=True)
             write_atomic(path, json.dumps(before, indent=1, ensure_ascii=False))
+        self.fingerprint = fingerprint.of_config(record)
         self.started_at: str = before["started_at"]
 
     def __enter__(self) -> Self:
@@ -115,11 +116,11 @@ def _require_same(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
     """Raise what changed since a job was started."""
     if before.get("config") != now["config"]:
         reason = f"with other settings ({_changed_settings(before.get('config', {}), now['config'])})"
-    elif before.get("inputs") != now["inputs"]:
-        reason = f"on other inputs: {fingerprint.changes(before.get('inputs', {}), now['inputs'])}"
+    elif changes := fingerprint.changes(before.get("inputs", {}), now["inputs"]):
+        reason = f"on other inputs: {changes}"
     else:
         return
-    raise ConfigError(f"{out} holds work {reason}; name another folder, or remove it.")
+    raise ConfigError(f"{out} contains work {reason}; name another folder, or remove it.")
 
 
 def _changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -414,9 +414,11 @@ def test_a_stopped_build_is_only_resumed_with_its_settings_and_inputs(town, tmp_
     scene.write_bytes(town[1].read_bytes())
     with pytest.raises(ConfigError, match="with other settings"):
         build_caption_dataset(job((town[0], scene), tmp_path / "ds", size=100))
-    os.utime(town[1])
+    image = town[1].read_bytes()
+    town[1].write_bytes(image + b"more")
     with pytest.raises(ConfigError, match=r"on other inputs: 1 file was changed \(scene.tif\); name another"):
         build_caption_dataset(job(town, tmp_path / "ds", size=100))
+    town[1].write_bytes(image)
     assert content(tmp_path / "ds") == before
 
 

@@ -68,7 +68,10 @@ def test_a_finished_run_with_other_data_is_refused(finished, tmp_path, capsys):
     capsys.readouterr()
     train(run_of(tmp_path, settings))
     assert "is finished already" in capsys.readouterr().err
-    os.utime(images[0], ns=(1, 1))
+    os.utime(images[0], ns=(1, 1))  # restored
+    train(run_of(tmp_path, settings))
+    assert "is finished already" in capsys.readouterr().err
+    images[0].write_bytes(images[0].read_bytes() + b"\0")
     with pytest.raises(ConfigError, match=rf"other data: 1 file was changed \(.*{images[0].name}\)") as error:
         train(run_of(tmp_path, settings))
     assert "\n" not in str(error.value)

@@ -15,7 +15,7 @@ from lhrs.downstream.detect.dota_io import write_results
 from lhrs.downstream.labeled_dataset import IGNORE
 from lhrs.downstream.predict import ClassPrediction, DetectedObject, Predictor
 from lhrs.errors import ConfigError, DataError
-from lhrs.fingerprint import of_config, of_files
+from lhrs.fingerprint import of_config, of_file
 from lhrs.imagery.band_stack import BandStack, PixelWindow
 from lhrs.imagery.georeference import Georeference, feature, outline_feature, write_geojson
 from lhrs.imagery.reader import open_source
@@ -117,14 +117,18 @@ def write_masks(
     """
     inputs = {path.resolve() for group in groups for path in group}
     if own := next((target for target in targets if target.resolve() in inputs), None):
-        raise ConfigError(f"{own} is one of the images: name another --out.")
+        raise ConfigError(f"{own} is one of the images: choose another --out.")
     predictor, written = load(), list[Path]()
     counts = [predictor.num_strips(predictor.open_inputs(*group), size) for group in groups]
     with progress("rows of windows", sum(counts)) as bar:
         for group, target, count in zip(groups, targets, counts, strict=True):
             stacks, outlines = predictor.open_inputs(*group), target.with_suffix(".geojson")
             provenance = of_config(
-                [predictor.fingerprint, [of_files(open_source(path).list_files()) for path in group], size]
+                [
+                    predictor.fingerprint,
+                    [of_file(file) for path in group for file in open_source(path).list_files()],
+                    size,
+                ]
             )
             where = stacks[0].georeference
             if mask_is_current(target, provenance):

@@ -1,7 +1,7 @@
 """Fingerprints of training data, which bind a run to its data.
 
-Files are identified by relative path, size and modification time, so a data folder may be moved as a whole without
-renaming it. Labels are identified by their content.
+Files are identified by relative path and by `lhrs.fingerprint.of_files`, so a data folder may be moved as a whole
+without renaming it. Labels are identified by their content.
 """
 
 import os
@@ -24,13 +24,14 @@ def of_samples(name: str, path: Path, samples: Iterable[Sample]) -> dict[str, st
         samples: all samples.
     """
     root = _root([path])
+    relative = fingerprint.relative_to(root)
     files: set[str] = set()
     labels = {}
     for sample in samples:
         files.update(sample.images)
-        images = [os.path.relpath(image, root) for image in sample.images]
-        content = [images, sample.labels, [turn.model_dump(mode="json") for turn in sample.turns]]
-        labels[f"{name}: labels of {sample.id}"] = fingerprint.of_config(content)
+        images = [relative(image).encode() for image in sample.images]
+        content = sample.model_dump_json(include={"labels", "turns"}).encode()
+        labels[f"{name}: labels of {sample.id}"] = fingerprint.of_bytes(content, *images)
     return {**_files(name, files, root), **labels}
 
 
@@ -68,4 +69,4 @@ def _root(paths: Iterable[Path]) -> str:
 
 
 def _files(name: str, files: Iterable[str], root: str) -> dict[str, str]:
-    return {f"{name}: {path}": value for path, value in fingerprint.of_relative_files(files, root).items()}
+    return {f"{name}: {path}": value for path, value in fingerprint.of_files(files, root).items()}
