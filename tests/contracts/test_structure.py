@@ -16,7 +16,7 @@ SRC = ROOT / "src/lhrs"
 FILES = sorted(p for p in SRC.rglob("*.py") if p.parent != SRC or p.name != "__init__.py")
 BASE = {
     *("errors", "atomic_io", "registry", "config", "schema", "boxes", "block_executor", "reasoning"),
-    *("dropped", "fingerprint", "jobs", "progress"),
+    *("dropped", "fingerprint", "jobs", "log", "progress"),
 }
 MAY_IMPORT = {
     **{name: BASE for name in BASE},

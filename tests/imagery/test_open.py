@@ -208,7 +208,7 @@ def test_missing_paths_and_folders_without_images_are_errors(tmp_path: Path) -> 
     with pytest.raises(DataError, match="does not exist"):
         list_images([tmp_path / "nothing"])
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="contains no image"):
         list_images([tmp_path])
 
 

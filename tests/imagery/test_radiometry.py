@@ -142,7 +142,7 @@ def test_a_safe_folder_is_one_scene_of_its_finest_bands(write_raster: Write, tmp
     (source,) = sources([safe])
     assert [Path(file).stem[-7:] for file in source.files[:3]] == ["B04_10m", "B03_10m", "B02_10m"]
     scene = open_scene_source(source)
-    assert scene is not None and "offset -1000 of baseline 04.00" in scene.scaling.words
+    assert scene is not None and "offset -1000 of baseline 04.00" in scene.scaling.description
     np.testing.assert_array_equal(scene.read()[0][0, 0], np.round(np.array([900, 600, 300]) / 3000 * 255))
     assert open_source(safe).band_names[:3] == ("B04", "B03", "B02")
 
@@ -158,7 +158,7 @@ def test_a_planet_folder_shows_its_image_and_not_its_mask(write_raster: Write, t
     (source,) = sources([folder])
     scene = open_scene_source(source)
     assert scene is not None and scene.plan.bands == (3, 2, 1)
-    assert scene.scaling.words == "planetscope-4 true-color 0 to 3000"
+    assert scene.scaling.description == "planetscope-4 true-color 0 to 3000"
 
 
 @pytest.mark.parametrize("applied", [True, False])

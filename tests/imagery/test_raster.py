@@ -105,7 +105,7 @@ def test_a_saturated_color_that_equals_nodata_is_kept(write_raster: Write) -> No
 @pytest.mark.parametrize("nodata", [0, None])
 def test_an_image_without_a_valid_pixel_is_refused(write_raster: Write, nodata: int | None) -> None:
     values = np.zeros((3, 20, 20), np.float32) if nodata == 0 else np.full((3, 20, 20), np.nan, np.float32)
-    with pytest.raises(DataError, match=r"image\.tif holds no valid pixel"):
+    with pytest.raises(DataError, match=r"image\.tif contains no valid pixel"):
         open_image(write_raster(values, nodata=nodata))
 
 

@@ -90,7 +90,7 @@ def test_statistics_next_to_a_photo_are_no_georeference(tmp_path: Path) -> None:
     ("image", "world"),
     [
         *[("a.jpg", "a.jgw"), ("a.png", "a.pgw"), ("a.png", "a.wld"), ("a.tif", "a.tfw")],
-        *[("a.jpeg", "a.jpegw"), ("a.JPG", "a.JGW")],
+        *[("a.jpeg", "a.jpegw"), ("a.JPG", "a.JGW"), ("a.jpg", "a.jpg.wld")],
     ],
 )
 def test_a_world_file_and_its_prj_place_an_image(tmp_path: Path, image: str, world: str) -> None:
@@ -102,6 +102,19 @@ def test_a_world_file_and_its_prj_place_an_image(tmp_path: Path, image: str, wor
     assert opened.gsd_m == 10 and opened.georeference is not None
     assert opened.georeference.transform == UTM_33N["transform"]
     assert open_scene([tmp_path / image]).crs == "EPSG:32633"
+
+
+@pytest.mark.parametrize("image", ["broken.jpg", "broken.tif"])
+def test_a_projection_file_that_cannot_be_read_is_ignored_with_one_line(
+    tmp_path: Path, image: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.fromarray(noise()).save(tmp_path / image)
+    (tmp_path / "broken").with_suffix(".jgw" if image.endswith("jpg") else ".tfw").write_text("10\n0\n0\n-10\n5\n5\n")
+    (tmp_path / "broken.prj").write_text("no projection")
+    for _ in range(2):
+        assert open_image(tmp_path / image).georeference is None
+    (record,) = caplog.records
+    assert "broken.prj is ignored" in record.message and "\n" not in record.message
 
 
 def test_a_turned_photo_with_a_world_file_keeps_each_pixel_in_its_place(tmp_path: Path) -> None:
@@ -235,10 +248,23 @@ def test_members_of_archives_and_subdatasets_are_opened_by_name(write_raster: Wr
         np.testing.assert_array_equal(open_image(name).pixels, values.transpose(1, 2, 0))
         np.testing.assert_array_equal(open_image(Path(name)).pixels, values.transpose(1, 2, 0))
         assert open_scene([name]).gsd_m == 10
-    with pytest.raises(DataError, match=r"a\.zip is not an image .* name /vsizip/"):
-        open_image(tmp_path / "a.zip")
+    for name in ("a.zip", "a.tar"):
+        with pytest.raises(DataError, match=rf"1 image \(.*b\.tif\): name one as /vsi.*/{name}/.*b\.tif"):
+            open_image(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "a.zip", "a") as archive:
+        archive.write(path, "in/c.TIF")
+        archive.writestr("readme.txt", "x")
+    for name in (str(tmp_path / "a.zip"), f"/vsizip/{tmp_path}/a.zip"):
+        with pytest.raises(DataError, match=r"2 images \(in/b\.tif, in/c\.TIF\): name one as /vsizip//.*/in/b\.tif"):
+            open_image(name)
     with pytest.raises(DataError, match="is not a file"):
         open_image(f"/vsizip/{tmp_path}/a.zip/in/b.tif", driver="GTiff")
+
+
+def test_a_photo_in_heic_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    with pytest.raises(DataError, match="HEIC is not supported: convert it first"):
+        open_image(tmp_path / "photo.heic")
 
 
 def test_masks_are_read_as_codes_and_images_as_colors(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_alpha_is_no_band_to_look_at() -> None:
 
 def to_uint8(values: np.ndarray, mask: np.ndarray, per_band: bool = False) -> tuple[np.ndarray, str]:
     scaling = choose_scaling(values, mask, per_band)
-    return scaling.apply(values), scaling.words
+    return scaling.apply(values), scaling.description
 
 
 def everywhere(values: np.ndarray) -> np.ndarray:

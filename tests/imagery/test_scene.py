@@ -21,7 +21,7 @@ def same_as_asked(path: Path) -> np.ndarray:
     scene, image = open_scene([path]), open_image(path)
     pixels, share = scene.read()
     np.testing.assert_array_equal(pixels, image.pixels)
-    assert (share, scene.scaling.words) == (image.valid_fraction, image.rendering.scaling)
+    assert (share, scene.scaling.description) == (image.valid_fraction, image.rendering.scaling)
     part, _ = scene.read((10, 5, 16, 8))
     np.testing.assert_array_equal(part, pixels[5:13, 10:26])
     return pixels

@@ -71,11 +71,11 @@ def test_radar_of_the_same_names_is_power_or_decibels_as_its_numbers_say(tmp_pat
     decibels[:, :50, :50] = 0  # a border that nobody declared, most of the file
     scene = open_scene([write(tmp_path / "db.tif", decibels, ("VV", "VH"))])
     pixels, share = scene.read()
-    assert scene.scaling.words.startswith("sentinel-1-db") and share == 1
+    assert scene.scaling.description.startswith("sentinel-1-db") and share == 1
     power = 10 ** (decibels / 10)
     power[0, :5] = -1e-4  # noise that was taken away
     scene = open_scene([write(tmp_path / "power.tif", power, ("VV", "VH"))])
-    assert scene.scaling.words.startswith("sentinel-1 ")
+    assert scene.scaling.description.startswith("sentinel-1 ")
     np.testing.assert_allclose(scene.read()[0][50:].astype(int), pixels[50:], atol=1)
 
 

@@ -45,7 +45,7 @@ def test_only_sentinel2_is_scaled_as_sentinel2(
     write_bands(write_raster, name, *bands)
     (source,) = sources([tmp_path])
     scene = open_scene_source(source)
-    assert scene is not None and scene.scaling.words == scaling
+    assert scene is not None and scene.scaling.description == scaling
     if scaling == STRETCHED:
         pixels, _ = scene.read()
         assert pixels.min() == 0 and 120 < np.median(pixels) < 136

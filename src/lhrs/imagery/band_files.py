@@ -43,15 +43,15 @@ def group_band_files(files: Sequence[Path]) -> tuple[list[BandGroup], list[Path]
     Args:
         files: images, in order.
     """
-    found: dict[tuple[Path, str], dict[str, Path]] = {}
+    bands_of: dict[tuple[Path, str], dict[str, Path]] = {}
     for file in files:
         if named := re.match(_BAND, file.stem):
-            bands = found.setdefault(_key(file, named[1]), {})
+            bands = bands_of.setdefault(_key(file, named[1]), {})
             name = named[2].upper()
             if name not in bands or int(named[3] or 0) < _resolution(bands[name]):
                 bands[name] = file
     scenes = {}
-    for key, bands in found.items():
+    for key, bands in bands_of.items():
         sensor = _detect(next(iter(bands.values())), bands)
         if group := _ordered(bands, sensor):
             scenes[key] = group
@@ -90,8 +90,8 @@ def _is_companion(file: Path, scenes: dict[tuple[Path, str], BandGroup], files: 
     """Return whether a file belongs to a scene but is not a band."""
     if (named := re.match(_COMPANION, file.stem)) and _key(file, named[1]) in scenes:
         return True
-    if found := re.match(_UDM, file.stem):
-        return any(other.stem.startswith(f"{found[1]}_Analytic") for other in files if other.parent == file.parent)
+    if match := re.match(_UDM, file.stem):
+        return any(other.stem.startswith(f"{match[1]}_Analytic") for other in files if other.parent == file.parent)
     safe = next((folder for folder in file.parents if folder.suffix.upper() == ".SAFE"), None)
     if safe is None or not any(safe in folder.parents for folder, _ in scenes):
         return False

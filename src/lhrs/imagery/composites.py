@@ -130,7 +130,7 @@ def plan_composite(reader: RasterReader, sensor: str | None = None, composite: s
     candidates = _candidates(reader, composite)
     if candidates:
         bands = candidates[0].bands
-        return Plan(bands, "band names", tuple(one for one in candidates if one.bands == bands))
+        return Plan(bands, "band names", tuple(candidate for candidate in candidates if candidate.bands == bands))
     if composite not in (None, TRUE_COLOR, PER_BAND):
         raise ConfigError(
             f"{reader.name}: its bands are unknown, so there is no composite {composite!r}: name its sensor."
@@ -140,7 +140,7 @@ def plan_composite(reader: RasterReader, sensor: str | None = None, composite: s
 
 
 def _named(reader: RasterReader, sensor: Sensor, composite: str | None) -> Plan:
-    look = sensor.composite(composite)
+    band_composite = sensor.composite(composite)
     kind = kind_of(reader.dtype)
     if not sensor.accepts(kind) and not (reader.native is None and has_scale_tags(reader, range(1, reader.count + 1))):
         wanted = {"u": "8-bit", "i": "16-bit integers", "f": "floats"}[sensor.dtype or kind]
@@ -148,12 +148,12 @@ def _named(reader: RasterReader, sensor: Sensor, composite: str | None) -> Plan:
             f"{reader.name} has values of {reader.dtype}, {sensor.name} has {wanted}: leave the sensor out, or name "
             "the one that took it."
         )
-    bands = locate_bands(look, reader.band_names)
+    bands = locate_bands(band_composite, reader.band_names)
     if bands is None:
         if len(sensor.bands) > reader.count:
             raise ConfigError(f"{reader.name} has {reader.count} bands, {sensor.name} has {len(sensor.bands)}.")
-        bands = tuple(sensor.bands.index(names) + 1 for names in look.bands)
-    return Plan(bands, "named sensor", (Candidate(sensor, look, bands, True),), is_named=True)
+        bands = tuple(sensor.bands.index(names) + 1 for names in band_composite.bands)
+    return Plan(bands, "named sensor", (Candidate(sensor, band_composite, bands, True),), is_named=True)
 
 
 def _candidates(reader: RasterReader, composite: str | None) -> list[Candidate]:
@@ -173,17 +173,18 @@ def _candidates(reader: RasterReader, composite: str | None) -> list[Candidate]:
     if is_planetscope:
         exact += [sensor for name, sensor in sensors().items() if name == f"planetscope-{reader.count}"]
     partial = [] if kind_of(reader.dtype) == "u" else [(sensors()[name], short) for name, short in _PARTIAL.items()]
-    found = []
-    for sensor, is_certain in [*((one, True) for one in exact), *((replace(s, name=n), False) for s, n in partial)]:
+    candidates = []
+    renamed = [replace(sensor, name=name) for sensor, name in partial]
+    for sensor, is_certain in [*((s, True) for s in exact), *((s, False) for s in renamed)]:
         if composite is not None and composite not in sensor.composites and not (is_certain and len(exact) == 1):
             continue
-        look = sensor.composite(composite)
-        bands = locate_bands(look, reader.band_names)
+        band_composite = sensor.composite(composite)
+        bands = locate_bands(band_composite, reader.band_names)
         if bands is None and is_certain and len(sensor.bands) == reader.count:
-            bands = tuple(sensor.bands.index(names) + 1 for names in look.bands)
+            bands = tuple(sensor.bands.index(names) + 1 for names in band_composite.bands)
         if bands is not None:
-            found.append(Candidate(sensor, look, bands, is_certain))
-    return found
+            candidates.append(Candidate(sensor, band_composite, bands, is_certain))
+    return candidates
 
 
 def fit_composite(plan: Plan, reader: RasterReader, values: np.ndarray, valid: np.ndarray) -> Fitted:
@@ -198,21 +199,26 @@ def fit_composite(plan: Plan, reader: RasterReader, values: np.ndarray, valid: n
     Raises:
         ConfigError: the sensor was named, and the values cannot be its own.
     """
-    for one in plan.candidates:
-        conversion = convert(reader, plan.bands, one.sensor, values, valid)
-        problem = _implausible(reader, plan, one, conversion, values, valid)
+    for candidate in plan.candidates:
+        conversion = convert(reader, plan.bands, candidate.sensor, values, valid)
+        problem = _implausible(reader, plan, candidate, conversion, values, valid)
         if problem is None:
-            return _known(one, conversion, values, valid)
+            return _known(candidate, conversion, values, valid)
         if plan.is_named:
             raise ConfigError(f"{reader.name}: {problem}.")
     return _unknown(plan, reader, values, valid)
 
 
 def _implausible(
-    reader: RasterReader, plan: Plan, one: Candidate, conversion: Conversion, values: np.ndarray, valid: np.ndarray
+    reader: RasterReader,
+    plan: Plan,
+    candidate: Candidate,
+    conversion: Conversion,
+    values: np.ndarray,
+    valid: np.ndarray,
 ) -> str | None:
     """Return the reason why a sensor cannot have these values, or None."""
-    sensor = one.sensor
+    sensor = candidate.sensor
     if not valid.any():
         return None
     if sensor.bands[0][0] == "vv":
@@ -233,7 +239,7 @@ def _implausible(
             f"values are {limits[0]:g} to {limits[1]:g} (2nd and 98th percentile), {sensor.name} has {low:g} to "
             f"{high:g}: leave the sensor out, or name the one that took it"
         )
-    if one.is_certain or conversion.note or has_scale_tags(reader, plan.bands):
+    if candidate.is_certain or conversion.note or has_scale_tags(reader, plan.bands):
         return None
     return _ambiguous(reader, plan, sensor, limits)
 
@@ -252,24 +258,27 @@ def _ambiguous(reader: RasterReader, plan: Plan, sensor: Sensor, limits: tuple[f
     return None
 
 
-def _known(one: Candidate, conversion: Conversion, values: np.ndarray, valid: np.ndarray) -> Fitted:
-    sensor, look = one.sensor, one.composite
-    words = look.words + (f", {conversion.note}" if conversion.note else "")
-    if look.formula != "plain":
+def _known(candidate: Candidate, conversion: Conversion, values: np.ndarray, valid: np.ndarray) -> Fitted:
+    sensor, composite = candidate.sensor, candidate.composite
+    description = composite.description + (f", {conversion.note}" if conversion.note else "")
+    if composite.formula != "plain":
         zero = 0.0 if sensor.scale is None else sensor.offset / sensor.scale
         physical = Conversion(conversion.scale, tuple(o + zero for o in conversion.offset))
-        made = Fitted(Scaling(None, words), look.formula, physical, look)
-        if look.limits is None:
-            combined, is_valid = made.combine(values, valid)
-            return Fitted(percentile_stretch(combined, is_valid, words), look.formula, physical, look)
-        return Fitted(Scaling((look.limits,) * 3, words), look.formula, physical, look)
-    if look.limits is None:
-        return Fitted(percentile_stretch(values, valid, f"{look.words}, 2-98 percentile of all bands"), composite=look)
-    low, high = look.limits
+        fitted = Fitted(Scaling(None, description), composite.formula, physical, composite)
+        if composite.limits is None:
+            combined, is_valid = fitted.combine(values, valid)
+            return Fitted(percentile_stretch(combined, is_valid, description), composite.formula, physical, composite)
+        return Fitted(Scaling((composite.limits,) * 3, description), composite.formula, physical, composite)
+    if composite.limits is None:
+        return Fitted(
+            percentile_stretch(values, valid, f"{composite.description}, 2-98 percentile of all bands"),
+            composite=composite,
+        )
+    low, high = composite.limits
     limits = tuple(((low - o) / s, (high - o) / s) for s, o in zip(conversion.scale, conversion.offset, strict=True))
     if len(limits) == 3 and limits == ((0.0, 255.0),) * 3 and values.dtype == np.uint8:
-        return Fitted(Scaling(None, words), composite=look)
-    return Fitted(Scaling(limits, words), composite=look)
+        return Fitted(Scaling(None, description), composite=composite)
+    return Fitted(Scaling(limits, description), composite=composite)
 
 
 def _unknown(plan: Plan, reader: RasterReader, values: np.ndarray, valid: np.ndarray) -> Fitted:
@@ -293,8 +302,8 @@ def _unknown(plan: Plan, reader: RasterReader, values: np.ndarray, valid: np.nda
     scaling = choose_scaling(values[at], valid[at], plan.per_band)
     if scaling.limits is not None:
         by_band = dict(zip(distinct, scaling.limits, strict=True))
-        scaling = Scaling(tuple(by_band[band] for band in plan.bands), scaling.words)
-    return Fitted(Scaling(scaling.limits, f"amplitude, {scaling.words}") if reader.is_complex else scaling)
+        scaling = Scaling(tuple(by_band[band] for band in plan.bands), scaling.description)
+    return Fitted(Scaling(scaling.limits, f"amplitude, {scaling.description}") if reader.is_complex else scaling)
 
 
 def _is_reflectance(reader: RasterReader, bands: Sequence[int]) -> bool:
@@ -308,4 +317,4 @@ def check_valid(reader: RasterReader, has_data: np.ndarray) -> None:
     """Raise DataError if no pixel of an image is valid."""
     if not has_data.any():
         kind = "transparent" if reader.native is not None and reader.dtype == "uint8" else "nodata, masked or NaN"
-        raise DataError(f"{reader.name} holds no valid pixel: everything is {kind}.")
+        raise DataError(f"{reader.name} contains no valid pixel: everything is {kind}.")

@@ -93,7 +93,7 @@ def _open(source: ImageSource, sensor: str | None, composite: str | None, driver
     names, files = source.bands, source.files
     if not names and source.band_assets and (sensor, composite) not in ((None, None), (None, TRUE_COLOR)):
         names, files = zip(*source.band_assets, strict=True)
-    if not names:  # a true-color image holds no reflectance, whatever the catalog states
+    if not names:  # a true-color image contains no reflectance, whatever the catalog states
         return open_source(files[0], driver=driver)
     if sensor is None and source.sensor is None:
         reader = open_bands(names[:3], files[:3])

@@ -2,6 +2,9 @@
 
 import os
 import re
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 _SPECTRAL = re.compile(r"nir|infra|\bb0?8a?\b|sr_b\d", re.IGNORECASE)
 """Names of a fourth band that GDAL may interpret as alpha."""
 COLOR_TABLE = "color table"
+_HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"}
+_MAX_MEMBERS = 5
+"""Members of an archive that an error lists."""
 _CACHE_MIB = 128
 """Size of GDAL's block cache, which neighboring windows share. GDAL's default is 5 % of the memory."""
 
@@ -134,7 +140,7 @@ def open_gdal(name: str, driver: str | None, raw: bool, keep_open: bool = False)
         tags = dataset.tags()
         orientation = _orientation(name, tags)
         width, height = upright_size(orientation, dataset.width, dataset.height)
-        georeference = read_georeference(dataset, None if driver is not None else locations.projection_file(name))
+        georeference = read_georeference(dataset, None if driver is not None else name)
         if georeference is not None and orientation != UPRIGHT:
             georeference = georeference.before(to_stored(orientation, dataset.width, dataset.height))
         gsd_m = None if georeference is None else georeference.gsd_m(width, height)
@@ -177,7 +183,7 @@ def adds_to_image(name: str) -> bool:
         with rasterio.Env(), open_raster(name) as dataset:
             if any(value is not None for value in dataset.nodatavals) and os.path.exists(f"{name}.aux.xml"):
                 return True
-            return read_georeference(dataset, locations.projection_file(name)) is not None
+            return read_georeference(dataset, name) is not None
     except DataError:  # a format that only Pillow reads
         return False
 
@@ -212,9 +218,8 @@ def open_raster(name: str | Path, driver: str | None = None) -> "Iterator[Datase
         with suppress_warnings(NotGeoreferencedWarning):
             dataset = rasterio.open(locations.gdal_path(str(name)), driver=driver)
     except RasterioError as error:
-        raise DataError(
-            f"{name} is not an image or raster that can be read ({gdal_message(error)}{_hint(name)})."
-        ) from error
+        hint = _hint(name) if driver is None else ""
+        raise DataError(f"{name} is not an image or raster that can be read ({gdal_message(error)}{hint}).") from error
     with dataset:
         if not dataset.count:
             first = f": name one of its parts, for example {dataset.subdatasets[0]}" if dataset.subdatasets else ""
@@ -225,12 +230,40 @@ def open_raster(name: str | Path, driver: str | None = None) -> "Iterator[Datase
 
 
 def _hint(name: str | Path) -> str:
-    """Return a hint on how to open an archive."""
-    lower = str(name).lower()
-    for ends, prefix in (((".zip",), "/vsizip/"), ((".tar", ".tgz", ".tar.gz"), "/vsitar/")):
-        if lower.endswith(ends) and not lower.startswith("/vsi") and os.path.isfile(name):
-            return f"; to read a file inside the archive, name {prefix}{name}/FILE"
+    """Return a hint on how to open an archive or a HEIC photo."""
+    path = str(name).removeprefix("/vsizip/").removeprefix("/vsitar/")
+    if not os.path.isfile(path):
+        return ""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
+        return "; HEIC is not supported: convert it first, for example with `heif-convert IN.heic OUT.jpg`"
+    for list_members, prefix in ((_zip_members, "/vsizip/"), (_tar_members, "/vsitar/")):
+        if (members := list_members(path)) is None:
+            continue
+        images = [member for member in members if os.path.splitext(member)[1].lower() in locations.IMAGE_SUFFIXES]
+        if not images:
+            return "; the archive contains no image"
+        shown = ", ".join(images[:_MAX_MEMBERS]) + (", ..." if len(images) > _MAX_MEMBERS else "")
+        count = f"{len(images)} image" + "s" * (len(images) > 1)
+        return f"; the archive has {count} ({shown}): name one as {prefix}{path}/{images[0]}"
     return ""
+
+
+def _zip_members(path: str) -> list[str] | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sorted(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return None
+
+
+def _tar_members(path: str) -> list[str] | None:
+    try:
+        with tarfile.open(path) as archive:
+            return sorted(archive.getnames())
+    except (OSError, tarfile.TarError, EOFError, zlib.error):
+        return None
 
 
 def gdal_message(error: BaseException) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lhrs.atomic_io import write_atomic
-from lhrs.errors import DataError
+from lhrs.imagery import locations
+from lhrs.log import warn_once
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -53,7 +54,7 @@ class Georeference:
         return lonlat
 
     def to_pixels(self, points: np.ndarray, crs: "str | CRS") -> np.ndarray:
-        """Return float64 `(N, 2)` xy pixels of `(N, 2)` points in a CRS, longitude or easting first; NaN if nowhere."""
+        """Return float64 `(N, 2)` xy pixels of `(N, 2)` points in a CRS, easting first; NaN off the Earth."""
         import rasterio
 
         with rasterio.Env():
@@ -66,8 +67,8 @@ class Georeference:
                 return _apply(~self.transform, east, north)
             with self._transformer() as transformer:
                 rows, columns = transformer.rowcol(east, north, op=lambda value: value)
-            found = np.stack([columns, rows], 1)
-            return found if self.to_stored is None else _apply(~self.to_stored, *found.T)
+            pixels = np.stack([columns, rows], 1)
+            return pixels if self.to_stored is None else _apply(~self.to_stored, *pixels.T)
 
     def _to_crs(self, points: np.ndarray) -> np.ndarray:
         x, y = points.T
@@ -177,20 +178,23 @@ def _apply(matrix: "Affine", x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.stack([a * x + b * y + c, d * x + e * y + f], 1)
 
 
-def read_georeference(dataset: "DatasetReader", projection_file: Path | None) -> Georeference | None:
+def read_georeference(dataset: "DatasetReader", name: str | None = None) -> Georeference | None:
     """Return where a raster is located, or None if it has no georeference.
 
     Args:
         dataset: an open file.
-        projection_file: a `.prj` next to it, which names the CRS of a world file.
+        name: of the file, to read a world file and a `.prj` next to it that GDAL does not; None ignores them.
     """
     from rasterio.crs import CRS
 
     gcps, gcps_crs = dataset.gcps
-    if not dataset.transform.is_identity:
-        crs = dataset.crs or (None if projection_file is None else _read_crs(projection_file))
+    transform = dataset.transform
+    if transform.is_identity and name is not None:
+        transform = _read_world_file(name) or transform
+    if not transform.is_identity:
+        crs = dataset.crs or (None if name is None else _read_projection(name))
         if crs:
-            return Georeference(crs, dataset.transform)
+            return Georeference(crs, transform)
     if gcps and gcps_crs and _can_be_fitted(gcps):
         return Georeference(gcps_crs, gcps=tuple(gcps))
     if dataset.rpcs is not None:
@@ -211,26 +215,42 @@ def _can_be_fitted(gcps: "Sequence[GroundControlPoint]") -> bool:
         return False
 
 
-def _read_crs(file: Path) -> "CRS":
-    """Return the CRS of a `.prj` file, in ESRI's or OGC's WKT.
+def _read_world_file(name: str) -> "Affine | None":
+    """Return the transform of the world file of an image, which refers to the centers of pixels."""
+    from affine import loadsw
 
-    Raises:
-        DataError: it names none.
-    """
+    for path in locations.world_files(name):
+        try:
+            return loadsw(Path(path).read_text())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            warn_once(f"{path} is ignored: it is not a world file of six numbers ({error}).")
+    return None
+
+
+def _read_projection(name: str) -> "CRS | None":
+    """Return the CRS of the `.prj` file of an image, in ESRI's or OGC's WKT."""
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
+    file = locations.projection_file(name)
+    if file is None:
+        return None
     try:
         wkt = file.read_text(encoding="utf-8-sig", errors="replace").strip()
         if wkt.upper().startswith("EPSG:"):
             return CRS.from_user_input(wkt)
         return CRS.from_wkt(wkt, morph_from_esri_dialect=True)
     except (OSError, CRSError) as error:
-        raise DataError(f"{file} names no known coordinate reference system ({error}).") from None
+        reason = " ".join(str(error).split())
+        CRS.from_epsg(4326)  # clears GDAL's error, which its next call would raise
+        warn_once(f"{file} is ignored: it names no known coordinate reference system ({reason}).")
+        return None
 
 
 def reproject(points: np.ndarray, crs: str) -> np.ndarray:
-    """Return float64 `(N, 2)` points in a CRS of `(N, 2)` longitude and latitude (WGS 84 degrees); NaN if nowhere."""
+    """Return float64 `(N, 2)` points in a CRS of `(N, 2)` longitude and latitude (degrees); NaN off the Earth."""
     import rasterio
 
     with rasterio.Env():

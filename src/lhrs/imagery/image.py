@@ -71,7 +71,7 @@ def open_image(
     fitted = fit_composite(plan, reader, values, valid)
     pixels, has_data = fitted.render(values, valid, reader.has_zero_nodata[[band - 1 for band in plan.bands]])
     check_valid(reader, has_data)
-    view = reader.native or Rendering(list(plan.bands), fitted.scaling.words, plan.chosen_by)
+    view = reader.native or Rendering(list(plan.bands), fitted.scaling.description, plan.chosen_by)
     georeference, own_gsd_m = reader.georeference, reader.gsd_m if reader.gsd_m is not None else gsd_m
     if georeference is not None and area is not None:
         georeference = georeference.shifted(left, top)

@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = frozenset(
         *(".tif", ".tiff", ".gtiff", ".jp2", ".j2k", ".img", ".vrt", ".ntf", ".nitf"),
     ]
 )
-"""File suffixes that are searched for in a folder. A file that is given by itself may have any suffix."""
+"""File suffixes that are searched for in a folder. A file that is named itself may have any suffix."""
 _URL = r"(?i)^(https?|s3|gs|az|ftp):/+"
 _SUBDATASET = r"^[A-Za-z][A-Za-z0-9_+]+:."
 """At least two letters: one letter is a Windows drive."""
@@ -31,13 +31,13 @@ def gdal_name(path: str | os.PathLike[str]) -> str | None:
     name = os.fspath(path)
     if name.startswith("/vsi"):
         name = re.sub(_URL_INSIDE, r"\1://", name)
-        if found := re.match(_ARCHIVE, name):
-            first = found[2].partition("/")[0]
+        if match := re.match(_ARCHIVE, name):
+            first = match[2].partition("/")[0]
             if not os.path.exists(first) and os.path.exists("/" + first):
-                return f"{found[1]}/{found[2]}"
+                return f"{match[1]}/{match[2]}"
         return name
     if re.match(_URL, name):
-        return re.sub(_URL, lambda found: f"{found[1]}://", name)
+        return re.sub(_URL, lambda match: f"{match[1]}://", name)
     if re.match(_SUBDATASET, name) and not os.path.exists(name):
         return re.sub(r'^(HDF5:.*?["\w]):/+(?=[^/])', r"\1://", name) if name.upper().startswith("HDF5:") else name
     return None
@@ -78,8 +78,8 @@ def read_head(name: str) -> bytes | None:
 
 def open_binary(name: str) -> BinaryIO:
     """Open a file on disk, or the part of a file that `/vsisubfile/OFFSET_LENGTH,FILE` names, for reading."""
-    if found := re.match(_SUBFILE, name):
-        return cast(BinaryIO, _Slice(found[3], int(found[1]), int(found[2])))
+    if match := re.match(_SUBFILE, name):
+        return cast(BinaryIO, _Slice(match[3], int(match[1]), int(match[2])))
     return open(name, "rb")
 
 
@@ -139,8 +139,8 @@ def world_files(name: str) -> list[str]:
 
 def has_sidecar(name: str) -> bool:
     """Return whether an image has sidecar files that may hold a georeference, a mask or overviews."""
-    beside = [name + end for end in (".aux.xml", ".msk", ".ovr")]
-    return any(os.path.exists(path) for path in (*beside, *world_files(name)))
+    sidecars = [name + end for end in (".aux.xml", ".msk", ".ovr")]
+    return any(os.path.exists(path) for path in (*sidecars, *world_files(name)))
 
 
 def projection_file(name: str) -> Path | None:
@@ -157,7 +157,7 @@ def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     Raises:
         DataError: a path does not exist, or a folder contains no image.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
             inside = [
@@ -167,13 +167,13 @@ def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
                 if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
             ]
             if not inside:
-                raise DataError(f"{path} holds no image (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).")
-            found += sorted(inside, key=_natural)
+                raise DataError(f"{path} contains no image (looked for {', '.join(sorted(IMAGE_SUFFIXES))}).")
+            images += sorted(inside, key=_natural)
         elif path.exists() or gdal_name(path) is not None:
-            found.append(path)
+            images.append(path)
         else:
             raise DataError(f"{path} does not exist.")
-    return found
+    return images
 
 
 def _natural(path: Path) -> list[list[tuple[bool, int, str]]]:

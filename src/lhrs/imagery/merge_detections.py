@@ -64,18 +64,18 @@ def merge_detections(
         suppress: for `nms`: the non-maximum suppression of this type of boxes.
     """
     none = np.zeros((len(boxes), 4), bool)
-    given = Merged(boxes, scores, labels, windows, none if truncated is None else truncated)
+    detections = Merged(boxes, scores, labels, windows, none if truncated is None else truncated)
     if rule == "nms":
         if suppress is None:
             raise ValueError("the rule nms needs a suppression")
-        return _take(given, suppress(boxes, scores, labels))
-    kept = [_join_and_suppress(_take(given, np.flatnonzero(labels == label))) for label in np.unique(labels)]
-    return Merged(*(np.concatenate(parts) for parts in zip(*kept, strict=True))) if kept else given
+        return _take(detections, suppress(boxes, scores, labels))
+    kept = [_join_and_suppress(_take(detections, np.flatnonzero(labels == label))) for label in np.unique(labels)]
+    return Merged(*(np.concatenate(parts) for parts in zip(*kept, strict=True))) if kept else detections
 
 
-def _join_and_suppress(given: Merged) -> Merged:
+def _join_and_suppress(detections: Merged) -> Merged:
     """Merge boxes of one label by `join_cut`."""
-    joined = _join(given)
+    joined = _join(detections)
     complete = np.asarray(~joined.truncated.any(1))
     # Sort by complete before truncated, then by score, then by size. The first box of an overlap is kept.
     area = (joined.boxes[:, 2] - joined.boxes[:, 0]) * (joined.boxes[:, 3] - joined.boxes[:, 1])
@@ -95,9 +95,9 @@ def _join_and_suppress(given: Merged) -> Merged:
     return _take(joined, np.array(sorted(kept), np.int64))
 
 
-def _join(given: Merged) -> Merged:
+def _join(detections: Merged) -> Merged:
     """Join truncated boxes that continue each other across a seam, until none does."""
-    boxes, scores, truncated = given.boxes.copy(), given.scores.copy(), given.truncated.copy()
+    boxes, scores, truncated = detections.boxes.copy(), detections.scores.copy(), detections.truncated.copy()
     alive = np.ones(len(boxes), bool)
     changed = bool(len(boxes))
     while changed:
@@ -105,7 +105,7 @@ def _join(given: Merged) -> Merged:
         neighbors = _Neighbors(boxes, 1.0)
         for a in np.flatnonzero(alive & truncated.any(1)):
             for b in neighbors.query(int(a)):
-                if b == a or not (alive[a] and alive[b]) or given.windows[a] == given.windows[b]:
+                if b == a or not (alive[a] and alive[b]) or detections.windows[a] == detections.windows[b]:
                     continue
                 side = _continues(boxes[a], truncated[a], boxes[b], truncated[b])
                 if side is None:
@@ -118,7 +118,7 @@ def _join(given: Merged) -> Merged:
                 for edge, still in across.items():
                     truncated[a, edge] = still
                 scores[a], alive[b], changed = max(scores[a], scores[b]), False, True
-    return _take(Merged(boxes, scores, given.labels, given.windows, truncated), np.flatnonzero(alive))
+    return _take(Merged(boxes, scores, detections.labels, detections.windows, truncated), np.flatnonzero(alive))
 
 
 def _continues(a: np.ndarray, truncated_a: np.ndarray, b: np.ndarray, truncated_b: np.ndarray) -> int | None:

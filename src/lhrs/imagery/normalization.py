@@ -146,7 +146,7 @@ class Normalization(BaseModel):
             raise DataError(f"{first} and the others have no data in one of their bands.")
         if outside and np.mean(outside) > _MAX_CLIPPED:
             raise DataError(
-                f"{np.mean(outside):.0%} of the values of {first} and the others lie outside of 0 to {max_value:g}: "
+                f"{np.mean(outside):.0%} of the values of {first} and the others are outside of 0 to {max_value:g}: "
                 "set data.max_value to the value that means 1."
             )
         mean = np.nanmean(means, 0)

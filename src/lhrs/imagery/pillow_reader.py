@@ -115,10 +115,10 @@ def exif_orientation(name: str) -> int:
     """Return the orientation that EXIF declares; 1 where there is none."""
     try:
         with _opened(name) as image:
-            found = image.getexif().get(_ORIENTATION, UPRIGHT)
+            orientation = image.getexif().get(_ORIENTATION, UPRIGHT)
     except DataError:
         return UPRIGHT
-    return found if found in range(1, 9) else UPRIGHT
+    return orientation if orientation in range(1, 9) else UPRIGHT
 
 
 def verify_checksums(name: str) -> None:

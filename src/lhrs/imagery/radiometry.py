@@ -118,12 +118,12 @@ def sentinel2_offset(reader: RasterReader) -> float:
         if re.fullmatch(_OFFSET_TAG, key) and re.fullmatch(_NUMBER, value.strip()):
             return -abs(float(value))
     for key in _BASELINE_TAGS:
-        if found := re.match(r"\s*(\d+)\.(\d+)", tags.get(key, "")):
-            return _offset_since(int(found[1]), int(found[2]))
+        if match := re.match(r"\s*(\d+)\.(\d+)", tags.get(key, "")):
+            return _offset_since(int(match[1]), int(match[2]))
     texts = [*reversed(Path(reader.name).parts), *(tags.get(key, "") for key in ("PRODUCT_URI", "PRODUCT_ID"))]
     for text in texts:
-        if found := re.search(_S2_PRODUCT, text):
-            return _offset_since(int(found[1]), int(found[2]))
+        if match := re.search(_S2_PRODUCT, text):
+            return _offset_since(int(match[1]), int(match[2]))
     if locations.gdal_name(reader.name) is None and reader.driver is None:
         return _metadata_offset(Path(reader.name).absolute().parent)
     return 0.0
@@ -139,8 +139,8 @@ def _metadata_offset(folder: Path) -> float:
     for place in (folder, *list(folder.parents)[:_METADATA_LEVELS]):
         for file in sorted(place.glob("MTD_MSIL*.xml")):
             text = file.read_text(errors="replace")
-            if found := re.search(r"<(?:BOA_ADD|RADIO_ADD)_OFFSET\b[^>]*>\s*(-?\d+(?:\.\d+)?)\s*<", text):
-                return -abs(float(found[1]))
-            if found := re.search(r"<PROCESSING_BASELINE>\s*(\d+)\.(\d+)", text):
-                return _offset_since(int(found[1]), int(found[2]))
+            if match := re.search(r"<(?:BOA_ADD|RADIO_ADD)_OFFSET\b[^>]*>\s*(-?\d+(?:\.\d+)?)\s*<", text):
+                return -abs(float(match[1]))
+            if match := re.search(r"<PROCESSING_BASELINE>\s*(\d+)\.(\d+)", text):
+                return _offset_since(int(match[1]), int(match[2]))
     return 0.0

@@ -80,7 +80,7 @@ def _needs_gdal(name: str, raw: bool) -> bool:
 
 
 def open_bands(
-    names: Sequence[str], files: Sequence[str | Path], sensor: str | None = None, look: BandComposite | None = None
+    names: Sequence[str], files: Sequence[str | Path], sensor: str | None = None, composite: BandComposite | None = None
 ) -> RasterReader:
     """Return one reader of bands that are stored as one file each.
 
@@ -88,21 +88,23 @@ def open_bands(
         names: of the bands.
         files: one per band.
         sensor: from the product name.
-        look: open only the bands of this composite; None is all.
+        composite: open only the bands of this composite; None is all.
 
     Raises:
         DataError: a file cannot be read, a band is missing, or the files differ in their extent.
     """
     chosen = list(range(len(names)))
-    if look is not None:
+    if composite is not None:
         chosen = []
-        for known in look.bands:
+        for known in composite.bands:
             at = next((n for n, name in enumerate(names) if name.lower() in {other.lower() for other in known}), None)
             if at is None:
-                raise DataError(f"{files[0]}: there is no file of the band {known[0]} next to it, for {look.words}.")
+                raise DataError(
+                    f"{files[0]}: there is no file of the band {known[0]} next to it, for {composite.description}."
+                )
             chosen.append(at)
     readers = [_open_band(str(files[n])) for n in dict.fromkeys(chosen)]
-    reader = stack_bands(readers, None if look is not None else 0, [names[n] for n in dict.fromkeys(chosen)])
+    reader = stack_bands(readers, None if composite is not None else 0, [names[n] for n in dict.fromkeys(chosen)])
     return reader.of_sensor(sensor)
 
 
@@ -129,5 +131,5 @@ def _open_band_folder(folder: Path, raw: bool = False) -> RasterReader:
     if not groups and len(rest) == 1:
         return open_source(rest[0], raw=raw)
     raise DataError(
-        f"{folder} holds {len(groups)} scenes stored band by band and {len(rest)} other images: name one of them."
+        f"{folder} contains {len(groups)} scenes stored band by band and {len(rest)} other images: name one of them."
     )

@@ -9,7 +9,7 @@ import numpy as np
 SENTINEL2_WHITE = 3000
 """Reflectance x 10,000 that is rendered as white for Sentinel-2, as in the EuroSAT RGB images."""
 _CLASS_CODES = 16
-"""A gray 8-bit band with all values below this holds class codes or a mask. Unscaled, it would be black."""
+"""A gray 8-bit band with all values below this contains class codes or a mask. Unscaled, it would be black."""
 FILL_VALUES = (-9999, -32767, -32768, -99999)
 """Common nodata value of signed data. It is treated as nodata even if a file does not declare it."""
 _FILL_MAGNITUDE = 1e30
@@ -49,9 +49,9 @@ def choose_bands(colors: Sequence[str], names: Sequence[str | None]) -> tuple[li
         return [colors.index(color) + 1 for color in _COLORS], "declared colors"
     lower = [(name or "").strip().lower() for name in names]
     for patterns in _NAME_PATTERNS:
-        found = [next((i for i, name in enumerate(lower, 1) if re.search(p, name)), 0) for p in patterns]
-        if all(found):
-            return found, "band names"
+        bands = [next((i for i, name in enumerate(lower, 1) if re.search(p, name)), 0) for p in patterns]
+        if all(bands):
+            return bands, "band names"
     data_bands = [i for i, color in enumerate(colors, 1) if color != "alpha"] or [1]
     positions, reason = _BY_COUNT.get(len(data_bands), ((1, 2, 3), "first three bands"))
     return [data_bands[p - 1] for p in positions], reason
@@ -73,7 +73,7 @@ class Scaling:
 
     limits: tuple[tuple[float, float], ...] | None
     """Per band, the values that become 0 and 255; None leaves values unchanged."""
-    words: str
+    description: str
     """Human-readable description."""
 
     def apply(self, values: np.ndarray) -> np.ndarray:
@@ -117,6 +117,6 @@ def choose_scaling(values: np.ndarray, mask: np.ndarray, per_band: bool = False)
     return percentile_stretch(values, mask, STRETCHED)
 
 
-def percentile_stretch(values: np.ndarray, mask: np.ndarray, words: str) -> Scaling:
+def percentile_stretch(values: np.ndarray, mask: np.ndarray, description: str) -> Scaling:
     """Return the scaling to the 2nd and 98th percentile of all bands `(B, H, W)` together, where they have data."""
-    return Scaling((_stretch(values, mask),) * len(values), words)
+    return Scaling((_stretch(values, mask),) * len(values), description)

@@ -25,7 +25,7 @@ class BandComposite:
     formula: Formula
     limits: tuple[float, float] | None
     """The values that become 0 and 255, in units of the sensor or the formula; None stretches the scene."""
-    words: str
+    description: str
     """Human-readable description."""
 
 
@@ -64,10 +64,10 @@ class Sensor:
         row = self.composites[name]
         common = {names[0]: names for names in self.bands}
         limits = row.get("limits")
-        words = f"{self.name} {name}" + ("" if limits is None else f" {limits[0]:g} to {limits[1]:g}")
+        description = f"{self.name} {name}" + ("" if limits is None else f" {limits[0]:g} to {limits[1]:g}")
         return BandComposite(
             name, tuple(common[band] for band in row["bands"]), row.get("formula", "plain"),
-            None if limits is None else (float(limits[0]), float(limits[1])), words,
+            None if limits is None else (float(limits[0]), float(limits[1])), description,
         )  # fmt: skip
 
     def matches(self, names: Sequence[str | None], kind: str) -> bool:
@@ -92,8 +92,8 @@ class Sensor:
 def normalize_name(name: str | None) -> str:
     """Return a band name in lower case, without GDAL's suffix."""
     text = (name or "").strip()
-    found = re.match(_GDAL_NAME, text)
-    return (found[1] if found else text).lower()
+    match = re.match(_GDAL_NAME, text)
+    return (match[1] if match else text).lower()
 
 
 def kind_of(dtype: str) -> str:
@@ -146,10 +146,10 @@ def detect_sensors(names: Sequence[str | None], dtype: str) -> list[Sensor]:
 def locate_bands(composite: BandComposite, names: Sequence[str | None]) -> tuple[int, ...] | None:
     """Return the 1-based bands of a file that a composite needs, by name; None if one is missing."""
     lower = [normalize_name(name) for name in names]
-    found = []
-    for known in composite.bands:
-        at = next((lower.index(name.lower()) + 1 for name in known if name.lower() in lower), None)
+    bands = []
+    for alternatives in composite.bands:
+        at = next((lower.index(name.lower()) + 1 for name in alternatives if name.lower() in lower), None)
         if at is None:
             return None
-        found.append(at)
-    return tuple(found)
+        bands.append(at)
+    return tuple(bands)

@@ -16,15 +16,15 @@ def parse_xyz(path: Path) -> tuple[int, int, int]:
     """Return (x, y, z) from a name that ends in `x-y-z`, or from `z/x/y.png`.
 
     Raises:
-        DataError: the path is neither, or looks like a date.
+        DataError: the path is neither, or a date.
     """
-    if found := _NAME.search(path.stem):
-        x, y, z = map(int, found.groups())
+    if match := _NAME.search(path.stem):
+        x, y, z = map(int, match.groups())
         # A date such as 2021-10-12: tiles this close to the pole have no content.
         if _exists(x, y, z) and not (1000 <= x <= 9999 and 1 <= y <= 12):
             return x, y, z
-    elif found := _PATH.fullmatch("/".join([*path.parts[-3:-1], path.stem])):
-        z, x, y = map(int, found.groups())
+    elif match := _PATH.fullmatch("/".join([*path.parts[-3:-1], path.stem])):
+        z, x, y = map(int, match.groups())
         if _exists(x, y, z):
             return x, y, z
     raise DataError(f"{path}: the name does not end in x-y-z of a web-mercator tile, nor is it z/x/y.")
