@@ -72,10 +72,8 @@ def ours(path: Path, size: int) -> int:
     from lhrs.scene.window_inference import SceneQuery
 
     with tempfile.TemporaryDirectory() as out:
-        manifest = run(
-            SceneConfig(scenes=(str(path),), out=Path(out) / "out", asking=SceneQuery("classify"), size=size)
-        )
-    return manifest["scenes"][0]["asked"]
+        manifest = run(SceneConfig(scenes=(str(path),), out=Path(out) / "out", query=SceneQuery("classify"), size=size))
+    return manifest["scenes"][0]["answered"]
 
 
 def naive(path: Path, size: int) -> int:

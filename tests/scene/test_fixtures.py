@@ -23,7 +23,7 @@ def classify(path, out):
     """Return the answer and None, or None and the error's line."""
     try:
         manifest = run(
-            SceneConfig(scenes=(str(path),), out=out, asking=SceneQuery("classify", labels=("a", "b")), size=4096)
+            SceneConfig(scenes=(str(path),), out=out, query=SceneQuery("classify", labels=("a", "b")), size=4096)
         )
         assert (out / "manifest.json").exists()
         return manifest["scenes"][0]["answer"], None

@@ -60,7 +60,7 @@ def test_objects_on_seams_are_found_once_and_whole(sees, tmp_path, largest):
     path = write(tmp_path / "planted.tif", pixels)
     run(
         SceneConfig(
-            scenes=(str(path),), out=tmp_path / "out", asking=SceneQuery("ground", words="the squares"), size=128
+            scenes=(str(path),), out=tmp_path / "out", query=SceneQuery("ground", target="the squares"), size=128
         )
     )
     answers = geopandas.read_file(tmp_path / "out/answers.geojson")
@@ -75,7 +75,7 @@ def test_places_are_exact_in_both_files(sees, tmp_path):
     pixels = np.zeros((3, 300, 500), np.uint8)
     pixels[:, 100:180, 200:290] = 90
     path = write(tmp_path / "one.tif", pixels, gsd=0.3, crs="EPSG:32733")
-    run(SceneConfig(scenes=(str(path),), out=tmp_path / "out", asking=SceneQuery("ground", words="it"), size=512))
+    run(SceneConfig(scenes=(str(path),), out=tmp_path / "out", query=SceneQuery("ground", target="it"), size=512))
     for name in ("answers.geojson", "answers.parquet"):
         read = geopandas.read_parquet if name.endswith("parquet") else geopandas.read_file
         frame = read(tmp_path / "out" / name).to_crs("EPSG:32733")
@@ -93,10 +93,10 @@ def test_classes_have_areas_a_raster_and_nothing_where_there_is_no_data(sees, tm
     pixels[:, :128, :256] = 0  # the other class
     pixels[:, 512:, :] = 255
     path = write(tmp_path / "s.tif", pixels, nodata=255)
-    asking = SceneQuery("classify", labels=("Bare land", "built_up"))
-    manifest = run(SceneConfig(scenes=(str(path),), out=tmp_path / "out", asking=asking, size=128))
+    query = SceneQuery("classify", labels=("Bare land", "built_up"))
+    manifest = run(SceneConfig(scenes=(str(path),), out=tmp_path / "out", query=query, size=128))
     (summary,) = manifest["scenes"]
-    assert summary["windows"] == 40 and summary["asked"] == 32
+    assert summary["windows"] == 40 and summary["answered"] == 32
     assert summary["by_answer_km2"]["Bare land"] == pytest.approx(128 * 256 * 0.25 / 1e6, rel=2e-3)
     assert summary["by_answer_km2"]["built_up"] == pytest.approx((512 * 1000 - 128 * 256) * 0.25 / 1e6, rel=2e-3)
     with rasterio.open(path) as scene, rasterio.open(tmp_path / "out/classes.tif") as classes:
@@ -118,7 +118,7 @@ def test_what_two_windows_see_is_counted_once(sees, tmp_path, overlap):
         SceneConfig(
             scenes=(str(path),),
             out=tmp_path / "out",
-            asking=SceneQuery("count", words="the dots"),
+            query=SceneQuery("count", target="the dots"),
             size=64,
             overlap=overlap,
         )
@@ -133,7 +133,7 @@ def test_a_coarser_look_reads_what_gdal_averages(sees, tmp_path):
     path = write(tmp_path / "s.tif", values)
     run(
         SceneConfig(
-            scenes=(str(path),), out=tmp_path / "out", asking=SceneQuery("vqa", words="mean?"), size=64, gsd_m=2.0
+            scenes=(str(path),), out=tmp_path / "out", query=SceneQuery("vqa", target="mean?"), size=64, gsd_m=2.0
         )
     )
     frame = geopandas.read_file(tmp_path / "out/answers.geojson")
@@ -146,8 +146,8 @@ def test_change_compares_the_same_ground(sees, tmp_path):
     before, after = np.zeros((3, 256, 256), np.uint8), np.zeros((3, 128, 200), np.uint8)
     after[:, 64:100, 10:20] = 9  # two metres a pixel: windows of the first scene 64 x 64 at 1 m
     one, two = write(tmp_path / "a.tif", before, 1.0), write(tmp_path / "b.tif", after, 2.0)
-    asking = SceneQuery("change", labels=("empty", "built"))
-    manifest = run(SceneConfig(scenes=(str(one), str(two)), out=tmp_path / "out", asking=asking, size=64))
+    query = SceneQuery("change", labels=("empty", "built"))
+    manifest = run(SceneConfig(scenes=(str(one), str(two)), out=tmp_path / "out", query=query, size=64))
     frame = geopandas.read_file(tmp_path / "out/answers.geojson")
     changed = [window for window, yes in zip(frame["window"], frame["changed"], strict=True) if yes]
     assert [list(map(int, json.loads(w) if isinstance(w, str) else w)) for w in changed] == [
@@ -156,9 +156,9 @@ def test_change_compares_the_same_ground(sees, tmp_path):
     ]
     assert manifest["scenes"][0]["by_answer_km2"]["empty to built"] == pytest.approx(2 * 64 * 64 / 1e6, rel=2e-3)
     with pytest.raises(DataError, match="does not cover"):
-        run(SceneConfig(scenes=(str(two), str(one)), out=tmp_path / "no", asking=asking, size=64))
+        run(SceneConfig(scenes=(str(two), str(one)), out=tmp_path / "no", query=query, size=64))
     with pytest.raises(ConfigError, match="two scenes"):
-        run(SceneConfig(scenes=(str(one),), out=tmp_path / "no", asking=asking, size=64))
+        run(SceneConfig(scenes=(str(one),), out=tmp_path / "no", query=query, size=64))
 
 
 def start(*words):
@@ -193,7 +193,7 @@ def test_killed_and_gone_on_with_is_the_same_and_so_are_workers_and_ray(scene, t
     other = start(scene, "--task", "caption", "--window-size", 32, "--out", tmp_path / "killed")
     assert (
         other.wait() == 2
-        and "holds work with other settings (kind: classify before, caption now" in other.stderr.read()
+        and "contains work with other settings (kind: classify before, caption now" in other.stderr.read()
     )
     finish(start(*words, tmp_path / "killed"))
     assert content(tmp_path / "killed", b"now") == wanted and not (tmp_path / "killed/.work").exists()
@@ -255,16 +255,16 @@ def test_results_stay_in_their_folder_whatever_a_catalogue_calls_its_items(sees,
     catalogue = {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "description": "three", "links": links}
     (tmp_path / "catalogue.json").write_text(json.dumps(catalogue))
     before, out = set(tmp_path.rglob("*")), tmp_path / "a/b/c/out"
-    job = SceneConfig(scenes=(str(tmp_path / "catalogue.json"),), out=out, asking=SceneQuery("caption"), size=64)
+    job = SceneConfig(scenes=(str(tmp_path / "catalogue.json"),), out=out, query=SceneQuery("caption"), size=64)
     assert len(run(job)["scenes"]) == 3
     written = [p for p in set(tmp_path.rglob("*")) - before if p.is_file()]
     assert len(written) > 9 and all(p.is_relative_to(out) for p in written)
     assert len(list(out.iterdir())) == 4 and (out / "S2A_1/summary.json").exists()
     for name in ("../x", str(tmp_path / "x"), "a/../.."):
         found = [ImageSource(name, (str(path),)), ImageSource("y", (str(path),))]
-        monkeypatch.setattr(running, "sources", lambda scenes, found=found: found)
-        with pytest.raises(DataError, match="its results would not lie in"):
-            run(SceneConfig(scenes=("given",), out=tmp_path / "other", asking=SceneQuery("caption"), size=64))
+        monkeypatch.setattr(running, "sources", lambda scenes, dropped, found=found: found)
+        with pytest.raises(DataError, match="its results would be outside of"):
+            run(SceneConfig(scenes=("given",), out=tmp_path / "other", query=SceneQuery("caption"), size=64))
         assert not (tmp_path / "other").exists()
 
 

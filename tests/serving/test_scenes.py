@@ -44,7 +44,7 @@ def test_a_scene_is_asked_window_by_window_and_goes_with_its_file(server):
     done = until(server, begun["id"], "done", "failed")
     assert (done["state"], done["error"], done["progress"]) == ("done", None, 1.0)
     features = server.http.get(f"/v1/scenes/{begun['id']}/answers.geojson").json()["features"]
-    assert len(features) == done["summary"]["asked"] == 16
+    assert len(features) == done["summary"]["answered"] == 16
     assert {one["properties"]["answer"] for one in features} <= {"River", "Forest"}
     with rasterio.open(RIVER) as source, rasterio.open(_saved(server, begun["id"])) as raster:
         assert raster.bounds == source.bounds and set(np.unique(raster.read(1))) <= {1, 2}

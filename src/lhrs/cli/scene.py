@@ -73,17 +73,18 @@ def scene(
     if listed is not None and not all(listed):
         raise ConfigError(f"--labels {labels!r} has an empty entry.")
     paths = tuple(gdal_name(s) or os.path.abspath(s) for s in scenes)
-    asking = SceneQuery(task, listed, question or target or "", model, device)
+    query = SceneQuery(task, listed, question or target or "", model, device)
     config = SceneConfig(
-        scenes=paths, out=Path(os.path.abspath(out)), asking=asking, size=window_size, gsd_m=gsd, overlap=overlap,
+        scenes=paths, out=Path(os.path.abspath(out)), query=query, size=window_size, gsd_m=gsd, overlap=overlap,
         sensor=sensor, composites=tuple(composite), min_valid=min_valid,
     )  # fmt: skip
     manifest = run(config, engine="ray" if engine == "ray" else "local", num_workers=workers, progress=progress_bar)
     for summary in manifest["scenes"]:
         typer.echo(f"{summary['item']}: {summary['answer']}" if len(manifest["scenes"]) > 1 else summary["answer"])
-    asked, windows = (sum(summary[key] for summary in manifest["scenes"]) for key in ("asked", "windows"))
+    answered, windows = (sum(summary[key] for summary in manifest["scenes"]) for key in ("answered", "windows"))
     num_ood = sum(summary["out_of_distribution"] for summary in manifest["scenes"])
-    print_info(f"{out}: {asked:,} of {windows:,} windows asked; {manifest['scenes'][0]['view']}; {manifest['model']}")
+    composite_used = manifest["scenes"][0]["composite"]
+    print_info(f"{out}: {answered:,} of {windows:,} windows answered; {composite_used}; {manifest['model']}")
     if manifest["dropped"]:
         print_info("left out " + ", ".join(f"{count:,} {reason}" for reason, count in manifest["dropped"].items()))
     if num_ood:

@@ -18,7 +18,7 @@ class Result:
 
     source: ImageSource
     scene: Scene
-    later: Scene | None
+    after: Scene | None
     windows: Sequence[SceneWindow]
     rows: list[dict[str, Any]]
     """One row per window, in order; see `lhrs.scene.window_inference`."""
@@ -30,6 +30,6 @@ def class_code(row: dict[str, Any], names: Sequence[str]) -> int:
     """Return a window's code in the raster: 0 without an answer, 1 for the first name."""
     if row["answer"] is None:
         return 0
-    if row["earlier"] is not None:
-        return names.index(CHANGED if row["answer"] != row["earlier"] else UNCHANGED) + 1
+    if row["answer_before"] is not None:
+        return names.index(CHANGED if row["answer"] != row["answer_before"] else UNCHANGED) + 1
     return names.index(row["answer"]) + 1

@@ -37,7 +37,7 @@ class SceneConfig(BaseModel):
     scenes: tuple[str, ...]
     """Files, directories, STAC items or URLs; for `change` the scene before, then the one after."""
     out: Path
-    asking: SceneQuery
+    query: SceneQuery
     """The question about every window."""
     size: int = 256
     """Side of a rendered window in pixels."""
@@ -73,43 +73,43 @@ def run(
         ConfigError: the settings contradict each other, or the directory contains anything else.
         DataError: a scene cannot be read, or is not georeferenced.
     """
-    validate_query(config.asking)
+    validate_query(config.query)
     if config.overlap is not None and not 0 <= config.overlap < 0.9:
         raise ConfigError(f"--overlap {config.overlap} is not a fraction of the side of a window below 0.9.")
     prepare_output_dir(config.out)
     dropped = Dropped()
     opened = _scenes(config, dropped)
     folders = _folders(config.out, [source.name for source, _, _ in opened])
-    assistant = cached_model(config.asking.model, config.asking.device)
-    config.asking.task(assistant)  # contradicting labels are refused before anything is read
-    hashed = model_hash(config.asking.model, assistant.runtime.name)
+    assistant = cached_model(config.query.model, config.query.device)
+    config.query.task(assistant)  # contradicting labels are refused before anything is read
+    hashed = model_hash(config.query.model, assistant.runtime.name)
     settings = _settings(config, opened, hashed)
     with Job(config.out, settings, _inputs(opened)) as job:
-        plans = [(views, after, *_windows(config, views[0])) for _, views, after in opened]
+        plans = [(composites, after, *_windows(config, composites[0])) for _, composites, after in opened]
         blocks = [
-            Block(views, after, tuple(windows[n : n + _BLOCK_SIZE]), seen, config.min_valid, config.asking)
-            for views, after, windows, seen in plans
+            Block(composites, after, tuple(windows[n : n + _BLOCK_SIZE]), size, config.min_valid, config.query)
+            for composites, after, windows, size in plans
             for n in range(0, len(windows), _BLOCK_SIZE)
         ]
         parts = job.map_blocks(
             blocks, answer_block, engine=engine, num_workers=num_workers, progress=progress,
             description=f"windows by {_BLOCK_SIZE}",
         )  # fmt: skip
-        asked = [config.asking.kind, config.asking.labels, config.asking.words]
-        started = {"prompt_hash": fingerprint.of_config(asked), "time": job.started_at}
+        question = [config.query.kind, config.query.labels, config.query.target]
+        started = {"prompt_hash": fingerprint.of_config(question), "time": job.started_at}
         summaries, start = [], 0
-        for (source, views, after), (_, _, windows, seen), folder in zip(opened, plans, folders, strict=True):
+        for (source, composites, after), (_, _, windows, size), folder in zip(opened, plans, folders, strict=True):
             count = -(-len(windows) // _BLOCK_SIZE)
             rows = _rows(parts[start : start + count])
             start += count
-            objects = _objects(rows) if config.asking.kind == "ground" else None
-            result = Result(source, views[0], after[0] if after else None, windows, rows, objects)
+            objects = _objects(rows) if config.query.kind == "ground" else None
+            result = Result(source, composites[0], after[0] if after else None, windows, rows, objects)
             provenance = {
                 "model": assistant.runtime.name, "model_hash": hashed, **started,
-                "gsd_m": round(views[0].gsd_m * windows[0].window[2] / seen[0], 6),
-                "view": ", ".join(view.scaling.words for view in views),
+                "gsd_m": round(composites[0].gsd_m * windows[0].window[2] / size[0], 6),
+                "composite": ", ".join(view.scaling.description for view in composites),
             }  # fmt: skip
-            summaries.append(write_scene(folder, result, config.asking, provenance))
+            summaries.append(write_scene(folder, result, config.query, provenance))
         manifest = {"job": settings, **started, "model": assistant.runtime.name, "model_hash": hashed}
         manifest = job.write_manifest({**manifest, "scenes": summaries}, dropped)
         job.finish()
@@ -117,10 +117,10 @@ def run(
 
 
 def _settings(config: SceneConfig, opened: Sequence[_Opened], hashed: str) -> dict[str, Any]:
-    asking = {name: getattr(config.asking, name) for name in config.asking.__dataclass_fields__ if name != "device"}
-    composites = [[scene.scaling.words for scene in scenes] for _, scenes, _ in opened]
+    query = {name: getattr(config.query, name) for name in config.query.__dataclass_fields__ if name != "device"}
+    composites = [[scene.scaling.description for scene in scenes] for _, scenes, _ in opened]
     return {
-        **asking, "composites": composites, "size": config.size, "gsd_m": config.gsd_m, "overlap": config.overlap,
+        **query, "composites": composites, "size": config.size, "gsd_m": config.gsd_m, "overlap": config.overlap,
         "min_valid": config.min_valid, "model_hash": hashed,
     }  # fmt: skip
 
@@ -128,11 +128,11 @@ def _settings(config: SceneConfig, opened: Sequence[_Opened], hashed: str) -> di
 def _inputs(opened: Sequence[_Opened]) -> dict[str, str]:
     """Return the fingerprints of all files; each includes the grid of its scene."""
     inputs: dict[str, str] = {}
-    for _, views, after in opened:
-        for scene in (*views, *after):
+    for _, composites, after in opened:
+        for scene in (*composites, *after):
             grid = [scene.width, scene.height, list(scene.transform)]
             for path, value in fingerprint.of_files(scene.files).items():
-                inputs[path] = fingerprint.of_config([value, grid])
+                inputs[path] = f"{value}:{fingerprint.of_config(grid)}"
     return inputs
 
 
@@ -144,7 +144,7 @@ def _scenes(config: SceneConfig, dropped: Dropped) -> list[_Opened]:
         DataError: a scene is not georeferenced, or the grids of the two scenes do not match.
     """
     georeferenced = []
-    for source in sources(config.scenes):
+    for source in sources(config.scenes, dropped=dropped):
         opened = [
             open_scene_source(source, config.sensor, composite, config.driver)
             for composite in config.composites or (None,)
@@ -154,16 +154,16 @@ def _scenes(config: SceneConfig, dropped: Dropped) -> list[_Opened]:
                 raise DataError(f"{source.files[0]} is not georeferenced; use `lhrs ask` for this image.")
             dropped.add("images without a georeference", source.files[0])
             continue
-        views = tuple(scene for scene in opened if scene is not None)
-        for scene in views:
+        composites = tuple(scene for scene in opened if scene is not None)
+        for scene in composites:
             _ = scene.scaling  # computed once and passed to all workers
-        georeferenced.append((source, views))
+        georeferenced.append((source, composites))
     if not georeferenced:
         raise DataError(f"{', '.join(config.scenes)} contains no georeferenced raster.")
-    if config.asking.kind != "change":
-        return [(source, views, ()) for source, views in georeferenced]
+    if config.query.kind != "change":
+        return [(source, composites, ()) for source, composites in georeferenced]
     if len(georeferenced) != 2:
-        raise ConfigError(f"--task change needs two scenes, the earlier first; {len(georeferenced)} given.")
+        raise ConfigError(f"--task change needs two scenes, the one before first, not {len(georeferenced)}.")
     (source, before), (_, after) = georeferenced
     _check_alike(before[0], after[0])
     return [(source, before, after)]
@@ -183,7 +183,7 @@ def _folders(out: Path, names: Sequence[str]) -> list[Path]:
         raise DataError(f"two scenes are called {name}; give their common folder.")
     for name in plain:
         if out.resolve() not in (out / name).resolve().parents:
-            raise DataError(f"a scene is called {name}: its results would not lie in {out}.")
+            raise DataError(f"a scene is called {name}: its results would be outside of {out}.")
     return [out / name for name in plain]
 
 
@@ -210,7 +210,7 @@ def _windows(config: SceneConfig, scene: Scene) -> tuple[list[SceneWindow], tupl
     scale = scene.gsd_m / (config.gsd_m or scene.gsd_m)
     side = max(1, round(config.size / scale))
     overlap_fraction = (
-        config.overlap if config.overlap is not None else _GROUND_OVERLAP if config.asking.kind == "ground" else 0.0
+        config.overlap if config.overlap is not None else _GROUND_OVERLAP if config.query.kind == "ground" else 0.0
     )
     windows = make_windows(scene.width, scene.height, side, min(side - 1, round(overlap_fraction * side)))
     _, _, width, height = windows[0].window
@@ -228,5 +228,5 @@ def _objects(rows: Sequence[dict[str, Any]]) -> Merged:
     boxes = np.array([box for row in rows for box in row["boxes"] or ()], float).reshape(-1, 4)
     scores = np.array([c for row in rows for c in row["box_confidence"] or ()], float)
     windows = np.array([row["number"] for row in rows for _ in row["boxes"] or ()], np.int64)
-    truncated = np.array([edges for row in rows for edges in row["cut"] or ()], bool).reshape(-1, 4)
+    truncated = np.array([edges for row in rows for edges in row["touches_edge"] or ()], bool).reshape(-1, 4)
     return merge_detections(boxes, scores, np.zeros(len(boxes), int), windows, "join_cut", truncated=truncated)

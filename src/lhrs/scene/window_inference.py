@@ -37,7 +37,7 @@ class SceneQuery:
     kind: Kind
     labels: tuple[str, ...] | None = None
     """Allowed answers of `classify`, `vqa` and `change`."""
-    words: str = ""
+    target: str = ""
     """The question of `vqa` and `change`, the referring expression of `ground`, the target of `count`."""
     model: str | None = None
     device: str | None = None
@@ -52,11 +52,11 @@ class SceneQuery:
         if self.kind == "caption":
             return tasks.caption_task(family)
         if self.kind == "ground":
-            return tasks.ground_task(family, self.words)
+            return tasks.ground_task(family, self.target)
         if self.kind == "count":
-            return tasks.count_task(family, self.words or "buildings")
-        if self.kind == "vqa" or (self.kind == "change" and self.words):
-            return tasks.ask_task(family, self.words, self.labels)
+            return tasks.count_task(family, self.target or "buildings")
+        if self.kind == "vqa" or (self.kind == "change" and self.target):
+            return tasks.ask_task(family, self.target, self.labels)
         return tasks.classify_task(family, self.labels)
 
 
@@ -66,14 +66,14 @@ class Block:
 
     composites: tuple[Scene, ...]
     """Renderings of one scene; boxes are in pixels of the first."""
-    later: tuple[Scene, ...]
+    after: tuple[Scene, ...]
     """The same renderings of the scene after, for `change`; else empty."""
     windows: tuple[SceneWindow, ...]
     size: tuple[int, int]
     """Maximum width and height of a rendered window in pixels."""
     min_valid: float
     """Minimum fraction of valid pixels; other windows are skipped."""
-    asking: SceneQuery
+    query: SceneQuery
 
 
 def answer_block(block: Block) -> "pa.Table":
@@ -85,36 +85,36 @@ def answer_block(block: Block) -> "pa.Table":
     """
     import pyarrow as pa
 
-    assistant = cached_model(block.asking.model, block.asking.device)
-    task = block.asking.task(assistant)
+    assistant = cached_model(block.query.model, block.query.device)
+    task = block.query.task(assistant)
     rows = []
     for batch in _batches(block):
-        known = [(w, images, share) for w, images, share in batch if share >= block.min_valid]
-        times = 2 if block.later else 1
-        groups = [images[n * len(images) // times : (n + 1) * len(images) // times] for _, images, _ in known
+        usable = [(w, images, valid) for w, images, valid in batch if valid >= block.min_valid]
+        times = 2 if block.after else 1
+        groups = [images[n * len(images) // times : (n + 1) * len(images) // times] for _, images, _ in usable
                   for n in range(times)]  # fmt: skip
-        numbers = [w.number * times + n for w, _, _ in known for n in range(times)]
+        numbers = [w.number * times + n for w, _, _ in usable for n in range(times)]
         replies = assistant.runtime.generate(
             [assistant.request(group, task, number) for group, number in zip(groups, numbers, strict=True)]
         )
         answers = iter(
             assistant.answer("", _image(group[0]), task, reply) for group, reply in zip(groups, replies, strict=True)
         )
-        asked = {w.number for w, _, _ in known}
-        for window, images, share in batch:
-            row = {"number": window.number, "window": window.window, "core": window.core, "data_share": share}
-            if window.number in asked:
-                earlier = next(answers) if block.later else None
+        answered = {w.number for w, _, _ in usable}
+        for window, images, valid in batch:
+            row = {"number": window.number, "window": window.window, "core": window.core, "valid_fraction": valid}
+            if window.number in answered:
+                before = next(answers) if block.after else None
                 answer = next(answers)
                 boxes, edges = _placed([box.xyxy for box in answer.boxes], images[0], window)
                 row |= {
                     "answer": answer.answer, "confidence": answer.confidence,
                     "out_of_distribution": answer.out_of_distribution,
-                    "earlier": None if earlier is None else earlier.answer, "boxes": boxes, "cut": edges,
+                    "answer_before": None if before is None else before.answer, "boxes": boxes, "touches_edge": edges,
                     "box_confidence": [box.confidence or 0.0 for box in answer.boxes],
                 }  # fmt: skip
-                if earlier is not None and None not in (earlier.confidence, answer.confidence):
-                    row["confidence"] = earlier.confidence * answer.confidence  # type: ignore[operator]
+                if before is not None and None not in (before.confidence, answer.confidence):
+                    row["confidence"] = before.confidence * answer.confidence  # type: ignore[operator]
             rows.append(row)
     return pa.Table.from_pylist(rows, _schema())
 
@@ -146,16 +146,16 @@ def _read(block: Block, window: SceneWindow) -> tuple[SceneWindow, list[np.ndarr
     size = max(1, round(width * scale)), max(1, round(height * scale))
     read = [composite.read((left, top, width, height), size) for composite in block.composites]
     first = block.composites[0]
-    for view in block.later:
-        read.append(view.read(_same_ground(first, view, window.window), size))
-    return window, [pixels for pixels, _ in read], min(share for _, share in read)
+    for composite in block.after:
+        read.append(composite.read(_same_ground(first, composite, window.window), size))
+    return window, [pixels for pixels, _ in read], min(valid for _, valid in read)
 
 
-def _same_ground(of: Scene, on: Scene, rect: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
+def _same_ground(scene: Scene, other: Scene, rect: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
     """Return a window of one scene in pixels of another with the same CRS and axes."""
     from affine import Affine
 
-    shift = ~Affine(*on.transform) * Affine(*of.transform)
+    shift = ~Affine(*other.transform) * Affine(*scene.transform)
     x1, y1 = shift * (rect[0], rect[1])
     x2, y2 = shift * (rect[0] + rect[2], rect[1] + rect[3])
     return min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1)
@@ -186,18 +186,18 @@ def _schema() -> "pa.Schema":
     return pa.schema(
         [
             ("number", pa.int64()), ("window", pa.list_(pa.int64())), ("core", pa.list_(pa.int64())),
-            ("data_share", pa.float64()), ("answer", pa.string()), ("earlier", pa.string()),
+            ("valid_fraction", pa.float64()), ("answer", pa.string()), ("answer_before", pa.string()),
             ("confidence", pa.float64()), ("out_of_distribution", pa.bool_()), ("boxes", pa.list_(box)),
-            ("box_confidence", pa.list_(pa.float64())), ("cut", pa.list_(pa.list_(pa.bool_()))),
+            ("box_confidence", pa.list_(pa.float64())), ("touches_edge", pa.list_(pa.list_(pa.bool_()))),
         ]
     )  # fmt: skip
 
 
-def validate_query(asking: SceneQuery) -> None:
+def validate_query(query: SceneQuery) -> None:
     """Raise ConfigError for options that contradict each other; nothing is read before."""
-    if asking.kind == "vqa" and not asking.words.strip():
+    if query.kind == "vqa" and not query.target.strip():
         raise ConfigError("--task vqa needs --question, such as 'Is there a harbor?'")
-    if asking.kind == "ground" and not asking.words.strip():
+    if query.kind == "ground" and not query.target.strip():
         raise ConfigError("--task ground needs --target, such as 'the ships'.")
-    if asking.labels is not None and asking.kind not in ("classify", "vqa", "change"):
-        raise ConfigError(f"--labels belong to classify, vqa and change, not to {asking.kind}.")
+    if query.labels is not None and query.kind not in ("classify", "vqa", "change"):
+        raise ConfigError(f"--labels belong to classify, vqa and change, not to {query.kind}.")

@@ -13,22 +13,22 @@ from lhrs.imagery.georeference import Georeference, feature, write_geojson
 from lhrs.imagery.scene import Scene
 from lhrs.scene.preview import draw
 from lhrs.scene.result import CHANGED, UNCHANGED, Result, class_code
-from lhrs.scene.summary import AREAS, summarise
+from lhrs.scene.summary import AREAS, summarize
 from lhrs.scene.window_inference import SceneQuery
 
-GEOJSON, PARQUET, RASTER, SUMMARY, PICTURE = (
-    "answers.geojson", "answers.parquet", "classes.tif", "summary.json", "picture.png"
+GEOJSON, PARQUET, RASTER, SUMMARY, PREVIEW = (
+    "answers.geojson", "answers.parquet", "classes.tif", "summary.json", "preview.png"
 )  # fmt: skip
 _TILE = 512
 
 
-def write_scene(folder: Path, result: Result, asking: SceneQuery, provenance: dict[str, Any]) -> dict[str, Any]:
+def write_scene(folder: Path, result: Result, query: SceneQuery, provenance: dict[str, Any]) -> dict[str, Any]:
     """Write the output files of a scene and return its summary.
 
     Args:
         folder: output folder.
         result: the answers.
-        asking: the question.
+        query: the question.
         provenance: properties of every answer.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,36 +41,36 @@ def write_scene(folder: Path, result: Result, asking: SceneQuery, provenance: di
     write_geojson(folder / GEOJSON, (feature(ring, item) for ring, item in zip(lonlat, properties, strict=True)))
     _write_parquet(folder / PARQUET, scene, corners, properties)
     km2 = _areas_km2(scene, [row["core"] for row in result.rows])
-    summary = {"item": result.source.name, **summarise(result, asking, km2), "view": provenance["view"]}
-    if asking.kind in AREAS:
-        names = _names(result, asking)
-        if len(names) <= np.iinfo(np.uint16).max and asking.kind in ("classify", "change"):
+    summary = {"item": result.source.name, **summarize(result, query, km2), "composite": provenance["composite"]}
+    if query.kind in AREAS:
+        names = _names(result, query)
+        if len(names) <= np.iinfo(np.uint16).max and query.kind in ("classify", "change"):
             _write_raster(folder / RASTER, result, names)
-        draw(result, names, folder / PICTURE)
+        draw(result, names, folder / PREVIEW)
     else:
-        draw(result, [], folder / PICTURE)
+        draw(result, [], folder / PREVIEW)
     write_atomic(folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     return summary
 
 
-def _names(result: Result, asking: SceneQuery) -> list[str]:
-    if asking.kind == "change":
+def _names(result: Result, query: SceneQuery) -> list[str]:
+    if query.kind == "change":
         return [UNCHANGED, CHANGED]
-    return list(asking.labels or sorted({row["answer"] for row in result.rows if row["answer"] is not None}))
+    return list(query.labels or sorted({row["answer"] for row in result.rows if row["answer"] is not None}))
 
 
 def _answers(result: Result) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Return the cores of windows with an answer, and their properties."""
-    asked = [row for row in result.rows if row["answer"] is not None]
+    answered = [row for row in result.rows if row["answer"] is not None]
     about = []
-    for row in asked:
+    for row in answered:
         item = {"answer": row["answer"], "confidence": _rounded(row["confidence"]), "window": row["window"],
-               "data_share": round(row["data_share"], 4),
+               "valid_fraction": round(row["valid_fraction"], 4),
                "out_of_distribution": row["out_of_distribution"]}  # fmt: skip
-        if row["earlier"] is not None:
-            item |= {"earlier": row["earlier"], "changed": row["answer"] != row["earlier"]}
+        if row["answer_before"] is not None:
+            item |= {"answer_before": row["answer_before"], "changed": row["answer"] != row["answer_before"]}
         about.append(item)
-    return np.array([row["core"] for row in asked], float).reshape(-1, 4), about
+    return np.array([row["core"] for row in answered], float).reshape(-1, 4), about
 
 
 def _ground(result: Result) -> tuple[np.ndarray, list[dict[str, Any]]]:
