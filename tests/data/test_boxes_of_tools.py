@@ -74,6 +74,23 @@ def test_annotations_without_a_box_have_that_of_their_outline(tmp_path):
     assert xyxy(data[0]) == [(30, 20, 95, 70), (1, 2, 3, 4), (2, 3, 5, 7), (2, 3, 5, 7)]
 
 
+def test_annotations_without_a_place_and_images_in_no_list_are_counted(tmp_path):
+    for name in ("images/a.png", "images/sub/b.png", "images/sub/c.png", "images/d.PNG", "elsewhere/e.png"):
+        picture(tmp_path / name)
+    rows = [
+        {"bbox": [1, 2, 3, 4]}, {}, {"bbox": []}, {"segmentation": []}, {"segmentation": [[]]}, {"keypoints": [1, 2]},
+    ]  # fmt: skip
+    path = coco(tmp_path / "coco.json", rows, ["a.png", "sub\\b.jpg", "sub\\gone.png"])
+    data = open_dataset(path)
+    assert xyxy(data[0]) == [(1, 2, 4, 6)] and len(data.polygons(0)) == 1
+    assert data.dropped.to_dict() == {
+        "annotations without a box or polygon": 5, "images that are not listed": 2, "keypoints of objects": 1,
+    }  # fmt: skip
+    assert data.dropped.examples["images that are not listed"] == ["images/d.PNG", "images/sub/c.png"]
+    coco(tmp_path / "other.json", [], ["d.PNG"])  # its images are in the same folder
+    assert data.dropped.to_dict().keys() - open_dataset(path).dropped.to_dict().keys() == {"images that are not listed"}
+
+
 @pytest.mark.parametrize("counts", [[1, 2], "!!", [-1, 121], [120], None, "1"])
 def test_broken_masks_are_one_line(tmp_path, counts):
     rows = [{"segmentation": {"size": [12, 10], "counts": counts}}]

@@ -148,7 +148,7 @@ def test_boxes_that_are_none_are_refused_by_name(processor, pictures):
 @pytest.mark.parametrize(
     ("sample", "why"),
     [
-        (talk("only a question"), "no answer to learn"),
+        (talk("only a question"), "no answer to train on"),
         (talk("<image> what is it?", "a river"), "0 images but its conversation has 1 places"),
     ],
 )

@@ -43,6 +43,14 @@ def test_llavas_conversations(tmp_path, kind):
     assert data.dropped.to_dict() == {"keys of conversations": 1}
 
 
+def test_empty_conversations_are_counted(tmp_path):
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([conversation("x", "y"), conversation(), {"conversations": []}, conversation("z", "w")]))
+    data = open_dataset(path)
+    assert [sample.turns[0].text for sample in data] == ["x", "z"]
+    assert data.dropped.to_dict() == {"empty conversations": 2}
+
+
 @pytest.mark.parametrize(
     ("row", "why"),
     [

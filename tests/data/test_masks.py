@@ -68,6 +68,27 @@ def test_masks_of_other_modes(folder, mode):
     np.testing.assert_array_equal(open_dataset(folder).mask(0), expected)
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+def test_white_of_a_one_bit_mask_is_class_1(folder, suffix):
+    (folder / "train/t0_mask.PNG").unlink()
+    Image.fromarray(np.eye(96, 128, dtype=bool)).save(folder / f"train/t0_mask.{suffix}")
+    np.testing.assert_array_equal(open_dataset(folder).mask(0), np.eye(96, 128))
+
+
+@pytest.mark.parametrize(("values", "hints"), [((0, 255), 1), ((255,), 1), ((0, 1, 255), 0), ((0, 1), 0), ((0,), 0)])
+def test_a_mask_of_0_and_255_gets_one_hint(folder, values, hints, caplog):
+    mask = np.resize(values, (96, 128)).astype(np.uint8)
+    for n in range(3):
+        Image.new("RGB", (128, 96)).save(folder / f"train/m{n}.jpg")
+        Image.fromarray(mask).save(folder / f"train/m{n}_mask.png")
+    (folder / "train/t0_mask.PNG").unlink()
+    data = open_dataset(folder)
+    masks = [data.mask(n) for n in range(3)]
+    assert set(np.unique(masks)) == set(values)
+    assert len(caplog.records) == hints
+    assert not hints or "If 255 means 'building', write 1 instead of 255." in caplog.records[0].message
+
+
 def test_numbers_beyond_the_names_are_one_line(folder):
     Image.fromarray(np.full((96, 128), 4, np.uint8)).save(folder / "train/t0_mask.PNG")
     for read in (lambda: open_dataset(folder)[0], lambda: open_dataset(folder).mask(0)):

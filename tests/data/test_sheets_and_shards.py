@@ -75,20 +75,22 @@ def test_shards_are_webdataset(samples, tmp_path):
     files[2].unlink()
     write_shards(samples, tmp_path / "out", 3)
     assert [f.read_bytes() for f in files] == before
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert manifest == {"kind": "webdataset", "num_samples": 7, "num_shards": 3, "dropped": {}}
     assert len(UnlabeledWindows([tmp_path / "out"], 64)) == 7  # what pretraining reads
     (tmp_path / "out/notes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="holds other things"):
+    with pytest.raises(ConfigError, match="contains other files"):
         write_shards(samples, tmp_path / "out", 3)
 
 
 def test_shards_of_samples_that_changed_are_not_taken_for_theirs(samples, tmp_path):
     write_shards(samples, tmp_path / "out", 3)
     corrected = [sample.model_copy(update={"turns": [Turn(role="assistant", text="right")]}) for sample in samples]
-    with pytest.raises(ConfigError, match="holds work on other inputs") as error:
+    with pytest.raises(ConfigError, match="contains work on other inputs") as error:
         write_shards(corrected, tmp_path / "out", 3)
     assert "\n" not in str(error.value)
     Image.new("RGB", (32, 32)).save(samples[1].images[0])
-    with pytest.raises(ConfigError, match="holds work on other inputs"):
+    with pytest.raises(ConfigError, match="contains work on other inputs"):
         write_shards(samples, tmp_path / "out", 3)
 
 
@@ -113,6 +115,17 @@ def test_the_commands(shared_data, tmp_path):
     wrong = run("view", data, "--out", tmp_path / "a.pdf")
     assert wrong.returncode == 2 and "neither a .html page nor a .png sheet" in wrong.stderr
     assert len(wrong.stderr.splitlines()) == 1
+    data = tmp_path / "coco"
+    (data / "images").mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8)).save(data / f"images/{name}.png")
+    image = {"id": 1, "file_name": "a.png"}
+    (data / "coco.json").write_text(json.dumps({"images": [image], "annotations": [], "categories": []}))
+    done = run("export", data, "--out", tmp_path / "coco-tars")
+    assert "left out 1: 1 images that are not listed (images/b.png)" in done.stderr
+    assert json.loads((tmp_path / "coco-tars/manifest.json").read_text()) == {
+        "kind": "webdataset", "num_samples": 1, "num_shards": 1, "dropped": {"images that are not listed": 1},
+    }  # fmt: skip
     done = run("export", shared_data / "ucmerced", "--out", tmp_path / "tars")
     assert done.returncode == 0 and "tar files" in done.stderr, done.stderr
     assert len(open_dataset(shared_data / "ucmerced")) > 1000

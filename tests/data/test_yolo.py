@@ -59,7 +59,7 @@ def test_captions_that_begin_with_numbers_stay_captions(tmp_path):
     assert detect_format(tmp_path) == "captions"
     picture(tmp_path / "b.png")
     write(tmp_path / "b.txt")
-    with pytest.raises(ConfigError, match="looks like several formats: choose a format of captions, yolo"):
+    with pytest.raises(ConfigError, match="matches several formats: choose a format of captions, yolo"):
         detect_format(tmp_path)
 
 
@@ -181,7 +181,7 @@ def test_broken_rows_are_named(tmp_path, text, why):
 
 def test_what_is_no_yolo_is_refused_in_one_line(tmp_path):
     picture(tmp_path / "images/a.png")
-    with pytest.raises(DataError, match=r"holds no label file such as .*labels/a\.txt"):
+    with pytest.raises(DataError, match=r"contains no label file such as .*labels/a\.txt"):
         open_dataset(tmp_path, "yolo")
     write(tmp_path / "data.yaml", "train: images\nnames: 3\n")
     with pytest.raises(DataError, match="`names` is neither a list nor a mapping"):
@@ -189,7 +189,7 @@ def test_what_is_no_yolo_is_refused_in_one_line(tmp_path):
     write(tmp_path / "data.yaml", "train: [\n")
     with pytest.raises(DataError, match="is not valid YAML"):
         open_dataset(tmp_path / "data.yaml", "yolo")
-    with pytest.raises(ConfigError, match="cannot tell the format"):
+    with pytest.raises(ConfigError, match="cannot detect the format"):
         detect_format(tmp_path / "data.yaml")
 
 
@@ -221,5 +221,5 @@ def test_a_split_that_does_not_exist_is_the_reason_for_no_images(tmp_path):
     picture(tmp_path / "images/a.png")
     write(tmp_path / "labels/a.txt")
     write(tmp_path / "data.yaml", "train: nowhere\nnames: [ship]\n")
-    with pytest.raises(DataError, match=r"holds no image \(.*splits that do not exist \(train: nowhere"):
+    with pytest.raises(DataError, match=r"contains no image \(.*splits that do not exist \(train: nowhere"):
         open_dataset(tmp_path)

@@ -175,11 +175,11 @@ def test_torchgeos_layout_of_scenes(tmp_path):
     ("task", "make", "why"),
     [
         ("segment", lambda p: p / "nowhere", "does not exist"),
-        ("segment", lambda p: p, "cannot tell the format .* a format of loveda, mask_folder"),
+        ("segment", lambda p: p, "cannot detect the format .* a format of loveda, mask_folder"),
         (
             "change",
             lambda p: picture(p / "A/1.png").parent.parent,
-            "cannot tell the format .* of before_after, oscd",
+            "cannot detect the format .* of before_after, oscd",
         ),
     ],
 )

@@ -179,32 +179,32 @@ def apply_color_jitter(pixels: Tensor, jitter: Tensor) -> Tensor:
         pixels: float32 `(B, C, H, W)` in [0, 1]. Saturation, hue and gray apply to three bands only.
         jitter: float64 `(B, len(COLOR_JITTER_FIELDS))`.
     """
-    draw = {name: jitter[:, n].to(pixels.dtype) for n, name in enumerate(COLOR_JITTER_FIELDS[:-1])}
+    values = {name: jitter[:, n].to(pixels.dtype) for n, name in enumerate(COLOR_JITTER_FIELDS[:-1])}
     if pixels.shape[1] == 3:
-        pixels = torch.einsum("bij,bjhw->bihw", _color_matrix(draw), pixels)
+        pixels = torch.einsum("bij,bjhw->bihw", _color_matrix(values), pixels)
     else:
-        pixels = pixels * draw["brightness"].view(-1, 1, 1, 1)
+        pixels = pixels * values["brightness"].view(-1, 1, 1, 1)
     mean = pixels.mean((1, 2, 3), keepdim=True)
-    pixels = torch.lerp(mean, pixels, draw["contrast"].view(-1, 1, 1, 1)).clamp_(0, 1)
-    pixels = _blur(pixels, draw["sigma"])
-    pixels = pixels.addcmul_(_noise(pixels, jitter[:, -1]), draw["noise"].view(-1, 1, 1, 1)).clamp_(0, 1)
+    pixels = torch.lerp(mean, pixels, values["contrast"].view(-1, 1, 1, 1)).clamp_(0, 1)
+    pixels = _blur(pixels, values["sigma"])
+    pixels = pixels.addcmul_(_noise(pixels, jitter[:, -1]), values["noise"].view(-1, 1, 1, 1)).clamp_(0, 1)
     # Solarize: 1 - x above one half, which is the distance from 1/2 subtracted from it.
-    return torch.where(draw["solarize"].view(-1, 1, 1, 1) > 0, 0.5 - (pixels - 0.5).abs(), pixels)
+    return torch.where(values["solarize"].view(-1, 1, 1, 1) > 0, 0.5 - (pixels - 0.5).abs(), pixels)
 
 
-def _color_matrix(draw: dict[str, Tensor]) -> Tensor:
+def _color_matrix(jitter: dict[str, Tensor]) -> Tensor:
     """Return `(B, 3, 3)`: brightness, saturation, hue (a rotation in YIQ) and gray are one linear map."""
-    like = draw["hue"]
-    yiq, back, one = _color_spaces(like.device)
+    like = jitter["hue"]
+    yiq, back, identity = _color_spaces(like.device)
     luma = yiq[:1].expand(3, 3)
     angle = like * (2 * torch.pi)
     turn = torch.zeros(len(like), 3, 3, dtype=like.dtype, device=like.device)
     turn[:, 0, 0] = 1
     turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()
     turn[:, 1, 2], turn[:, 2, 1] = -angle.sin(), angle.sin()
-    keep = torch.where(draw["gray"] > 0, torch.zeros_like(like), draw["saturation"]).view(-1, 1, 1)
-    saturate = luma + keep * (one - luma)
-    return draw["brightness"].view(-1, 1, 1) * (saturate @ (back @ turn @ yiq))
+    keep = torch.where(jitter["gray"] > 0, torch.zeros_like(like), jitter["saturation"]).view(-1, 1, 1)
+    saturate = luma + keep * (identity - luma)
+    return jitter["brightness"].view(-1, 1, 1) * (saturate @ (back @ turn @ yiq))
 
 
 @lru_cache(maxsize=4)

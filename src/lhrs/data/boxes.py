@@ -63,9 +63,9 @@ def usable_boxes(boxes: Sequence[Box], size: Size, dropped: Dropped, name: str) 
     kept = _drop_unusable(faults, dropped, name)
     dropped.add("parts of boxes beyond the image's edge", name, int((faults.leaves & kept).sum()))
     low, high = values[:, :2].clip(0, size), values[:, 2:].clip(0, size)
-    cut = np.concatenate([low, high], 1)
+    clipped = np.concatenate([low, high], 1)
     return [
-        box if (cut[n] == values[n]).all() else box.model_copy(update={"xyxy": tuple(cut[n].tolist())})
+        box if (clipped[n] == values[n]).all() else box.model_copy(update={"xyxy": tuple(clipped[n].tolist())})
         for n, box in enumerate(boxes) if kept[n]
     ]  # fmt: skip
 

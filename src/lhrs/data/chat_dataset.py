@@ -48,9 +48,9 @@ class ChatEncoder:
 
     def __post_init__(self) -> None:
         if "generation" not in (self._template or ""):
-            raise ConfigError("the chat template does not mark answers with {% generation %}, so none can be learned.")
+            raise ConfigError("the chat template does not mark answers with {% generation %}, which training needs.")
         if not self.processor.tokenizer.is_fast:
-            raise ConfigError("the tokenizer cannot tell where its tokens lie in the text; choose its fast version.")
+            raise ConfigError("the tokenizer returns no character offsets; use its fast version.")
 
     @property
     def _template(self) -> str | None:
@@ -70,16 +70,16 @@ class ChatEncoder:
         images = _read(sample.images if self.features is None else ())
         text, answers = self._render(sample, self._messages(sample, images), len(sample.images))
         ids, starts = self._tokenize(text)
-        learned = np.zeros(len(ids), bool)
+        is_trained = np.zeros(len(ids), bool)
         for start, end in answers:
-            learned |= (starts >= start) & (starts < end)
+            is_trained |= (starts >= start) & (starts < end)
         if self.processor.image_token_id in ids[self.max_tokens :]:
             raise DataError(f"sample {sample.id!r}: max_tokens={self.max_tokens} is too small for its images.")
-        ids, learned = ids[: self.max_tokens], learned[: self.max_tokens]
-        if not learned.any():
+        ids, is_trained = ids[: self.max_tokens], is_trained[: self.max_tokens]
+        if not is_trained.any():
             why = f"within max_tokens={self.max_tokens}" if answers else "(no assistant turn)"
-            raise DataError(f"sample {sample.id!r} of {sample.source} has no answer to learn {why}.")
-        labels = np.where(learned, ids, IGNORE)
+            raise DataError(f"sample {sample.id!r} of {sample.source} has no answer to train on {why}.")
+        labels = np.where(is_trained, ids, IGNORE)
         row = {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels)}
         if self.features is not None and sample.images:
             return {**row, "image_levels": self.features.read(sample.images)}
@@ -117,7 +117,7 @@ class ChatEncoder:
         if not any(turn.boxes for turn in sample.turns):
             return [turn.text for turn in sample.turns]
         if not sample.images:
-            raise DataError(f"sample {sample.id!r} of {sample.source} speaks of boxes but has no image.")
+            raise DataError(f"sample {sample.id!r} of {sample.source} has boxes but no image.")
         first = images[0] if images else _read(sample.images[:1])[0]
         try:
             return [_with_boxes(turn, (first.width, first.height), self.box_style) for turn in sample.turns]

@@ -123,7 +123,7 @@ class Dataset(Sequence[Sample], ABC):
     @classmethod
     @abstractmethod
     def sniff(cls, root: Path) -> bool:
-        """Return whether `root` looks like this format, at the cost of listing a folder or reading a few lines."""
+        """Return whether `root` matches this format, at the cost of listing a folder or reading a few lines."""
 
     @property
     def dropped(self) -> Dropped:
@@ -176,7 +176,7 @@ def get_reader(name: str) -> type[Dataset]:
 
 
 def detect_format(root: Path, accepts: Callable[[type[Dataset]], bool] = lambda reader: True) -> str:
-    """Return the name of the only accepted reader whose format `root` looks like.
+    """Return the name of the only accepted reader that matches `root`.
 
     Raises:
         ConfigError: None matches, or several do.
@@ -191,9 +191,9 @@ def detect_format(root: Path, accepts: Callable[[type[Dataset]], bool] = lambda 
     if len(preferred) == 1:
         return preferred[0]
     if preferred:
-        raise ConfigError(f"{root} looks like several formats: choose a format of {', '.join(preferred)}.")
+        raise ConfigError(f"{root} matches several formats: choose a format of {', '.join(preferred)}.")
     raise ConfigError(
-        f"cannot tell the format of {root}: choose a format of {', '.join(readers)}; "
+        f"cannot detect the format of {root}: choose a format of {', '.join(readers)}; "
         "`lhrs data show image_folder`, and so on, describes what it expects."
     )
 
@@ -216,7 +216,7 @@ def qa_turns(question: str, answer: str) -> list[Turn]:
 
 
 def filter_split(rows: list[RowT], splits: Sequence[str | None], split: str | None, path: Path) -> list[RowT]:
-    """Return the rows of one split, or all if `split` is None; `splits` holds the split of each row.
+    """Return the rows of one split, or all if `split` is None; `splits` contains the split of each row.
 
     `val`, `valid` and `validation` name the same split where the data has only one of them.
 

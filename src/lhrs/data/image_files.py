@@ -1,11 +1,15 @@
 """Resolution of image names in annotations to local files, whatever tool and system wrote them."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from lhrs.imagery.image import IMAGE_SUFFIXES
 from lhrs.imagery.reader import open_source
+
+_MAX_TRIES = 3
+"""Names per folder that are searched for where images are missing."""
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -51,9 +55,9 @@ class ImageFinder:
     def find(self, name: str) -> Path | None:
         """Return the image's path, or None if there is none."""
         exact = [folder / name for folder in self.folders]  # also an absolute path
-        found = next((path for path in exact if path.is_file()), None)
-        if found is not None:
-            return found
+        path = next((path for path in exact if path.is_file()), None)
+        if path is not None:
+            return path
         tails = list(_tails(name))
         for tail in tails:
             for folder in self.folders:
@@ -68,8 +72,25 @@ class ImageFinder:
 
     def find_or_expected(self, name: str) -> Path:
         """Return the image's path, or its expected path if it does not exist."""
-        found = self.find(name)
-        return self.folders[0] / next(_tails(name), PurePosixPath(name)) if found is None else found
+        path = self.find(name)
+        return self.folders[0] / next(_tails(name), PurePosixPath(name)) if path is None else path
+
+    def unlisted(self, names: Iterable[str]) -> list[Path]:
+        """Return the images that no name refers to, in the folders of those that names refer to, sorted."""
+        listed: dict[Path, set[str]] = defaultdict(set)
+        folders: dict[PurePosixPath, list[Path | None]] = defaultdict(list)
+        for name in names:
+            *_, tail = [PurePosixPath(name), *_tails(name)]
+            place = PurePosixPath(name.replace("\\", "/")).parent
+            tries = folders[place]
+            if len(tries) < _MAX_TRIES and not any(tries):
+                path = self.find(name)
+                tries.append(path and path.parent)
+            if any(tries):
+                listed[next(filter(None, tries))].add(_stem(tail.name))
+        return sorted(
+            image for folder, stems in listed.items() for image in list_folder_images(folder) if image.stem not in stems
+        )
 
     def _by_stem(self, folder: Path) -> dict[str, Path]:
         if folder not in self._stems:

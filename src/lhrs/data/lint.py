@@ -96,12 +96,12 @@ def _check_turns(sample: Sample) -> Iterator[Finding]:
     for number, turn in enumerate(sample.turns, 1):
         if turn.role == "assistant" and not turn.text.strip():
             yield _error("empty-answer", sample, f"turn {number} of {len(roles)}, the assistant's, is empty.")
-    asked = sum(turn.text.count(IMAGE_PLACEHOLDER) for turn in sample.turns if turn.role == "user")
+    num_placeholders = sum(turn.text.count(IMAGE_PLACEHOLDER) for turn in sample.turns if turn.role == "user")
     elsewhere = sum(turn.text.count(IMAGE_PLACEHOLDER) for turn in sample.turns if turn.role != "user")
     if elsewhere:
         yield _error("placeholders", sample, f"{elsewhere} {IMAGE_PLACEHOLDER} outside the user's turns.")
-    elif asked and asked != len(sample.images):
-        yield _error("placeholders", sample, f"{asked} {IMAGE_PLACEHOLDER} for {len(sample.images)} images.")
+    elif num_placeholders and num_placeholders != len(sample.images):
+        yield _error("placeholders", sample, f"{num_placeholders} {IMAGE_PLACEHOLDER} for {len(sample.images)} images.")
 
 
 class _Images:
@@ -169,8 +169,8 @@ class _Repeats:
             if sample.split is not None and sample.split not in splits:
                 splits[sample.split] = sample.id
                 if len(splits) > 1:
-                    other, of = next(iter(splits.items()))
-                    yield _error("split-leak", sample, f"{path} is in {sample.split}, and in {other} as {of}.")
+                    other, first_id = next(iter(splits.items()))
+                    yield _error("split-leak", sample, f"{path} is in {sample.split}, and in {other} as {first_id}.")
 
 
 _MAX_CARELESS = 0.05
@@ -222,7 +222,7 @@ def _judge(boxes: np.ndarray, sizes: np.ndarray, images: np.ndarray) -> tuple[st
     """Return code and message of the convention of all boxes of a source, or None for xyxy pixels.
 
     Args:
-        boxes: float64 `(N, 4)` as given.
+        boxes: float64 `(N, 4)` as annotated.
         sizes: float64 `(N, 2)` width, height of each box's image; NaN where unknown.
         images: str `(N,)`, each box's image.
     """
@@ -232,13 +232,13 @@ def _judge(boxes: np.ndarray, sizes: np.ndarray, images: np.ndarray) -> tuple[st
     boxes, sizes, images = boxes[known], sizes[known], images[known]
     if not len(boxes):
         return None
-    given = _fits(boxes, sizes)
+    fits = _fits(boxes, sizes)
     for code, meaning, convert in _CONVENTIONS:
         read = _fits(convert(boxes), sizes)
         # Under a wrong convention, many correct boxes exceed the image, so a small number is evidence.
-        won, lost = (read & ~given).sum(), (given & ~read).sum()
+        won, lost = (read & ~fits).sum(), (fits & ~read).sum()
         if won >= max(_MIN_BOXES, 20 * lost) and read.mean() >= _MIN_FITTING:
-            misfits = f"{(~given).sum():,} of {len(boxes):,} boxes do not fit their image as xyxy"
+            misfits = f"{(~fits).sum():,} of {len(boxes):,} boxes do not fit their image as xyxy"
             return code, f"{misfits}; as {meaning}, {read.mean():.0%} do."
     leaves = (overshoot_px(boxes, sizes) > _MAX_CARELESS * sizes).any(1)
     unfit = f"{leaves.mean():.0%} of {len(boxes):,} boxes leave their image"

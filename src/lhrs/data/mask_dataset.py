@@ -20,7 +20,7 @@ from lhrs.imagery.reader import open_source
 from lhrs.schema import Box, Sample
 
 IGNORE = 255
-IGNORED_CLASSES = frozenset(["unlabeled", "unlabeled", "ignore", "ignored", "void", "nodata", "no data", "no_data"])
+IGNORED_CLASSES = frozenset(["unlabeled", "unlabelled", "ignore", "ignored", "void", "nodata", "no data", "no_data"])
 """Names of ignored classes, in lower case."""
 BACKGROUND_CLASSES = frozenset(["background", "no change", "unchanged"])
 """Names of classes that are not objects, in lower case."""
@@ -56,7 +56,7 @@ class MaskDataset(Dataset):
             raise DataError(f"{self.root} is no folder. Expected {self.layout}; see {self.homepage}.")
         items = self.list_items()
         if not items:
-            raise DataError(f"{self.root} holds no labeled images. Expected {self.layout}; see {self.homepage}.")
+            raise DataError(f"{self.root} contains no labeled images. Expected {self.layout}; see {self.homepage}.")
         splits = [split if split in Path(item.id).parts[:-1] else item.split for item in items]  # any folder's name too
         self.items = filter_split(items, splits, split, self.root)
 
@@ -93,7 +93,7 @@ class MaskDataset(Dataset):
             raise DataError(f"{file}: {error}" if str(file) not in str(error) else str(error)) from error
         wrong = classes[(classes >= len(self.classes)) & (classes != IGNORE)]
         if wrong.size:
-            raise DataError(f"{file} holds the number {wrong[0]}, but there are {len(self.classes)} classes.")
+            raise DataError(f"{file} contains the number {wrong[0]}, but there are {len(self.classes)} classes.")
         return classes
 
     def _check_size(self, index: int, classes: np.ndarray) -> None:

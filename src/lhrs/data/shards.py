@@ -9,9 +9,11 @@ from pathlib import Path
 
 from lhrs import fingerprint
 from lhrs.atomic_io import atomic_write
+from lhrs.data.dataset import Dataset
+from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.image import open_image
-from lhrs.jobs import Job
+from lhrs.jobs import MANIFEST, Job
 from lhrs.progress import Progress, no_progress
 from lhrs.schema import Sample
 
@@ -21,7 +23,7 @@ _PLAIN = {".png", ".jpg", ".jpeg", ".webp"}
 def write_shards(
     dataset: Sequence[Sample], out: Path, per_shard: int = 1000, progress: Progress = no_progress
 ) -> list[Path]:
-    """Write samples and return the files. Existing shards of the same samples are not rewritten.
+    """Write samples and a manifest, and return the shards. Existing shards of the same samples are not rewritten.
 
     PNG, JPEG and WebP files are copied; other images are rendered as PNG. The output is deterministic.
 
@@ -38,14 +40,16 @@ def write_shards(
     total = -(-len(dataset) // per_shard)
     files = [out / f"shard-{n:06d}.tar" for n in range(total)]
     # The work directory is kept, so that a finished export is also resumed without rewriting.
-    with Job(out, {"per_shard": per_shard}, _inputs(dataset)), progress("writing", len(dataset)) as bar:
-        if any(path not in files and not path.name.startswith(".") for path in out.iterdir()):
-            raise ConfigError(f"{out} holds other things; name another folder.")
+    with Job(out, {"per_shard": per_shard}, _inputs(dataset)) as job, progress("writing", len(dataset)) as bar:
+        if any(path not in (*files, out / MANIFEST) and not path.name.startswith(".") for path in out.iterdir()):
+            raise ConfigError(f"{out} contains other files; name another folder.")
         for n, file in enumerate(files):
             part = range(n * per_shard, min((n + 1) * per_shard, len(dataset)))
             if not file.exists():
                 _write_shard(file, dataset, part)
             bar.update(len(part))
+        dropped = dataset.dropped if isinstance(dataset, Dataset) else Dropped()
+        job.write_manifest({"kind": "webdataset", "num_samples": len(dataset), "num_shards": total}, dropped)
     return files
 
 
@@ -68,14 +72,14 @@ def _write_shard(file: Path, dataset: Sequence[Sample], indices: range) -> None:
 
 
 def _files(sample: Sample) -> list[tuple[str, bytes]]:
-    found = []
+    files = []
     if sample.images:
-        found.append(_image(Path(sample.images[0])))
-    said = [turn.text for turn in sample.turns if turn.role == "assistant"] or sample.labels
-    if said:
-        found.append((".txt", said[-1].encode()))
-    about = sample.model_dump(mode="json", exclude_defaults=True, exclude={"images"})
-    return [*found, (".json", json.dumps(about, ensure_ascii=False).encode())]
+        files.append(_image(Path(sample.images[0])))
+    answers = [turn.text for turn in sample.turns if turn.role == "assistant"] or sample.labels
+    if answers:
+        files.append((".txt", answers[-1].encode()))
+    annotations = sample.model_dump(mode="json", exclude_defaults=True, exclude={"images"})
+    return [*files, (".json", json.dumps(annotations, ensure_ascii=False).encode())]
 
 
 def _image(path: Path) -> tuple[str, bytes]:

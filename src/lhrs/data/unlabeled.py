@@ -62,7 +62,7 @@ class UnlabeledWindows:
         seed: of the window positions.
 
     Raises:
-        DataError: a path does not exist, holds no image, or images differ in their bands.
+        DataError: a path does not exist, contains no image, or images differ in their bands.
     """
 
     def __init__(self, paths: Sequence[str | Path], size: int, bands: Sequence[int] | None = None, seed: int = 0):
@@ -116,18 +116,18 @@ class UnlabeledWindows:
 
 def _members(shard: Path) -> Iterator[tuple[TarMember, RasterReader]]:
     """Yield the images of a tar file. Shards are not compressed, which allows random access."""
-    found = False
+    has_image = False
     try:
         with tarfile.open(shard, "r:") as archive:
             for info in archive:
                 if info.isfile() and Path(info.name).suffix.lower() in IMAGE_SUFFIXES:
-                    found = True
+                    has_image = True
                     member = TarMember(shard, info.name, info.offset_data, info.size)
                     yield member, _open_member(member)
     except (OSError, tarfile.TarError) as error:
         raise DataError(f"{shard} cannot be read as an uncompressed tar file: {error}") from error
-    if not found:
-        raise DataError(f"{shard} holds no image.")
+    if not has_image:
+        raise DataError(f"{shard} contains no image.")
 
 
 def _open_member(member: TarMember) -> RasterReader:

@@ -38,9 +38,9 @@ def draw_sample(sample: Sample, side: int = _SIDE) -> "Image":
         opened = open_image(sample.images[0], side)
         pixels, scale = opened.pixels, opened.pixels.shape[1] / opened.width
     few = len(labels) <= _MOST_LABELS
-    drawn = draw_boxes(pixels, boxes * scale, labels if few else [""] * len(labels))
-    drawn.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return drawn
+    overlay = draw_boxes(pixels, boxes * scale, labels if few else [""] * len(labels))
+    overlay.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return overlay
 
 
 def contact_sheet(samples: Sequence[Sample], columns: int = 3) -> "Image":
@@ -70,11 +70,11 @@ def html_page(samples: Sequence[Sample], path: Path, title: str) -> None:
     for sample in samples:
         buffer = io.BytesIO()
         draw_sample(sample).save(buffer, format="JPEG", quality=85)
-        picture = base64.b64encode(buffer.getvalue()).decode()
+        encoded = base64.b64encode(buffer.getvalue()).decode()
         turns = "".join(f"<p><b>{t.role}</b> {html.escape(t.text)}</p>" for t in sample.turns)
         labels = ", ".join(sample.labels)
         cards.append(
-            f'<figure><img alt="{html.escape(sample.id)}" src="data:image/jpeg;base64,{picture}"><figcaption>'
+            f'<figure><img alt="{html.escape(sample.id)}" src="data:image/jpeg;base64,{encoded}"><figcaption>'
             f"<h2>{html.escape(sample.id)}</h2>{html.escape(labels)}{turns}"
             f"<small>{html.escape(sample.attribution or sample.license)}</small></figcaption></figure>"
         )
@@ -92,5 +92,5 @@ def html_page(samples: Sequence[Sample], path: Path, title: str) -> None:
 
 
 def _words(sample: Sample) -> str:
-    said = [turn.text for turn in sample.turns if turn.role == "assistant"]
-    return " / ".join([*sample.labels, *said])
+    answers = [turn.text for turn in sample.turns if turn.role == "assistant"]
+    return " / ".join([*sample.labels, *answers])

@@ -24,8 +24,8 @@ class Isprs(MaskDataset):
 
     def pair(self, images: list[tuple[Path, str]], names: list[str]) -> list[MaskItem]:
         """Return items of the images, each with its split, that have a mask; `names` are the masks' file names."""
-        found = [p for name in self.mask_folders for p in sorted(self.root.rglob(name)) if p.is_dir()]
-        folders, items = found or [self.root], []
+        mask_folders = [p for name in self.mask_folders for p in sorted(self.root.rglob(name)) if p.is_dir()]
+        folders, items = mask_folders or [self.root], []
         for (image, split), name in zip(images, names, strict=True):
             stem, suffix = name.rsplit(".", 1)
             mask = next((p for f in folders for p in (f / name, f / f"{stem}_noBoundary.{suffix}") if p.exists()), None)

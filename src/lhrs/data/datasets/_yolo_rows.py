@@ -71,7 +71,7 @@ def _parse(fields: Sequence[str], has_keypoints: bool) -> YoloRow:
 
 
 def classify_texts(paths: Sequence[Path]) -> tuple[bool, bool]:
-    """Return whether any of the first twenty text files holds rows of YOLO, and whether any holds other text."""
+    """Return whether any of the first twenty text files contains rows of YOLO, and whether any contains other text."""
     has_rows = has_text = False
     judged = 0
     for path in paths:

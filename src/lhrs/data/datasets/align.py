@@ -59,13 +59,13 @@ class Align(Dataset):
 
 def _boxes(facts: list[dict[str, Any]]) -> list[Box]:
     """Return boxes of visible objects, by their most specific label."""
-    told: set[str] = set()
-    found = []
+    labeled: set[str] = set()
+    boxes = []
     for fact in sorted(facts, key=lambda fact: fact["parent"] is None):
         if fact["length_m"] > 0 or not fact["visible"] or fact["largest_area_fraction"] > _MOST_SHARE:
             continue
-        for identity, box, seen in zip(fact["osm_ids"], fact["boxes"], fact["object_visible"], strict=True):
-            if seen and identity not in told:
-                told.add(identity)
-                found.append(Box(label=fact["kind"], xyxy=tuple(box)))
-    return found
+        for identity, box, is_visible in zip(fact["osm_ids"], fact["boxes"], fact["object_visible"], strict=True):
+            if is_visible and identity not in labeled:
+                labeled.add(identity)
+                boxes.append(Box(label=fact["kind"], xyxy=tuple(box)))
+    return boxes

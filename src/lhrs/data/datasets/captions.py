@@ -122,7 +122,7 @@ def _pairs(folder: Path) -> Iterator[_Row]:
     images = list_folder_images(folder)
     without = [image for image in images if not image.with_suffix(".txt").exists()]
     if not images or without:
-        missing = f"{without[0].with_suffix('.txt')} is missing" if without else f"{folder} holds no images"
+        missing = f"{without[0].with_suffix('.txt')} is missing" if without else f"{folder} contains no images"
         raise DataError(f"{missing}: a folder of captions has a .txt next to each image.")
     return (_Row(image.name, None, None) for image in images)
 
@@ -148,8 +148,8 @@ def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin with a byte-order mark
             reader = csv.DictReader(file, delimiter=_DELIMITERS[path.suffix.lower()])
             if not {"image", "caption"} <= set(reader.fieldnames or ()):
-                found = ", ".join(reader.fieldnames or ()) or "none"
-                raise DataError(f"{path}: needs the columns image and caption, has {found}.")
+                columns = ", ".join(reader.fieldnames or ()) or "none"
+                raise DataError(f"{path}: needs the columns image and caption, has {columns}.")
             for row in reader:
                 yield f"{path}:{reader.line_num}", row
     except (OSError, UnicodeDecodeError, csv.Error) as error:

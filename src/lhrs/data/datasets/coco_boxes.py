@@ -97,9 +97,13 @@ class CocoBoxes(Dataset):
             names = {_id(category["id"]): category["name"] for category in content["categories"]}
             licenses = {_id(entry["id"]): entry["name"] for entry in content.get("licenses") or []}
             entries = [(_id(image["id"]), image["file_name"], image) for image in content["images"]]
-            boxes = defaultdict(list)
+            boxes: dict[str, list[dict[str, Any]]] = defaultdict(list)
             for annotation in content["annotations"]:
-                boxes[_id(annotation["image_id"])].append(annotation)
+                of_image = boxes[_id(annotation["image_id"])]
+                if _has_geometry(annotation):
+                    of_image.append(annotation)
+                else:
+                    self.drop("annotations without a box or polygon", f"{path.name}: {annotation.get('id')}")
                 if any(annotation.get("keypoints") or ()):
                     self.drop("keypoints of objects", f"{path.name}: {annotation.get('id')}")
             if not all(isinstance(name, str) for _, name, _ in entries):
@@ -113,6 +117,9 @@ class CocoBoxes(Dataset):
         if twice:
             raise DataError(f"{path}: {len(twice)} ids belong to several images, the first is {twice[0]}.")
         finder, split = ImageFinder(*_image_folders(path)), _split_of(path)
+        if is_part or len(_list_annotations(path.parent)) == 1:  # else the images of several files may share a folder
+            for image in finder.unlisted(name for _, name, _ in entries):
+                self.drop("images that are not listed", os.path.relpath(image, path.parent))
         source = path.parent.name if path.parent.name != "annotations" else path.parents[1].name
         source = f"{path.parents[1].name}/{path.parent.name}" if is_part else source
         return [
@@ -139,7 +146,7 @@ class CocoBoxes(Dataset):
             xyxy = rle_bounds(annotation["segmentation"])
         else:
             points = self._points(annotation, where)
-            if points is None:
+            if points is None:  # a rotation, but no box to rotate
                 raise KeyError("bbox")
             xyxy = np.concatenate([points.min(0), points.max(0)])
         if not np.isfinite(xyxy).all():
@@ -176,6 +183,11 @@ def _id(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
+def _has_geometry(annotation: dict[str, Any]) -> bool:
+    parts = annotation.get("segmentation")
+    return bool(annotation.get("bbox")) or (any(parts) if isinstance(parts, list) else bool(parts))
+
+
 def _rotation(annotation: dict[str, Any]) -> float:
     attributes = annotation.get("attributes")
     degrees = float((attributes.get("rotation") if isinstance(attributes, dict) else None) or 0)
@@ -205,24 +217,24 @@ def _has_boxes(path: Path) -> bool:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         encoding = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}.get(text[:2], "utf-8")
 
-        def holds(word: str) -> bool:
+        def contains(word: str) -> bool:
             return text.find(f'"{word}"'.encode(encoding)) >= 0
 
-        has_classes = any(map(holds, ("bbox", "segmentation", "categories")))
-        return has_classes and all(holds(word) for word in ("annotations", "images"))
+        has_classes = any(map(contains, ("bbox", "segmentation", "categories")))
+        return has_classes and all(contains(word) for word in ("annotations", "images"))
 
 
 def _find_annotations(root: Path, split: str | None) -> list[Path]:
     if root.is_file():
         return [root]
-    found = _list_annotations(root)
-    if not found and (parts := _list_roboflow(root)):
+    files = _list_annotations(root)
+    if not files and (parts := _list_roboflow(root)):
         return parts
-    of_split = [path for path in found if split is not None and _split_of(path) == split]
-    chosen = of_split or found
+    of_split = [path for path in files if split is not None and _split_of(path) == split]
+    chosen = of_split or files
     if len(chosen) != 1:
         names = f": {', '.join(path.name for path in chosen)}. Name one as the path" if chosen else ""
-        raise DataError(f"{root} holds {len(chosen)} COCO files of boxes{names}.")
+        raise DataError(f"{root} contains {len(chosen)} COCO files of boxes{names}.")
     return chosen
 
 

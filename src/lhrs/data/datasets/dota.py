@@ -34,7 +34,7 @@ class Dota(Dataset):
         super().__init__(root, split)
         rows = [(name, image, label) for name, folder in _parts(self.root) for image, label in self._pair(folder)]
         if not rows:
-            raise DataError(f"{self.root} holds no DOTA annotations. Expected {self.layout}.")
+            raise DataError(f"{self.root} contains no DOTA annotations. Expected {self.layout}.")
         self._rows = filter_split(rows, [row[0] for row in rows], split, self.root)
 
     def _pair(self, folder: Path) -> list[tuple[Path, Path]]:

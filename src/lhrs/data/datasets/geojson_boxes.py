@@ -36,7 +36,7 @@ class GeojsonBoxes(Dataset):
             raise DataError(f"{self.root} has no splits.")
         self._pairs = _pairs(self.root)
         if not self._pairs:
-            raise DataError(f"{self.root} holds no image with a GeoJSON of its name. Expected {self.layout}.")
+            raise DataError(f"{self.root} contains no image with a GeoJSON of its name. Expected {self.layout}.")
         paired = {path for pair in self._pairs for path in pair}
         for path in sorted({*list_folder_images(self.root), *list_files(self.root, *_SUFFIXES)} - paired):
             is_labels = path.suffix.lower() in _SUFFIXES

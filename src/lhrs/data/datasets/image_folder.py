@@ -40,7 +40,7 @@ class ImageFolder(Dataset):
             for image in self._images(self._top / name / label)
         ]
         if not rows:
-            raise DataError(f"{self.root} holds no images. Expected {self.layout}.")
+            raise DataError(f"{self.root} contains no images. Expected {self.layout}.")
         self._rows = filter_split(rows, [row[0] or None for row in rows], split, self.root)
 
     def __len__(self) -> int:

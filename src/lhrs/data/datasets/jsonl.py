@@ -30,7 +30,7 @@ class JsonLines(Dataset):
         super().__init__(root, split)
         self._files = _list_files(self.root)
         if not self._files:
-            raise DataError(f"{self.root} holds no {' or '.join(_SUFFIXES)} file.")
+            raise DataError(f"{self.root} contains no {' or '.join(_SUFFIXES)} file.")
         self._unpacked = {i: _unpack(path) for i, path in enumerate(self._files) if path.suffix == ".gz"}
         places = [(i, *place) for i in range(len(self._files)) for place in self._scan(i)]
         if split is not None:

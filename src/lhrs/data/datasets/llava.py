@@ -38,7 +38,7 @@ class Llava(Dataset):
         files = _list_files(self.root)
         if len(files) != 1:
             names = f": {', '.join(path.name for path in files)}. Name one as the path" if files else ""
-            raise DataError(f"{self.root} holds {len(files)} files of conversations{names}. Expected {self.layout}.")
+            raise DataError(f"{self.root} contains {len(files)} files of conversations{names}. Expected {self.layout}.")
         if split is not None:
             raise DataError(f"{self.root} has no split {split!r}; it has no splits.")
         self._path = files[0]
@@ -86,7 +86,9 @@ class Llava(Dataset):
                 raise DataError(f"{where}: has no list `conversations`.")
             for key in row.keys() - _KEYS:
                 self.drop("keys of conversations", key)
-        return rows
+            if not row["conversations"]:
+                self.drop("empty conversations", where)
+        return [(where, row) for where, row in rows if row["conversations"]]
 
 
 def _list_files(root: Path) -> list[Path]:

@@ -8,6 +8,7 @@ import numpy as np
 from lhrs.data.dataset import SPLITS, UNKNOWN_LICENSE, read_json
 from lhrs.data.mask_dataset import IGNORE, IGNORED_CLASSES, MASK_STEM, MaskDataset, MaskItem, image_of_mask, pair_masks
 from lhrs.errors import DataError
+from lhrs.log import warn_once
 
 _CLASSES = "classes.json"
 _MAX_PARENTS = 2
@@ -35,7 +36,8 @@ class MaskFolder(MaskDataset):
             raise DataError(f"{path} is not a list of names.")
         kept = [n for n, name in enumerate(names) if name.lower() not in IGNORED_CLASSES]
         self.classes = [names[n] for n in kept]
-        self._num_names = len(names)
+        self._num_names, self._second_name = len(names), names[1] if len(names) > 1 else ""
+        self._has_classes = False
         self._number = np.full(256, IGNORE, np.uint8)
         self._number[kept] = range(len(kept))
         pairs, unpaired = pair_masks(self.root)
@@ -52,11 +54,21 @@ class MaskFolder(MaskDataset):
         if len(values) == 3 and (values == values[:1]).all():  # a gray image stored as red, green and blue
             values = values[:1]
         numbers = set(np.unique(values[0]).tolist())
+        self._hint_binary(numbers)
         if len(values) != 1 or not numbers <= {*range(self._num_names), IGNORE}:
             odd = sorted(numbers - {*range(self._num_names), IGNORE})[:1]
-            found = f"{len(values)} bands" if len(values) != 1 else f"the number {odd[0]:g}"
-            raise DataError(f"not one number of {_CLASSES} per pixel: it has {found}, not 0-{self._num_names - 1}.")
+            content = f"{len(values)} bands" if len(values) != 1 else f"the number {odd[0]:g}"
+            raise DataError(f"not one number of {_CLASSES} per pixel: it has {content}, not 0-{self._num_names - 1}.")
         return self._number[values[0].astype(np.uint8)]
+
+    def _hint_binary(self, numbers: set[float]) -> None:
+        """Warn if the first masks have only 0 and 255: of a binary mask 255 is often meant to be the object."""
+        self._has_classes |= bool(numbers - {0, IGNORE})
+        if IGNORE in numbers and not self._has_classes and self._num_names > 1:
+            warn_once(
+                f"{self.root}: a mask has only the values 0 and 255, and 255 is ignored. "
+                f"If 255 means {self._second_name!r}, write 1 instead of 255."
+            )
 
     @classmethod
     def sniff(cls, root: Path) -> bool:

@@ -55,7 +55,7 @@ class MetadataFolder(Dataset):
         super().__init__(root, split)
         tables = _list_tables(self.root)
         if not tables:
-            raise DataError(f"{self.root} holds no {' or '.join(_TABLES)}. Expected {self.layout}.")
+            raise DataError(f"{self.root} contains no {' or '.join(_TABLES)}. Expected {self.layout}.")
         rows = [row for name, path in tables for row in _read_table(path, name)]
         self._top = self.root if self.root.is_dir() else self.root.parent
         self._finders = {path.parent: ImageFinder(path.parent) for _, path in tables}

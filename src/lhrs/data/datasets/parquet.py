@@ -31,7 +31,7 @@ class Parquet(Dataset):
         super().__init__(root, split)
         self._files = _list_files(self.root)
         if not self._files:
-            raise DataError(f"{self.root} holds no .parquet file.")
+            raise DataError(f"{self.root} contains no .parquet file.")
         places: list[tuple[int, int, int]] = []
         splits: list[str | None] = []
         for i, path in enumerate(self._files):
@@ -43,8 +43,8 @@ class Parquet(Dataset):
                 ]
                 if split is not None:
                     has_splits = "split" in file.schema_arrow.names
-                    found = file.read(["split"])["split"].to_pylist() if has_splits else []
-                    splits += found if has_splits else [None] * file.metadata.num_rows
+                    column = file.read(["split"])["split"].to_pylist() if has_splits else []
+                    splits += column if has_splits else [None] * file.metadata.num_rows
         if split is not None:
             places = filter_split(places, splits, split, self.root)
         self._places = np.array(places, np.int64).reshape(-1, 3)

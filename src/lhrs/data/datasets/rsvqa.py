@@ -41,12 +41,12 @@ class RSVQA(Dataset):
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         super().__init__(root, split)
-        found = _list_questions(self.root)
-        if not found:
+        files = _list_questions(self.root)
+        if not files:
             raise DataError(
                 f"{self.root} has no *_split_*_questions.json. Expected {self.layout}; see {self.homepage}."
             )
-        kept = filter_split(found, [match[2] for match in found], split, self.root)
+        kept = filter_split(files, [match[2] for match in files], split, self.root)
         self._rows = [row for match in kept for row in self._read_split(match[1], match[2])]
         first = f"{self._rows[0].image}.tif" if self._rows else ""
         folders = [self.root / name for name in _IMAGE_FOLDERS]

@@ -31,7 +31,7 @@ class SplitLists(Dataset):
                 lines = filter(None, map(str.strip, read_text(path).splitlines()))
                 split_of |= {Path(line.replace("\\", "/")).stem: name for line in lines}
         if not split_of:
-            raise DataError(f"{self.root} holds no list of a split. Expected {self.layout}.")
+            raise DataError(f"{self.root} contains no list of a split. Expected {self.layout}.")
         paths = sorted(path for path in self.root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         for path in paths:
             if path.stem not in split_of:
@@ -41,7 +41,7 @@ class SplitLists(Dataset):
         rows = [(split_of[path.stem], path) for path in paths if path.stem in split_of]
         self._rows = filter_split(rows, [row[0] for row in rows], split, self.root)
         if not self._rows:
-            raise DataError(f"{self.root} holds no image of its lists. Expected {self.layout}.")
+            raise DataError(f"{self.root} contains no image of its lists. Expected {self.layout}.")
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -51,7 +51,7 @@ class Voc(Dataset):
         super().__init__(root, split)
         files = _list_annotations(self.root)
         if not files:
-            raise DataError(f"{self.root} holds no VOC annotations. Expected {self.layout}.")
+            raise DataError(f"{self.root} contains no VOC annotations. Expected {self.layout}.")
         sets = self._read_sets({path.stem for path in files})
         splits = [_choose_split(path, sets, split) for path in files]
         self._rows = filter_split(list(zip(files, splits, strict=True)), splits, split, self.root)
@@ -104,15 +104,15 @@ class Voc(Dataset):
             else:
                 target = sets.setdefault(path.stem, {})
             target.update(dict.fromkeys(lines))
-        found: dict[str, set[str]] = {}
+        sets_of: dict[str, set[str]] = {}
         for name, lines_of in (sets or of_classes).items():
             for line in lines_of:
                 stem = line if line in stems else Path(line.replace("\\", "/")).stem
                 if stem in stems:
-                    found.setdefault(stem, set()).add(name)
+                    sets_of.setdefault(stem, set()).add(name)
                 else:
                     self.drop("images of ImageSets without an annotation", f"{name}: {line}")
-        return found
+        return sets_of
 
     def _parse(self, path: Path) -> ElementTree.Element:
         try:

@@ -49,17 +49,17 @@ class Yolo(Dataset):
             for unused in list_files(self.root, *_YAML):
                 _read_yaml(unused)  # a broken file of names is an error, unlike a missing one
                 if "names" in _try_yaml(unused):
-                    raise DataError(f"{self.root} holds several YAML files with `names`. Name one as the path.")
+                    raise DataError(f"{self.root} contains several YAML files with `names`. Name one as the path.")
         self.has_class_names = names is not None
         self._names = names or {}
         self.classes = [self._names[n] for n in sorted(self._names)]
         images = list(self._list_split_images())
         if not images:
             left_out = f" ({self.dropped.summary()})" if len(self.dropped) else ""
-            raise DataError(f"{self.root} holds no image{left_out}. Expected {self.layout}.")
+            raise DataError(f"{self.root} contains no image{left_out}. Expected {self.layout}.")
         rows = [(name, image, _label_file(image)) for name, image in images]
         if not any(label.exists() for *_, label in rows):
-            raise DataError(f"{self.root} holds no label file such as {rows[0][2]}. Expected {self.layout}.")
+            raise DataError(f"{self.root} contains no label file such as {rows[0][2]}. Expected {self.layout}.")
         self._drop_unused_labels({label for *_, label in rows})
         self._rows = filter_split(rows, [row[0] for row in rows], split, self.root)
 
