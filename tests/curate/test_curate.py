@@ -83,6 +83,7 @@ def test_what_is_kept_is_read_again_as_it_was(curated, mixed):
     assert [sample.id for sample in after] == [n for n, reason in reasons(out).items() if reason is None]
     assert all(sample == before[sample.id] for sample in after)
     assert json.loads((out / "manifest.json").read_text())["curated"]["settings"]["min_sharpness"] == 60.0
+    assert sum(json.loads((out / "manifest.json").read_text())["dropped"].values()) == 7
     assert sorted(p.name for p in out.iterdir()) == ["manifest.json", "report.html", "samples.jsonl", "scores.parquet"]
 
 
@@ -216,6 +217,7 @@ def test_an_alignment_data_set_stays_one(aligned, tmp_path):
     assert new["osm"] == old["osm"] and new["settings"] == old["settings"] and new["attribution"] == old["attribution"]
     assert new["num_images"] == sum(new["categories"].values()) == len(kept)
     assert new["curated"]["dropped"] == {"low-score": len(table) - len(kept)}
+    assert list(new["dropped"].values()) == [len(table) - len(kept)]  # not the counts of the dataset that it came from
     assert (tmp_path / "out/ATTRIBUTION.txt").read_text() == (aligned / "ds/ATTRIBUTION.txt").read_text()
     scores = pq.read_table(tmp_path / "out/scores.parquet")
     assert set(scores["fact_precision"].to_pylist()) == {1.0} and min(scores["fact_coverage"].to_pylist()) > 0
@@ -268,7 +270,7 @@ def test_stated_cloud_and_nodata_go_before_what_is_measured(aligned, tmp_path):
         ({"data": "nothing"}, DataError, "does not exist"),
         ({"test_sets": ("nothing",)}, DataError, "does not exist"),
         ({"split": "val"}, DataError, "no split"),
-        ({"reader": "nonsense"}, ConfigError, "nonsense"),
+        ({"format": "nonsense"}, ConfigError, "nonsense"),
         ({"clip_model": "/no/such/model"}, ConfigError, "cannot be loaded"),
         ({"min_sharpness": 1e9, "max_nodata": 0.0}, DataError, "nothing of .* is left: 1 unreadable, "),
     ],
@@ -304,7 +306,7 @@ def test_a_folder_with_other_things_is_not_touched(mixed, tmp_path):
 
 def test_the_command(mixed, tmp_path):
     done = run("curate", mixed, "--out", tmp_path / "out", "--phash-bits", "8", "--min-sharpness", "60")
-    assert "12 of 19 samples kept" in done.stderr and "1 dropped: blur" in done.stderr
+    assert "12 of 19 samples kept" in done.stderr and "1 blurred images (soft)" in done.stderr
     again = run("curate", mixed, "--out", tmp_path / "out", code=2)
     assert again.stderr.count("\n") == 1 and "exists already" in again.stderr
     lost = run("curate", mixed, "--out", tmp_path / "x", "--embedding-threshold", "0.9", code=2)

@@ -10,7 +10,9 @@ import typer
 def curate(
     path: Annotated[Path, typer.Argument(help="Dataset: of `lhrs align build`, or any that `lhrs data` reads.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New directory for the dataset, scores and report.")],
-    reader: Annotated[str | None, typer.Option(help="Format of the data, where it cannot be detected.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="Format of the data; by default the only one that matches.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only samples of this split.")] = None,
     test_set: Annotated[
         list[Path] | None, typer.Option(help="Dataset whose images must not be in the result; may be repeated.")
@@ -34,7 +36,8 @@ def curate(
         float, typer.Option(min=0, help="Smallest variance of the Laplacian; the report has its histogram.")
     ] = 0.0,
     keep_fraction: Annotated[
-        float, typer.Option(min=0, max=1, help="Fraction of what passes the filters that is kept, best scores first.")
+        float,
+        typer.Option(min=0, max=1, help="Fraction of the samples that pass the filters to keep, best scores first."),
     ] = 1.0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that measure images.")] = 1,
 ) -> None:
@@ -46,6 +49,7 @@ def curate(
     from lhrs.cli.console import print_info
     from lhrs.curate.pipeline import CurationConfig
     from lhrs.curate.pipeline import curate as run_curation
+    from lhrs.dropped import Dropped
     from lhrs.errors import ConfigError
     from lhrs.progress import progress_bar
 
@@ -56,7 +60,7 @@ def curate(
     config = CurationConfig(
         data=Path(os.path.abspath(path)),
         out=Path(os.path.abspath(out)),
-        reader=reader,
+        format=format,
         split=split,
         test_sets=tuple(Path(os.path.abspath(other)) for other in test_set or []),
         phash_bits=phash_bits,
@@ -68,6 +72,8 @@ def curate(
         min_sharpness=min_sharpness,
         keep_fraction=keep_fraction,
     )
-    curated = run_curation(config, num_workers=workers, progress=progress_bar)
-    dropped = "".join(f", {count:,} dropped: {reason}" for reason, count in curated["dropped"].items())
-    print_info(f"{out}: {curated['num_accepted']:,} of {curated['num_samples']:,} samples kept{dropped}")
+    dropped = Dropped()
+    curated = run_curation(config, num_workers=workers, progress=progress_bar, dropped=dropped)
+    print_info(f"{out}: {curated['num_accepted']:,} of {curated['num_samples']:,} samples kept")
+    if len(dropped):
+        print_info(dropped.summary())

@@ -103,12 +103,12 @@ class HashIndex:
 
     def near(self, value: np.uint64) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions of all hashes near a value, in order, and their distances."""
-        found = [np.empty(0, np.int64)]
+        positions_near = [np.empty(0, np.int64)]
         for quarter, order, starts in zip(self._quarters(value), self._order, self._starts, strict=True):
             keys = self._flips ^ quarter
             filled = keys[starts[keys + 1] > starts[keys]]
-            found += [order[starts[key] : starts[key + 1]] for key in filled]
-        positions = np.unique(np.concatenate(found))
+            positions_near += [order[starts[key] : starts[key + 1]] for key in filled]
+        positions = np.unique(np.concatenate(positions_near))
         distances = hamming(self.hashes[positions], value)
         return positions[distances <= self.bits], distances[distances <= self.bits]
 
@@ -136,8 +136,8 @@ def most_similar(queries: np.ndarray, base: np.ndarray) -> tuple[np.ndarray, np.
 def find_exact_duplicates(digests: Sequence[object]) -> list[Match | None]:
     """Return for each item the first previous item with the same digest; None without one."""
     first: dict[object, int] = {}
-    found = [first.setdefault(digest, n) for n, digest in enumerate(digests)]
-    return [Match(at, bits=0) if at < n else None for n, at in enumerate(found)]
+    first_at = [first.setdefault(digest, n) for n, digest in enumerate(digests)]
+    return [Match(at, bits=0) if at < n else None for n, at in enumerate(first_at)]
 
 
 def find_near_duplicates(criteria: DuplicateCriteria, sets: np.ndarray) -> list[Match | None]:
@@ -148,7 +148,7 @@ def find_near_duplicates(criteria: DuplicateCriteria, sets: np.ndarray) -> list[
         sets: rows `(N, M)` of N sets of M images, preferred sets first. Two sets are near if all their images are.
     """
     index = HashIndex(criteria.hashes[sets[:, 0]], criteria.bits)
-    found: list[Match | None] = []
+    matches: list[Match | None] = []
     stays = np.zeros(len(sets), bool)
     for start in range(0, len(sets), _BLOCK):
         stop = min(start + _BLOCK, len(sets))
@@ -169,8 +169,8 @@ def find_near_duplicates(criteria: DuplicateCriteria, sets: np.ndarray) -> list[
                     at, cosine = start + int(here.argmax()), float(here.max())
                 match = Match(at, similarity=round(cosine, 4)) if cosine >= criteria.similarity else None
             stays[n] = match is None
-            found.append(match)
-    return found
+            matches.append(match)
+    return matches
 
 
 def _cosines(queries: np.ndarray, base: np.ndarray) -> np.ndarray:

@@ -12,15 +12,15 @@ from lhrs.curate.leakage import find_leaks, find_overlaps
 from lhrs.curate.records import CurationRecord
 
 REASONS = {
-    "unreadable": "an image cannot be opened",
-    "nodata": "too much of the image is nothing",
-    "cloud": "too much of the image is cloud, as the data say",
-    "blur": "not sharp enough",
-    "leak": "the test set has the same image, or a near one",
-    "ground": "the test set shows the same ground",
-    "duplicate": "the same image, or the same words about it, are there once more",
-    "near-duplicate": "a near image is there",
-    "low-score": "others score better",
+    "unreadable": "samples with an image that cannot be opened",
+    "nodata": "images with too little data",
+    "cloud": "images with too many clouds by their metadata",
+    "blur": "blurred images",
+    "leak": "copies or near-duplicates of images in a test set",
+    "ground": "images that overlap an image of a test set on the ground",
+    "duplicate": "duplicates of another sample",
+    "near-duplicate": "near-duplicates of another image",
+    "low-score": "samples below the fraction to keep, by score",
 }
 """Reasons why samples are dropped, in the order of the filters."""
 
@@ -81,9 +81,9 @@ def drop_leaks(
     by_digest = {stats.digests[row]: owner[row] for row in reversed(theirs)}
     leak_of = {row: Match(by_digest[stats.digests[row]], bits=0) for row in images if stats.digests[row] in by_digest}
     others = [row for row in images if row not in leak_of]
-    found = find_leaks(criteria, np.array(others, int), np.array(theirs, int))
+    leaks = find_leaks(criteria, np.array(others, int), np.array(theirs, int))
     leak_of |= {
-        row: replace(leak, index=owner[theirs[leak.index]]) for row, leak in zip(others, found, strict=True) if leak
+        row: replace(leak, index=owner[theirs[leak.index]]) for row, leak in zip(others, leaks, strict=True) if leak
     }
     grounds = [n for n, record in enumerate(test) if record.footprint is not None]
     overlaps = find_overlaps([record.footprint for record in records], [test[n].footprint or b"" for n in grounds])
@@ -115,12 +115,12 @@ def drop_duplicates(
         score: `(N,)`, NaN where unknown.
         criteria: criteria of near-duplicates.
     """
-    told: dict[tuple, int] = {}
+    first_of: dict[tuple, int] = {}
     members: dict[tuple[str, ...], list[int]] = {}
     for n, (decision, record) in enumerate(zip(decisions, records, strict=True)):
         if decision.reason is not None:
             continue
-        first = told.setdefault((record.images, record.content_digest), n)
+        first = first_of.setdefault((record.images, record.content_digest), n)
         if first < n:
             decision.reason, decision.match = "duplicate", Match(first, bits=0)
         else:

@@ -129,6 +129,6 @@ def sharpness(pixels: np.ndarray) -> float:
         size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
         pixels = np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
     luma = np.pad(pixels @ np.array(_LUMA), 1, mode="edge")
-    centre = luma[1:-1, 1:-1]
-    edges = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * centre
+    center = luma[1:-1, 1:-1]
+    edges = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * center
     return round(float(edges.var()), 4)

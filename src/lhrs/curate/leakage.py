@@ -20,19 +20,19 @@ def find_leaks(criteria: DuplicateCriteria, images: np.ndarray, test: np.ndarray
         test: rows `(T,)` of the test set.
     """
     index = HashIndex(criteria.hashes[test], criteria.bits)
-    found: list[Match | None] = []
+    leaks: list[Match | None] = []
     for row in images:
         near, _ = index.near(criteria.hashes[row])
         hit = criteria.nearest_by_hash(np.array([row]), test[near, None]) if len(near) else None
-        found.append(Match(int(near[hit[0]]), bits=hit[1]) if hit else None)
+        leaks.append(Match(int(near[hit[0]]), bits=hit[1]) if hit else None)
     if criteria.embeddings is not None:
         theirs = criteria.embeddings[test, None]
         for start in range(0, len(images), _BLOCK):
             where, cosines = most_similar(criteria.embeddings[images[start : start + _BLOCK], None], theirs)
             for n, (at, cosine) in enumerate(zip(where.tolist(), cosines.tolist(), strict=True), start):
-                if found[n] is None and cosine >= criteria.similarity:
-                    found[n] = Match(at, similarity=round(cosine, 4))
-    return found
+                if leaks[n] is None and cosine >= criteria.similarity:
+                    leaks[n] = Match(at, similarity=round(cosine, 4))
+    return leaks
 
 
 def find_overlaps(footprints: Sequence[bytes | None], test_footprints: Sequence[bytes]) -> list[int | None]:
@@ -46,7 +46,7 @@ def find_overlaps(footprints: Sequence[bytes | None], test_footprints: Sequence[
 
     shapes = shapely.from_wkb(np.array(test_footprints, object))
     tree = shapely.STRtree(shapes)
-    found: list[int | None] = []
+    overlaps: list[int | None] = []
     for footprint in footprints:
         near = shares = np.empty(0, np.int64)
         if footprint is not None:
@@ -54,5 +54,5 @@ def find_overlaps(footprints: Sequence[bytes | None], test_footprints: Sequence[
             near = np.sort(tree.query(shape))
             shares = shapely.area(shapely.intersection(shapes[near], shape)) / shapely.area(shape)
         over = near[shares > _OVERLAP]
-        found.append(int(over[0]) if len(over) else None)
-    return found
+        overlaps.append(int(over[0]) if len(over) else None)
+    return overlaps

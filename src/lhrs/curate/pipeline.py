@@ -35,6 +35,7 @@ from lhrs.curate.quality import mean_rank_score, readability, specificity
 from lhrs.curate.records import CurationRecord, open_samples, read_records
 from lhrs.curate.report import write_report
 from lhrs.curate.writers import write_align, write_samples, write_scores
+from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
 from lhrs.jobs import Job
 from lhrs.progress import Progress, no_progress
@@ -56,7 +57,7 @@ class CurationConfig(BaseModel):
     """Dataset: of `lhrs align build`, or any that `lhrs data` reads."""
     out: Path
     """New directory."""
-    reader: str | None = None
+    format: str | None = None
     """Format of the data; None detects it."""
     split: str | None = None
     test_sets: tuple[Path, ...] = ()
@@ -79,21 +80,29 @@ class CurationConfig(BaseModel):
     """Fraction of what passes the other filters that is kept, best scores first."""
 
 
-def curate(config: CurationConfig, *, num_workers: int = 1, progress: Progress = no_progress) -> dict[str, Any]:
+def curate(
+    config: CurationConfig,
+    *,
+    num_workers: int = 1,
+    progress: Progress = no_progress,
+    dropped: Dropped | None = None,
+) -> dict[str, Any]:
     """Write the curated dataset; return the part of its manifest about the curation.
 
     Args:
         config: the settings.
         num_workers: processes that measure images.
         progress: counts blocks of images.
+        dropped: receives the counts of what the reader and the filters dropped, which are also in the manifest.
 
     Raises:
         DataError: an input is missing or broken, or no sample would be kept.
-        ConfigError: a model cannot be loaded or is of the wrong kind, the directory holds something else, or there is
+        ConfigError: a model cannot be loaded or is of the wrong kind, the directory contains other files, or there is
             no text to rank by.
     """
     prepare_output_dir(config.out)
-    dataset, is_align = open_samples(config.data, config.reader, config.split)
+    dropped = Dropped() if dropped is None else dropped
+    dataset, is_align = open_samples(config.data, config.format, config.split)
     records = read_records(dataset, is_align)
     test = [record for path in config.test_sets for record in read_records(*open_samples(path))]
     if not records:
@@ -133,7 +142,11 @@ def curate(config: CurationConfig, *, num_workers: int = 1, progress: Progress =
         write_report(dataset, records, scores, decisions, test, curated, config.out / "report.html")
         data = config.data
         manifest = write_align(data, accepted, config.out) if is_align else write_samples(dataset, accepted, config.out)
-        job.write_manifest({**manifest, "curated": curated})
+        dropped.update(dataset.dropped)
+        for record, decision in zip(records, decisions, strict=True):
+            if decision.reason is not None:
+                dropped.add(REASONS[decision.reason], record.id)
+        job.write_manifest({**manifest, "curated": curated}, dropped)
         job.finish()
     return curated
 

@@ -39,14 +39,14 @@ class CurationRecord:
         return " ".join(self.answers)
 
 
-def open_samples(path: Path, reader: str | None = None, split: str | None = None) -> tuple[Dataset, bool]:
+def open_samples(path: Path, format: str | None = None, split: str | None = None) -> tuple[Dataset, bool]:
     """Return the samples at `path`, and whether they are a dataset of `lhrs align build`.
 
     Raises:
         ConfigError: no format matches, or several do.
         DataError: a file is missing or broken.
     """
-    name = reader or detect_format(path)
+    name = format or detect_format(path)
     return open_dataset(path, name, split), name == ALIGN
 
 

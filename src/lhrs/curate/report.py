@@ -42,7 +42,7 @@ _STYLE = (
     "vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}.plots img{max-width:100%}"
     ".cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(270px,1fr));gap:1.2rem 1rem}"
     ".pairs{grid-template-columns:repeat(auto-fill,minmax(540px,1fr))}figure{margin:0}"
-    ".pictures{display:flex;gap:6px}.pictures img{width:256px;height:auto;align-self:flex-start}"
+    ".images{display:flex;gap:6px}.images img{width:256px;height:auto;align-self:flex-start}"
     "h3{font-size:.85rem;margin:.3rem 0;overflow-wrap:anywhere}p{margin:.2rem 0}small{color:#666;display:block}"
 )
 
@@ -144,9 +144,9 @@ def _one_each(numbers: Sequence[int], records: Sequence[CurationRecord]) -> list
     return list(first.values())
 
 
-def _sheet(title: str, told: str, cards: Sequence[str]) -> str:
+def _sheet(title: str, description: str, cards: Sequence[str]) -> str:
     pairs = " pairs" if any("what stays" in card or "the test set" in card for card in cards) else ""
-    return f'<h2>{title}</h2><p>{told}</p><div class="cards{pairs}">{"".join(cards)}</div>'
+    return f'<h2>{title}</h2><p>{description}</p><div class="cards{pairs}">{"".join(cards)}</div>'
 
 
 def _card(
@@ -156,12 +156,12 @@ def _card(
     decision: FilterDecision,
     test: Sequence[CurationRecord],
 ) -> str:
-    pictures, twin = [_picture(sample.images)], ""
+    figures, twin = [_thumbnail(sample.images)], ""
     attribution = sample.attribution or sample.license
     if decision.match is not None:
         whose, name = (test, "the test set's") if decision.reason in _TEST_SET else (records, "what stays")
         other = whose[decision.match.index]
-        pictures.append(_picture(other.images))
+        figures.append(_thumbnail(other.images))
         how = (
             f", {decision.match.bits} bits apart" if decision.match.bits is not None
             else f", cosine {decision.match.similarity:.3f}" if decision.match.similarity is not None else ""
@@ -176,7 +176,7 @@ def _card(
     )
     why = f"<p>{_text(decision.why)}</p>" if decision.why else ""
     return (
-        f'<figure><div class="pictures">{"".join(pictures)}</div><figcaption><h3>{_text(sample.id)}</h3>{why}'
+        f'<figure><div class="images">{"".join(figures)}</div><figcaption><h3>{_text(sample.id)}</h3>{why}'
         f"<p>{_text(text)}</p><small>{numbers}</small>{twin}"
         f"<small>{_text(attribution)}</small></figcaption></figure>"
     )
@@ -186,7 +186,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _picture(images: Sequence[str]) -> str:
+def _thumbnail(images: Sequence[str]) -> str:
     """Return the first image without boxes, which would hide its content; empty if there is no image."""
     if not images:
         return ""
