@@ -176,7 +176,7 @@ class LogGenerations(TrainerCallback):
         generate = cast(Any, self._model).generate
         done = generate(**inputs, do_sample=False, max_new_tokens=self._max_new_tokens)
         ids = done[0, inputs["input_ids"].shape[1] :]
-        said = [(turn.role, text) for turn, text in zip(sample.turns, encoder.texts(sample), strict=True)]
-        question, expected = (next((text for role, text in said if role == who), "") for who in ("user", "assistant"))
+        turns = [(turn.role, text) for turn, text in zip(sample.turns, encoder.texts(sample), strict=True)]
+        question, expected = (next((text for role, text in turns if role == who), "") for who in ("user", "assistant"))
         answer = encoder.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
         return {"step": step, "id": sample.id, "question": question, "answer": answer, "expected": expected}

@@ -203,8 +203,8 @@ def fit_normalization(config: CMIDConfig, windows: UnlabeledWindows) -> Normaliz
         DataError: most values lie outside of the range that augmentation keeps.
     """
     data = config.data
-    given = {name: value for name, value in (("mean", data.mean), ("std", data.std)) if value is not None}
-    for name, value in given.items():
+    overrides = {name: value for name, value in (("mean", data.mean), ("std", data.std)) if value is not None}
+    for name, value in overrides.items():
         if len(value) != windows.in_chans:
             raise ConfigError(f"data.{name} has {len(value)} values, the images have {windows.in_chans} bands.")
     if data.mean is not None and data.std is not None and data.max_value is not None:
@@ -214,7 +214,7 @@ def fit_normalization(config: CMIDConfig, windows: UnlabeledWindows) -> Normaliz
         )  # fmt: skip
     samples = ((windows[0, int(n)], None, str(windows.places[int(n)].file)) for n in _spread(windows, _FIT_IMAGES))
     fitted = Normalization.fit(samples, data.bands, data.max_value, clip=True)
-    return fitted.model_copy(update={name: tuple(value) for name, value in given.items()})
+    return fitted.model_copy(update={name: tuple(value) for name, value in overrides.items()})
 
 
 def _spread(windows: UnlabeledWindows, count: int) -> np.ndarray:

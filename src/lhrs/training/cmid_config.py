@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from lhrs.config import Config
-from lhrs.training.run_config import Fraction, OptimConfig, RunConfig
+from lhrs.training.run_config import BandsConfig, Fraction, OptimConfig, RunConfig
 
 
 class BackboneConfig(Config):
@@ -23,20 +23,13 @@ class BackboneConfig(Config):
     time."""
 
 
-class WindowsConfig(Config):
+class WindowsConfig(BandsConfig):
     """Images without labels."""
 
     paths: list[Path] = Field(min_length=1)
     """Images, folders of images, tar files of images."""
     window_size: PositiveInt = 512
     """Side in pixels of the window of a larger image that two views are cropped from."""
-    bands: list[PositiveInt] | None = None
-    """Bands to use, 1-based; None is all."""
-    max_value: PositiveFloat | None = None
-    """Pixel value that is scaled to 1; None is 255 for 8-bit files, 1 for floats, 10,000 (reflectance) for others."""
-    mean: list[float] | None = None
-    """Of each band, of scaled values; None measures it on 256 windows."""
-    std: list[float] | None = None
     crop_scale: tuple[float, float] = (0.3, 1.0)
     """Smallest and largest fraction of a window's area that a view shows."""
     d4: bool = True
@@ -47,36 +40,40 @@ class WindowsConfig(Config):
     """Largest standard deviation of noise added to both views, in pixel values."""
 
 
-class MaskedConfig(Config):
-    """Masked image reconstruction."""
+class BranchConfig(Config):
+    """One of the branches of CMID."""
 
     weight: NonNegativeFloat = 1.0
-    """0 turns the branch off."""
+    """Of its loss; 0 turns the branch off."""
+
+
+class ContrastConfig(BranchConfig):
+    """A branch that compares projections."""
+
+    hidden_dim: PositiveInt = 2048
+    out_dim: PositiveInt = 256
+
+
+class MaskedConfig(BranchConfig):
+    """Masked image reconstruction."""
+
     mask_grid: PositiveInt = 7
     """Patches along a side of the mask."""
     mask_ratio: Fraction = 0.6
     frequency_weight: NonNegativeFloat = 1.0
 
 
-class GlobalConfig(Config):
+class GlobalConfig(ContrastConfig):
     """Instance contrast."""
 
-    weight: NonNegativeFloat = 1.0
-    """0 turns the branch off."""
     queue_size: PositiveInt = 65536
     temperature: PositiveFloat = 0.2
-    hidden_dim: PositiveInt = 2048
-    out_dim: PositiveInt = 256
 
 
-class LocalConfig(Config):
+class LocalConfig(ContrastConfig):
     """Prototypes of matching patches."""
 
-    weight: NonNegativeFloat = 1.0
-    """0 turns the branch off."""
     prototypes: PositiveInt = 2048
-    hidden_dim: PositiveInt = 2048
-    out_dim: PositiveInt = 256
     batch_norm: bool | None = None
     """In the heads; None: where the backbone has it, as published (ResNets with, Swins without)."""
     num_matches: PositiveInt = 20

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import PositiveFloat, PositiveInt, create_model, model_validator
+from pydantic import PositiveInt, create_model, model_validator
 
 from lhrs.config import Config
 from lhrs.downstream.task import TaskConfig, get_task
-from lhrs.training.run_config import Fraction, OptimConfig, RunConfig
+from lhrs.training.run_config import BandsConfig, Fraction, OptimConfig, RunConfig
 
 
 class BackboneConfig(Config):
@@ -32,7 +32,7 @@ class SplitConfig(Config):
     """Patterns such as `tile7/*`. Images whose id matches none of them are left out."""
 
 
-class LabeledDataConfig(Config):
+class LabeledDataConfig(BandsConfig):
     """Training, validation and test data."""
 
     train: SplitConfig
@@ -42,19 +42,9 @@ class LabeledDataConfig(Config):
     """Of the images of `train`, chosen by a hash of seed and id. They are not trained on."""
     test: SplitConfig | None = None
     """Scored once, at the end."""
-    bands: list[PositiveInt] | None = None
-    """Bands to use, 1-based; None is all."""
-    max_value: PositiveFloat | None = None
-    """Pixel value that is scaled to 1; None is 255 for 8-bit files, 1 for floats, 10,000 (reflectance) for others."""
-    mean: list[float] | None = None
-    """Of each band, of scaled values; None is that of the backbone's pretraining if it has as many bands, else measured
-    on 256 images of `train`."""
-    std: list[PositiveFloat] | None = None
 
     @model_validator(mode="after")
-    def _goes_together(self) -> "LabeledDataConfig":
-        if (self.mean is None) != (self.std is None):
-            raise ValueError("give both `mean` and `std`, or neither")
+    def _has_validation_data(self) -> "LabeledDataConfig":
         if self.val is None and not 0 < self.val_fraction < 1:
             raise ValueError("without `val`, `val_fraction` must be between 0 and 1: the model is selected on it")
         return self

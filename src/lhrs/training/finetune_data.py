@@ -36,7 +36,7 @@ def open_splits(config: FinetuneConfig) -> tuple[LabeledDataset, LabeledDataset,
     train = replace(train, classes=task.classes(config, train))
     if len(train.classes) < task.min_classes:
         raise DataError(f"{data.train.path} has only one class, {train.classes[0]!r}: at least two are needed.")
-    seen = {item.images: "train" for item in train.items}
+    split_of = {item.images: "train" for item in train.items}
     for name, split in (("val", val), ("test", test)):
         if split is None:
             continue
@@ -44,9 +44,9 @@ def open_splits(config: FinetuneConfig) -> tuple[LabeledDataset, LabeledDataset,
         if odd or (task.needs_equal_classes and split.classes != train.classes):
             raise DataError(f"data.{name} has other classes than data.train: {', '.join(odd or split.classes)}.")
         for item in split.items:
-            if item.images in seen:
-                raise DataError(f"{item.images[0][0]} is in data.{seen[item.images]} and in data.{name}.")
-            seen[item.images] = name
+            if item.images in split_of:
+                raise DataError(f"{item.images[0][0]} is in data.{split_of[item.images]} and in data.{name}.")
+            split_of[item.images] = name
     return train, val, test
 
 

@@ -66,8 +66,8 @@ class FeatureMonitor(TrainerCallback):
         if self.labeled is not None:
             files, labels = self.labeled
             features = replace(self.probe, device=device).pooled_features(files)
-            known, asked = slice(0, None, 2), slice(1, None, 2)
-            correct = knn_accuracy(features[known], labels[known], features[asked], labels[asked])
+            train, test = slice(0, None, 2), slice(1, None, 2)
+            correct = knn_accuracy(features[train], labels[train], features[test], labels[test])
             metrics["knn"] = float(correct.mean())
         model.train(was)
         return metrics

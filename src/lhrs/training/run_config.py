@@ -33,6 +33,25 @@ class RunConfig(Config):
     """Compute in bfloat16. Trained weights stay in float32."""
 
 
+class BandsConfig(Config):
+    """Bands of images, and their normalization."""
+
+    bands: list[PositiveInt] | None = None
+    """Bands to use, 1-based; None is all."""
+    max_value: PositiveFloat | None = None
+    """Pixel value that is scaled to 1; None is 255 for 8-bit files, 1 for floats, 10,000 (reflectance) for others."""
+    mean: list[float] | None = None
+    """Of each band, of scaled values; None measures it on 256 images, or takes that of the backbone's pretraining if it
+    has as many bands."""
+    std: list[PositiveFloat] | None = None
+
+    @model_validator(mode="after")
+    def _has_mean_and_std(self) -> "BandsConfig":
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("give both `mean` and `std`, or neither")
+        return self
+
+
 class OptimConfig(Config):
     """Optimizer, learning rate schedule and length of a run."""
 

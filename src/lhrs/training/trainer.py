@@ -186,13 +186,15 @@ def split_batch(batch_size: int, micro_batch_size: int | None) -> tuple[int, int
         ConfigError: the batch does not divide into processes and micro-batches.
     """
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    share, rest = divmod(batch_size, processes)
-    if rest or not share:
+    per_process, rest = divmod(batch_size, processes)
+    if rest or not per_process:
         raise ConfigError(f"optim.batch_size {batch_size} does not divide among {processes} processes.")
-    micro = micro_batch_size or share
-    if share % micro:
-        raise ConfigError(f"a process's {share} samples per step do not divide into optim.micro_batch_size {micro}.")
-    return micro, share // micro
+    micro = micro_batch_size or per_process
+    if per_process % micro:
+        raise ConfigError(
+            f"a process's {per_process} samples per step do not divide into optim.micro_batch_size {micro}."
+        )
+    return micro, per_process // micro
 
 
 def training_arguments(
@@ -237,13 +239,13 @@ def training_arguments(
         **further,
     }
     try:
-        found = TrainingArguments(**arguments)
+        training_args = TrainingArguments(**arguments)
     except ValueError as error:  # such as bf16 on a GPU that cannot
-        raise ConfigError(f"these settings do not go together here: {' '.join(str(error).split())}") from error
-    at_once = found.per_device_train_batch_size * found.world_size
+        raise ConfigError(f"these settings cannot be combined here: {' '.join(str(error).split())}") from error
+    at_once = training_args.per_device_train_batch_size * training_args.world_size
     if num_samples < at_once:
         raise ConfigError(f"the data has {num_samples} samples, fewer than one batch of {at_once}.")
-    return found
+    return training_args
 
 
 def run_trainer(trainer: Trainer, checkpoint: Path | None) -> None:
