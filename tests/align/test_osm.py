@@ -195,5 +195,5 @@ def test_odd_tables_are_one_line_or_read(tmp_path):
     with pytest.raises(DataError, match="is no JSON"):
         features(tmp_path / "b.geojson")
     (tmp_path / "c.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DataError, match="holds no geometries"):
+    with pytest.raises(DataError, match="contains no geometries"):
         features(tmp_path / "c.csv")

@@ -15,7 +15,7 @@ from lhrs.data.dataset import open_dataset
 from lhrs.data.writers import write_samples
 from lhrs.errors import ConfigError
 from lhrs.instruct.annotations import AnnotatedObject, ImageAnnotations, Vocabulary
-from lhrs.instruct.build import TASKS, make_samples
+from lhrs.instruct.build import TASKS, InstructionConfig, make_samples
 from lhrs.instruct.collect import collect_annotations
 from lhrs.instruct.spatial_tasks import _DIRECTIONS, expressions, grid_position
 
@@ -43,7 +43,11 @@ def images():
 @pytest.fixture(scope="module")
 def samples(images):
     return list(
-        make_samples(images.values(), WORDS, max_per_image=10, multiple_choice_fraction=0.3, conversation_fraction=0.0)
+        make_samples(
+            images.values(),
+            WORDS,
+            InstructionConfig(max_per_image=10, multiple_choice_fraction=0.3, conversation_fraction=0.0),
+        )
     )
 
 
@@ -126,7 +130,7 @@ def test_locations(images, samples):
         assert grid_position(one, obj) == sample.turns[1].text
     assert grid_position(ImageAnnotations("a", (), 90, 90, "t", "MIT"), AnnotatedObject("x", (40, 0, 50, 10))) == "top"
     assert (
-        grid_position(ImageAnnotations("a", (), 90, 90, "t", "MIT"), AnnotatedObject("x", (40, 40, 50, 50))) == "centre"
+        grid_position(ImageAnnotations("a", (), 90, 90, "t", "MIT"), AnnotatedObject("x", (40, 40, 50, 50))) == "center"
     )
 
 
@@ -149,7 +153,9 @@ def test_an_open_world_is_not_asked_about_what_is_absent():
     rng = np.random.default_rng(0)
     made = list(
         make_samples(
-            [image(rng, n, complete=False) for n in range(200)], WORDS, max_per_image=10, conversation_fraction=0
+            [image(rng, n, complete=False) for n in range(200)],
+            WORDS,
+            InstructionConfig(max_per_image=10, conversation_fraction=0),
         )
     )
     assert len(made) > 300
@@ -160,7 +166,10 @@ def test_an_open_world_is_not_asked_about_what_is_absent():
 
 def test_the_same_seed_gives_the_same_samples(images):
     def make(seed, some):
-        return [s.model_dump_json() for s in make_samples(some, WORDS, seed=seed, multiple_choice_fraction=0)]
+        return [
+            s.model_dump_json()
+            for s in make_samples(some, WORDS, InstructionConfig(seed=seed, multiple_choice_fraction=0))
+        ]
 
     everything = list(images.values())
     assert make(0, everything) == make(0, everything) != make(1, everything)
@@ -169,7 +178,7 @@ def test_the_same_seed_gives_the_same_samples(images):
 
 def test_unknown_tasks_are_one_line(images):
     with pytest.raises(ConfigError, match="there is no task 'colour'; known: detail"):
-        list(make_samples(images.values(), WORDS, ["colour"]))
+        list(make_samples(images.values(), WORDS, InstructionConfig(tasks=["colour"])))
 
 
 def test_every_task_says_what_it_is():
@@ -203,7 +212,9 @@ def test_samples_of_one_image_are_known_together(tmp_path):
     words, tasks = Vocabulary(("plane", "ship")), ["count", "presence", "false-premise"]
     for seed in range(20):
         for sample in make_samples(
-            [image], words, tasks, multiple_choice_fraction=0, conversation_fraction=0, seed=seed
+            [image],
+            words,
+            InstructionConfig(tasks=tasks, multiple_choice_fraction=0, conversation_fraction=0, seed=seed),
         ):
             question, answer = (turn.text for turn in sample.turns)
             assert sample.task in ("count", "presence"), question
@@ -218,7 +229,9 @@ def test_none_of_an_images_classes_is_wrong(tmp_path):
     assert (two.scene, two.negative_scenes) == ("lake", ("beach", "forest", "road"))
     for seed in range(30):
         for sample in make_samples(
-            [one], Vocabulary(), ["scene", "scene-check"], multiple_choice_fraction=1, seed=seed
+            [one],
+            Vocabulary(),
+            InstructionConfig(tasks=["scene", "scene-check"], multiple_choice_fraction=1, seed=seed),
         ):
             assert "forest" not in sample.turns[0].text and "beach" not in sample.turns[0].text
 
@@ -251,7 +264,7 @@ def test_real_data_of_every_kind(shared_data, tmp_path):
     for path, tasks in wanted.items():
         found = collect_annotations(path)
         words = Vocabulary(tuple(sorted({t.label for k in found for t in k.objects})))
-        made = list(make_samples(found, words, conversation_fraction=0, multiple_choice_fraction=0))
+        made = list(make_samples(found, words, InstructionConfig(conversation_fraction=0, multiple_choice_fraction=0)))
         assert tasks <= {s.task for s in made}, path
         for sample in made:
             for turn in sample.turns:
@@ -293,7 +306,13 @@ def test_maps_are_asked_about_as_their_facts_say(shared_data, tmp_path):
     facts = {row["id"]: rows_to_facts(row["facts"]) for row in read_table(tmp_path / "ds").to_pylist()}
     found = collect_annotations(tmp_path / "ds")
     words = Vocabulary(tuple(sorted({t.label for k in found for t in k.objects})))
-    made = list(make_samples(found, words, ["count", "region"], conversation_fraction=0, multiple_choice_fraction=1))
+    made = list(
+        make_samples(
+            found,
+            words,
+            InstructionConfig(tasks=["count", "region"], conversation_fraction=0, multiple_choice_fraction=1),
+        )
+    )
     counted = [s for s in made if re.match("(How many|Count the|What is the number of) buildings", s.turns[0].text)]
     assert len(counted) > 5
     for sample in counted:
@@ -310,7 +329,9 @@ def test_maps_are_asked_about_as_their_facts_say(shared_data, tmp_path):
 
 def test_the_place_of_the_right_number_gives_nothing_away(images):
     made = make_samples(
-        images.values(), WORDS, ["count"], multiple_choice_fraction=1, conversation_fraction=0, max_per_image=1
+        images.values(),
+        WORDS,
+        InstructionConfig(tasks=["count"], multiple_choice_fraction=1, conversation_fraction=0, max_per_image=1),
     )
     ranks = Counter()
     for sample in made:

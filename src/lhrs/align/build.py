@@ -126,7 +126,7 @@ def build_caption_dataset(
     prepare_output_dir(config.out)
     dropped = Dropped() if dropped is None else dropped
     unreadable: list[str] = []
-    footprints = _list_footprints(config, unreadable) if config.imagery else []
+    footprints = _list_footprints(config, unreadable, dropped) if config.imagery else []
     with Job(config.out, _settings(config), _inputs(config, footprints)) as job:
         blocks = _blocks(footprints)
         regions = _regions(blocks) if config.imagery else None
@@ -172,9 +172,12 @@ def _inputs(config: CaptionDatasetConfig, footprints: Sequence[Footprint]) -> di
     return inputs
 
 
-def _list_footprints(config: CaptionDatasetConfig, unreadable: list[str]) -> list[Footprint]:
-    defaults = config.license, config.attribution, config.date
-    return list(footprints_from_imagery(config.imagery, config.size, config.gsd_m, *defaults, unreadable.append))
+def _list_footprints(config: CaptionDatasetConfig, unreadable: list[str], dropped: Dropped) -> list[Footprint]:
+    footprints = footprints_from_imagery(
+        config.imagery, config.size, config.gsd_m, config.license, config.attribution, config.date, unreadable.append,
+        dropped,
+    )  # fmt: skip
+    return list(footprints)
 
 
 def _grid(config: CaptionDatasetConfig, store: Path) -> list[Footprint]:

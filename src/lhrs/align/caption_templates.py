@@ -36,10 +36,10 @@ def is_counted(kind: str) -> bool:
     """Return whether objects of a kind are countable. Land cover and lines split into ways are not."""
     if kind not in tag_table().kinds:  # a label from a box annotation
         return True
-    found = tag_table().kinds[kind]
-    if found.plural is None or found.width_m or kind in _NOT_COUNTED or kind.endswith(" area"):
+    entry = tag_table().kinds[kind]
+    if entry.plural is None or entry.width_m or kind in _NOT_COUNTED or kind.endswith(" area"):
         return False
-    return found.group in _COUNTED_GROUPS
+    return entry.group in _COUNTED_GROUPS
 
 
 def is_line(fact: Fact) -> bool:
@@ -82,26 +82,26 @@ def caption(
         joined = [phrases.pop(0)[0] for _ in range(min(len(phrases), rng.choice((1, 2, 2, 3))))]
         what = f"{what} with {join_words(joined)}" if " with " not in what else f"{join_words([what, *joined])}"
     image, plain = _image(gsd_m, rng)
-    text = [to_sentence(_said(rng, _OPENINGS, "", image=image, plain=plain, what=what))]
+    text = [to_sentence(_fill_template(rng, _OPENINGS, "", image=image, plain=plain, what=what))]
     before = ""
     while phrases:
-        taken = [phrases.pop(0) for _ in range(min(len(phrases), rng.choice((1, 2, 3))))]
-        what = join_words([words_ for words_, _ in taken])
-        before = _said(rng, _MORE, before, what=what, is_="are" if taken[0][1] else "is")
+        next_phrases = [phrases.pop(0) for _ in range(min(len(phrases), rng.choice((1, 2, 3))))]
+        what = join_words([words_ for words_, _ in next_phrases])
+        before = _fill_template(rng, _MORE, before, what=what, is_="are" if next_phrases[0][1] else "is")
         text.append(to_sentence(before))
     return " ".join(text)
 
 
-def _said(rng: Random, ways: Sequence[str], before: str, what: str, **words: str) -> str:
+def _fill_template(rng: Random, ways: Sequence[str], before: str, what: str, **words: str) -> str:
     """Return a filled-in template that begins neither with digits nor like the previous sentence."""
     able = [way for way in ways if not (way.startswith("{what}") and what[0].isdigit())]
-    made = [way.format(what=what, **words) for way in able]
-    return rng.choice([text for text in made if text.split()[:3] != before.split()[:3]] or made)
+    texts = [way.format(what=what, **words) for way in able]
+    return rng.choice([text for text in texts if text.split()[:3] != before.split()[:3]] or texts)
 
 
 def _without_repetition(facts: Sequence[Fact]) -> list[Fact]:
     """Drop parent kinds that their children fully describe, and children that their parent already covers."""
-    found = []
+    kept = []
     for fact in facts:
         children = [f for f in facts if f.parent == fact.kind]
         if fact.kind != "building" and children:
@@ -110,8 +110,8 @@ def _without_repetition(facts: Sequence[Fact]) -> list[Fact]:
             continue
         if fact.kind == "building" and any(f.num_visible == fact.num_visible for f in children):
             continue
-        found.append(fact)
-    return found
+        kept.append(fact)
+    return kept
 
 
 def _phrase(fact: Fact, shown: Sequence[Fact], rng: Random, directions: dict[str, tuple[str, ...]]) -> tuple[str, bool]:
@@ -134,12 +134,12 @@ def _phrase(fact: Fact, shown: Sequence[Fact], rng: Random, directions: dict[str
         text = str(kind.plural) if many else with_article(kind.name)
     if is_line(fact) and fact.orientation and not many and rng.random() < 0.6:
         return f"{text} {rng.choice(directions[fact.orientation])}", many
-    share = _share(fact, rng)
-    if share and rng.random() < 0.6 and not text.endswith(")"):
-        return f"{text} {share}", many
-    beside = [r.kind for r in fact.relations if r.relation == "beside"]
-    if beside and rng.random() < 0.4 and not many and any(f.kind == beside[0] for f in shown):
-        return f"{text} beside {_definite(beside[0], shown)}", many
+    fraction = _share(fact, rng)
+    if fraction and rng.random() < 0.6 and not text.endswith(")"):
+        return f"{text} {fraction}", many
+    neighbors = [r.kind for r in fact.relations if r.relation == "beside"]
+    if neighbors and rng.random() < 0.4 and not many and any(f.kind == neighbors[0] for f in shown):
+        return f"{text} beside {_definite(neighbors[0], shown)}", many
     if fact.position and rng.random() < 0.75 and not text.endswith(")"):
         return f"{text} {rng.choice(PLACES[fact.position])}", many
     return text, many
@@ -173,12 +173,12 @@ def _kinds_of(fact: Fact, shown: Sequence[Fact]) -> str:
 
 
 def _definite(kind: str, shown: Sequence[Fact]) -> str:
-    found = tag_table().kinds[kind]
+    entry = tag_table().kinds[kind]
     fact = next(f for f in shown if f.kind == kind)
-    several = found.plural is not None and (fact.num_visible > 1 and (is_counted(kind) or fact.orientation is None))
+    several = entry.plural is not None and (fact.num_visible > 1 and (is_counted(kind) or fact.orientation is None))
     if several:
-        return f"one of the {found.plural}" if is_counted(kind) else f"the {found.plural}"
-    return f"the {found.name}"
+        return f"one of the {entry.plural}" if is_counted(kind) else f"the {entry.plural}"
+    return f"the {entry.name}"
 
 
 def _share(fact: Fact, rng: Random) -> str:

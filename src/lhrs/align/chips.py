@@ -40,8 +40,8 @@ def extract_chip(footprint: Footprint, out: Path) -> ImageChip:
     source = footprint.source
     assert source is not None
     if footprint.window is None and len(source.files) == 1:
-        share = 1 - open_image(source.files[0], 256).valid_fraction
-        return ImageChip(os.path.abspath(source.files[0]), round(share, 4), source.cloud_share)
+        nodata = 1 - open_image(source.files[0], 256).valid_fraction
+        return ImageChip(os.path.abspath(source.files[0]), round(nodata, 4), source.cloud_share)
     scene = _scene(source)
     pixels, valid = scene.read(footprint.window, (footprint.width, footprint.height))
     path = out / "images" / f"{_file_name(footprint.id)}.png"

@@ -74,21 +74,21 @@ def verify_claims(text: str, facts: Sequence[Fact], exact: bool = True) -> list[
         facts: facts of the image. Kinds that are not in the tag table are also recognized as nouns.
         exact: counts must equal those of the facts; otherwise they may differ by a quarter.
     """
-    found: list[Claim] = []
-    lower = re.sub(r"\s+", " ", text.lower())
+    claims: list[Claim] = []
+    lower = re.sub(r"\s+", " ", text.lower()).replace("centre", "center")
     own = tuple(sorted({fact.kind for fact in facts} - tag_table().kinds.keys()))
     for part in re.split(r"(?<=[a-z0-9])[.;!?](?:\s|$)|\n", lower):
         mentions = list(_pattern(own).finditer(part))
-        found += [Claim(match[0], "absence", "unsupported") for match in _REFUSES.finditer(part)]
-        told = {mention.start() for mention in mentions if _ABSENT.search(part[: mention.start()])}
-        if not told:  # the absent object is not in the tag table
-            found += [Claim(match[0], "absence", "unsupported") for match in _NONE.finditer(part)]
+        claims += [Claim(match[0], "absence", "unsupported") for match in _REFUSES.finditer(part)]
+        absent = {mention.start() for mention in mentions if _ABSENT.search(part[: mention.start()])}
+        if not absent:  # the absent object is not in the tag table
+            claims += [Claim(match[0], "absence", "unsupported") for match in _NONE.finditer(part)]
         for n, mention in enumerate(mentions):
             before = part[mentions[n - 1].end() if n else 0 : mention.start()]
             after = part[mention.end() : mentions[n + 1].start() if n + 1 < len(mentions) else len(part)]
             after = after.partition(")")[0]  # text after a parenthesis does not describe its last word
-            found += _claims(mention[0], before, after, facts, exact)
-    return found
+            claims += _claims(mention[0], before, after, facts, exact)
+    return claims
 
 
 def unsupported_fraction(claims: Sequence[Claim]) -> float:
@@ -122,16 +122,16 @@ def _claims(word: str, before: str, after: str, facts: Sequence[Fact], exact: bo
     meant = [f for f in facts if f.kind in kinds and f.visible]
     if not meant:
         return [Claim(word, "presence", "unsupported")]
-    found = [Claim(word, "presence", "supported")]
+    claims = [Claim(word, "presence", "supported")]
     counted = _counted(before)
     if counted and any(is_counted(f.kind) for f in meant):
         words, low, high = counted
         slack = 1.0 if exact else 1.25
         right = any(low / slack <= f.num_visible <= high * slack for f in meant)
-        found.append(Claim(f"{words} {word}".strip(), "count", "supported" if right else "contradicted"))
+        claims.append(Claim(f"{words} {word}".strip(), "count", "supported" if right else "contradicted"))
     if not _BESIDE.search(before):
-        found += _described(word, after, meant)
-    return found
+        claims += _described(word, after, meant)
+    return claims
 
 
 def _counted(before: str) -> tuple[str, float, float] | None:
@@ -160,19 +160,19 @@ def _number_in(words: Sequence[str]) -> int | None:
     start = end
     while start and is_number[start - 1]:
         start -= 1
-    total, found = 0, False
+    total, has_number = 0, False
     for word in words[start:end]:
         if word.replace(",", "").isdecimal():
-            total, found = int(word.replace(",", "")), True
+            total, has_number = int(word.replace(",", "")), True
         else:
             value = _NUMBER_WORDS[word]
             total = max(1, total) * value if value >= 100 else total + value
-            found = True
-    return total if found else None
+            has_number = True
+    return total if has_number else None
 
 
 def _described(word: str, after: str, meant: Sequence[Fact]) -> list[Claim]:
-    found = []
+    claims = []
     places = [(words, _places()[words]) for words in _all(after, _places())]
     for match in _COMPASS_PLACE.finditer(after):
         name = f"{match[1] or ''}{match[2] or ''}"
@@ -180,36 +180,36 @@ def _described(word: str, after: str, meant: Sequence[Fact]) -> list[Claim]:
             places.append((match[0], _COMPASS_PLACES[name]))
     for words, place in places:
         right = any(f.position == place for f in meant)
-        known = any(f.position for f in meant)
-        verdict: Verdict = "supported" if right else "contradicted" if known else "unsupported"
-        found.append(Claim(f"{word} {words}", "position", verdict))
+        has_position = any(f.position for f in meant)
+        verdict: Verdict = "supported" if right else "contradicted" if has_position else "unsupported"
+        claims.append(Claim(f"{word} {words}", "position", verdict))
     for match in _PERCENT.finditer(after):
         right = any(abs(float(match[1]) / 100 - f.area_fraction) <= 0.05 for f in meant)
-        found.append(Claim(f"{word} {match[0]}", "share", "supported" if right else "contradicted"))
+        claims.append(Claim(f"{word} {match[0]}", "share", "supported" if right else "contradicted"))
     way = _first(after, _directions())
     if way:
         right = any(f.orientation == _directions()[way] for f in meant if is_line(f) or f.length_m)
-        found.append(Claim(f"{word} {way}", "direction", "supported" if right else "contradicted"))
-    share = _first(after, _shares())
-    if share:
-        low, high = _shares()[share]
+        claims.append(Claim(f"{word} {way}", "direction", "supported" if right else "contradicted"))
+    fraction = _first(after, _shares())
+    if fraction:
+        low, high = _shares()[fraction]
         right = any(low - 0.05 <= f.area_fraction <= high + 0.05 for f in meant)
-        found.append(Claim(f"{word} {share}", "share", "supported" if right else "contradicted"))
-    return found
+        claims.append(Claim(f"{word} {fraction}", "share", "supported" if right else "contradicted"))
+    return claims
 
 
-def _first(text: str, known: dict) -> str | None:
-    at = [(text.find(words), -len(words), words) for words in known if words in text]
+def _first(text: str, phrases: dict) -> str | None:
+    at = [(text.find(words), -len(words), words) for words in phrases if words in text]
     return min(at)[2] if at else None
 
 
-def _all(text: str, known: dict) -> list[str]:
+def _all(text: str, phrases: dict) -> list[str]:
     """Return all known words in a text; the longest match wins."""
-    found, rest = [], text
-    while (first := _first(rest, known)) is not None:
-        found.append(first)
+    matches, rest = [], text
+    while (first := _first(rest, phrases)) is not None:
+        matches.append(first)
         rest = rest[rest.find(first) + len(first) :]
-    return found
+    return matches
 
 
 @cache
@@ -230,30 +230,30 @@ def _shares() -> dict[str, tuple[float, float]]:
 @cache
 def _lexicon() -> dict[str, frozenset[str]]:
     """Return the kinds that each singular word may mean; none for unmapped objects."""
-    found: dict[str, set[str]] = {word: set() for word in UNMAPPED}
+    kinds_of: dict[str, set[str]] = {word: set() for word in UNMAPPED}
     for kind in tag_table().kinds.values():
         for word in (kind.name, *kind.others):
-            found.setdefault(word, set()).add(kind.name)
+            kinds_of.setdefault(word, set()).add(kind.name)
         if kind.setting:
             bare = re.sub(r"^(?:an?|the|a wide) ", "", kind.setting)
-            found.setdefault(_singular(bare), set()).add(kind.name)
-    found[BUILT_UP] = {"building"}
-    return {word: frozenset(kinds) for word, kinds in found.items()}
+            kinds_of.setdefault(_singular(bare), set()).add(kind.name)
+    kinds_of[BUILT_UP] = {"building"}
+    return {word: frozenset(kinds) for word, kinds in kinds_of.items()}
 
 
 @cache
 def _plurals() -> dict[str, str]:
     """Return a mapping from plural to singular words."""
-    found = {}
+    singulars = {}
     for kind in tag_table().kinds.values():
         if kind.plural:
-            found[kind.plural] = kind.name
+            singulars[kind.plural] = kind.name
         for word in kind.others:
-            found[f"{word}es" if word.endswith(("s", "sh", "ch", "x")) else f"{word}s"] = word
+            singulars[f"{word}es" if word.endswith(("s", "sh", "ch", "x")) else f"{word}s"] = word
         if kind.setting:
             bare = re.sub(r"^(?:an?|the|a wide) ", "", kind.setting)
-            found.setdefault(f"{bare}s", bare)
-    return {**found, **{f"{word}s": word for word in (*UNMAPPED, BUILT_UP)}}
+            singulars.setdefault(f"{bare}s", bare)
+    return {**singulars, **{f"{word}s": word for word in (*UNMAPPED, BUILT_UP)}}
 
 
 def _singular(word: str) -> str:

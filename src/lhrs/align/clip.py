@@ -146,29 +146,29 @@ def _by_rows(shape: Any, rectangles: np.ndarray) -> np.ndarray:
         return np.full(len(rectangles), shapely.intersection(shape, shapely.box(x1, y1, x2, y2)), object)
     axis = int(np.argmax(np.ptp(rectangles[:, :2], axis=0)))
     order = np.argsort(rectangles[:, axis], kind="stable")
-    found = np.empty(len(rectangles), object)
+    clipped = np.empty(len(rectangles), object)
     for half in np.array_split(order, 2):
         x1, y1 = rectangles[half, :2].min(0)
         x2, y2 = rectangles[half, 2:].max(0)
         part = shapely.intersection(shape, shapely.box(x1, y1, x2, y2))
-        found[half] = _by_rows(part, rectangles[half])
-    return found
+        clipped[half] = _by_rows(part, rectangles[half])
+    return clipped
 
 
 def _turns(pieces: np.ndarray, is_line: np.ndarray) -> np.ndarray:
-    found = np.zeros((len(pieces), 2))
+    turns = np.zeros((len(pieces), 2))
     lines = np.flatnonzero(is_line)
     if not len(lines):
-        return found
-    parts, of = shapely.get_parts(pieces[lines], return_index=True)
+        return turns
+    parts, owner_of = shapely.get_parts(pieces[lines], return_index=True)
     points, part = shapely.get_coordinates(parts, return_index=True)
     step = np.diff(points, axis=0)[part[1:] == part[:-1]]
-    owner = lines[of[part[1:][part[1:] == part[:-1]]]]
+    owner = lines[owner_of[part[1:][part[1:] == part[:-1]]]]
     length = np.hypot(*step.T)
     twice = 2 * np.arctan2(step[:, 1], step[:, 0])
     for n, wave in enumerate((np.cos, np.sin)):
-        found[:, n] = np.bincount(owner, length * wave(twice), len(pieces))
-    return found
+        turns[:, n] = np.bincount(owner, length * wave(twice), len(pieces))
+    return turns
 
 
 def parent_kinds(kinds: Sequence[str]) -> list[str | None]:

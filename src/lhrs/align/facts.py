@@ -29,13 +29,11 @@ _LARGEST = 4
 """Number of kinds per footprint between which spatial relations are computed."""
 _NEAR_PX, _NEAR_M = 3.0, 8.0
 
-ROWS = ("top", "middle", "bottom")
-COLUMNS = ("left", "centre", "right")
 ORIENTATIONS = ("horizontal", "falling", "vertical", "rising")
-_NAMES = [
-    [column if row == "middle" else row if column == "centre" else f"{row} {column}" for column in COLUMNS]
-    for row in ROWS
-]
+POSITIONS = (
+    ("top left", "top", "top right"), ("left", "center", "right"), ("bottom left", "bottom", "bottom right"),
+)  # fmt: skip
+"""Names of the ninths of an image, by row and column."""
 QUADRANTS = ("top left", "top right", "bottom left", "bottom right")
 
 
@@ -70,7 +68,7 @@ class Fact:
     largest_area_fraction: float
     """Area fraction of the largest object."""
     position: str | None
-    """`top left`, `top`, ..., `centre`, if all visible objects are within about half the image."""
+    """`top left`, `top`, ..., `center`, if all visible objects are within about half the image."""
     quadrants: list[str]
     """Quadrants that contain at least a fifth of the kind."""
     orientation: str | None
@@ -93,14 +91,14 @@ def extract_facts(footprints: Sequence[Footprint], pieces: ClippedFeatures, ids:
         pieces: clipped features.
         ids: ids of the features.
     """
-    found: list[list[Fact]] = [[] for _ in footprints]
+    facts_of: list[list[Fact]] = [[] for _ in footprints]
     if not len(pieces.footprint):
-        return found
+        return facts_of
     size = np.array([[f.width, f.height] for f in footprints], float)
     gsd_m = np.array([f.gsd_m for f in footprints])
     table = tag_table().kinds
     widths = np.array([table[name].width_m for name in pieces.kinds])[pieces.kind]
-    seen = _seen(pieces, widths / gsd_m[pieces.footprint])
+    is_visible = _find_visible(pieces, widths / gsd_m[pieces.footprint])
     names = list(pieces.kinds)
     parents = parent_kinds(pieces.kinds)
     names += sorted({p for p in parents if p is not None} - set(names))
@@ -114,10 +112,10 @@ def extract_facts(footprints: Sequence[Footprint], pieces: ClippedFeatures, ids:
     starts = np.flatnonzero(np.r_[True, (owners[1:] != owners[:-1]) | (kinds[1:] != kinds[:-1])])
     overlapping = _overlapping(pieces)
     counts = np.diff(np.r_[starts, len(rows)])
-    area, shown = pieces.area_px[rows], seen[rows]
-    num_shown = np.add.reduceat(shown.astype(int), starts)
+    area, visible = pieces.area_px[rows], is_visible[rows]
+    num_shown = np.add.reduceat(visible.astype(int), starts)
     # If no object of a kind is visible, the fact describes the invisible objects.
-    looked = shown | (np.repeat(num_shown, counts) == 0)
+    used = visible | (np.repeat(num_shown, counts) == 0)
     twice = overlapping[rows]
     sums = np.add.reduceat(np.where(twice, 0.0, area), starts)
     for n in np.flatnonzero(np.logical_or.reduceat(twice, starts)):
@@ -128,36 +126,36 @@ def extract_facts(footprints: Sequence[Footprint], pieces: ClippedFeatures, ids:
     largest = np.maximum.reduceat(area, starts) / total[owner_of]
     length_m = np.add.reduceat(pieces.length_px[rows], starts) * gsd_m[owner_of]
     area_m2 = sums * gsd_m[owner_of] ** 2
-    weight = (area + pieces.length_px[rows] + 1e-6) * looked
+    weight = (area + pieces.length_px[rows] + 1e-6) * used
     boxes = pieces.box[rows] / np.tile(size[owners], 2)
-    positions = _positions(pieces.center[rows] / size[owners], boxes, weight, looked, starts)
+    positions = _positions(pieces.center[rows] / size[owners], boxes, weight, used, starts)
     quadrants = _quadrants(boxes, weight, starts)
-    orientations = _orientations(pieces.orientation[rows] * looked[:, None], pieces.length_px[rows] * looked, starts)
+    orientations = _orientations(pieces.orientation[rows] * used[:, None], pieces.length_px[rows] * used, starts)
     all_ids = [ids[n] for n in pieces.feature[rows].tolist()]
     all_boxes, all_inside, all_shown = (
-        v.tolist() for v in (pieces.box[rows].round(2), pieces.inside[rows].round(4), shown)
+        v.tolist() for v in (pieces.box[rows].round(2), pieces.inside[rows].round(4), visible)
     )
     columns: tuple = (
         starts, counts, owner_of, kind_of, num_shown, shares.round(6), area_m2.round(2), length_m.round(2),
         largest.round(6), positions, quadrants, orientations,
     )  # fmt: skip
-    for start, count, owner, kind_index, num, share, m2, m, most, position, held, orientation in zip(
+    for start, count, owner, kind_index, num, area_fraction, m2, m, most, position, held, orientation in zip(
         *(column.tolist() if isinstance(column, np.ndarray) else column for column in columns), strict=True
     ):
         kind, part = table[names[kind_index]], slice(start, start + count)
-        found[owner].append(
+        facts_of[owner].append(
             Fact(
-                kind.name, kind.group, kind.parent, num > 0, count, num, share, m2, m, most, position, held,
+                kind.name, kind.group, kind.parent, num > 0, count, num, area_fraction, m2, m, most, position, held,
                 orientation, [], all_ids[part], all_boxes[part], all_inside[part], all_shown[part],
             )
         )  # fmt: skip
-    for owner, facts in enumerate(found):
+    for owner, facts in enumerate(facts_of):
         facts.sort(key=lambda fact: (-_weight(fact, gsd_m[owner], total[owner]), fact.kind))
-    _relate(found, pieces, seen, names, gsd_m)
-    return found
+    _relate(facts_of, pieces, is_visible, names, gsd_m)
+    return facts_of
 
 
-def _seen(pieces: ClippedFeatures, width_px: np.ndarray) -> np.ndarray:
+def _find_visible(pieces: ClippedFeatures, width_px: np.ndarray) -> np.ndarray:
     side = (pieces.box[:, 2:] - pieces.box[:, :2]).min(1)
     as_area = (np.sqrt(pieces.area_px) >= MIN_SIDE_PX) & (side >= MIN_SIDE_PX / 2)
     as_line = (width_px >= MIN_WIDTH_PX) & (pieces.length_px >= MIN_LENGTH_PX)
@@ -166,22 +164,22 @@ def _seen(pieces: ClippedFeatures, width_px: np.ndarray) -> np.ndarray:
 
 def _overlapping(pieces: ClippedFeatures) -> np.ndarray:
     """Return for each clipped shape whether an area of its kind or parent kind overlaps it in the same footprint."""
-    found = np.zeros(len(pieces.shape), bool)
+    overlaps = np.zeros(len(pieces.shape), bool)
     areas = np.flatnonzero(pieces.dimension == 2)
     if len(areas) < 2:
-        return found
+        return overlaps
     parents = parent_kinds(pieces.kinds)
     root = np.array([pieces.kinds.index(p) if p in pieces.kinds else n for n, p in enumerate(parents)])
-    one, two = areas[shapely.STRtree(pieces.shape[areas]).query(pieces.shape[areas])]
+    first, second = areas[shapely.STRtree(pieces.shape[areas]).query(pieces.shape[areas])]
     # Footprints may overlap. A copy of a shape in another footprint is not an overlap.
-    kin = (one < two) & (pieces.footprint[one] == pieces.footprint[two])
-    kin &= root[pieces.kind[one]] == root[pieces.kind[two]]
-    one, two = one[kin], two[kin]
-    kin = ~shapely.touches(pieces.shape[one], pieces.shape[two]) & shapely.intersects(
-        pieces.shape[one], pieces.shape[two]
+    kin = (first < second) & (pieces.footprint[first] == pieces.footprint[second])
+    kin &= root[pieces.kind[first]] == root[pieces.kind[second]]
+    first, second = first[kin], second[kin]
+    kin = ~shapely.touches(pieces.shape[first], pieces.shape[second]) & shapely.intersects(
+        pieces.shape[first], pieces.shape[second]
     )
-    found[one[kin]] = found[two[kin]] = True
-    return found
+    overlaps[first[kin]] = overlaps[second[kin]] = True
+    return overlaps
 
 
 def _weight(fact: Fact, gsd_m: float, pixels: float) -> float:
@@ -191,15 +189,15 @@ def _weight(fact: Fact, gsd_m: float, pixels: float) -> float:
 
 
 def _positions(
-    centre: np.ndarray, box: np.ndarray, weight: np.ndarray, looked: np.ndarray, starts: np.ndarray
+    center: np.ndarray, box: np.ndarray, weight: np.ndarray, used: np.ndarray, starts: np.ndarray
 ) -> list[str | None]:
-    inf = np.where(looked, 0.0, np.inf)[:, None]
+    inf = np.where(used, 0.0, np.inf)[:, None]
     low = np.minimum.reduceat(box[:, :2] + inf, starts)
     high = np.maximum.reduceat(box[:, 2:] - inf, starts)
-    middle = np.add.reduceat(centre * weight[:, None], starts) / np.add.reduceat(weight, starts)[:, None]
-    cells = (middle * 3).astype(int).clip(0, 2).tolist()
+    middle = np.add.reduceat(center * weight[:, None], starts) / np.add.reduceat(weight, starts)[:, None]
+    ninths = (middle * 3).astype(int).clip(0, 2).tolist()
     small = np.all(high - low <= _SMALL, axis=1).tolist()
-    return [_NAMES[y][x] if is_small else None for (x, y), is_small in zip(cells, small, strict=True)]
+    return [POSITIONS[y][x] if is_small else None for (x, y), is_small in zip(ninths, small, strict=True)]
 
 
 def _quadrants(box: np.ndarray, weight: np.ndarray, starts: np.ndarray) -> list[list[str]]:
@@ -223,19 +221,19 @@ def _orientations(orientation: np.ndarray, length: np.ndarray, starts: np.ndarra
 
 
 def _relate(
-    found: list[list[Fact]], pieces: ClippedFeatures, seen: np.ndarray, names: list[str], gsd_m: np.ndarray
+    facts_of: list[list[Fact]], pieces: ClippedFeatures, is_visible: np.ndarray, names: list[str], gsd_m: np.ndarray
 ) -> None:
     """Add relations between the largest objects of the most relevant kinds of each footprint."""
     index = {name: n for n, name in enumerate(names)}
     parents = set(filter(None, parent_kinds(pieces.kinds)))
-    size = np.where(pieces.dimension == 2, pieces.area_px, pieces.length_px) * seen
+    size = np.where(pieces.dimension == 2, pieces.area_px, pieces.length_px) * is_visible
     order = np.lexsort((-size, pieces.kind, pieces.footprint))
     first: dict[tuple[int, int], int] = {}
     for row in order.tolist():
         first.setdefault((int(pieces.footprint[row]), int(pieces.kind[row])), row)
     one: list[tuple[Fact, int]] = []
     two: list[tuple[Fact, int]] = []
-    for owner, facts in enumerate(found):
+    for owner, facts in enumerate(facts_of):
         rows = [
             (fact, first[owner, index[fact.kind]])
             for fact in facts
@@ -276,6 +274,6 @@ def _relate(
             if crossing[n]:
                 fact_b.relations.append(Relation("crosses", fact_a.kind))
         else:
-            line, ground, whole = (fact_a, fact_b, 0) if dim_a == 1 else (fact_b, fact_a, 1)
-            through = lengths[n][2] > 0.1 * lengths[n][whole]
-            line.relations.append(Relation("crosses" if through else "beside", ground.kind))
+            line, area_fact, line_index = (fact_a, fact_b, 0) if dim_a == 1 else (fact_b, fact_a, 1)
+            through = lengths[n][2] > 0.1 * lengths[n][line_index]
+            line.relations.append(Relation("crosses" if through else "beside", area_fact.kind))

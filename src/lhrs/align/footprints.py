@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from lhrs.align.feature_store import Region
+from lhrs.dropped import Dropped
 from lhrs.errors import DataError
 from lhrs.imagery.discover import Affine6, ImageSource, open_scene_source, sources
+from lhrs.imagery.scene import Scene
 from lhrs.imagery.windows import window_starts
 
 _WHOLE = 1.5
@@ -87,6 +89,7 @@ def footprints_from_imagery(
     attribution: str | None = None,
     date: str | None = None,
     unreadable: Callable[[str], None] | None = None,
+    dropped: Dropped | None = None,
 ) -> Iterator[Footprint]:
     """Yield footprints of files, folders and STAC items, in natural order of their names.
 
@@ -98,39 +101,47 @@ def footprints_from_imagery(
         attribution: attribution of images whose metadata have none.
         date: day of acquisition of images whose metadata have none, in ISO format.
         unreadable: receives the reason why a file cannot be read, and the file is skipped; None raises instead.
+        dropped: counts images without a georeference, and files of a scene that are not bands.
 
     Raises:
         DataError: a path is missing, a file cannot be read, or no image is georeferenced.
     """
-    num, seen, names, broken = 0, 0, set(), None
-    for source in sources(paths, license, attribution, date):
-        seen += 1
+    num, num_sources, names, broken = 0, 0, set(), None
+    dropped = Dropped() if dropped is None else dropped
+    for source in sources(paths, license, attribution, date, dropped):
+        num_sources += 1
         if source.name in names:
             raise DataError(
                 f"{source.files[0]}: another image is called {source.name!r} too; give their common folder."
             )
         names.add(source.name)
         try:
-            found = list(_of_source(source, size, gsd_m))
+            footprints = _of_source(source, size, gsd_m)
         except DataError as error:
             if unreadable is None:
                 raise
             broken = broken or error
             unreadable(str(error))
             continue
-        num += len(found)
-        yield from found
+        if footprints is None:
+            dropped.add("images without a georeference", source.name)
+            continue
+        num += len(footprints)
+        yield from footprints
     if not num and broken is not None:
         raise broken
     if not num:
-        given = ", ".join(map(str, paths))
-        raise DataError(f"{given} holds no georeferenced image and no web-mercator tile (looked at {seen}).")
+        searched = ", ".join(map(str, paths))
+        raise DataError(f"{searched} contains no georeferenced image and no web-mercator tile ({num_sources} images).")
 
 
-def _of_source(source: ImageSource, size: int, gsd_m: float | None) -> Iterator[Footprint]:
+def _of_source(source: ImageSource, size: int, gsd_m: float | None) -> list[Footprint] | None:
+    """Return the footprints of a source, or None if it is not georeferenced."""
     scene = open_scene_source(source)
-    if scene is None:
-        return
+    return None if scene is None else list(_of_scene(scene, source, size, gsd_m))
+
+
+def _of_scene(scene: Scene, source: ImageSource, size: int, gsd_m: float | None) -> Iterator[Footprint]:
     step = size if gsd_m is None else size * gsd_m / scene.gsd_m
     if max(scene.width, scene.height) <= _WHOLE * size and gsd_m is None:
         yield Footprint(source.name, scene.crs, scene.transform, scene.width, scene.height, scene.gsd_m, source)

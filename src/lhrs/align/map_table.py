@@ -50,7 +50,7 @@ def read_map_table(path: Path, default_tag: str | None, dropped: Dropped) -> Ite
         num_layers += 1
         yield _to_features(path, layer, frame, default_tag, dropped)
     if not num_layers:
-        raise DataError(f"{path} holds no geometries.")
+        raise DataError(f"{path} contains no geometries.")
 
 
 def _layers(path: Path) -> "Iterator[tuple[str, geopandas.GeoDataFrame]]":

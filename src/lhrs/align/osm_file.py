@@ -69,10 +69,10 @@ def read_osm_file(path: Path, dropped: Dropped) -> Iterator[Features]:
     """Yield the features of an OpenStreetMap file or of Overpass JSON.
 
     Raises:
-        DataError: the file is broken, holds changes only, or is too large to be sorted here.
+        DataError: the file is broken, contains changes only, or is too large to be sorted here.
     """
     if path.name.lower().endswith(_CHANGES):
-        raise DataError(f"{path} holds changes, not a map: apply them to an extract first (osmium apply-changes).")
+        raise DataError(f"{path} contains changes, not a map: apply them to an extract first (osmium apply-changes).")
     with tempfile.TemporaryDirectory() as folder:
         try:
             if is_overpass_json(path):

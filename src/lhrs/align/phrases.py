@@ -8,7 +8,7 @@ PLACES = {
     "top": ("at the top", "near the top edge", "in the upper part"),
     "top right": ("in the top right", "in the top right corner", "in the upper right"),
     "left": ("on the left", "on the left side", "in the left part"),
-    "centre": ("in the centre", "in the middle", "near the centre"),
+    "center": ("in the center", "in the middle", "near the center"),
     "right": ("on the right", "on the right side", "in the right part"),
     "bottom left": ("in the bottom left", "in the bottom left corner", "in the lower left"),
     "bottom": ("at the bottom", "near the bottom edge", "in the lower part"),

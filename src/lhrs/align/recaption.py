@@ -86,7 +86,7 @@ def recaption(config: RecaptionConfig, generate: TextGenerator, *, progress: Pro
 
     Raises:
         DataError: there is no such dataset, or an image is missing.
-        ConfigError: the directory holds something else, or images are needed and there are none.
+        ConfigError: the directory contains other files, or images are needed and there are none.
     """
     table = read_table(config.source)
     prepare_output_dir(config.out)

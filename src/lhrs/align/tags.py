@@ -76,11 +76,11 @@ class TagTable:
         """Kinds by name, in the order of the table: more specific kinds first."""
         for order, row in enumerate(csv.DictReader(lines)):
             need, _, need_values = row["with"].partition("=")
-            made = _Row(
+            rule = _Row(
                 order, row["key"], frozenset(row["value"].split("|")), need, frozenset((need_values or "*").split("|")),
                 frozenset(row["shape"].split("+")), self._kind(row),
             )  # fmt: skip
-            self._rows.setdefault(row["key"], []).append(made)
+            self._rows.setdefault(row["key"], []).append(rule)
         for kind in list(self.kinds.values()):
             if kind.parent and kind.parent not in self.kinds:
                 self.kinds[kind.parent] = FeatureKind(kind.parent, f"{kind.parent}s", kind.group, None, None, (), 0.0)

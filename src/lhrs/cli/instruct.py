@@ -45,14 +45,16 @@ def build(
     tasks: Annotated[
         list[str] | None, typer.Option("--task", help="Only this task; may be repeated. See --list.")
     ] = None,
-    max_per_image: Annotated[int, typer.Option(min=1, help="Questions per image at most.")] = 4,
+    max_per_image: Annotated[int, typer.Option(min=1, help="Maximum number of questions per image.")] = 4,
     multiple_choice_fraction: Annotated[
         float, typer.Option(min=0, max=1, help="Fraction of questions that become multiple choice.")
     ] = 0.25,
     conversation_fraction: Annotated[
         float, typer.Option(min=0, max=1, help="Fraction of images whose questions become one conversation.")
     ] = 0.3,
-    open_world: Annotated[bool, typer.Option(help="Boxes may be missing: ask nothing about what is absent.")] = False,
+    open_world: Annotated[
+        bool, typer.Option(help="Annotations may be incomplete: ask no questions about absent objects.")
+    ] = False,
     split: Annotated[str | None, typer.Option(help="Only this split of each.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     show_tasks: Annotated[
@@ -60,13 +62,13 @@ def build(
     ] = False,
 ) -> None:
     """Ask about what is annotated: facts of a map, boxes, masks, scene classes."""
-    from lhrs.instruct.build import build_instructions, summary
+    from lhrs.instruct.build import InstructionConfig, build_instructions, summary
 
-    result = build_instructions(
-        paths, out, tasks=tasks or (), max_per_image=max_per_image, multiple_choice_fraction=multiple_choice_fraction,
-        conversation_fraction=conversation_fraction, open_world=open_world, split=split, seed=seed,
-        progress=progress_bar,
+    config = InstructionConfig(
+        tasks=tuple(tasks or ()), max_per_image=max_per_image, multiple_choice_fraction=multiple_choice_fraction,
+        conversation_fraction=conversation_fraction, seed=seed,
     )  # fmt: skip
+    result = build_instructions(paths, out, config=config, open_world=open_world, split=split, progress=progress_bar)
     for line in summary(result.samples):
         typer.echo(line)
     print_info(f"{out}: {len(result.samples):,} samples about {result.num_images:,} images")

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from lhrs.atomic_io import write_atomic
 from lhrs.dropped import Dropped
@@ -30,6 +31,26 @@ _SHORT = ("location", "relative position", "count", "size", "presence", "region"
 _INSTRUCTIONS = ("Answer with the letter.", "Choose one letter.", "Which letter is right?")
 
 
+class InstructionConfig(BaseModel):
+    """Which questions are asked, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tasks: tuple[str, ...] = ()
+    """Names in `TASKS`; none means all."""
+    max_per_image: int = 4
+    """New questions per image at most; those of the data itself are all kept."""
+    multiple_choice_fraction: float = 0.25
+    """Of questions that become multiple choice, where there are distractors."""
+    conversation_fraction: float = 0.3
+    """Of images whose short questions become one conversation."""
+    seed: int = 0
+    """Of all random choices."""
+
+
+_DEFAULTS = InstructionConfig()
+
+
 @dataclass(frozen=True)
 class InstructionData:
     """Report of `build_instructions`."""
@@ -43,13 +64,9 @@ def build_instructions(
     paths: Sequence[Path],
     out: Path,
     *,
-    tasks: Sequence[str] = (),
-    max_per_image: int = 4,
-    multiple_choice_fraction: float = 0.25,
-    conversation_fraction: float = 0.3,
+    config: InstructionConfig = _DEFAULTS,
     open_world: bool = False,
     split: str | None = None,
-    seed: int = 0,
     progress: Progress = no_progress,
 ) -> InstructionData:
     """Write questions and answers about the images of datasets, and `NAME.manifest.json` next to them.
@@ -57,13 +74,9 @@ def build_instructions(
     Args:
         paths: Alignment datasets, or data of any format with boxes, masks, classes or questions.
         out: A new `.jsonl` or `.parquet` file.
-        tasks: Names in `TASKS`; none means all.
-        max_per_image: Questions per image at most; those of the data itself are all kept.
-        multiple_choice_fraction: Of questions that become multiple choice, where there are distractors.
-        conversation_fraction: Of images whose short questions become one conversation.
+        config: The settings.
         open_world: Boxes may be missing, so nothing is asked about what is absent.
         split: Only this split of each dataset.
-        seed: Of all random choices.
         progress: Reports the samples read.
 
     Raises:
@@ -82,11 +95,7 @@ def build_instructions(
     dropped, images = Dropped(), []
     for path in paths:
         images += collect_annotations(path, split=split, open_world=open_world, dropped=dropped, progress=progress)
-    fractions = {
-        "multiple_choice_fraction": multiple_choice_fraction, "conversation_fraction": conversation_fraction,
-    }  # fmt: skip
-    settings: dict[str, Any] = {"tasks": list(tasks), "max_per_image": max_per_image, **fractions, "seed": seed}
-    samples = list(make_samples(images, vocabulary_of(images), **settings))
+    samples = list(make_samples(images, vocabulary_of(images), config))
     if not samples:
         what = f" ({dropped.summary()})" if len(dropped) else ""
         raise ConfigError(f"no question of these tasks can be asked about {', '.join(map(str, paths))}{what}.")
@@ -94,7 +103,7 @@ def build_instructions(
     counts = Counter(str(sample.task) for sample in samples)
     content = {
         "kind": "lhrs-instruct", "inputs": [str(path) for path in paths], "split": split, "open_world": open_world,
-        **settings, "num_images": len(images), "num_samples": len(samples),
+        **config.model_dump(mode="json"), "num_images": len(images), "num_samples": len(samples),
         "samples_by_task": dict(sorted(counts.items())), "dropped": dropped.to_dict(),
     }  # fmt: skip
     write_atomic(manifest, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -102,53 +111,43 @@ def build_instructions(
 
 
 def make_samples(
-    images: Iterable[ImageAnnotations],
-    vocabulary: Vocabulary,
-    tasks: Sequence[str] = (),
-    max_per_image: int = 4,
-    multiple_choice_fraction: float = 0.25,
-    conversation_fraction: float = 0.3,
-    seed: int = 0,
+    images: Iterable[ImageAnnotations], vocabulary: Vocabulary, config: InstructionConfig = _DEFAULTS
 ) -> Iterator[Sample]:
     """Yield samples; see `build_instructions`.
 
     Args:
         images: Annotations of each.
         vocabulary: Of all of them.
-        tasks: Names in `TASKS`; none means all.
-        max_per_image: New questions per image at most.
-        multiple_choice_fraction: Of questions that become multiple choice.
-        conversation_fraction: Of images whose short questions become one conversation.
-        seed: Of all random choices.
+        config: The settings.
 
     Raises:
         ConfigError: There is no such task.
     """
-    for name in tasks:
+    for name in config.tasks:
         if name not in TASKS:
             raise ConfigError(f"there is no task {name!r}; known: {', '.join(TASKS)}.")
-    letters = _Letters(seed)
+    letters = _Letters(config.seed)
     for image in images:
-        rng = Random(f"{seed}:{image.source}:{image.id}")
+        rng = Random(f"{config.seed}:{image.source}:{image.id}")
         pairs: list[QAPair] = []
-        names = list(tasks or TASKS)
+        names = list(config.tasks or TASKS)
         rng.shuffle(names)
         for name in names:
             pair = TASKS[name](image, rng, vocabulary)
-            if pair is not None and len(pairs) < max_per_image:
+            if pair is not None and len(pairs) < config.max_per_image:
                 pairs.append(pair)
         pairs += [
-            QAPair(task or "given", question.text, answer.text, tuple(answer.boxes), tuple(question.boxes))
+            QAPair(task or "original", question.text, answer.text, tuple(answer.boxes), tuple(question.boxes))
             for question, answer, task in image.turns
         ]
-        short = [pair for pair in pairs if pair.task in _SHORT] if rng.random() < conversation_fraction else []
+        short = [pair for pair in pairs if pair.task in _SHORT] if rng.random() < config.conversation_fraction else []
         if len(short) >= 2:
             pairs = [pair for pair in pairs if pair not in short]
             turns = [turn for pair in short for turn in pair.turns()]
             yield _sample(image, f"{image.id}#talk", turns, "conversation")
         for n, pair in enumerate(pairs):
             turns, task = pair.turns(), pair.task
-            if pair.distractors and rng.random() < multiple_choice_fraction:
+            if pair.distractors and rng.random() < config.multiple_choice_fraction:
                 turns, task = _to_multiple_choice(pair, rng, letters), f"{task} (choice)"
             yield _sample(image, f"{image.id}#{n}", turns, task)
 

@@ -71,7 +71,7 @@ def land_use(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary)
     setting = str(tag_table().kinds[first.kind].setting)
     evidence = [f"{setting} covers about {round(first.area_fraction * 100, -1):.0f} percent of the image"]
     evidence += [_short(f) for f in _shown(annotations) if f.group == "building" or f.group == first.group][1:3]
-    question = rng.choice(("What is this ground mainly used for, and how can one tell?",
+    question = rng.choice(("What is this area mainly used for, and what shows it?",
                            "What is the main land use here? Give reasons."))  # fmt: skip
     return QAPair("reasoning", question, f"Mainly {setting}: {join_words([e for e in evidence if e])}.")
 
@@ -81,13 +81,13 @@ def density(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) 
     buildings = next((f for f in _shown(annotations) if f.kind == "building"), None)
     if buildings is None or buildings.area_fraction < 0.2:  # few on the map may be many on the ground
         return None
-    share = f"{max(1, round(buildings.area_fraction * 100))} percent"
+    percent = f"{max(1, round(buildings.area_fraction * 100))} percent"
     question = rng.choice(
         ("Is this area densely or sparsely built on? Why?", "How dense are the buildings here? Explain.")
     )
     return QAPair(
         "reasoning", question,
-        f"It is densely built on: {_amount(buildings)} cover about {share} of the image.",
+        f"It is densely built on: {_amount(buildings)} cover about {percent} of the image.",
     )  # fmt: skip
 
 
@@ -107,14 +107,14 @@ def access(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -
 
 def nature(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
     """List vegetation and water."""
-    found = [f for f in _shown(annotations) if f.kind in (*_WATER, *_GREEN)]
-    if not found:
+    nature_facts = [f for f in _shown(annotations) if f.kind in (*_WATER, *_GREEN)]
+    if not nature_facts:
         return None
     question = rng.choice(
         ("What vegetation and water can be seen, and where?", "Which natural features does the image show?")
     )
     return QAPair(
-        "reasoning", question, to_sentence(f"the image shows {join_words([_placed(f, rng) for f in found[:4]])}")
+        "reasoning", question, to_sentence(f"the image shows {join_words([_placed(f, rng) for f in nature_facts[:4]])}")
     )
 
 

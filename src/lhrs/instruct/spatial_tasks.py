@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from random import Random
 
-from lhrs.align.facts import COLUMNS, ROWS
+from lhrs.align.facts import POSITIONS
 from lhrs.align.phrases import spell_number, with_article
 from lhrs.align.tags import plural, tag_table
 from lhrs.boxes import common_area
@@ -27,11 +27,9 @@ _DIRECTIONS = ("to the right of", "to the lower right of", "below", "to the lowe
 
 
 def grid_position(annotations: ImageAnnotations, obj: AnnotatedObject) -> str:
-    """Return the ninth of the image in which an object is: `top left`, `top`, ..., `centre`."""
+    """Return the ninth of the image in which an object is: `top left`, `top`, ..., `center`."""
     x, y = obj.center
-    column = COLUMNS[min(2, int(3 * x / annotations.width))]
-    row = ROWS[min(2, int(3 * y / annotations.height))]
-    return column if row == "middle" else row if column == "centre" else f"{row} {column}"
+    return POSITIONS[min(2, int(3 * y / annotations.height))][min(2, int(3 * x / annotations.width))]
 
 
 def location(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
@@ -42,13 +40,7 @@ def location(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary)
     question = rng.choice(
         ("Where is the {}?", "Where in the image is the {}?", "In which part of the image is the {}?")
     )
-    others = [f"{r} {c}" for r in ("top", "bottom") for c in ("left", "right")] + [
-        "centre",
-        "left",
-        "right",
-        "top",
-        "bottom",
-    ]
+    others = ("top left", "top right", "bottom left", "bottom right", "center", "left", "right", "top", "bottom")
     here = grid_position(annotations, obj)
     wrong = tuple(o for o in others if o != here and not set(o.split()) <= set(here.split()))
     return QAPair("location", question.format(obj.label), here, distractors=wrong)
@@ -63,20 +55,20 @@ def relative(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary)
     ]
     if len(alone) < 2:
         return None
-    one, two = rng.sample(alone, 2)
-    direction = _direction(annotations, one, two)
+    first, second = rng.sample(alone, 2)
+    direction = _direction(annotations, first, second)
     if direction is None:
         return None
     question = rng.choice(
         (
             "Where is the {} in relation to the {}?",
-            "How does the {} lie to the {}?",
+            "Where is the {} with respect to the {}?",
             "Where is the {} relative to the {}?",
         )
-    ).format(one.label, two.label)
-    answer = f"{direction} the {two.label}"
+    ).format(first.label, second.label)
+    answer = f"{direction} the {second.label}"
     at = _DIRECTIONS.index(direction)
-    wrong = tuple(f"{_DIRECTIONS[(at + step) % 8]} the {two.label}" for step in (4, 2, 6, 3, 5))
+    wrong = tuple(f"{_DIRECTIONS[(at + step) % 8]} the {second.label}" for step in (4, 2, 6, 3, 5))
     return QAPair("relative position", question, answer, distractors=wrong)
 
 
@@ -109,13 +101,13 @@ def larger(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -
     ]
     if len(alone) < 2:
         return None
-    one, two = rng.sample(alone, 2)
-    big, small = sorted((one, two), key=lambda obj: -obj.area)
+    first, second = rng.sample(alone, 2)
+    big, small = sorted((first, second), key=lambda obj: -obj.area)
     if big.area < _CLEAR * small.area:
         return None
     question = rng.choice(("Which is larger, the {} or the {}?", "Which covers more ground, the {} or the {}?"))
     return QAPair(
-        "size", question.format(one.label, two.label), f"the {big.label}", distractors=(f"the {small.label}",)
+        "size", question.format(first.label, second.label), f"the {big.label}", distractors=(f"the {small.label}",)
     )
 
 
@@ -163,22 +155,22 @@ def region(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -
 
 def referring_expression(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
     """Give the box of the one object that an expression refers to."""
-    found = expressions(annotations)
-    if not found:
+    options = expressions(annotations)
+    if not options:
         return None
-    expression, obj = found[rng.randrange(len(found))]
+    expression, obj = options[rng.randrange(len(options))]
     question = rng.choice(("Where is {}? Answer with a box.", "Find {}.", "Give the box of {}."))
     return QAPair("referring expression", question.format(expression), expression, boxes=_boxes([obj]))
 
 
 def describe_box(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabulary) -> QAPair | None:
     """Describe the object in a box so that no other object fits."""
-    found = expressions(annotations)
-    if not found:
+    options = expressions(annotations)
+    if not options:
         return None
-    expression, obj = found[rng.randrange(len(found))]
-    question = rng.choice(("Describe what is in this box so that it can be told from all others.",
-                           "Which thing does this box mark? Say it so that no other fits."))  # fmt: skip
+    expression, obj = options[rng.randrange(len(options))]
+    question = rng.choice(("Describe the object in this box so that no other object fits.",
+                           "Which object is in this box? Describe it so that no other object fits."))  # fmt: skip
     return QAPair("region description", question, expression, question_boxes=_boxes([obj]))
 
 
@@ -203,7 +195,7 @@ def false_premise(annotations: ImageAnnotations, rng: Random, vocabulary: Vocabu
         return None
     label = rng.choice(absent)
     question = rng.choice(
-        ("Where is the {}?", "How large is the {}?", "What is beside the {}?", "What colour is the {}?")
+        ("Where is the {}?", "How large is the {}?", "What is beside the {}?", "What color is the {}?")
     )
     return QAPair("false premise", question.format(label), f"There is no {label} in this image.")
 
@@ -220,32 +212,32 @@ def expressions(annotations: ImageAnnotations) -> list[tuple[str, AnnotatedObjec
 
     Labels with objects truncated by the image edge get no expression: the truncated object may be larger.
     """
-    found: list[tuple[str, AnnotatedObject]] = []
+    named: list[tuple[str, AnnotatedObject]] = []
     diagonal = math.hypot(annotations.width, annotations.height)
     for label in annotations.labels():
         objects = annotations.of(label)
         if label in annotations.truncated:
             continue
         if len(objects) == 1:
-            found.append((f"the {label}", objects[0]))
+            named.append((f"the {label}", objects[0]))
             continue
         by_area = sorted(objects, key=lambda t: -t.area)
         if by_area[0].area >= _CLEAR * by_area[1].area:
-            found.append((f"the largest {label}", by_area[0]))
+            named.append((f"the largest {label}", by_area[0]))
         if by_area[-2].area >= _CLEAR * by_area[-1].area:
-            found.append((f"the smallest {label}", by_area[-1]))
+            named.append((f"the smallest {label}", by_area[-1]))
         for axis, low, high in ((0, "leftmost", "rightmost"), (1, "topmost", "bottommost")):
             ordered = sorted(objects, key=lambda t: t.center[axis])
             if ordered[1].center[axis] - ordered[0].center[axis] > _MARGIN * diagonal:
-                found.append((f"the {low} {label}", ordered[0]))
+                named.append((f"the {low} {label}", ordered[0]))
             if ordered[-1].center[axis] - ordered[-2].center[axis] > _MARGIN * diagonal:
-                found.append((f"the {high} {label}", ordered[-1]))
+                named.append((f"the {high} {label}", ordered[-1]))
         corners = {"top left": (0, 0), "top right": (1, 0), "bottom left": (0, 1), "bottom right": (1, 1)}
         for name, (x, y) in corners.items():
             corner = (x * annotations.width, y * annotations.height)
             near = sorted(objects, key=lambda t: math.dist(t.center, corner))
             if math.dist(near[1].center, corner) - math.dist(near[0].center, corner) > _MARGIN * diagonal:
-                found.append((f"the {label} nearest the {name} corner", near[0]))
+                named.append((f"the {label} nearest the {name} corner", near[0]))
         for other in (
             annotations.of(name)[0]
             for name, num in annotations.labels().items()
@@ -253,8 +245,8 @@ def expressions(annotations: ImageAnnotations) -> list[tuple[str, AnnotatedObjec
         ):
             near = sorted(objects, key=lambda t: math.dist(t.center, other.center))
             if math.dist(near[1].center, other.center) - math.dist(near[0].center, other.center) > _MARGIN * diagonal:
-                found.append((f"the {label} nearest the {other.label}", near[0]))
-    return found
+                named.append((f"the {label} nearest the {other.label}", near[0]))
+    return named
 
 
 def _also(label: str) -> set[str]:
@@ -277,19 +269,19 @@ def _within_cell(annotations: ImageAnnotations, obj: AnnotatedObject) -> bool:
     return clear and max(sides) < 0.5
 
 
-def _direction(annotations: ImageAnnotations, one: AnnotatedObject, two: AnnotatedObject) -> str | None:
+def _direction(annotations: ImageAnnotations, first: AnnotatedObject, second: AnnotatedObject) -> str | None:
     """Return the direction from `two` to `one`; None if they overlap or the angle is between two of eight."""
-    dx, dy = one.center[0] - two.center[0], one.center[1] - two.center[1]
-    if _overlap(one, two) > 0 or math.hypot(dx, dy) < 0.1 * math.hypot(annotations.width, annotations.height):
+    dx, dy = first.center[0] - second.center[0], first.center[1] - second.center[1]
+    if _overlap(first, second) > 0 or math.hypot(dx, dy) < 0.1 * math.hypot(annotations.width, annotations.height):
         return None
     angle = math.degrees(math.atan2(dy, dx)) % 360
     nearest = round(angle / 45)
     return _DIRECTIONS[nearest % 8] if abs(angle - 45 * nearest) < 16 else None
 
 
-def _overlap(one: AnnotatedObject, two: AnnotatedObject) -> float:
+def _overlap(first: AnnotatedObject, second: AnnotatedObject) -> float:
     """Return the fraction of the smaller box that is inside the other."""
-    return common_area(one.box, two.box) / max(min(one.area, two.area), 1e-9)
+    return common_area(first.box, second.box) / max(min(first.area, second.area), 1e-9)
 
 
 def _boxes(objects: Sequence[AnnotatedObject]) -> tuple[Box, ...]:
