@@ -33,9 +33,9 @@ def test_prompts_hold_what_they_are_given(name):
         (family.ask_prompt, {"question"}), (family.ask_options_prompt, {"question", "options"}),
         (family.caption_prompt, set()),
         (family.scene_prompt, set()), (family.classify_prompt, {"options"}), (family.ground_prompt, {"expression"}),
-        (family.count_prompt, {"thing"}),
+        (family.count_prompt, {"target"}),
     ):  # fmt: skip
-        assert {s for s in ("question", "options", "expression", "thing") if "{" + s + "}" in prompt} == slots
+        assert {s for s in ("question", "options", "expression", "target") if "{" + s + "}" in prompt} == slots
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def caption(
 
 def classify(
     images: Images,
-    labels: Annotated[str | None, typer.Option(help="Answer with exactly one of these, as given: a,b,c.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Answer with exactly one of these: a,b,c.")] = None,
     as_json: AsJson = False,
     model: Model = None,
     device: Device = None,
@@ -81,7 +81,7 @@ def classify(
 
 
 def count(
-    words: Annotated[list[str], typer.Argument(metavar="IMAGE... [THING]", help="Images, then what to count.")],
+    words: Annotated[list[str], typer.Argument(metavar="IMAGE... [TARGET]", help="Images, then what to count.")],
     as_json: AsJson = False,
     model: Model = None,
     device: Device = None,
@@ -92,10 +92,10 @@ def count(
     seed: Seed = 0,
 ) -> None:
     """Count objects, by default buildings."""
-    images, thing = (words, "buildings") if len(words) == 1 or _is_path(words[-1]) else (words[:-1], words[-1])
+    images, target = (words, "buildings") if len(words) == 1 or _is_path(words[-1]) else (words[:-1], words[-1])
     paths, errors = list_paths([Path(image) for image in images]), Errors()
     assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
-    _print_answers(assistant.count_all(paths, thing, errors), len(paths), as_json)
+    _print_answers(assistant.count_all(paths, target, errors), len(paths), as_json)
     errors.exit()
 
 
@@ -208,7 +208,7 @@ def _check_out(out: Path, paths: list[Path]) -> None:
     if out.resolve() in {path.resolve() for path in paths}:
         raise ConfigError(f"--out {out} is one of the images; write to another name.")
     if out.suffix.lower() == ".png" and len(paths) > 1:
-        raise ConfigError(f"--out {out}: a PNG shows one image, and {len(paths)} were given; use .geojson.")
+        raise ConfigError(f"--out {out}: a PNG shows one image, not {len(paths)}; use .geojson.")
 
 
 def _write_boxes(out: Path, answers: list["Answer"], rendering: "RenderingOptions") -> None:

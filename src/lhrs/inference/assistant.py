@@ -60,9 +60,9 @@ class Assistant:
         """Find what an expression names; boxes are xyxy in pixels of the image."""
         return next(self.ground_all([image], expression))
 
-    def count(self, image: ImageInput, thing: str = "buildings") -> Answer:
+    def count(self, image: ImageInput, target: str = "buildings") -> Answer:
         """Count objects of a class."""
-        return next(self.count_all([image], thing))
+        return next(self.count_all([image], target))
 
     def ask_all(
         self,
@@ -76,7 +76,7 @@ class Assistant:
         Args:
             images: prefetched one batch ahead of the model.
             question: about each image.
-            options: if given, every answer is exactly one of them.
+            options: every answer is exactly one of them; None allows any.
             on_error: receives images that cannot be read, which are then skipped; without it they raise DataError.
         """
         return self._run(images, tasks.ask_task(self.runtime.family, question, options), on_error)
@@ -98,10 +98,10 @@ class Assistant:
         return self._run(images, tasks.ground_task(self.runtime.family, expression), on_error)
 
     def count_all(
-        self, images: Iterable[ImageInput], thing: str = "buildings", on_error: OnError | None = None
+        self, images: Iterable[ImageInput], target: str = "buildings", on_error: OnError | None = None
     ) -> Iterator[Answer]:
         """See `count` and `ask_all`."""
-        return self._run(images, tasks.count_task(self.runtime.family, thing), on_error)
+        return self._run(images, tasks.count_task(self.runtime.family, target), on_error)
 
     def chat(self, image: GeoImage | None, name: str = "") -> "Chat":
         """Start a conversation about one image, or a text-only conversation."""
@@ -195,19 +195,19 @@ class Chat:
 def find_boxes(reply: Generation, image: GeoImage, label: str, style: str) -> list[AnswerBox]:
     """Return the boxes of a generation in pixels, each with the mean probability of its tokens."""
     size = (image.width, image.height)
-    found = _widened(scale_boxes(reply.boxes, (1, 1), size), size, style)
-    if not len(found):
+    xyxy = _widened(scale_boxes(reply.boxes, (1, 1), size), size, style)
+    if not len(xyxy):
         return []
-    scores: list[float | None] = list(reply.box_scores) or [reply.mean_probability] * len(found)
+    scores: list[float | None] = list(reply.box_scores) or [reply.mean_probability] * len(xyxy)
     if style == "loc64":
         places = [
             p for t, p in zip(reply.token_texts, reply.probabilities, strict=False) if t.strip().startswith("<loc_")
         ]
-        if len(places) == 4 * len(found):
-            scores = [float(np.prod(places[4 * i : 4 * i + 4]) ** 0.25) for i in range(len(found))]
-    labels = reply.box_labels or [label] * len(found)
+        if len(places) == 4 * len(xyxy):
+            scores = [float(np.prod(places[4 * i : 4 * i + 4]) ** 0.25) for i in range(len(xyxy))]
+    labels = reply.box_labels or [label] * len(xyxy)
     boxes = []
-    for (x0, y0, x1, y1), score, name in zip(found.tolist(), scores, labels, strict=True):
+    for (x0, y0, x1, y1), score, name in zip(xyxy.tolist(), scores, labels, strict=True):
         ring = image.to_lonlat(np.array([[x0, y0], [x0, y1], [x1, y1], [x1, y0], [x0, y0]]))
         lonlat = None if ring is None or np.isnan(ring).any() else [tuple(p) for p in ring.tolist()]
         boxes.append(AnswerBox(label=name, xyxy=(x0, y0, x1, y1), lonlat=lonlat, confidence=score))

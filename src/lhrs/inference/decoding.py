@@ -123,11 +123,11 @@ class RegexConstraint:
         self._matcher.consume_tokens(list(tokens[self._seen :]))
         self._seen = len(tokens)
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        found = np.flatnonzero(np.unpackbits(bits, bitorder="little"))
+        accepted = np.flatnonzero(np.unpackbits(bits, bitorder="little"))
         ends = self._vocabulary.eos_token_ids
         if not self._matcher.is_accepting():
-            return found
-        return np.union1d(found, ends)  # the grammar has one end token, a model may have several
+            return accepted
+        return np.union1d(accepted, ends)  # the grammar has one end token, a model may have several
 
     def forced(self, tokens: Sequence[int]) -> list[int]:
         """See `Constraint.forced`."""
@@ -157,14 +157,16 @@ class BoxConstraint(RegexConstraint):
 
     def allowed(self, tokens: Sequence[int]) -> np.ndarray:
         """See `Constraint.allowed`."""
-        found, ends = super().allowed(tokens), self._vocabulary.eos_token_ids
-        return np.array([t for t in found if t in ends or self._ordered(self._vocabulary.decode([*tokens, int(t)]))])
+        candidates, ends = super().allowed(tokens), self._vocabulary.eos_token_ids
+        return np.array(
+            [t for t in candidates if t in ends or self._ordered(self._vocabulary.decode([*tokens, int(t)]))]
+        )
 
     def text(self, tokens: Sequence[int]) -> str:
         """See `Constraint.text`."""
         whole = self._vocabulary.decode(tokens)
-        found = self._box.match(whole)
-        return found[0] if found else super().text(tokens)
+        match = self._box.match(whole)
+        return match[0] if match else super().text(tokens)
 
     def _ordered(self, text: str) -> bool:
         numbers = re.findall(r"\d[\d.]*", text)

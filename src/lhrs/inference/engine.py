@@ -124,18 +124,18 @@ class Engine:
         prompts = [self.backend.prompt(request) for request in requests]
         for prompt in prompts:
             self._check_length(prompt)
-        seen: dict[tuple, int] = {}
+        first: dict[tuple, int] = {}
         keys = [(tuple(map(id, r.images)), p.prefix) for r, p in zip(requests, prompts, strict=True)]
         for key in keys:
-            seen.setdefault(key, len(seen))
-        order = sorted(range(len(requests)), key=lambda i: (len(prompts[i].prefix), seen[keys[i]], i))
+            first.setdefault(key, len(first))
+        order = sorted(range(len(requests)), key=lambda i: (len(prompts[i].prefix), first[keys[i]], i))
         replies: dict[int, Generation] = {}
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
             cache, prefix_mask, ood = self._begin([requests[i] for i in rows], [keys[i] for i in rows])
-            found = self._answer([requests[i] for i in rows], [prompts[i].rest for i in rows],
+            generations = self._answer([requests[i] for i in rows], [prompts[i].rest for i in rows],
                                  cache, prefix_mask, ood, on_text)  # fmt: skip
-            replies.update(zip(rows, found, strict=True))
+            replies.update(zip(rows, generations, strict=True))
         return [replies[i] for i in range(len(requests))]
 
     def _begin(self, requests: list[Request], keys: list[tuple]) -> tuple[Any, np.ndarray, list[bool]]:
@@ -143,13 +143,17 @@ class Engine:
         place: dict[tuple, int] = {}
         for key in keys:
             place.setdefault(key, len(place))
-        found = self._last
-        if found is None or len(place) > 1 or found.key != keys[0]:
+        prefixes = self._last
+        if prefixes is None or len(place) > 1 or prefixes.key != keys[0]:
             first = [requests[keys.index(key)] for key in place]
-            found = self._read_prefixes(first, [key[1] for key in place], keys[0])
-            self._last = found if len(place) == 1 else None
+            prefixes = self._read_prefixes(first, [key[1] for key in place], keys[0])
+            self._last = prefixes if len(place) == 1 else None
         at = np.array([place[key] for key in keys])
-        return self.backend.select_rows(found.cache, at), found.mask[at], [found.out_of_distribution[n] for n in at]
+        return (
+            self.backend.select_rows(prefixes.cache, at),
+            prefixes.mask[at],
+            [prefixes.out_of_distribution[n] for n in at],
+        )
 
     def _read_prefixes(self, requests: list[Request], prefixes: list[tuple[int, ...]], key: tuple) -> "_PrefixCache":
         distinct = {id(image): image for request in requests for image in request.images}
@@ -169,8 +173,8 @@ class Engine:
         ood: list[bool],
         on_text: Callable[[str], None] | None,
     ) -> list[Generation]:
-        ids, asked = _pad_left(questions, self.backend.pad_token_id)
-        mask = np.concatenate([prefix_mask, asked], 1)
+        ids, question_mask = _pad_left(questions, self.backend.pad_token_id)
+        mask = np.concatenate([prefix_mask, question_mask], 1)
         sequences = [_Sequence(r, self.backend, self.backend.max_length - int(m.sum())) for r, m in
                    zip(requests, mask, strict=True)]  # fmt: skip
         streams = [TextStreamer(listen) if (listen := on_text or r.on_text) else None for r in requests]
@@ -185,7 +189,7 @@ class Engine:
                     stream.show(self.backend.decode(sequences[row].tokens), sequences[row].done)
             keep = np.array([not sequences[row].done for row in rows])
             if not keep.any():
-                read = (prefix_mask.sum(1) + asked.sum(1)).tolist()
+                read = (prefix_mask.sum(1) + question_mask.sum(1)).tolist()
                 return [w.reply(n, flag) for w, n, flag in zip(sequences, read, ood, strict=True)]
             if not keep.all():
                 rows, mask, cache = rows[keep], mask[keep], self.backend.select_rows(cache, np.flatnonzero(keep))

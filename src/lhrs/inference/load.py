@@ -38,7 +38,7 @@ def load(model: str | Path | None = None, device: str | None = None) -> Assistan
 
         return Assistant(_with_evidence(OnnxRuntime(folder)))
     if folder.is_dir() and not (folder / "config.json").exists():
-        raise CheckpointError(f"{folder} holds no model: there is no config.json in it.")
+        raise CheckpointError(f"{folder} contains no model: there is no config.json in it.")
     if not folder.is_dir() and (name.count("/") != 1 or name.startswith((".", "/"))):
         raise ConfigError(f"there is no model {name!r}: give a folder, a hub id like organisation/name, or {EMBEDDED}.")
     try:

@@ -13,7 +13,7 @@ _FOLDER = "lhrs.inference.families"
 class ModelFamily:
     """One family of models. A new family is a subclass in a file in `families/`; its name is that of the file.
 
-    Prompts are templates with the fields `{options}`, `{expression}`, `{thing}`, `{question}`.
+    Prompts are templates with the fields `{options}`, `{expression}`, `{target}`, `{question}`.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
@@ -44,7 +44,7 @@ class ModelFamily:
         "{question}\n{options}\nOne or several options are right. Answer with the letters of all of them only."
     )
     """Prompt for multiple-choice questions with several correct options."""
-    count_prompt = "How many {thing} are there in this image? Answer with a number only."
+    count_prompt = "How many {target} are there in this image? Answer with a number only."
 
     def read_boxes(self, text: str, seen_wh: Size) -> ParsedBoxes:
         """Return the boxes of an answer as fractions of the image (0-1).

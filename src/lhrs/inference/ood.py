@@ -32,8 +32,10 @@ class OODDetector:
             covariance + 1e-3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
         )
         whitening = (vectors / np.sqrt(values)).astype(np.float32)
-        found = OODDetector((means @ whitening).astype(np.float32), whitening, 0.0)
-        return OODDetector(found.means, whitening, float(np.quantile([found.ood_score(f) for f in held_back], 0.99)))
+        detector = OODDetector((means @ whitening).astype(np.float32), whitening, 0.0)
+        return OODDetector(
+            detector.means, whitening, float(np.quantile([detector.ood_score(f) for f in held_back], 0.99))
+        )
 
     def ood_score(self, features: np.ndarray) -> float:
         """Return the Mahalanobis distance of `(C,)` features to the closest class."""

@@ -33,7 +33,7 @@ class Request:
     """uint8 `(H, W, 3)`, any size; none or several. Requests that hold the same array share its encoding."""
     question: str
     options: tuple[str, ...] | None = None
-    """If given, the answer is exactly one of these texts."""
+    """The answer is exactly one of these texts; None allows any."""
     answer_type: AnswerType = "text"
     """Type of the answer. With "number" or "boxes", a model that was trained with a refusal may also refuse. "query" is
     for models that write queries, see `lhrs.perception.query`. It excludes `options`."""

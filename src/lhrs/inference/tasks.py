@@ -51,7 +51,7 @@ def ask_task(
         ConfigError: the question is empty, or options are the same to the model.
     """
     if not question.strip():
-        raise ConfigError("the question is empty: say what you want to know.")
+        raise ConfigError("the question is empty.")
     if options is None or set(_plain(options)) <= {"yes", "no"}:
         prompt = family.ask_prompt.replace("{question}", question)
     else:
@@ -90,10 +90,10 @@ def ground_task(family: ModelFamily, expression: str) -> Task:
     )
 
 
-def count_task(family: ModelFamily, thing: str = "buildings") -> Task:
+def count_task(family: ModelFamily, target: str = "buildings") -> Task:
     """Return the question for the number of objects."""
-    question = family.count_prompt.replace("{thing}", thing)
-    return Task(question, question, answer_type="number", query=_query("count", thing))
+    question = family.count_prompt.replace("{target}", target)
+    return Task(question, question, answer_type="number", query=_query("count", target))
 
 
 def _plain(labels: Sequence[str]) -> list[str]:

@@ -87,7 +87,7 @@ class _TextModel:
     def __call__(self, prompts: Sequence[Prompt]) -> list[str]:
         if any(pixels is not None for pixels, _ in prompts):
             raise ConfigError(f"{self._name} is a language model and cannot read images.")
-        found: list[str] = []
+        generated: list[str] = []
         for start in range(0, len(prompts), _BATCH):
             texts = [self._text(text) for _, text in prompts[start : start + _BATCH]]
             inputs = self._tokenizer(
@@ -97,8 +97,8 @@ class _TextModel:
             with self._inference():
                 tokens = self._model.generate(**inputs, max_new_tokens=self._max_new_tokens, do_sample=False)
             new = tokens[:, inputs["input_ids"].shape[1] :]
-            found += [text.strip() for text in self._tokenizer.batch_decode(new, skip_special_tokens=True)]
-        return found
+            generated += [text.strip() for text in self._tokenizer.batch_decode(new, skip_special_tokens=True)]
+        return generated
 
     @property
     def _has_template(self) -> bool:

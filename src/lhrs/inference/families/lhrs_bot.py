@@ -16,6 +16,6 @@ class LhrsBot(ModelFamily):
     scene_prompt = "[CLS] What is the category of this image?"
     classify_prompt = "[CLS] Choose the best categories describe the image from: {options}"
     ground_prompt = "[VG] Please output the coordinate of the following object: {expression}"
-    count_prompt = "[VQA] How many {thing} are there?"
+    count_prompt = "[VQA] How many {target} are there?"
     short_prompt = "[VQA] {question}"
     choose_prompt = "{question}\nChoices: {options} Answer from the given choices with A., B., C., D., etc."

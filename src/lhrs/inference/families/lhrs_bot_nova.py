@@ -18,4 +18,4 @@ class LhrsBotNova(ModelFamily):
     classify_prompt = "[CLS] Choose the best categories describe the image from: {options}"
     ground_prompt = "[DET] Please output the coordinate of the following object: {expression}"
     short_prompt = "[CONSIZE] {question} Answer in a single word. Answer:"
-    count_prompt = "[CONSIZE] How many {thing} are there? Answer in a single word. Answer:"
+    count_prompt = "[CONSIZE] How many {target} are there? Answer in a single word. Answer:"

@@ -15,7 +15,7 @@ class LhrsNano(ModelFamily):
     scene_prompt = "what is the land use in this image?"
     classify_prompt = "which of these best describes the image: {options}?"
     ground_prompt = "locate {expression}."
-    count_prompt = "how many {thing} are there?"
+    count_prompt = "how many {target} are there?"
     short_prompt = "{question}"
     choose_prompt = "{question}\n{options}"
 

@@ -24,7 +24,7 @@ class PaliGemma(ModelFamily):
     scene_prompt = "answer en what is the land use?"
     classify_prompt = "answer en which of these is it: {options}?"
     ground_prompt = "detect {expression}"
-    count_prompt = "answer en how many {thing} are there?"
+    count_prompt = "answer en how many {target} are there?"
 
     def read_boxes(self, text: str, seen_wh: Size) -> ParsedBoxes:
         """See `ModelFamily.read_boxes`; bins are read as their centers."""

@@ -26,10 +26,10 @@ class Qwen25VL(ModelFamily):
 
     def read_boxes(self, text: str, seen_wh: Size) -> ParsedBoxes:
         """See `ModelFamily.read_boxes`. Boxes that exceed the image by more than 5 % are malformed."""
-        found = [[float(n) for n in _NUMBERS.findall(box)] if box.endswith("]") else [] for box in _BOX.findall(text)]
-        unit = np.array([b for b in found if len(b) == 4], float).reshape(-1, 4) / np.tile(self.scale(seen_wh), 2)
+        numbers = [[float(n) for n in _NUMBERS.findall(box)] if box.endswith("]") else [] for box in _BOX.findall(text)]
+        unit = np.array([b for b in numbers if len(b) == 4], float).reshape(-1, 4) / np.tile(self.scale(seen_wh), 2)
         good = (unit > -0.05).all(1) & (unit < 1.05).all(1) & (unit[:, 2:] >= unit[:, :2]).all(1)
-        return ParsedBoxes(clip_boxes(unit[good], (1, 1)).astype(np.float32), len(found) - int(good.sum()))
+        return ParsedBoxes(clip_boxes(unit[good], (1, 1)).astype(np.float32), len(numbers) - int(good.sum()))
 
     def write_boxes(self, boxes: Sequence[Sequence[float]], seen_wh: Size) -> str:
         """See `ModelFamily.write_boxes`."""

@@ -55,8 +55,8 @@ def growing_cache(config: Any) -> DynamicCache:
 
 def select(cache: DynamicCache, rows: Tensor) -> DynamicCache:
     """Return a copy of some rows of a cache, which may repeat."""
-    taken = copy.copy(cache)
-    taken.layers = [copy.copy(layer) for layer in cache.layers]
+    selected = copy.copy(cache)
+    selected.layers = [copy.copy(layer) for layer in cache.layers]
     with torch.inference_mode():
-        taken.batch_select_indices(rows)
-    return taken
+        selected.batch_select_indices(rows)
+    return selected

@@ -52,8 +52,8 @@ class RayRuntime:
 
     def ood_score(self, pixels: np.ndarray) -> float | None:
         """See `Runtime.ood_score`."""
-        (found,) = self._call("ood_score", [pixels])
-        return found
+        (score,) = self._call("ood_score", [pixels])
+        return score
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from lhrs.inference.model_family import get_family
 from lhrs.inference.ood import OODDetector
 from lhrs.inference.runtime import Generation, Request
 from lhrs.inference.runtimes.kv_cache import growing_cache, select
+from lhrs.inference.runtimes.tokenizer import TokenizerVocabulary
 from lhrs.models.load import ADAPTER, first_words, load_model, merge_adapter
 from lhrs.perception.settings import PerceptionSettings, read_settings
 
@@ -25,7 +26,7 @@ _REQUESTS_PER_BATCH = 16
 _IMAGES_PER_BATCH = 16
 
 
-class TorchRuntime:
+class TorchRuntime(TokenizerVocabulary):
     """Run an LHRS model folder or hub id.
 
     Args:
@@ -57,7 +58,8 @@ class TorchRuntime:
         stop = self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id
         if stop is None or self._processor.chat_template is None:
             raise CheckpointError(f"{model} has no {'end token' if stop is None else 'chat template'}.")
-        self.eos_token_ids: tuple[int, ...] = tuple(stop) if isinstance(stop, list) else (stop,)
+        self.eos_token_ids = tuple(stop) if isinstance(stop, list) else (stop,)
+        self._num_tokens = self._model.config.text_config.vocab_size
         self.pad_token_id: int = self._tokenizer.pad_token_id
         self.max_length: int = self._model.config.text_config.max_position_embeddings
         added = self._tokenizer.added_tokens_decoder.values()
@@ -106,23 +108,6 @@ class TorchRuntime:
         """See `Runtime.generate`."""
         return self._engine.generate(requests, on_text)
 
-    def encode(self, text: str) -> list[int]:
-        """See `Vocabulary.encode`."""
-        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """See `Vocabulary.decode`."""
-        return self._tokenizer.decode(list(tokens), skip_special_tokens=False)
-
-    @cached_property
-    def grammars(self) -> Any:
-        """See `Vocabulary.grammars`."""
-        from llguidance.hf import from_tokenizer
-
-        return from_tokenizer(
-            self._tokenizer, n_vocab=self._model.config.text_config.vocab_size, eos_token=self.eos_token_ids[0]
-        )
-
     def prompt(self, request: Request) -> Prompt:
         """See `Backend.prompt`."""
         chat = conversation(request, self.family, self._special)
@@ -145,9 +130,9 @@ class TorchRuntime:
         for start in range(0, len(images), _IMAGES_PER_BATCH):
             part = [Image.fromarray(pixels) for pixels in images[start : start + _IMAGES_PER_BATCH]]
             pixel_values = self._processor.image_processor(images=part, return_tensors="pt")["pixel_values"]
-            found = self._model.get_image_features(pixel_values.to(self._model.device, self._model.dtype))
-            tokens += list(found.pooler_output)
-            pooled += list(found.last_hidden_state.mean(1).float().cpu().numpy())
+            features = self._model.get_image_features(pixel_values.to(self._model.device, self._model.dtype))
+            tokens += list(features.pooler_output)
+            pooled += list(features.last_hidden_state.mean(1).float().cpu().numpy())
         return tokens, pooled
 
     @torch.inference_mode()
@@ -174,11 +159,11 @@ class TorchRuntime:
                     banned[row, torch.from_numpy(choice.allowed)] = False
             scores = logits.masked_fill(banned.to(logits.device), -torch.inf)
         probabilities = scores.softmax(-1)
-        drawn = [n for n, choice in enumerate(choices) if choice.noise is not None]
-        if drawn:
-            noise = np.stack([cast(Any, choices[n].noise)(logits.shape[1]) for n in drawn])
+        sampled = [n for n, choice in enumerate(choices) if choice.noise is not None]
+        if sampled:
+            noise = np.stack([cast(Any, choices[n].noise)(logits.shape[1]) for n in sampled])
             scores = scores.clone()
-            scores[drawn] += torch.from_numpy(noise).to(scores)
+            scores[sampled] += torch.from_numpy(noise).to(scores)
         best = scores.argmax(-1, keepdim=True)
         return best[:, 0].tolist(), probabilities.gather(1, best)[:, 0].tolist(), cache
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,13 @@ from lhrs.inference.decoding import Constraint, TextStreamer, Vocabulary
 from lhrs.inference.engine import TokenChoice, constraint
 from lhrs.inference.model_family import family_for
 from lhrs.inference.runtime import Generation, Request
+from lhrs.inference.runtimes.tokenizer import TokenizerVocabulary
 from lhrs.inference.runtimes.torch import pick_device
 
 _REQUESTS_PER_BATCH = 8
 
 
-class TransformersRuntime:
+class TransformersRuntime(TokenizerVocabulary):
     """Run a folder or hub id through its own `generate`.
 
     Args:
@@ -60,7 +61,7 @@ class TransformersRuntime:
         stop = self._model.generation_config.eos_token_id or self._tokenizer.eos_token_id
         if stop is None:
             raise CheckpointError(f"{model} has no end token.")
-        self.eos_token_ids: tuple[int, ...] = tuple(stop) if isinstance(stop, list) else (stop,)
+        self.eos_token_ids = tuple(stop) if isinstance(stop, list) else (stop,)
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.convert_ids_to_tokens(self.eos_token_ids[0])
         self._special = re.compile("|".join(map(re.escape, self._tokenizer.all_special_tokens)))
@@ -70,21 +71,6 @@ class TransformersRuntime:
     def ood_score(self, pixels: np.ndarray) -> None:
         """See `Runtime.ood_score`; there is no detector for these models."""
         return
-
-    def encode(self, text: str) -> list[int]:
-        """See `Vocabulary.encode`."""
-        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """See `Vocabulary.decode`."""
-        return self._tokenizer.decode(list(tokens), skip_special_tokens=False)
-
-    @cached_property
-    def grammars(self) -> Any:
-        """See `Vocabulary.grammars`."""
-        from llguidance.hf import from_tokenizer
-
-        return from_tokenizer(self._tokenizer, eos_token=self.eos_token_ids[0])
 
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         """See `Runtime.generate`."""
@@ -124,9 +110,9 @@ class TransformersRuntime:
             ),
             logits_processor=LogitsProcessorList([choose]),
         )[:, inputs["input_ids"].shape[1] :].tolist()
-        seen = self._sizes(inputs, requests)
+        sizes = self._sizes(inputs, requests)
         read = inputs["attention_mask"].sum(1).tolist()
-        return [self._reply(*row) for row in zip(choose.rows, tokens, seen, read, strict=True)]
+        return [self._reply(*row) for row in zip(choose.rows, tokens, sizes, read, strict=True)]
 
     def _text(self, request: Request) -> str:
         chat = conversation(request, self.family, self._special)
