@@ -33,7 +33,7 @@ def _only(*neutral: Any, reason: str = "is not supported") -> AfterValidator:
     """Return a validator that accepts values without an effect and rejects all others."""
 
     def check(value: Any) -> Any:
-        if not any(type(value) is type(one) and value == one for one in (None, *neutral)):
+        if not any(type(value) is type(neutral_value) and value == neutral_value for neutral_value in (None, *neutral)):
             raise PydanticCustomError("unsupported_value", "{reason}: leave it out", {"reason": reason})
         return value
 
@@ -44,8 +44,8 @@ def _kind(field: str, kinds: dict[str, str], message: str) -> Discriminator:
     """Return a discriminator by one field; `kinds` maps its values to tags."""
 
     def tag(value: Any) -> str | None:
-        found = value.get(field) if isinstance(value, dict) else getattr(value, field, None)
-        return kinds.get(found) if isinstance(found, str) else None
+        kind = value.get(field) if isinstance(value, dict) else getattr(value, field, None)
+        return kinds.get(kind) if isinstance(kind, str) else None
 
     return Discriminator(tag, custom_error_type="unsupported_value", custom_error_message=message)
 
@@ -119,7 +119,7 @@ class ImagePart(_Body):
 
     @property
     def field(self) -> str:
-        """The field that holds the image."""
+        """The field that contains the image."""
         return "file_id" if self.image_url is None else "image_url"
 
 
@@ -158,7 +158,7 @@ class FilePart(_Body):
 
     @property
     def field(self) -> str:
-        """The field that holds the image."""
+        """The field that contains the image."""
         return "file"
 
 
@@ -262,7 +262,7 @@ class LHRSFields(_Body):
     """Of `classify`, and of `ask`: the answer is exactly one of them."""
     expression: Label | None = None
     """Of `ground`: what to find."""
-    thing: Label | None = None
+    target: Label | None = None
     """Of `count`: what to count."""
     bbox: tuple[Finite, Finite, Finite, Finite] | None = None
     """West, south, east, north in `crs`: read this part of the (georeferenced) image only."""
@@ -346,7 +346,7 @@ class ChatRequest(_Body):
             raise ValueError("top_logprobs needs logprobs")
         if self.lhrs.task is not None and isinstance(self.response_format, JsonSchema):
             raise ValueError("lhrs.task decides the form of the answer: leave response_format out")
-        for field, tasks in (("labels", ("ask", "classify")), ("expression", ("ground",)), ("thing", ("count",))):
+        for field, tasks in (("labels", ("ask", "classify")), ("expression", ("ground",)), ("target", ("count",))):
             if getattr(self.lhrs, field) is not None and self.lhrs.task not in tasks:
                 raise ValueError(f"lhrs.{field} needs lhrs.task {' or '.join(map(repr, tasks))}")
         return self

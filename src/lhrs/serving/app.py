@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
 from lhrs.errors import DataError
+from lhrs.imagery.sensors import sensors
 from lhrs.inference.images import RenderingOptions
 from lhrs.serving import completions, image_worker
 from lhrs.serving.api_types import ChatRequest, Name
@@ -76,9 +77,9 @@ def make_app(service: Service) -> FastAPI:
     described = app.openapi
 
     def with_parts() -> dict[str, Any]:
-        found = described()
-        found.setdefault("components", {}).setdefault("schemas", {}).update(parts)
-        return found
+        document = described()
+        document.setdefault("components", {}).setdefault("schemas", {}).update(parts)
+        return document
 
     app.openapi = with_parts  # type: ignore[method-assign]
 
@@ -103,6 +104,15 @@ def make_app(service: Service) -> FastAPI:
         if model != name:
             raise APIError(404, f"the model here is {name!r}", "model", "model_not_found")
         return _model(service)
+
+    @app.get("/v1/sensors")
+    async def list_sensors() -> dict[str, Any]:
+        """List the known sensors and their band composites."""
+        data = [
+            {"id": sensor.name, "object": "sensor", "composites": list(sensor.composites), "description": sensor.about}
+            for sensor in sensors().values()
+        ]
+        return {"object": "list", "data": data}
 
     @app.post("/v1/files")
     async def upload(request: Request) -> dict[str, Any]:

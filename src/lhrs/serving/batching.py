@@ -22,7 +22,7 @@ class Job:
     """
 
     def __init__(self, request: Request, deadline: float, listen: Callable[[str], object] | None = None) -> None:
-        on_text = None if listen is None else partial(self._say, listen)
+        on_text = None if listen is None else partial(self._emit, listen)
         self.request, self.deadline = replace(request, on_text=on_text), deadline
         self.loop = asyncio.get_running_loop()
         self.reply: asyncio.Future[Generation] = self.loop.create_future()
@@ -33,7 +33,7 @@ class Job:
         self.dropped = True
         self.reply.cancel()
 
-    def _say(self, listen: Callable[[str], object], piece: str) -> None:
+    def _emit(self, listen: Callable[[str], object], piece: str) -> None:
         self.spoke = True
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(listen, piece)

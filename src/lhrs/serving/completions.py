@@ -136,8 +136,8 @@ async def _events(
     text, refusal, fields = await _finish(service, request, prepared, reply)
     if prepared.whole:
         yield chunk({"content": text} if refusal is None else {"refusal": refusal})
-    drawn = prepared.request.sampling is not None
-    logprobs = responses.logprobs(reply, chat.top_logprobs, drawn) if chat.logprobs else None
+    is_sampled = prepared.request.sampling is not None
+    logprobs = responses.logprobs(reply, chat.top_logprobs, is_sampled) if chat.logprobs else None
     yield chunk({}, responses.finish_reason(reply), logprobs=logprobs, lhrs=fields)
     if with_usage:
         yield _event({**head, "choices": [], "usage": responses.usage(reply)})

@@ -32,6 +32,6 @@ def configure_logging() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
     for name, level in (("lhrs.serving", logging.INFO), ("uvicorn.error", logging.WARNING), ("asyncio", logging.ERROR)):
-        found = logging.getLogger(name)
-        found.handlers, found.propagate = [handler], False
-        found.setLevel(level)
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ABOUT = (
     "Questions about satellite and aerial images. Paths start at the server's folder. Answers have a confidence; "
-    "where `out_of_distribution` is true the image is unlike everything the model knows: do not rely on the answer."
+    "where `out_of_distribution` is true the image is unlike the training images: do not rely on the answer."
 )
 Sensor = Annotated[str | None, Field(description="Sensor of the image; detected by default.")]
 Composite = Annotated[str | None, Field(description="Band composite of the sensor to render, such as swir.")]
@@ -95,10 +95,10 @@ def make_server(root: Path, load: Callable[[], Assistant], model: str | None, de
 
     @server.tool()
     def count(
-        image: str, thing: str = "buildings", sensor: Sensor = None, composite: Composite = None, gsd_m: GSD = None
+        image: str, target: str = "buildings", sensor: Sensor = None, composite: Composite = None, gsd_m: GSD = None
     ) -> dict[str, Any]:
         """Count things in an image."""
-        return answer(image, lambda a, opened: a.count(opened, thing), sensor, composite, gsd_m)
+        return answer(image, lambda a, opened: a.count(opened, target), sensor, composite, gsd_m)
 
     @server.tool()
     def scene(
@@ -107,12 +107,14 @@ def make_server(root: Path, load: Callable[[], Assistant], model: str | None, de
         labels: list[str] | None = None,
         target: str = "",
         size: int = 256,
-        gsd_m: float | None = None,
+        sensor: Sensor = None,
+        composite: Composite = None,
+        gsd_m: GSD = None,
     ) -> dict[str, Any]:
         """Ask about every window of a whole georeferenced raster: areas by class, numbers of objects, GeoJSON.
 
-        `target` is the question of vqa, or what to ground or count. `size` is the side of a window in pixels,
-        `gsd_m` the meters per pixel of the rendering. Returns the summary and where the files were written.
+        `target` is the question of vqa, or what to ground or count. `size` is the side of a window in pixels
+        of the rendering. Returns the summary and where the files were written.
         """
         from lhrs.scene.run import SceneConfig, run
         from lhrs.scene.window_inference import SceneQuery
@@ -120,12 +122,17 @@ def make_server(root: Path, load: Callable[[], Assistant], model: str | None, de
         with lock, _tool_errors():
             path = inside(base, scene)
             driver = driver_of(path)
-            asking = SceneQuery(task, None if labels is None else tuple(labels), target, model, device)
-            key = fingerprint.of_config([scene, fingerprint.of_file(path), task, labels, target, size, gsd_m])
+            query = SceneQuery(task, None if labels is None else tuple(labels), target, model, device)
+            settings = [task, labels, target, size, sensor, composite, gsd_m]
+            key = fingerprint.of_config([scene, fingerprint.of_file(path), *settings])
             folder = base / SCENES / f"{path.stem}-{key[:12]}"
             manifest = folder / "manifest.json"
             if not manifest.exists():  # a repeated question reuses the existing results
-                run(SceneConfig(scenes=(str(path),), out=folder, asking=asking, size=size, gsd_m=gsd_m, driver=driver))
+                config = SceneConfig(
+                    scenes=(str(path),), out=folder, query=query, size=size, sensor=sensor,
+                    composites=() if composite is None else (composite,), gsd_m=gsd_m, driver=driver,
+                )  # fmt: skip
+                run(config)
             (summary,) = json.loads(manifest.read_text())["scenes"]
             return {**summary, "folder": folder.relative_to(base).as_posix()}
 

@@ -21,11 +21,11 @@ def usage(reply: Generation) -> dict[str, int]:
 
 def finish_reason(reply: Generation) -> str:
     """Return `length` for a truncated answer, else `stop`."""
-    cut = bool(reply.token_texts) and len(reply.probabilities) == len(reply.token_texts)
-    return "length" if cut else "stop"
+    is_complete = bool(reply.token_texts) and len(reply.probabilities) == len(reply.token_texts)
+    return "length" if is_complete else "stop"
 
 
-def logprobs(reply: Generation, top: int, drawn: bool) -> dict[str, Any] | None:
+def logprobs(reply: Generation, top: int, is_sampled: bool) -> dict[str, Any] | None:
     """Return the log probability of each token; the last is the end token with an empty text.
 
     The runtimes report only the selected token. Without sampling it is the most likely one.
@@ -36,7 +36,7 @@ def logprobs(reply: Generation, top: int, drawn: bool) -> dict[str, Any] | None:
     content = []
     for text, probability in zip(texts, reply.probabilities, strict=True):
         entry = {"token": text, "logprob": math.log(max(probability, 1e-45)), "bytes": list(text.encode())}
-        content.append({**entry, "top_logprobs": [entry] if top and not drawn else []})
+        content.append({**entry, "top_logprobs": [entry] if top and not is_sampled else []})
     return {"content": content, "refusal": None}
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from lhrs.imagery.geo_image import GeoImage
 from lhrs.imagery.windows import num_windows
+from lhrs.serving.api_types import Name
 from lhrs.serving.errors import APIError
 from lhrs.serving.files import FileStore, StoredFile
 from lhrs.serving.image_worker import GDAL_LIMITS
@@ -54,11 +55,15 @@ class SceneRequest(BaseModel):
     labels: Annotated[list[Label], Field(min_length=2, max_length=200)] | None = None
     """Of `classify` and `vqa`: the answers to choose from."""
     target: Words | None = None
-    """The question of `vqa`, what `ground` looks for, what `count` counts."""
+    """The question of `vqa`, or what to `ground` or `count`."""
     size: Annotated[int, Field(ge=16, le=2048)] = 256
     """Side of a window as the model sees it, in pixels."""
     gsd_m: Annotated[float, Field(ge=0.01, le=10_000, allow_inf_nan=False)] | None = None
     """Meters per pixel of the rendering; by default the file's own."""
+    sensor: Name | None = None
+    """The file's sensor, as `lhrs scene --list-sensors` prints it; by default it is detected."""
+    composite: Name | None = None
+    """The sensor's band composite to render."""
 
     @model_validator(mode="after")
     def _fits(self) -> "SceneRequest":
@@ -79,7 +84,10 @@ class SceneRequest(BaseModel):
 
     def arguments(self) -> list[str]:
         """Return the command's options."""
-        options = {"window-size": self.size, "gsd": self.gsd_m, "labels": ",".join(self.labels or ())}
+        options = {
+            "window-size": self.size, "gsd": self.gsd_m, "labels": ",".join(self.labels or ()), "sensor": self.sensor,
+            "composite": self.composite,
+        }  # fmt: skip
         options["question" if self.task == "vqa" else "target"] = self.target
         return [f"--task={self.task}", *(f"--{name}={value}" for name, value in options.items() if value)]
 
@@ -90,7 +98,7 @@ class SceneJob:
 
     id: str
     file: StoredFile
-    asked: SceneRequest
+    request: SceneRequest
     windows: int
     folder: Path
     created: int = field(default_factory=lambda: int(time.time()))
@@ -107,7 +115,7 @@ class SceneJob:
             "object": "scene",
             "created_at": self.created,
             "expires_at": self.file.expires,
-            **self.asked.model_dump(),
+            **self.request.model_dump(),
             "windows": self.windows,
             "state": self.state,
             "progress": self._progress(),
@@ -138,14 +146,14 @@ class SceneQueue:
         self._ready = asyncio.Event()
         self._worker = asyncio.create_task(self._work())
 
-    def submit(self, asked: SceneRequest, file: StoredFile, image: GeoImage) -> SceneJob:
+    def submit(self, request: SceneRequest, file: StoredFile, image: GeoImage) -> SceneJob:
         """Queue a scene.
 
         Raises:
             APIError: the file is not georeferenced or too large, or the queue is full.
         """
         self.prune()
-        windows = asked.num_windows(image)
+        windows = request.num_windows(image)
         if image.georeference is None:
             raise APIError(
                 400,
@@ -161,7 +169,7 @@ class SceneQueue:
         if len(self._runs) >= self._settings.max_scenes:
             raise APIError(429, "there is no room for more scenes: delete some, or try later", None, "no_room", 60)
         identity = f"scene-{secrets.token_hex(16)}"
-        run = SceneJob(identity, file, asked, windows, file.path.with_name(identity))
+        run = SceneJob(identity, file, request, windows, file.path.with_name(identity))
         self._runs[identity] = run
         self._waiting.append(run)
         self._ready.set()
@@ -189,7 +197,7 @@ class SceneQueue:
         if run.state != "done":
             raise APIError(409, f"the scene is {run.state}", "scene_id", "scene_not_done")
         if name not in run.public["results"]:
-            raise APIError(404, f"task {run.asked.task!r} makes no {name}", "scene_id", "no_such_result")
+            raise APIError(404, f"task {run.request.task!r} makes no {name}", "scene_id", "no_such_result")
         return run.folder / name
 
     async def delete(self, identity: str, owner: str) -> None:
@@ -243,7 +251,7 @@ class SceneQueue:
         run.state = "running"
         options = {"--model": self._settings.model, "--device": self._settings.device, "--out": str(run.folder)}
         run.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "lhrs", "scene", *run.asked.arguments(),
+            sys.executable, "-m", "lhrs", "scene", *run.request.arguments(),
             *(f"{name}={value}" for name, value in options.items() if value is not None), "--", str(run.file.path),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             env=await asyncio.to_thread(_environment), start_new_session=True,

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.responses import FileResponse, Response
 
+from lhrs.inference.images import RenderingOptions
 from lhrs.serving.errors import APIError, validation_error
 from lhrs.serving.scene_jobs import RESULTS, SceneRequest
 from lhrs.serving.service import Service
@@ -20,12 +21,13 @@ def scene_routes(service: Service) -> APIRouter:
     async def start(request: Request) -> dict[str, Any]:
         """Ask about every window of an uploaded file."""
         try:
-            asked = SceneRequest.model_validate_json(body := await request.body())
+            scene_request = SceneRequest.model_validate_json(body := await request.body())
         except ValidationError as error:
             raise validation_error(error, body) from None
-        file = service.files.get(asked.file_id, request.state.owner)
-        decoded = await service.decode_file(file.id, file.path)
-        return service.scenes.submit(asked, file, decoded.image).public
+        file = service.files.get(scene_request.file_id, request.state.owner)
+        rendering = RenderingOptions(scene_request.sensor, scene_request.composite)
+        decoded = await service.decode_file(file.id, file.path, rendering)
+        return service.scenes.submit(scene_request, file, decoded.image).public
 
     @routes.get("/{scene_id}")
     async def scene(scene_id: str, request: Request) -> dict[str, Any]:

@@ -158,9 +158,9 @@ class Service:
         )
         return PreparedRequest(chat, task, [decoded.image for decoded in images], schema, request, ignored)
 
-    def submit(self, asked: PreparedRequest, deadline: float, listen: Callable[[str], object] | None = None) -> Job:
+    def submit(self, prepared: PreparedRequest, deadline: float, listen: Callable[[str], object] | None = None) -> Job:
         """Queue a request for the model."""
-        job = Job(asked.request, deadline, listen)
+        job = Job(prepared.request, deadline, listen)
         self.batcher.submit(job)
         return job
 
@@ -185,7 +185,7 @@ class Service:
             if fields.task == "ground":
                 return tasks.ground_task(family, fields.expression or question), None
             if fields.task == "count":
-                return tasks.count_task(family, fields.thing or "buildings"), None
+                return tasks.count_task(family, fields.target or "buildings"), None
             if schema is None:
                 return Task(question, question), None
             return Task(question, question, schema.options, answer_type=schema.answer_type), schema

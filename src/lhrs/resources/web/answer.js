@@ -1,9 +1,9 @@
-// One turn as it is read: the question, the answer as it comes, how sure it is, its boxes, and what to be warned of.
+// One turn: the question, the streamed answer, its confidence, boxes and warnings.
 
 import { $, button, download, el, notice } from "./dom.js";
 import * as api from "./api.js";
 import { fly, mapIsOpen } from "./map.js";
-import { percent } from "./picture.js";
+import { percent } from "./viewer.js";
 import { classesOf, places, store } from "./store.js";
 
 const SURE = [[0.9, "very sure"], [0.7, "fairly sure"], [0.4, "not sure"], [0, "a guess"]];
@@ -13,7 +13,7 @@ export function showTurn(turn, before, cancel) {
   const article = before ?? el("article", {}, el("p", { className: "question" }, turn.title), el("p", { className: "answer" }));
   const answer = article.querySelector(".answer");
   if (turn.state === "asking" && !turn.scene) {
-    answer.append(turn.text.slice(answer.textContent.length)); // pieces are read out as they come
+    answer.append(turn.text.slice(answer.textContent.length)); // screen readers read the pieces
     return article;
   }
   const parts = turn.error ? [el("p", { className: "error" }, turn.error)] : turn.scene ? ofScene(turn, cancel) : ofAnswer(turn);
@@ -24,13 +24,13 @@ export function showTurn(turn, before, cancel) {
 }
 
 function ofAnswer(turn) {
-  const { confidence, out_of_distribution, boxes, ignored } = turn.told;
+  const { confidence, out_of_distribution, boxes, ignored } = turn.reply;
   return [
     warning(out_of_distribution ? "This image looks unlike everything the model was trained on. Do not rely on this answer." : null),
     confidence === null ? null : sureness(confidence),
     boxes.length ? el("ul", { className: "boxes" }, ...boxes.map((box, n) => chip(turn, box, n))) : null,
     ignored.includes("history") ? el("p", { className: "muted small" }, "This model answers each question on its own.") : null,
-    view(turn.told.rendering),
+    view(turn.reply.rendering),
   ];
 }
 
@@ -44,16 +44,16 @@ function sureness(confidence) {
   return el("p", { className: "sure", title }, el("span", { className: "meter", "aria-hidden": "true" }, bar), `${words}, ${percent(confidence)}`);
 }
 
-/** The answer's text; words that tell of boxes light them up. */
+/** The text of the answer; words about boxes highlight them. */
 function linked(turn) {
-  const text = turn.told?.answer ?? turn.text;
-  if (!turn.told?.boxes.length) return [text];
-  const labels = [...new Set(turn.told.boxes.map((box) => box.label))].filter(Boolean);
+  const text = turn.reply?.answer ?? turn.text;
+  if (!turn.reply?.boxes.length) return [text];
+  const labels = [...new Set(turn.reply.boxes.map((box) => box.label))].filter(Boolean);
   const words = [...labels.map((label) => label.replaceAll(/[^\p{L}\p{N} ]/gu, "\\$&")), "\\d+ box(?:es)?"];
   return text.split(new RegExp(`(${words.join("|")})`, "iu")).map((part, n) => {
     if (n % 2 === 0) return part;
-    const label = labels.find((one) => one.toLowerCase() === part.toLowerCase());
-    const numbers = turn.told.boxes.flatMap((box, k) => (!label || box.label === label ? [k] : []));
+    const label = labels.find((name) => name.toLowerCase() === part.toLowerCase());
+    const numbers = turn.reply.boxes.flatMap((box, k) => (!label || box.label === label ? [k] : []));
     const name = numbers.length === 1 ? `${turn.key}:${numbers[0]}` : `${turn.key}:*`;
     return el("mark", { tabIndex: 0, "data-box": name }, part);
   });
@@ -65,34 +65,34 @@ function chip(turn, box, n) {
   return el("li", {}, button(`${n + 1} ${box.label}${sure}`, go, { "data-box": `${turn.key}:${n}` }));
 }
 
-function view(seen) {
-  if (!seen) return null;
-  const [left, top, right, bottom] = seen.window;
+function view(rendering) {
+  if (!rendering) return null;
+  const [left, top, right, bottom] = rendering.window;
   const facts = [
-    `bands ${seen.bands.join(", ")} (${seen.chosen_by})`,
-    `values: ${seen.scaling}`,
-    `columns ${left} to ${right}, rows ${top} to ${bottom}, seen as ${seen.size.join(" × ")} pixels`,
+    `bands ${rendering.bands.join(", ")} (${rendering.chosen_by})`,
+    `values: ${rendering.scaling}`,
+    `columns ${left} to ${right}, rows ${top} to ${bottom}, read as ${rendering.size.join(" × ")} pixels`,
   ];
   const list = el("ul", {}, ...facts.map((fact) => el("li", {}, fact)));
-  return el("details", { className: "view" }, el("summary", {}, "What the model saw"), list);
+  return el("details", { className: "view" }, el("summary", {}, "Rendering"), list);
 }
 
 function ofScene(turn, cancel) {
   const { state, progress, summary, windows } = turn.scene;
   if (!summary) {
-    const share = progress > 0 ? { value: progress } : {}; // else it only tells that something is going on
-    const bar = el("progress", { max: 1, ...share, "aria-label": "Progress of the whole scene" });
-    const words = state === "queued" ? "waiting for its turn" : `${windows.toLocaleString("en")} windows`;
+    const value = progress > 0 ? { value: progress } : {}; // else an indeterminate progress bar
+    const bar = el("progress", { max: 1, ...value, "aria-label": "Progress of the whole scene" });
+    const words = state === "queued" ? "queued" : `${windows.toLocaleString("en")} windows`;
     return [el("p", { className: "running" }, bar, el("span", {}, words), button("Cancel", cancel))];
   }
-  const rows = [...classesOf(turn)].map(([name, { colour, km2 }]) => {
+  const rows = [...classesOf(turn)].map(([name, { color, km2 }]) => {
     const patch = el("i", { className: "patch" });
-    patch.style.background = colour;
+    patch.style.background = color;
     return el("tr", {}, el("th", { scope: "row" }, patch, name), el("td", {}, `${Number(km2.toPrecision(3))} km²`));
   });
-  const strange = `${summary.out_of_distribution} of ${summary.asked} windows look unlike everything the model was trained on.`;
+  const text = `${summary.out_of_distribution} of ${summary.answered} windows look unlike everything the model was trained on.`;
   return [
-    warning(summary.out_of_distribution ? strange : null),
+    warning(summary.out_of_distribution ? text : null),
     rows.length ? el("table", { className: "legend" }, el("caption", {}, "Areas"), el("tbody", {}, ...rows)) : null,
     el("p", { className: "ends" }, ...turn.scene.results.map((name) => button(name, () => fetchResult(turn, name)))),
   ];
@@ -106,7 +106,7 @@ async function fetchResult(turn, name) {
   }
 }
 
-/** Everything that was asked, as a file. */
+/** Saves all turns as a file. */
 export function startSaving() {
   const save = (make, name, type) => () => {
     download(name, JSON.stringify(make(), null, 1), type);
@@ -126,7 +126,7 @@ function history() {
   const turns = (image) =>
     image.turns
       .filter((turn) => turn.state === "done")
-      .map(({ task, title, time, told, scene, geojson }) => ({ task, question: title, time, ...(scene ? { scene, geojson } : told) }));
+      .map(({ task, title, time, reply, scene, geojson }) => ({ task, question: title, time, ...(scene ? { scene, geojson } : reply) }));
   return { model: store.model, images: store.images.map((image) => ({ file: image.name, ...image.about, turns: turns(image) })) };
 }
 

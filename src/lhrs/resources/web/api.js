@@ -1,4 +1,4 @@
-// The only module that speaks to the server: its key, its errors as one line, uploads with progress, streamed answers.
+// The only module that calls the server: API key, errors as one line, uploads with progress, streamed answers.
 
 const KEY = "lhrs-key";
 let askForKey = async () => false;
@@ -10,8 +10,8 @@ export class ServerError extends Error {
   }
 }
 
-/** Says who asks the user for a key when the server wants one: an async function that returns whether there is one. */
-export function onKeyWanted(ask) {
+/** Sets the async function that asks the user for a key and returns whether there is one. */
+export function onKeyRequired(ask) {
   askForKey = ask;
 }
 
@@ -49,17 +49,19 @@ const post = (path, body, signal) =>
   call(path, { method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json" }, signal });
 
 export const model = async () => (await json("v1/models")).data[0].id;
-export const file = (id) => json(`v1/files/${id}`);
+export const sensors = async () => (await json("v1/sensors")).data;
+export const file = (id, rendering) => json(`v1/files/${id}?${new URLSearchParams(rendering)}`);
 export const removeFile = (id) => call(`v1/files/${id}`, { method: "DELETE" });
-export const preview = async (id) => (await call(`v1/files/${id}/preview?max_side=2048`)).blob();
+export const preview = async (id, rendering) =>
+  (await call(`v1/files/${id}/preview?${new URLSearchParams({ max_side: 2048, ...rendering })}`)).blob();
 export const startScene = async (body) => (await post("v1/scenes", body)).json();
 export const scene = (id) => json(`v1/scenes/${id}`);
 export const removeScene = (id) => call(`v1/scenes/${id}`, { method: "DELETE" });
 export const sceneResult = async (id, name) => (await call(`v1/scenes/${id}/${name}`)).blob();
 export const example = async (name) => new File([await (await call(`examples/${name}`)).blob()], name);
 
-/** Uploads a file; `progress` is told the share that is done. fetch cannot tell, XMLHttpRequest can. */
-export async function upload(given, progress) {
+/** Uploads a file; `progress` gets the fraction that is done, which fetch does not report. */
+export async function upload(file, progress) {
   const sent = await new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", "v1/files");
@@ -69,26 +71,26 @@ export async function upload(given, progress) {
     request.onerror = () => reject(new ServerError(0, "the upload broke off: the file may be too large"));
     const form = new FormData();
     form.append("purpose", "vision");
-    form.append("file", given, given.name);
+    form.append("file", file, file.name);
     request.send(form);
   });
   if (sent.status === 200) return JSON.parse(sent.responseText);
-  if (sent.status === 401 && (await askForKey())) return upload(given, progress);
+  if (sent.status === 401 && (await askForKey())) return upload(file, progress);
   throw refusal(sent.status, sent.responseText);
 }
 
 /** Asks; `onText` gets each piece as it comes. Returns the `lhrs` part of the answer. */
 export async function chat(body, onText, signal) {
   const response = await post("v1/chat/completions", { ...body, stream: true }, signal);
-  let told = null;
+  let reply = null;
   for await (const event of events(response.body)) {
     if (event.error) throw new ServerError(503, event.error.message);
     const delta = event.choices[0]?.delta;
     if (delta?.content ?? delta?.refusal) onText(delta.content ?? delta.refusal);
-    told = event.lhrs ?? told;
+    reply = event.lhrs ?? reply;
   }
-  if (!told) throw new ServerError(0, "the answer broke off");
-  return told;
+  if (!reply) throw new ServerError(0, "the answer broke off");
+  return reply;
 }
 
 async function* events(stream) {

@@ -1,4 +1,4 @@
-// The conversation about the current image: what is asked, by which task, and the answers in order.
+// The conversation about the current image: the form, and the answers in order.
 
 import * as api from "./api.js";
 import { showTurn } from "./answer.js";
@@ -21,8 +21,8 @@ const SCENE = {
   vqa: { label: "Question to each window", hint: "Is there water?" },
   caption: TASKS.caption,
 };
-const EARLIER = 6;
-/** Turns that are sent again, for models that remember. */
+const NUM_PREVIOUS = 6;
+/** Turns that are sent again, for models that read conversations. */
 const articles = new Map();
 const drafts = {};
 let asking = null;
@@ -71,38 +71,38 @@ function send() {
   if (kind === "classify" && labels.length === 1) return notice("Give at least two classes, or none.");
   if (task() === "scene") {
     const gsd = $("scene-gsd").valueAsNumber;
-    const body = { task: kind, size: $("scene-size").valueAsNumber, ...(gsd ? { gsd_m: gsd } : {}) };
+    const body = { ...image.rendering, task: kind, size: $("scene-size").valueAsNumber, ...(gsd ? { gsd_m: gsd } : {}) };
     if (kind === "classify") return startScene(image, { ...body, ...(labels.length ? { labels } : {}) });
     return startScene(image, { ...body, ...(kind === "caption" ? {} : { target: words || TASKS[kind].hint }) });
   }
-  const said = { task: kind };
-  if (kind === "classify" && labels.length) said.labels = labels;
-  if (kind === "ground") said.expression = words || TASKS.ground.hint;
-  if (kind === "count") said.thing = words || TASKS.count.hint;
+  const fields = { task: kind };
+  if (kind === "classify" && labels.length) fields.labels = labels;
+  if (kind === "ground") fields.expression = words || TASKS.ground.hint;
+  if (kind === "count") fields.target = words || TASKS.count.hint;
   if (mapIsOpen() && $("part-only").checked) {
-    said.bbox = visible();
-    if (!said.bbox) return notice("The map shows nothing of the image.");
+    fields.bbox = visible();
+    if (!fields.bbox) return notice("The map shows no part of the image.");
   }
-  const titles = { ask: words, caption: "Describe", ground: `Find ${said.expression}`, count: `Count ${said.thing}` };
+  const titles = { ask: words, caption: "Describe", ground: `Find ${fields.expression}`, count: `Count ${fields.target}` };
   titles.classify = labels.length ? `Classify: ${labels.join(", ")}` : "Classify";
   if (kind === "ask") drafts.ask = "";
-  ask(image, titles[kind], said);
+  ask(image, titles[kind], fields);
 }
 
-async function ask(image, title, said) {
-  const earlier = image.turns.filter((turn) => turn.state === "done" && turn.task === "ask").slice(-EARLIER);
-  const messages = said.task !== "ask" ? [] : earlier.flatMap((turn) => [
+async function ask(image, title, fields) {
+  const previous = image.turns.filter((turn) => turn.state === "done" && turn.task === "ask").slice(-NUM_PREVIOUS);
+  const messages = fields.task !== "ask" ? [] : previous.flatMap((turn) => [
     { role: "user", content: turn.title },
-    { role: "assistant", content: turn.told.answer },
+    { role: "assistant", content: turn.reply.answer },
   ]);
   const content = [{ type: "file", file: { file_id: image.id } }, { type: "text", text: title }];
-  const turn = addTurn(image, { task: said.task, title, time: new Date().toISOString(), abort: new AbortController() });
+  const turn = addTurn(image, { task: fields.task, title, time: new Date().toISOString(), abort: new AbortController() });
   asking = turn;
   setForm();
   try {
-    const body = { model: store.model, messages: [...messages, { role: "user", content }], lhrs: said };
-    const told = await api.chat(body, (piece) => ((turn.text += piece), changed(turn)), turn.abort.signal);
-    endTurn(image, turn, { state: "done", told });
+    const body = { model: store.model, messages: [...messages, { role: "user", content }], lhrs: { ...image.rendering, ...fields } };
+    const reply = await api.chat(body, (piece) => ((turn.text += piece), changed(turn)), turn.abort.signal);
+    endTurn(image, turn, { state: "done", reply });
   } catch (error) {
     const stopped = error.name === "AbortError";
     endTurn(image, turn, { state: "failed", error: stopped ? "Stopped." : error.message });
@@ -132,13 +132,14 @@ function render() {
   if (atEnd) log.scrollTop = log.scrollHeight;
 }
 
-const hint = (image) => (image ? "Ask a question, or pick what to do below." : "Answers will stand here. Begin with an image.");
+const hint = (image) => (image ? "Ask a question, or pick what to do below." : "Answers appear here. Start with an image.");
 
 function setFacts(image) {
   const { width, height, gsd_m: gsd, corners } = image.about;
   $("name").textContent = image.name;
   const facts = [`${width.toLocaleString("en")} × ${height.toLocaleString("en")} px`];
   if (gsd) facts.push(`${Number(gsd.toPrecision(3))} m per pixel`);
+  facts.push(image.about.scaling);
   if (corners) facts.push(`${corners[0][1].toFixed(3)}°, ${corners[0][0].toFixed(3)}°`);
   $("facts").textContent = facts.join(" · ");
 }

@@ -1,18 +1,18 @@
-// Brings images in (drop, choose, paste, example), shows them as thumbnails, and lets one be current.
+// Opens images (drop, choose, paste, example), shows them as thumbnails, one of them current.
 
 import * as api from "./api.js";
 import { $, button, el, notice } from "./dom.js";
-import { changed, kept, nextKey, onChange, store } from "./store.js";
+import { changed, stored, nextKey, onChange, store } from "./store.js";
 
 export function startImages() {
   $("choose").onclick = $("add").onclick = () => $("files").click();
   $("files").onchange = () => {
-    bring([...$("files").files]);
+    openFiles([...$("files").files]);
     $("files").value = "";
   };
   $("example").onclick = async () => {
     try {
-      await bring([await api.example("river.tif")]);
+      await openFiles([await api.example("river.tif")]);
     } catch (error) {
       notice(error.message);
     }
@@ -29,18 +29,18 @@ export function startImages() {
   document.addEventListener("drop", (event) => {
     depth = 0;
     drag(0)(event);
-    bring([...event.dataTransfer.files]);
+    openFiles([...event.dataTransfer.files]);
   });
-  document.addEventListener("paste", (event) => bring([...event.clipboardData.files]));
+  document.addEventListener("paste", (event) => openFiles([...event.clipboardData.files]));
   onChange((what) => what || render());
 }
 
-/** Fetches what was open before a reload, as far as the server still has it. */
+/** Fetches the images that were open before a reload and that the server still has. */
 export async function restore() {
-  const { images, current } = kept();
-  for (const { id, turns } of images) {
+  const { images, current } = stored();
+  for (const { id, turns, rendering } of images) {
     try {
-      const image = await open(id);
+      const image = await open(id, rendering);
       image.turns = turns.map((turn) => ({ ...turn, key: nextKey() }));
       if (id === current) store.current = image;
     } catch (error) {
@@ -51,27 +51,34 @@ export async function restore() {
   changed();
 }
 
-async function bring(files) {
-  for (const given of files) {
-    const bar = el("progress", { max: 1, value: 0, "aria-label": `Upload of ${given.name}` });
-    const row = el("li", { className: "uploading" }, el("span", {}, given.name), bar);
+async function openFiles(files) {
+  for (const file of files) {
+    const bar = el("progress", { max: 1, value: 0, "aria-label": `Upload of ${file.name}` });
+    const row = el("li", { className: "uploading" }, el("span", {}, file.name), bar);
     $(store.images.length ? "tabs" : "first-uploads").append(row);
     try {
-      const { id } = await api.upload(given, (share) => (bar.value = share));
+      const { id } = await api.upload(file, (fraction) => (bar.value = fraction));
       store.current = await open(id);
     } catch (error) {
-      notice(`${given.name}: ${error.message}`);
+      notice(`${file.name}: ${error.message}`);
     }
     row.remove();
     changed();
   }
 }
 
-async function open(id) {
-  const [about, picture] = await Promise.all([api.file(id), api.preview(id)]);
-  const image = { id, name: about.filename, about: about.image, url: URL.createObjectURL(picture), turns: [] };
+async function open(id, rendering = {}) {
+  const image = { id, url: "", turns: [], rendering: {} };
+  await setRendering(image, rendering);
   store.images.push(image);
   return image;
+}
+
+/** Renders an image in another way: its preview, and what is sent with questions from now on. */
+export async function setRendering(image, rendering) {
+  const [record, blob] = await Promise.all([api.file(image.id, rendering), api.preview(image.id, rendering)]);
+  URL.revokeObjectURL(image.url);
+  Object.assign(image, { name: record.filename, about: record.image, url: URL.createObjectURL(blob), rendering });
 }
 
 async function close(image) {

@@ -1,4 +1,4 @@
-// The list of results above the picture and the map: shown or not, in which colour, as a file.
+// The list of results above the image and the map: visibility, color, download.
 
 import { $, button, download, el } from "./dom.js";
 import { changed, classesOf, onChange, places, store } from "./store.js";
@@ -10,9 +10,9 @@ export function startLayers() {
 }
 
 function render() {
-  const turns = store.current?.turns.filter((turn) => turn.told?.boxes.length || turn.geojson) ?? [];
+  const turns = store.current?.turns.filter((turn) => turn.reply?.boxes.length || turn.geojson) ?? [];
   const keys = turns.map((turn) => turn.key).join();
-  if (keys === listed) return; // whoever ticks a box keeps the focus
+  if (keys === listed) return; // keeps the focus of a checkbox
   listed = keys;
   $("layers").hidden = !turns.length;
   $("layers").replaceChildren(...turns.map(row));
@@ -32,9 +32,9 @@ function row(turn) {
       ? null
       : el("input", {
           type: "color",
-          value: turn.colour,
-          "aria-label": `Colour of ${turn.title}`,
-          onchange: (event) => set(turn, { colour: event.target.value }),
+          value: turn.color,
+          "aria-label": `Color of ${turn.title}`,
+          onchange: (event) => set(turn, { color: event.target.value }),
         }),
   );
   if (places(turn)) item.append(button("GeoJSON", () => save(turn), { "aria-label": `Save ${turn.title} as GeoJSON` }));

@@ -1,4 +1,4 @@
-// Ties boxes to the words that tell of them: what is pointed at or focused lights up wherever else it is shown.
+// Links boxes and words: what is hovered or focused is highlighted wherever it is shown.
 // A box is named "turn:number", all boxes of a turn "turn:*".
 
 let lit = null;

@@ -1,4 +1,4 @@
-// Starts the parts of the page, and asks for the API key when the server wants one.
+// Starts the modules of the page, and asks for the API key when the server requires one.
 
 import { startSaving } from "./answer.js";
 import * as api from "./api.js";
@@ -8,27 +8,28 @@ import { restore, startImages } from "./images.js";
 import { startLayers } from "./layers.js";
 import { startLinks } from "./link.js";
 import { startMap } from "./map.js";
-import { startPicture } from "./picture.js";
+import { startViewer } from "./viewer.js";
+import { loadSensors, startRendering } from "./rendering.js";
 import { resumeScenes } from "./scene.js";
 import { startTheme } from "./theme.js";
 import { changed, store } from "./store.js";
 
-let asked = null;
+let pending = null;
 
-/** Shows the key's dialog, once for all who want it; returns whether there is a new key. */
+/** Shows the dialog of the key, once for concurrent requests; returns whether there is a new key. */
 function askForKey() {
-  asked ??= new Promise((answer) => {
+  pending ??= new Promise((answer) => {
     $("key").value = api.key.get();
     $("key-dialog").returnValue = "cancel";
     $("key-dialog").onclose = () => {
-      asked = null;
-      const given = $("key-dialog").returnValue === "ok";
-      if (given) api.key.set($("key").value.trim());
-      answer(given);
+      pending = null;
+      const isSet = $("key-dialog").returnValue === "ok";
+      if (isSet) api.key.set($("key").value.trim());
+      answer(isSet);
     };
     $("key-dialog").showModal();
   });
-  return asked;
+  return pending;
 }
 
 async function greet() {
@@ -38,19 +39,21 @@ async function greet() {
     $("model").textContent = store.model;
     if (again) return;
     await restore();
+    await loadSensors();
     resumeScenes();
   } catch (error) {
     notice(error.message);
   }
 }
 
-api.onKeyWanted(askForKey);
+api.onKeyRequired(askForKey);
 $("key-cancel").onclick = () => $("key-dialog").close("cancel");
 $("key-open").onclick = async () => (await askForKey()) && greet();
 startTheme();
 startLinks();
 startImages();
-startPicture();
+startViewer();
+startRendering();
 startMap();
 startLayers();
 startSaving();

@@ -1,10 +1,10 @@
-// The map of a georeferenced image: the image itself as the ground, results as layers on it. No tiles from elsewhere.
-// MapLibre is loaded when somebody wants a map, not before.
+// The map of a georeferenced image: the image as the base layer, results as layers on it. No external tiles.
+// MapLibre is loaded when the map is opened first.
 
 import { $, el, notice } from "./dom.js";
 import { light, onLight } from "./link.js";
 import { classesOf, onChange, places, store } from "./store.js";
-import { percent } from "./picture.js";
+import { percent } from "./viewer.js";
 
 let map = null;
 let popup = null;
@@ -13,7 +13,7 @@ let shown = null;
 export const mapIsOpen = () => !$("map").hidden;
 
 export function startMap() {
-  $("see-picture").onclick = () => see(false);
+  $("see-image").onclick = () => see(false);
   $("see-map").onclick = () => see(true);
   onChange(render);
   onLight((fits) => map && layersOf(store.current).forEach((turn) => mark(turn, fits)));
@@ -21,7 +21,7 @@ export function startMap() {
   document.addEventListener("themechange", paintGround);
 }
 
-/** Shows the map, or the picture. */
+/** Shows the map, or the image. */
 export async function see(onMap) {
   if (onMap && !map) {
     try {
@@ -31,9 +31,9 @@ export async function see(onMap) {
     }
   }
   $("map").hidden = !onMap;
-  $("picture").hidden = $("zoom").hidden = onMap;
+  $("viewer").hidden = $("zoom").hidden = onMap;
   $("see-map").setAttribute("aria-pressed", String(onMap));
-  $("see-picture").setAttribute("aria-pressed", String(!onMap));
+  $("see-image").setAttribute("aria-pressed", String(!onMap));
   map?.resize();
   render();
   document.dispatchEvent(new Event("viewchange"));
@@ -50,7 +50,7 @@ export function visible() {
   return west < east && south < north ? [west, south, east, north] : null;
 }
 
-/** Moves to a place of a turn and tells about it. */
+/** Moves to a result of a turn and shows its popup. */
 export function fly(turn, n) {
   const feature = places(turn)?.features[n];
   if (!feature?.geometry) return;
@@ -58,7 +58,7 @@ export function fly(turn, n) {
   const bounds = ring.reduce((sum, point) => sum.extend(point), new maplibregl.LngLatBounds(ring[0], ring[0]));
   const { clientWidth, clientHeight } = $("map");
   map.fitBounds(bounds, { padding: Math.min(clientWidth, clientHeight) / 4, animate: calm() });
-  tell(feature.properties, bounds.getCenter());
+  showPopup(feature.properties, bounds.getCenter());
 }
 
 const calm = () => !matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -84,8 +84,8 @@ async function load() {
 }
 
 function paintGround() {
-  const colour = getComputedStyle($("map").parentElement).backgroundColor;
-  map?.setPaintProperty("ground", "background-color", colour);
+  const color = getComputedStyle($("map").parentElement).backgroundColor;
+  map?.setPaintProperty("ground", "background-color", color);
 }
 
 const layersOf = (image) => image.turns.filter((turn) => places(turn)?.features.length);
@@ -95,7 +95,7 @@ function render() {
   if (!image?.about.corners && mapIsOpen()) return see(false);
   $("switch").hidden = !image?.about.corners;
   if (!map || !mapIsOpen()) return;
-  if (image !== shown) showImage(image);
+  if (image.url !== shown) showImage(image);
   for (const turn of layersOf(image)) showLayer(turn);
 }
 
@@ -103,7 +103,7 @@ function showImage(image) {
   popup?.remove();
   for (const { id, source } of map.getStyle().layers) if (source) map.removeLayer(id);
   for (const id of Object.keys(map.getStyle().sources)) map.removeSource(id);
-  shown = image;
+  shown = image.url;
   const corners = image.about.corners;
   map.addSource("image", { type: "image", url: image.url, coordinates: corners });
   map.addLayer({ id: "image", type: "raster", source: "image", paint: { "raster-fade-duration": 0 } });
@@ -119,14 +119,14 @@ function showLayer(turn) {
     const weak = turn.scene ? 0.4 : 0.12;
     map.addLayer({ id: fill, type: "fill", source: turn.key, paint: { "fill-opacity": lit(0.6, weak) } });
     map.addLayer({ id: line, type: "line", source: turn.key, paint: { "line-width": lit(4, turn.scene ? 1 : 2) } });
-    map.on("click", fill, (event) => tell(event.features[0].properties, event.lngLat));
+    map.on("click", fill, (event) => showPopup(event.features[0].properties, event.lngLat));
     map.on("mousemove", fill, (event) => light(`${turn.key}:${event.features[0].id}`));
     map.on("mouseleave", fill, () => light(null));
   }
-  const classes = [...classesOf(turn)].flatMap(([name, { colour }]) => [name, colour]);
-  const colour = classes.length ? ["match", ["get", "answer"], ...classes, "#888888"] : turn.colour;
-  map.setPaintProperty(fill, "fill-color", colour);
-  map.setPaintProperty(line, "line-color", colour);
+  const classes = [...classesOf(turn)].flatMap(([name, { color }]) => [name, color]);
+  const color = classes.length ? ["match", ["get", "answer"], ...classes, "#888888"] : turn.color;
+  map.setPaintProperty(fill, "fill-color", color);
+  map.setPaintProperty(line, "line-color", color);
   for (const id of [fill, line]) map.setLayoutProperty(id, "visibility", turn.shown ? "visible" : "none");
 }
 
@@ -137,11 +137,11 @@ function mark(turn, fits) {
   });
 }
 
-function tell(about, where) {
+function showPopup(about, where) {
   const sure = typeof about.confidence === "number" ? percent(about.confidence) : "";
   const lines = [el("strong", {}, String(about.label ?? about.answer ?? `object ${about.number}`)), el("span", {}, sure)];
-  if (about.out_of_distribution) lines.push(el("span", {}, "looks unlike what the model knows"));
+  if (about.out_of_distribution) lines.push(el("span", {}, "unlike the training images"));
   popup?.remove();
   popup = new maplibregl.Popup({ focusAfterOpen: false }).setLngLat(where);
-  popup.setDOMContent(el("div", { className: "told" }, ...lines)).addTo(map);
+  popup.setDOMContent(el("div", { className: "popup" }, ...lines)).addTo(map);
 }

@@ -1,4 +1,4 @@
-// Whole scenes: started, followed until they end, fetched, and put on the map.
+// Whole scenes: started, polled until they end, fetched, and shown on the map.
 
 import * as api from "./api.js";
 import { notice } from "./dom.js";
@@ -8,20 +8,20 @@ import { addTurn, changed, endTurn, store } from "./store.js";
 const POLL_MS = 700;
 const VERBS = { classify: "classify", ground: "find", count: "count", vqa: "ask", caption: "describe" };
 
-export async function startScene(image, asked) {
+export async function startScene(image, body) {
   try {
-    const scene = await api.startScene({ file_id: image.id, ...asked });
-    const what = asked.target ?? asked.labels?.join(", ") ?? "";
-    const title = `Whole scene: ${VERBS[asked.task]} ${what}`.trim();
-    await follow(image, addTurn(image, { task: "scene", title, time: new Date().toISOString(), scene }));
+    const scene = await api.startScene({ file_id: image.id, ...body });
+    const what = body.target ?? body.labels?.join(", ") ?? "";
+    const title = `Whole scene: ${VERBS[body.task]} ${what}`.trim();
+    await poll(image, addTurn(image, { task: "scene", title, time: new Date().toISOString(), scene }));
   } catch (error) {
     notice(error.message);
   }
 }
 
-/** Follows the scenes that were under way before a reload, and fetches what is done. */
+/** Polls the scenes that were running before a reload, and fetches those that are done. */
 export function resumeScenes() {
-  for (const image of store.images) for (const turn of image.turns) if (turn.scene && turn.state !== "failed") follow(image, turn);
+  for (const image of store.images) for (const turn of image.turns) if (turn.scene && turn.state !== "failed") poll(image, turn);
 }
 
 export async function cancelScene(image, turn) {
@@ -29,7 +29,7 @@ export async function cancelScene(image, turn) {
   await api.removeScene(turn.scene.id).catch((error) => error.status === 404 || notice(error.message));
 }
 
-async function follow(image, turn) {
+async function poll(image, turn) {
   try {
     while (turn.state !== "failed" && store.images.includes(image)) {
       turn.scene = await api.scene(turn.scene.id);

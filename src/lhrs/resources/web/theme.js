@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it: one switch through the three.
+// Light, dark, or the theme of the system.
 
 import { $ } from "./dom.js";
 
@@ -9,15 +9,15 @@ const WORDS = { auto: "System", light: "Light", dark: "Dark" };
 export function startTheme() {
   $("theme").onclick = () => set(NEXT[document.documentElement.dataset.theme]);
   set(localStorage.getItem(NAME) ?? "auto");
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", notifyTheme);
 }
 
 function set(theme) {
   document.documentElement.dataset.theme = theme;
   localStorage.setItem(NAME, theme);
   $("theme").textContent = WORDS[theme];
-  $("theme").setAttribute("aria-label", `Colours: ${WORDS[theme]}`);
-  tell();
+  $("theme").setAttribute("aria-label", `Colors: ${WORDS[theme]}`);
+  notifyTheme();
 }
 
-const tell = () => document.dispatchEvent(new Event("themechange"));
+const notifyTheme = () => document.dispatchEvent(new Event("themechange"));
