@@ -175,3 +175,11 @@ def test_answers_that_are_none_are_one_line(tmp_path, metric, record, why):
 
     with pytest.raises(DataError, match=why):
         score_records([record], metric)
+
+
+def test_true_and_false_of_json_are_yes_and_no():
+    from lhrs.metrics.scoring import score_records
+
+    pairs = [("yes", True), (False, "no"), (True, True), ("no", True), (None, False), (True, "yes")]
+    scores = score_records([{"prediction": p, "answer": a} for p, a in pairs], "vqa")
+    assert scores["accuracy"] == pytest.approx(4 / 6) and scores["majority"] == pytest.approx(4 / 6)

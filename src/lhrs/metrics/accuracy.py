@@ -75,7 +75,7 @@ class AccuracyMetric(Metric):
 
 
 def predictions_of(records: Sequence[Record]) -> list[str]:
-    """Return the predictions as texts; None is empty."""
+    """Return the predictions as texts; None is empty, true and false are yes and no."""
     return [_text(record["prediction"]) for record in records]
 
 
@@ -118,4 +118,6 @@ def mean(values: Iterable[float]) -> float:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bool):  # of JSON
+        return "yes" if value else "no"
     return "" if value is None else str(value)

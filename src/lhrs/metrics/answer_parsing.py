@@ -67,14 +67,14 @@ def parse_yes_no(text: str) -> str | None:
 def parse_number(text: str) -> float | None:
     """Return the only number in an answer, in digits or in words below a hundred; None without one or with several."""
     folded = normalize(text)
-    found = {float(match.replace(",", "")) for match in _NUMBER.findall(folded)}
+    numbers = {float(match.replace(",", "")) for match in _NUMBER.findall(folded)}
     if not re.search(r"\d", folded):
         if _LARGER_WORD.search(folded):
             return None
-        found |= {float(sum(_NUMBER_WORDS.get(w, 0) for w in words)) for words in _NUMBER_WORD.findall(folded)}
+        numbers |= {float(sum(_NUMBER_WORDS.get(w, 0) for w in words)) for words in _NUMBER_WORD.findall(folded)}
     elif len(re.findall(r"\d[\d.,]*", folded)) != len(_NUMBER.findall(folded)):
         return None  # ranges, units attached to digits, dates: digits that are no plain number
-    return found.pop() if len(found) == 1 else None
+    return numbers.pop() if len(numbers) == 1 else None
 
 
 def parse_choice(text: str, options: Sequence[str]) -> int | None:
@@ -111,10 +111,10 @@ def letters_in(text: str, num_options: int) -> list[int] | None:
     if any(not run.isupper() for run in _ADJACENT.findall(separated)):
         return None
     bare = "".join(separated.split())
-    found = [LETTERS.find(letter) for letter in bare.upper()]
-    if not found or min(found) < 0 or max(found) >= num_options or len(set(found)) < len(found):
+    letters = [LETTERS.find(letter) for letter in bare.upper()]
+    if not letters or min(letters) < 0 or max(letters) >= num_options or len(set(letters)) < len(letters):
         return None
-    return sorted(found)
+    return sorted(letters)
 
 
 def parse_choices(text: str, options: Sequence[str]) -> tuple[int, ...] | None:
@@ -124,11 +124,11 @@ def parse_choices(text: str, options: Sequence[str]) -> tuple[int, ...] | None:
         text: answer of the model.
         options: texts without letters, in the order shown.
     """
-    found = letters_in(_LEAD.sub("", text.strip(_WRAP), count=1), len(options))
-    if found is not None:
-        return tuple(found)
-    one = parse_choice(text, options)
-    return None if one is None else (one,)
+    letters = letters_in(_LEAD.sub("", text.strip(_WRAP), count=1), len(options))
+    if letters is not None:
+        return tuple(letters)
+    choice = parse_choice(text, options)
+    return None if choice is None else (choice,)
 
 
 _IMAGE = r"(?:the|this) (?:image|picture|photo|photograph|scene|view)"
@@ -161,5 +161,5 @@ def is_denial(text: str) -> bool:
     white plane`.
     """
     folded = normalize(text).replace("\u2019", "'").replace("black and white", "panchromatic")
-    said = re.sub(r"^(?:no[,.] |(?:i'm |i am )?sorry[,.]? (?:but )?)", "", folded)
-    return bool(_DENIALS.fullmatch(said)) and not _ASSERTS.search(said)
+    statement = re.sub(r"^(?:no[,.] |(?:i'm |i am )?sorry[,.]? (?:but )?)", "", folded)
+    return bool(_DENIALS.fullmatch(statement)) and not _ASSERTS.search(statement)

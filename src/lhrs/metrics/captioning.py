@@ -39,8 +39,8 @@ class Captioning(Metric):
         return score_captions(predictions_of(records), _references(records))
 
     def compute_per_sample(self, records: Sequence[Record]) -> np.ndarray:
-        known = [[tokenize(text) for text in group] for group in _references(records)]
-        return cider([tokenize(text) for text in predictions_of(records)], known)
+        tokenized = [[tokenize(text) for text in group] for group in _references(records)]
+        return cider([tokenize(text) for text in predictions_of(records)], tokenized)
 
     def extra_score(self, name: str, records: Sequence[Record]) -> float:
         candidates, references = predictions_of(strip_predictions(records)[0]), _references(records)
@@ -61,13 +61,13 @@ def bleu(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequ
         references: tokens of each caption's references.
     """
     guessed, matched, length, wanted = np.zeros(4), np.zeros(4), 0, 0
-    for candidate, known in zip(candidates, references, strict=True):
+    for candidate, group in zip(candidates, references, strict=True):
         length += len(candidate)
-        wanted += min((abs(len(r) - len(candidate)), len(r)) for r in known)[1]
+        wanted += min((abs(len(r) - len(candidate)), len(r)) for r in group)[1]
         for n in range(4):
             mine = Counter(_grams(candidate, n + 1))
             most: Counter[tuple[str, ...]] = Counter()
-            for reference in known:
+            for reference in group:
                 most |= Counter(_grams(reference, n + 1))
             guessed[n] += max(0, len(candidate) - n)
             matched[n] += sum(min(count, most[gram]) for gram, count in mine.items())
@@ -81,14 +81,14 @@ def bleu(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequ
 
 def rouge_l(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> np.ndarray:
     """Return `(N,)`: F of the longest common subsequence, best precision and recall over references (Lin, 2004)."""
-    found = []
-    for candidate, known in zip(candidates, references, strict=True):
-        common = [_longest_common(candidate, reference) for reference in known]
+    scores = []
+    for candidate, group in zip(candidates, references, strict=True):
+        common = [_longest_common(candidate, reference) for reference in group]
         precision = max(c / len(candidate) if candidate else 0.0 for c in common)
-        recall = max(c / len(r) if r else 0.0 for c, r in zip(common, known, strict=True))
+        recall = max(c / len(r) if r else 0.0 for c, r in zip(common, group, strict=True))
         both = recall + _BETA**2 * precision
-        found.append((1 + _BETA**2) * precision * recall / both if precision and recall else 0.0)
-    return np.array(found)
+        scores.append((1 + _BETA**2) * precision * recall / both if precision and recall else 0.0)
+    return np.array(scores)
 
 
 def cider(
@@ -102,13 +102,13 @@ def cider(
         clipped: CIDEr-D, which the reference code of COCO captions calls CIDEr: counts are clipped and differences in
             length are penalized. False is CIDEr as first defined.
     """
-    known = [[_counts(reference) for reference in group] for group in references]
+    counts_of = [[_counts(reference) for reference in group] for group in references]
     documents: Counter[tuple[str, ...]] = Counter()
-    for group in known:
+    for group in counts_of:
         documents.update({gram for counts in group for gram in counts})
-    log_total = math.log(float(len(known))) if known else 0.0
-    found = []
-    for candidate, group, texts in zip(candidates, known, references, strict=True):
+    log_total = math.log(float(len(counts_of))) if counts_of else 0.0
+    scores = []
+    for candidate, group, texts in zip(candidates, counts_of, references, strict=True):
         mine, norm = _vector(_counts(candidate), documents, log_total)
         total = np.zeros(4)
         for counts, text in zip(group, texts, strict=True):
@@ -122,8 +122,8 @@ def cider(
                     value[n] /= norm[n] * their_norm[n]
             gap = _bigrams(candidate) - _bigrams(text)
             total += value * (math.exp(-(gap**2) / (2 * _SIGMA**2)) if clipped else 1.0)
-        found.append(10 * float(total.mean()) / len(group))
-    return np.array(found)
+        scores.append(10 * float(total.mean()) / len(group))
+    return np.array(scores)
 
 
 def score_captions(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float | int]:
@@ -134,11 +134,11 @@ def score_captions(candidates: Sequence[str], references: Sequence[Sequence[str]
         references: one or more captions per image.
     """
     words = [tokenize(text) for text in candidates]
-    known = [[tokenize(text) for text in group] for group in references]
-    scores = bleu(words, known)
+    tokenized = [[tokenize(text) for text in group] for group in references]
+    scores = bleu(words, tokenized)
     return {
-        "cider": float(cider(words, known).mean()), **{f"bleu{n + 1}": scores[n] for n in range(4)},
-        "rouge_l": float(rouge_l(words, known).mean()), "n": len(words),
+        "cider": float(cider(words, tokenized).mean()), **{f"bleu{n + 1}": scores[n] for n in range(4)},
+        "rouge_l": float(rouge_l(words, tokenized).mean()), "n": len(words),
         "parse_failure_rate": float(np.mean([not caption for caption in words])),
     }  # fmt: skip
 
@@ -163,13 +163,13 @@ def _bigrams(words: Sequence[str]) -> int:
 def _vector(
     counts: Counter[tuple[str, ...]], documents: Counter[tuple[str, ...]], log_total: float
 ) -> tuple[list[dict[tuple[str, ...], float]], np.ndarray]:
-    found: list[dict[tuple[str, ...], float]] = [{}, {}, {}, {}]
+    vectors: list[dict[tuple[str, ...], float]] = [{}, {}, {}, {}]
     squares = np.zeros(4)
     for gram, count in counts.items():
         weight = count * (log_total - math.log(max(1.0, documents[gram])))
-        found[len(gram) - 1][gram] = weight
+        vectors[len(gram) - 1][gram] = weight
         squares[len(gram) - 1] += weight**2
-    return found, np.sqrt(squares)
+    return vectors, np.sqrt(squares)
 
 
 def _longest_common(a: Sequence[str], b: Sequence[str]) -> int:

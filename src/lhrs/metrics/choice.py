@@ -113,7 +113,7 @@ def rotations(options: Sequence[str], answer: Answer) -> list[tuple[list[str], A
 def option_indices(answer: Any, options: Sequence[str]) -> int | tuple[int, ...]:
     """Return the index of an option given as index, letter or text; of a list of such, the indices in order."""
     if isinstance(answer, list | tuple):
-        return tuple(sorted({option_index(one, options) for one in answer}))
+        return tuple(sorted({option_index(entry, options) for entry in answer}))
     return option_index(answer, options)
 
 

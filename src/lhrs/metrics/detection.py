@@ -62,7 +62,11 @@ class Precision:
 
 
 def mean_average_precision(
-    found: Sequence[Detections], truth: Sequence[GroundTruth], num_classes: int, threshold: float = 0.5, points: int = 0
+    detections: Sequence[Detections],
+    truth: Sequence[GroundTruth],
+    num_classes: int,
+    threshold: float = 0.5,
+    points: int = 0,
 ) -> Precision:
     """Score detections by the rules of the VOC and DOTA development kits.
 
@@ -80,13 +84,17 @@ def mean_average_precision(
     scores: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
     hits: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
     totals = np.zeros(num_classes, int)
-    for one, objects in zip(found, truth, strict=True):
+    for image_detections, objects in zip(detections, truth, strict=True):
         difficult = np.zeros(len(objects.labels), bool) if objects.difficult is None else objects.difficult
         totals += np.bincount(np.asarray(objects.labels, int)[~difficult], minlength=num_classes)
-        for label in np.unique(one.labels):
-            mine, theirs = one.labels == label, objects.labels == label
+        for label in np.unique(image_detections.labels):
+            mine, theirs = image_detections.labels == label, objects.labels == label
             score, hit = _match(
-                one.corners[mine], one.scores[mine], objects.corners[theirs], difficult[theirs], threshold
+                image_detections.corners[mine],
+                image_detections.scores[mine],
+                objects.corners[theirs],
+                difficult[theirs],
+                threshold,
             )
             scores[label].append(score)
             hits[label].append(hit)
@@ -106,14 +114,14 @@ def _match(
     """Return scores and bool hits of the detections that count."""
     order = np.argsort(-np.asarray(scores, float), kind="stable")
     overlap = polygon_iou(corners[order], objects)
-    taken = np.zeros(len(objects), bool)
+    is_matched = np.zeros(len(objects), bool)
     counts, hits = np.ones(len(order), bool), np.zeros(len(order), bool)
     for n, row in enumerate(overlap):
         best = int(row.argmax()) if len(row) else -1
         if best < 0 or not row[best] > threshold:
             continue
-        counts[n], hits[n] = not difficult[best], not taken[best]
-        taken[best] = True
+        counts[n], hits[n] = not difficult[best], not is_matched[best]
+        is_matched[best] = True
     return np.asarray(scores, float)[order][counts], hits[counts]
 
 
@@ -128,39 +136,43 @@ def score_detections(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Raises:
         ValueError: a box has another length. KeyError: something is missing.
     """
-    names = sorted({str(one["label"]) for r in records for one in r["answer"]})
-    known = {name: n for n, name in enumerate(names)}
-    found, truth = [], []
+    names = sorted({str(obj["label"]) for r in records for obj in r["answer"]})
+    index_of = {name: n for n, name in enumerate(names)}
+    detections_of, truth = [], []
     for record in records:
         # Predictions of unknown classes do not count: no class scores them.
-        detections = [one for one in record["prediction"] or () if str(one["label"]) in known]
-        labels = [np.array([known[str(one["label"])] for one in some], int) for some in (detections, record["answer"])]
-        found.append(Detections(_corners(detections), np.array([float(one["score"]) for one in detections]), labels[0]))
-        difficult = np.array([bool(one.get("difficult")) for one in record["answer"]], bool)
+        detections = [obj for obj in record["prediction"] or () if str(obj["label"]) in index_of]
+        labels = [
+            np.array([index_of[str(obj["label"])] for obj in some], int) for some in (detections, record["answer"])
+        ]
+        detections_of.append(
+            Detections(_corners(detections), np.array([float(obj["score"]) for obj in detections]), labels[0])
+        )
+        difficult = np.array([bool(obj.get("difficult")) for obj in record["answer"]], bool)
         truth.append(GroundTruth(_corners(record["answer"]), labels[1], difficult))
     at50, at75, voc07 = (
-        mean_average_precision(found, truth, len(names), threshold, points)
+        mean_average_precision(detections_of, truth, len(names), threshold, points)
         for threshold, points in ((0.5, 0), (0.75, 0), (0.5, 11))
     )
     return {
         "map50": at50.mean, "map75": at75.mean, "map50_voc07": voc07.mean, "n": len(records),
         "by_type": dict(zip(names, at50.by_class.tolist(), strict=True)),
-        "unknown_labels": sum(str(one["label"]) not in known for r in records for one in r["prediction"] or ()),
+        "unknown_labels": sum(str(obj["label"]) not in index_of for r in records for obj in r["prediction"] or ()),
     }  # fmt: skip
 
 
 def _corners(objects: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    found = np.empty((len(objects), 4, 2))
-    for n, one in enumerate(objects):
-        box = np.asarray(one["box"], float)
+    corners = np.empty((len(objects), 4, 2))
+    for n, obj in enumerate(objects):
+        box = np.asarray(obj["box"], float)
         if len(box) == 4:
             box = box if (box[2:] >= box[:2]).all() else np.tile(box[:2], 2)  # an inverted box has no area
-            found[n] = box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
+            corners[n] = box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
         elif len(box) == 5:
-            found[n] = oriented_corners(box)[0]
+            corners[n] = oriented_corners(box)[0]
         else:
-            found[n] = box.reshape(4, 2)
-    return found
+            corners[n] = box.reshape(4, 2)
+    return corners
 
 
 def average_precision(

@@ -28,8 +28,8 @@ class Grounding(Metric):
         return super().to_record(question, {**row, "prediction": row["boxes"]})
 
     def boxes_to_draw(self, question: Question, row: Record) -> list[tuple[str, tuple[float, float, float, float]]]:
-        drawn = [("ground truth", question.answer), *(("prediction", box) for box in row["boxes"][:1])]
-        return [(label, tuple(float(v) for v in box)) for label, box in drawn]  # type: ignore[misc]
+        boxes = [("ground truth", question.answer), *(("prediction", box) for box in row["boxes"][:1])]
+        return [(label, tuple(float(v) for v in box)) for label, box in boxes]  # type: ignore[misc]
 
     def compute(self, records: Sequence[Record], box_format: str) -> dict[str, Any]:
         return dict(_overlaps(records, box_format).to_dict())
@@ -49,7 +49,7 @@ class Overlaps:
     iou: np.ndarray
     """float64 `(N,)`, one per expression; 0 without a prediction."""
     parsed: np.ndarray
-    """bool `(N,)`: the answer holds a shape."""
+    """bool `(N,)`: the answer contains a shape."""
 
     def accuracy(self, threshold: float = 0.5) -> float:
         """Fraction of all expressions whose overlap is at least the threshold."""
@@ -89,8 +89,8 @@ def score_shapes(predictions: Sequence[Any], answers: Sequence[Any]) -> Overlaps
         DataError: an answer cannot be read.
         MissingExtraError: polygons need shapely, masks pycocotools.
     """
-    found = [shape_iou(p, a, n) for n, (p, a) in enumerate(zip(predictions, answers, strict=True), 1)]
-    return Overlaps(np.array([iou or 0.0 for iou in found]), np.array([iou is not None for iou in found], bool))
+    ious = [shape_iou(p, a, n) for n, (p, a) in enumerate(zip(predictions, answers, strict=True), 1)]
+    return Overlaps(np.array([iou or 0.0 for iou in ious]), np.array([iou is not None for iou in ious], bool))
 
 
 def _overlaps(records: Sequence[Record], box_format: str) -> Overlaps:

@@ -90,8 +90,10 @@ def choice_template(predictions: Sequence[str], answers: Sequence[str]) -> float
 
 def xlrs_regex(predictions: Sequence[str], answers: Sequence[str]) -> float:
     """Return the accuracy of the set of letters A to E found anywhere, even inside words."""
-    found = [{m.upper() for m in re.findall(r"(?:^|\s)?([a-eA-E])(?:$|[\s,.])?", p)} for p in predictions]
-    return float(np.mean([f == set(a.replace(",", "").replace(" ", "")) for f, a in zip(found, answers, strict=True)]))
+    letters = [{m.upper() for m in re.findall(r"(?:^|\s)?([a-eA-E])(?:$|[\s,.])?", p)} for p in predictions]
+    return float(
+        np.mean([f == set(a.replace(",", "").replace(" ", "")) for f, a in zip(letters, answers, strict=True)])
+    )
 
 
 def earthdial_recall(predictions: Sequence[str], answers: Sequence[str]) -> float:
@@ -105,13 +107,13 @@ def earthdial_recall(predictions: Sequence[str], answers: Sequence[str]) -> floa
 
 def vhm_presence(predictions: Sequence[str], answers: Sequence[str]) -> float:
     """Return the accuracy of yes or no where "Yes" is lower-cased and "No" is not."""
-    said = ["yes" if "yes" in p.lower() else "no" if "no" in p else "" for p in predictions]
-    return float(np.mean([s == a for s, a in zip(said, answers, strict=True)]))
+    parsed = ["yes" if "yes" in p.lower() else "no" if "no" in p else "" for p in predictions]
+    return float(np.mean([s == a for s, a in zip(parsed, answers, strict=True)]))
 
 
 LEGACY = {
-    one.name: one
-    for one in (
+    legacy.name: legacy
+    for legacy in (
         Legacy("lhrs-bot-grounding", "LHRS-Bot main_vg.py", "pixel convention (+1) on boxes of 0-1",
                lhrs_bot_grounding),
         Legacy("lhrs-bot-bench", "LHRS-Bot main_bench_gen.py", "the answer A is erased as an article",

@@ -153,7 +153,7 @@ def strip_predictions(records: Sequence[Record]) -> tuple[list[Record], int]:
 def load_metrics(package: str = PACKAGE) -> dict[str, Metric]:
     """Return the metrics that a package and its entry points define, by name."""
     classes = load_components(package, Metric).values()  # type: ignore[type-abstract]
-    metrics = [found() for found in classes if not inspect.isabstract(found)]
+    metrics = [metric_class() for metric_class in classes if not inspect.isabstract(metric_class)]
     return {metric.name: metric for metric in sorted(metrics, key=lambda metric: metric.name)}
 
 

@@ -1,7 +1,7 @@
 """Score records by the name of a metric.
 
-A record holds `prediction` and `answer`. Some metrics also read `type`, `options`, `size`, `confidence`, `answerable`
-or `group`.
+A record contains `prediction` and `answer`. Some metrics also read `type`, `options`, `size`, `confidence`,
+`answerable` or `group`.
 """
 
 from collections.abc import Sequence

@@ -51,11 +51,11 @@ def segmentation_scores(confusion: np.ndarray) -> SegmentationScores:
     hit, true, guessed = np.diag(confusion), confusion.sum(1), confusion.sum(0)
     with np.errstate(invalid="ignore"):
         iou, f1 = hit / (true + guessed - hit), 2 * hit / (true + guessed)
-    found = ~np.isnan(iou)
+    is_present = ~np.isnan(iou)
     total = confusion.sum()
     return {
-        "miou": float(iou[found].mean()) if found.any() else float("nan"),
-        "mf1": float(f1[found].mean()) if found.any() else float("nan"),
+        "miou": float(iou[is_present].mean()) if is_present.any() else float("nan"),
+        "mf1": float(f1[is_present].mean()) if is_present.any() else float("nan"),
         "oa": float(hit.sum() / total) if total else float("nan"),
         "iou": iou.tolist(),
         "f1": f1.tolist(),
