@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 HOME = Path(__file__).parents[1]
-CENTRE = (15.0, 48.0)
+CENTER = (15.0, 48.0)
 
 
 def generate(path: Path, num_nodes: int) -> tuple[float, float, float, float]:
@@ -32,7 +32,7 @@ def generate(path: Path, num_nodes: int) -> tuple[float, float, float, float]:
     per_footprint = 20 * 4 + 3 * 8
     side_m = 256 * math.ceil(math.sqrt(num_nodes / per_footprint))
     rng = np.random.default_rng(0)
-    to_lon, to_lat = 1 / (111_320 * math.cos(math.radians(CENTRE[1]))), 1 / 110_574
+    to_lon, to_lat = 1 / (111_320 * math.cos(math.radians(CENTER[1]))), 1 / 110_574
     num_houses, num_roads = num_nodes * 20 // per_footprint, num_nodes * 3 // per_footprint
     lots = math.ceil(math.sqrt(num_houses))  # a lot for each, so that they do not overlap
     at = rng.permutation(lots * lots)[:num_houses]
@@ -52,7 +52,7 @@ def generate(path: Path, num_nodes: int) -> tuple[float, float, float, float]:
             for x, y in points.tolist():
                 number += 1
                 writer.add_node(
-                    mutable.Node(id=number, location=(CENTRE[0] + x * to_lon, CENTRE[1] + y * to_lat), version=1)
+                    mutable.Node(id=number, location=(CENTER[0] + x * to_lon, CENTER[1] + y * to_lat), version=1)
                 )
                 refs.append(number)
             way += 1
@@ -80,7 +80,7 @@ def generate(path: Path, num_nodes: int) -> tuple[float, float, float, float]:
             members = [("w", outer, "outer"), ("w", inner, "inner")]
             tags = {"type": "multipolygon", "landuse": landuse}
             writer.add_relation(mutable.Relation(id=identity, members=members, tags=tags, version=1))
-    return CENTRE[0], CENTRE[1], CENTRE[0] + side_m * to_lon, CENTRE[1] + side_m * to_lat
+    return CENTER[0], CENTER[1], CENTER[0] + side_m * to_lon, CENTER[1] + side_m * to_lat
 
 
 def one_core() -> None:

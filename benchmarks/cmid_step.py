@@ -3,9 +3,8 @@
     python benchmarks/cmid_step.py --backbone resnet50 --batch 8 --size 224 --threads 1
 
 A step is what training does: student and teacher forward, the three losses, backward, optimizer (Adan), teacher's
-move. Data is made before. fp32 on a CPU. The last line is JSON; losses are those of the first step. Unless
-`--recompute` says otherwise (an empty string: nothing), all blocks compute cheap parts again in backward, as
-docs/pretraining.md advises for little memory.
+move. Data is made before. fp32 on a CPU. The last line is JSON; losses are those of the first step. By default all
+blocks are checkpointed (an empty `--gradient-checkpointing`: none), as docs/pretraining.md advises for little memory.
 """
 
 import argparse
@@ -55,7 +54,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--recompute", help="parts of the student, such as layer1,layer2 (default: all blocks)")
+    parser.add_argument(
+        "--gradient-checkpointing", help="parts of the student, such as layer1,layer2 (default: all blocks)"
+    )
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--profile", action="store_true", help="print where a step's time goes")
     options = parser.parse_args()
@@ -65,7 +66,9 @@ def main() -> None:
         NAMES.get(options.backbone, options.backbone), 3, options.size, masked={}, global_={},
         local={"batch_norm": options.backbone.startswith("resnet")},
     ).train()  # fmt: skip
-    parts = BLOCKS.get(options.backbone, "") if options.recompute is None else options.recompute
+    parts = (
+        BLOCKS.get(options.backbone, "") if options.gradient_checkpointing is None else options.gradient_checkpointing
+    )
     checkpoint_activations(module.student.model, parts.split(",") if parts else [])
     groups = make_groups(module, 0.02, ("mask_token",))
     optimizer = make_optimizer(groups, OptimConfig(optimizer="adan", lr=1e-4, steps=1), 1e-4, (0.98, 0.92, 0.99))
@@ -95,7 +98,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({
         "backbone": options.backbone, "batch": options.batch, "size": options.size, "threads": options.threads,
-        "recompute": parts,
+        "gradient_checkpointing": parts,
         "cpu_s_per_step": round(float(np.median(cpu)), 2), "wall_s_per_step": round(float(np.median(wall)), 2),
         "peak_rss_gib": round(peak, 2), "losses": first,
     }))  # fmt: skip

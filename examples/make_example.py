@@ -1,6 +1,6 @@
 """Render `examples/river.tif`: a made-up satellite view of a river between fields, as a small georeferenced GeoTIFF.
 
-Haze and contrast were chosen so that the embedded model recognises the river (dev/LOG.md). No real imagery is involved,
+Haze and contrast were chosen so that the embedded model recognizes the river (dev/LOG.md). No real imagery is involved,
 so the file may be shared freely. `python examples/make_example.py` writes the same bytes again.
 """
 
@@ -16,7 +16,7 @@ SIDE = 256
 GSD_M = 10.0
 """As Sentinel-2 sees it."""
 HAZE = np.array([95, 105, 110])
-"""Colour of the air between satellite and ground."""
+"""Color of the air between satellite and ground."""
 
 
 def smooth_noise(rng: np.random.Generator, cells: int) -> np.ndarray:
@@ -26,7 +26,7 @@ def smooth_noise(rng: np.random.Generator, cells: int) -> np.ndarray:
 
 
 def fields(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return an RGB mosaic of fields: the colour of the nearest of some random points."""
+    """Return an RGB mosaic of fields: the color of the nearest of some random points."""
     points = rng.uniform(-20, SIDE + 20, (34, 2))
     palette = np.array([[74, 92, 62], [96, 104, 70], [116, 108, 82], [82, 100, 66], [64, 84, 58], [108, 116, 76]])
     tilted = np.stack([x + 0.35 * y, y - 0.35 * x], -1)
@@ -42,10 +42,10 @@ def render(seed: int = 3) -> np.ndarray:
     woods = smooth_noise(rng, 7) > 0.42
     image[woods] = [48, 68, 52]
     image += 6 * smooth_noise(rng, 48)[..., None] + rng.normal(0, 4, (SIDE, SIDE, 1))
-    centre = 128 + 46 * np.sin(y / 44 + 0.6) + 16 * np.sin(y / 19) + 6 * smooth_noise(rng, 12)
+    center = 128 + 46 * np.sin(y / 44 + 0.6) + 16 * np.sin(y / 19) + 6 * smooth_noise(rng, 12)
     width = 21 + 4 * np.sin(y / 31)
-    bank = np.clip((width + 9 - np.abs(x - centre)) / 6, 0, 1)[..., None]
-    water = np.clip((width - np.abs(x - centre)) / 3, 0, 1)[..., None]
+    bank = np.clip((width + 9 - np.abs(x - center)) / 6, 0, 1)[..., None]
+    water = np.clip((width - np.abs(x - center)) / 3, 0, 1)[..., None]
     image = image * (1 - bank) + np.array([58, 78, 56]) * bank
     image = image * (1 - water) + (np.array([52, 76, 88]) + 3 * smooth_noise(rng, 30)[..., None]) * water
     mean = image.mean((0, 1))

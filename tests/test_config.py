@@ -151,7 +151,7 @@ def test_exponents_without_a_point_are_numbers(write):
 
 def test_a_key_given_twice_is_refused(write):
     path = write("fit:\n  steps: 1\n  steps: 2\n")
-    assert refusal(path) == f"{path}: not valid YAML (line 3: key 'steps' is given twice)."
+    assert refusal(path) == f"{path}: not valid YAML (line 3: key 'steps' is set twice)."
 
 
 @pytest.mark.parametrize(

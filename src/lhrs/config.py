@@ -210,4 +210,4 @@ def _reason(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     place = f"line {mark.line + 1}: " if mark is not None else ""
     reason = " ".join(str(getattr(error, "problem", None) or error).split())
-    return place + (f"key {reason.removeprefix(_TWICE)!r} is given twice" if reason.startswith(_TWICE) else reason)
+    return place + (f"key {reason.removeprefix(_TWICE)!r} is set twice" if reason.startswith(_TWICE) else reason)

@@ -40,7 +40,7 @@ def strip_reasoning(text: str) -> str:
     r"""Return the answer in a model's output: without reasoning, answer tags and end tokens.
 
     Blocks like `<think>...</think>` are removed, also where the opening tag is part of the prompt and only the closing
-    one is written. A block that is never closed was cut off: it holds no answer, and the result is empty.
+    one is written. A block that is never closed was cut off: it contains no answer, and the result is empty.
     `<answer>...</answer>` and `\boxed{...}` are replaced by their content. Text without any of these is returned
     unchanged.
     """
@@ -55,7 +55,7 @@ def strip_reasoning(text: str) -> str:
 
 
 def has_reasoning(text: str) -> bool:
-    """Return whether a text holds a reasoning block, complete or cut off."""
+    """Return whether a text contains a reasoning block, complete or cut off."""
     if not any(mark in text for mark in _MARKS):
         return False
     output = _ROLE.sub("", text)

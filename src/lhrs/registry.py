@@ -29,7 +29,7 @@ def get_component(package: str, name: str, base: type[T]) -> type[T]:
     """Return the component called `name`: the subclass of `base` in that module, or the object of the entry point.
 
     Raises:
-        ConfigError: There is no such name, or its module holds no `base`.
+        ConfigError: There is no such name, or its module contains no `base`.
         TypeError: Its module defines several.
     """
     known = list_components(package)

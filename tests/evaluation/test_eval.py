@@ -187,7 +187,7 @@ def test_splits_are_scored_apart(tmp_path):
     for split in ("train", "val"):
         assert (tmp_path / f"out/eurosat-{split}/predictions.jsonl").exists()
     process = start(given[0], given[0], "--out", tmp_path / "out")
-    assert "eurosat:train is given twice" in process.communicate(timeout=60)[1] and process.returncode == 2
+    assert "eurosat:train is listed twice" in process.communicate(timeout=60)[1] and process.returncode == 2
 
 
 def test_a_constant_letter_is_found_out_by_rotation(bench, tmp_path):

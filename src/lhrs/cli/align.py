@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="New directory.")]
 PromptOption = Annotated[str | None, typer.Option(help="May contain {facts} and {caption}.", show_default=False)]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, ...", show_default=False)]
-MaxTokensOption = Annotated[int, typer.Option(min=1, help="Longest text, in tokens.")]
+MaxTokensOption = Annotated[int, typer.Option(min=1, help="Maximum length of a text in tokens.")]
 DatasetArgument = Annotated[Path, typer.Argument(help="Dataset of `lhrs align build`.")]
 
 
@@ -61,7 +61,7 @@ def build(
     ] = None,
     max_nodata: Annotated[float, typer.Option(min=0, max=1, help="Largest fraction of an image without data.")] = 0.5,
     max_cloud: Annotated[float, typer.Option(min=0, max=1, help="Largest fraction of an image under clouds.")] = 0.5,
-    max_per_category: Annotated[int | None, typer.Option(min=1, help="Most images of a category.")] = None,
+    max_per_category: Annotated[int | None, typer.Option(min=1, help="Maximum number of images of a category.")] = None,
     seed: Annotated[int, typer.Option(help="Of the wording and the sample of each category.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     engine: Annotated[

@@ -10,10 +10,10 @@ def convert(
     checkpoint: Annotated[str, typer.Argument(help="FINAL.pt, a CMID file, their folder, a hub id, or a module.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must not exist.")],
     llm: Annotated[str | None, typer.Option("--llm", help="Base language model: hub id or folder.")] = None,
-    teacher: Annotated[bool, typer.Option("--teacher", help="Take the teacher of a full CMID run.")] = False,
+    teacher: Annotated[bool, typer.Option("--teacher", help="Use the teacher of a full CMID run.")] = False,
     keep_lora: Annotated[bool, typer.Option("--keep-lora", help="Write the LoRA next to the model for PEFT.")] = False,
     merge_linear_experts: Annotated[
-        bool, typer.Option("--merge-linear-experts", help="Multiply each of Nova's linear experts out to one matrix.")
+        bool, typer.Option("--merge-linear-experts", help="Merge each of Nova's linear experts into one matrix.")
     ] = False,
     expect: Annotated[str | None, typer.Option(help="Fail unless it is lhrs-bot, lhrs-bot-nova or cmid.")] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = "float32",

@@ -14,9 +14,11 @@ def evaluate(
     model: str = typer.Option("lhrs-nano", "--model", "-m", help="Folder, hub id or URL of a server."),
     out: Path = typer.Option(Path("results/eval"), "--out", "-o", help="Folder of answers and scores; resumes there."),
     protocol: str = typer.Option("free", help="free, constrained (to options), circular, shuffled-options."),
-    limit: int | None = typer.Option(None, min=1, help="Only so many questions, evenly spread.", show_default=False),
-    baselines: bool = typer.Option(True, help="Ask without the image and with another image too."),
-    batch_size: int = typer.Option(16, min=1, help="Questions at a time; does not change the answers."),
+    limit: int | None = typer.Option(
+        None, min=1, help="Maximum number of questions, evenly spread.", show_default=False
+    ),
+    baselines: bool = typer.Option(True, help="Also score blind and shuffled baselines."),
+    batch_size: int = typer.Option(16, min=1, help="Batch size; does not change the answers."),
     compare_to: Path | None = typer.Option(
         None, help="Folder of another model's answers, for a paired test.", show_default=False
     ),
@@ -32,9 +34,13 @@ def evaluate(
 
     if show_list:
         for name in benchmark_names():
-            found = find_benchmark(name)
-            hint = found.download_hint if found.source is None else f"`lhrs eval {name}` downloads it; {found.license}."
-            typer.echo(f"{name:18} {found.metric:10} {hint}")
+            benchmark = find_benchmark(name)
+            hint = (
+                benchmark.download_hint
+                if benchmark.source is None
+                else f"`lhrs eval {name}` downloads it; {benchmark.license}."
+            )
+            typer.echo(f"{name:18} {benchmark.metric:10} {hint}")
         return
     evaluation = evaluate(
         benchmarks or [], model=model, output_dir=out, protocol=protocol, limit=limit, baselines=baselines,

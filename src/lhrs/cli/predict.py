@@ -34,9 +34,7 @@ def predict(
             help="Scene classification: side in pixels of windows that are classified instead of whole images.",
         ),
     ] = None,
-    min_score: Annotated[
-        float | None, typer.Option("--min-score", help="Objects: leave out those with a lower score, 0-1.")
-    ] = None,
+    min_score: Annotated[float | None, typer.Option("--min-score", help="Objects: minimum score, 0-1.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...; a GPU if there is one.")] = None,
 ) -> None:
     """Write predictions of a model of `lhrs finetune` for images of any size.
@@ -52,7 +50,7 @@ def predict(
 
     task = get_task(read_model_config(model).task)
     options = PredictOptions(window_size, min_score)
-    for name in options.given():
+    for name in options.set_names():
         if name not in task.predict_options:
             option = name.replace("_", "-")
             raise ConfigError(f"--{option} is not for {model}, a model of task {task.name!r}.")

@@ -101,7 +101,7 @@ def embed(
 def similarity(
     backbone: Backbone, image: Annotated[Path, typer.Argument(help="An image.")], out: Out = Path("similarity.png"),
     size: Size = None, device: Device = "cpu", random_init: RandomInit = False,
-    query: Annotated[str, typer.Option("--query", help="Column,row of the query, as fractions.")] = "0.5,0.5",
+    query: Annotated[str, typer.Option("--query", help="Position x,y of the query patch, as fractions.")] = "0.5,0.5",
 ) -> None:  # fmt: skip
     """Plot the cosine similarity of features to a query point, and their first three principal components."""
     from lhrs.cmid.visualize import parse_point, plot_similarity_and_pca

@@ -13,7 +13,7 @@ def score(
     benchmark: str | None = typer.Option(
         None,
         metavar="NAME=PATH",
-        help="Take the true answers from a benchmark; records hold `id` and `prediction`.",
+        help="Read the true answers from a benchmark; records have `id` and `prediction`.",
         show_default=False,
     ),
     boxes: str = typer.Option("pixels", help="How boxes are written: pixels, norm1, percent, norm1000, nova, qwen."),

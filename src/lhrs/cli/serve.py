@@ -15,12 +15,14 @@ _MB = 2**20
 def serve(
     model: Model = None,
     device: Device = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is all, and wants API keys.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 is all addresses and needs API keys.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 selects a free one.")] = 8000,
     api_key_file: Annotated[
-        Path | None, typer.Option(help="One API key a line; LHRS_API_KEYS (by commas) does the same.")
+        Path | None, typer.Option(help="One API key per line; or LHRS_API_KEYS, separated by commas.")
     ] = None,
-    no_auth: Annotated[bool, typer.Option("--no-auth", help="Answer everyone who reaches --host.")] = False,
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="Accept requests without an API key.")] = False,
     image_host: Annotated[
         list[str] | None, typer.Option(help="Fetch images from this host (example.org, *.example.org); repeatable.")
     ] = None,
@@ -29,14 +31,14 @@ def serve(
         typer.Option(help="Address or network of a reverse proxy whose X-Forwarded-* headers count; repeatable."),
     ] = None,
     cors_origin: Annotated[
-        list[str] | None, typer.Option(help="Let pages of this site ask (https://example.org); repeatable.")
+        list[str] | None, typer.Option(help="Allowed origin of web pages (https://example.org); repeatable.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Requests answered together.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Maximum batch size.")] = 16,
     max_pending: Annotated[int, typer.Option(min=1, help="Requests in progress at a time; more get 429.")] = 64,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds for an answer.")] = 60.0,
-    max_body_mb: Annotated[int, typer.Option(min=1, help="Size of a request.")] = 32,
-    max_file_mb: Annotated[int, typer.Option(min=1, help="Size of an uploaded file.")] = 1024,
-    quota_mb: Annotated[int, typer.Option(min=1, help="Size of all uploaded files.")] = 8192,
+    timeout: Annotated[float, typer.Option(min=1, help="Timeout of a request in seconds.")] = 60.0,
+    max_body_mb: Annotated[int, typer.Option(min=1, help="Maximum size of a request.")] = 32,
+    max_file_mb: Annotated[int, typer.Option(min=1, help="Maximum size of an uploaded file.")] = 1024,
+    quota_mb: Annotated[int, typer.Option(min=1, help="Maximum size of all uploaded files.")] = 8192,
     file_hours: Annotated[float, typer.Option(min=0.01, help="How long uploaded files are kept.")] = 24.0,
     log_text: Annotated[bool, typer.Option("--log-text", help="Log questions and answers.")] = False,
 ) -> None:
@@ -77,7 +79,7 @@ def _keys(file: Path | None) -> tuple[str, ...]:
             raise ConfigError(f"--api-key-file {file} cannot be read: {error}") from error
     keys = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
     if file is not None and not keys:
-        raise ConfigError(f"--api-key-file {file} holds no key.")
+        raise ConfigError(f"--api-key-file {file} contains no key.")
     if any(len(key) < 16 for key in keys):
         raise ConfigError("an API key has fewer than 16 characters; make one: openssl rand -hex 24")
     return keys

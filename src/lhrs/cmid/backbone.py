@@ -104,16 +104,16 @@ def checkpoint_activations(model: nn.Module, names: Sequence[str]) -> None:
         try:
             module = model.get_submodule(name)
         except AttributeError:
-            known = ", ".join(child for child, _ in model.named_children())
-            raise ConfigError(f"the backbone has no part {name!r} to recompute; it has {known}.") from None
+            children = ", ".join(child for child, _ in model.named_children())
+            raise ConfigError(f"the backbone has no part {name!r} to recompute; it has {children}.") from None
         for block in module if isinstance(module, nn.Sequential) else [module]:
             block.forward = partial(  # type: ignore[method-assign]
                 checkpoint, block.forward, use_reentrant=False,
-                context_fn=partial(create_selective_checkpoint_contexts, _keep),
+                context_fn=partial(create_selective_checkpoint_contexts, _checkpoint_policy),
             )  # fmt: skip
 
 
-def _keep(_context: object, op: object, *args: Any, **_kwargs: Any) -> CheckpointPolicy:
+def _checkpoint_policy(_context: object, op: object, *args: Any, **_kwargs: Any) -> CheckpointPolicy:
     aten, depth = torch.ops.aten, 0
     if op == aten.convolution.default:
         depth = args[1][0].numel()

@@ -35,7 +35,7 @@ def load_backbone(source: str, size: int | None = None, device: str = "cpu", ran
     if not folder.is_dir() and not timm.is_model(source) and not source.startswith("hf-hub:"):
         raise ConfigError(f"{source} is neither a folder nor a model of timm.")
     if folder.is_dir() and not (folder / "config.json").exists():
-        raise CheckpointError(f"{folder} holds no backbone: there is no config.json in it.")
+        raise CheckpointError(f"{folder} contains no backbone: there is no config.json in it.")
     try:
         if folder.is_dir():
             config = json.loads((folder / "config.json").read_text())

@@ -125,7 +125,7 @@ def read_mask_folder(folder: Path, extractor: FeatureExtractor) -> list[tuple[np
             raise DataError(f"{mask} is not one label per pixel of {image.name}.")
         pairs.append((pixels, values[0].astype(np.uint8)))
     if not pairs:
-        raise DataError(f"{folder} holds no image with a NAME_mask.png next to it.")
+        raise DataError(f"{folder} contains no image with a NAME_mask.png next to it.")
     return pairs
 
 

@@ -81,7 +81,7 @@ def plot_correspondence(extractor: FeatureExtractor, image: Path, seed: int, out
     rng = np.random.default_rng(seed)
     crops = [sample_crop(rng, source.shape[1], source.shape[2], scale=(0.4, 0.9)) for _ in range(2)]
     side = extractor.size or 224
-    drawn, views = ([resize(x, crop, side).permute(1, 2, 0).numpy() for crop in crops] for x in (shown, source))
+    rendered, views = ([resize(x, crop, side).permute(1, 2, 0).numpy() for crop in crops] for x in (shown, source))
     maps = [F.normalize(extractor.feature_maps([view])[0].cpu(), dim=0) for view in views]
     grid = maps[0].shape[1]
     similarity = maps[0].flatten(1).T @ maps[1].flatten(1)
@@ -90,7 +90,7 @@ def plot_correspondence(extractor: FeatureExtractor, image: Path, seed: int, out
     centers = [crop.centers(grid).reshape(-1, 2) for crop in crops]
     cell = max(max(crop.height, crop.width) for crop in crops) / grid
     correct = [float(np.abs(centers[0][a] - centers[1][b]).max()) <= cell for a, b in pairs]
-    figure = Image.fromarray(np.concatenate(drawn, 1)).resize((2 * _SIDE, _SIDE))
+    figure = Image.fromarray(np.concatenate(rendered, 1)).resize((2 * _SIDE, _SIDE))
     pen, step = ImageDraw.Draw(figure), _SIDE / grid
     for (a, b), good in zip(pairs, correct, strict=True):
         ends = [((n % grid + 0.5) * step + shift, (n // grid + 0.5) * step) for n, shift in ((a, 0), (b, _SIDE))]

@@ -59,11 +59,11 @@ class Backbone(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         folder = None if is_folder is False else backbone_dir(name)
-        state, found = read_timm_folder(folder) if folder else (None, {})
-        architecture = found.get("architecture", name)
-        args = {k: v for k, v in {**found.get("model_args", {}), **(args or {})}.items() if k != "in_chans"}
+        state, stored = read_timm_folder(folder) if folder else (None, {})
+        architecture = stored.get("architecture", name)
+        args = {k: v for k, v in {**stored.get("model_args", {}), **(args or {})}.items() if k != "in_chans"}
         checkpoint = args.pop("checkpoint_path", None)
-        levels = levels or found.get("levels")
+        levels = levels or stored.get("levels")
         self.settings = {"name": architecture, "in_chans": in_chans, "args": args, "levels": levels}
         """Arguments that rebuild this backbone without the folder."""
         self.model = _create(architecture, in_chans, args, pretrained)
@@ -73,8 +73,8 @@ class Backbone(nn.Module):
             _load(self.model, state, in_chans, name)
         if checkpoint is not None:
             load_backbone_checkpoint(self.model, Path(checkpoint))
-        cfg = found.get("pretrained_cfg") or (cast(Any, self.model).pretrained_cfg if pretrained else {})
-        self.normalization = _normalization(found.get("normalization"), cfg, name)
+        cfg = stored.get("pretrained_cfg") or (cast(Any, self.model).pretrained_cfg if pretrained else {})
+        self.normalization = _normalization(stored.get("normalization"), cfg, name)
         """Normalization of its training images; None if its weights are random."""
         saved = cfg.get("interpolation")
         self.interpolation = saved if saved in INTERPOLATIONS else INTERPOLATIONS[0]

@@ -65,7 +65,7 @@ def fit_normalization(labeled: LabeledDataset, bands: tuple[int, ...] | None, ma
     count = min(_FIT_IMAGES, len(labeled.items))
     chosen = np.linspace(0, len(labeled.items) - 1, count).round().astype(int)
     files = [files for n in chosen for files in labeled.items[n].images]
-    return Normalization.fit((_middle(BandStack(one, bands)) for one in files), bands, max_value)
+    return Normalization.fit((_middle(BandStack(stack_files, bands)) for stack_files in files), bands, max_value)
 
 
 def _middle(stack: BandStack) -> Sample:

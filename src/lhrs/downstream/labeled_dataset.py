@@ -77,7 +77,7 @@ def open_labeled(
     labeled = read[task](path, format, split) if task in read else _masks(task, path, format, split)
     kept = [item for item in labeled.items if not only or any(fnmatch(item.id, pattern) for pattern in only)]
     if not kept:
-        raise DataError(f"{path} holds no image that matches {', '.join(only)}; one is {labeled.items[0].id!r}.")
+        raise DataError(f"{path} contains no image that matches {', '.join(only)}; one is {labeled.items[0].id!r}.")
     return LabeledDataset(kept, labeled.classes, labeled.dataset, labeled.dropped)
 
 
@@ -115,7 +115,7 @@ def _masks(task: str, path: Path, format: str | None, split: str | None) -> Labe
     reader = get_reader(name)
     if not issubclass(reader, MaskDataset):
         readers = registry.load_components(READERS, MaskDataset)  # type: ignore[type-abstract]
-        names = ", ".join(key for key, of in readers.items() if of.dates == dates)
+        names = ", ".join(key for key, reader_class in readers.items() if reader_class.dates == dates)
         raise ConfigError(f"format {name!r} has no masks; {task} needs one of {names}.")
     if reader.dates != dates:
         raise ConfigError(f"format {name!r} has {reader.dates} date{'s' * (reader.dates > 1)}; {task} needs {dates}.")

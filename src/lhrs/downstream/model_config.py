@@ -81,7 +81,7 @@ def read_model_config(folder: Path) -> ModelConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
         return ModelConfig.model_validate(values)
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds no model of `lhrs finetune`: there is no {CONFIG} in it.") from None
+        raise CheckpointError(f"{folder} contains no model of `lhrs finetune`: there is no {CONFIG} in it.") from None
     except ValidationError as error:
         raise CheckpointError(
             f"{path} is no model of `lhrs finetune`: {validation_message(error, ModelConfig, values)}"

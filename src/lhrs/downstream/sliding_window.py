@@ -40,18 +40,18 @@ def sliding_window_logits(
     tops, lefts = (strip_starts(length, size, overlap) for length in shape)
     weight = blend_weights(high, wide)
     total: np.ndarray | None = None
-    share = np.zeros((high, shape[1]), np.float32)
+    weight_sum = np.zeros((high, shape[1]), np.float32)
     for n, top in enumerate(tops):
         for at in range(0, len(lefts), _BATCH):
             part = lefts[at : at + _BATCH]
             values = logits([(left, top, wide, high) for left in part])
             if total is None:
                 total = np.zeros((values.shape[1], high, shape[1]), np.float32)
-            for left, one in zip(part, values, strict=True):
-                total[:, :, left : left + wide] += one * weight
-                share[:, left : left + wide] += weight
+            for left, window_logits in zip(part, values, strict=True):
+                total[:, :, left : left + wide] += window_logits * weight
+                weight_sum[:, left : left + wide] += weight
         assert total is not None
         done = (tops[n + 1] if n + 1 < len(tops) else top + high) - top
-        yield top, total[:, :done] / share[:done]
-        total[:, : high - done], share[: high - done] = total[:, done:].copy(), share[done:].copy()
-        total[:, high - done :], share[high - done :] = 0, 0
+        yield top, total[:, :done] / weight_sum[:done]
+        total[:, : high - done], weight_sum[: high - done] = total[:, done:].copy(), weight_sum[done:].copy()
+        total[:, high - done :], weight_sum[high - done :] = 0, 0

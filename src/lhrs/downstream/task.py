@@ -64,7 +64,7 @@ class PredictOptions:
     min_score: float | None = None
     """Lowest score of a detected object."""
 
-    def given(self) -> list[str]:
+    def set_names(self) -> list[str]:
         """Return the names of the options that are set."""
         return [name for name, value in vars(self).items() if value is not None]
 

@@ -157,10 +157,10 @@ def data_provenance(benchmark: Benchmark, items: Sequence[Item], complete: bool)
     Raises:
         DataError: an image cannot be read.
     """
-    found = data_hash(items)
+    digest = data_hash(items)
     expected = benchmark.expected_hash.get(benchmark.split or "") if complete else None
-    pinned = None if expected is None else found == expected
-    provenance = {"data_hash": found, "pinned": pinned, **benchmark.metadata()}
+    pinned = None if expected is None else digest == expected
+    provenance = {"data_hash": digest, "pinned": pinned, **benchmark.metadata()}
     return {**provenance, "expected_hash": expected} if pinned is False else provenance
 
 

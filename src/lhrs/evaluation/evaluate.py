@@ -158,19 +158,19 @@ class _Run:
 def _open_tasks(benchmarks: Sequence[str | Benchmark], limit: int | None, log: Callable[[str], None]) -> list[_Task]:
     """Return the benchmarks with their questions, before a model is loaded."""
     tasks: dict[str, _Task] = {}
-    for given in benchmarks:
-        benchmark = open_benchmark(given, log) if isinstance(given, str) else given
+    for name_or_path in benchmarks:
+        benchmark = open_benchmark(name_or_path, log) if isinstance(name_or_path, str) else name_or_path
         name = benchmark.full_name
         if name in tasks:
-            raise ConfigError(f"{name} is given twice; score it in two runs with output folders of their own.")
+            raise ConfigError(f"{name} is listed twice; score it in two runs with separate output folders.")
         metric = find_metric(benchmark.metric)
         every = benchmark.items_with_images()
         items = _spread(every, limit)
         task = tasks[name] = _Task(benchmark, metric, items, len(items) == len(every))
         task.describe()
         if task.provenance["pinned"] is False:
-            found, expected = task.provenance["data_hash"], task.provenance["expected_hash"]
-            log(f"{name}: data hash {found}, not the pinned {expected}: other questions or images than the official")
+            digest, expected = task.provenance["data_hash"], task.provenance["expected_hash"]
+            log(f"{name}: data hash {digest}, not the pinned {expected}: other questions or images than the official")
     return list(tasks.values())
 
 
@@ -192,14 +192,14 @@ def _drop_unreadable(
     task: _Task, prompted: list[PromptedItem], rows: list[Row | None]
 ) -> tuple[list[PromptedItem], list[Row]]:
     """Return the questions whose image could be read, with their rows."""
-    answered = [(one, row) for one, row in zip(prompted, rows, strict=True) if row is not None]
+    answered = [(question, row) for question, row in zip(prompted, rows, strict=True) if row is not None]
     if not answered:
         raise DataError(f"{task.benchmark.full_name}: no image can be read. {task.benchmark.dropped.summary()}")
     if len(answered) < len(prompted):
-        read = {one.item.id for one, _ in answered}
+        read = {question.item.id for question, _ in answered}
         task.items = [item for item in task.items if item.id in read]
         task.describe()
-    return [one for one, _ in answered], [row for _, row in answered]
+    return [question for question, _ in answered], [row for _, row in answered]
 
 
 def _spread(items: list[Item], limit: int | None) -> list[Item]:
@@ -216,11 +216,11 @@ def _other_rows(path: Path, prompted: Sequence[PromptedItem]) -> list[dict[str, 
         DataError: it has not answered all of them, or saw their options in another order.
     """
     answered = {(row["id"], row["rotation"]): row for _, row in read_json_lines(path)}
-    missing = [one.item.id for one in prompted if (one.item.id, one.rotation) not in answered]
+    missing = [question.item.id for question in prompted if (question.item.id, question.rotation) not in answered]
     if missing:
         raise DataError(f"{path} has no answer to {missing[0]} and {len(missing) - 1} more of these questions.")
-    rows = [answered[one.item.id, one.rotation] for one in prompted]
-    for one, row in zip(prompted, rows, strict=True):
-        if row.get("options") != options_hash(one.item):
-            raise DataError(f"{path} has seen the options of {one.item.id} in another order: use its protocol.")
+    rows = [answered[question.item.id, question.rotation] for question in prompted]
+    for question, row in zip(prompted, rows, strict=True):
+        if row.get("options") != options_hash(question.item):
+            raise DataError(f"{path} has seen the options of {question.item.id} in another order: use its protocol.")
     return rows

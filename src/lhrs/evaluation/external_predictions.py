@@ -27,12 +27,12 @@ def join_predictions(
     predictions = _by_id(records, {item.id for item in items}, file)
     joined = []
     for item in items:
-        given = predictions.get(item.id, {})
-        row = {"prediction": given.get("prediction"), "boxes": given.get("prediction"),
-               "confidence": given.get("confidence")}  # fmt: skip
+        prediction = predictions.get(item.id, {})
+        row = {"prediction": prediction.get("prediction"), "boxes": prediction.get("prediction"),
+               "confidence": prediction.get("confidence")}  # fmt: skip
         record = {"prediction": None, **metric.to_record(item, row)}
         del record["group"]  # each question was asked once
-        size = given.get("size") or (_image_size(item.images[0]) if metric.answer_type == "boxes" else None)
+        size = prediction.get("size") or (_image_size(item.images[0]) if metric.answer_type == "boxes" else None)
         joined.append(record if size is None else {**record, "size": size})
     return joined
 

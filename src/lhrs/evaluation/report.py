@@ -42,7 +42,7 @@ def score_answers(
     by_group = {
         group: float(values[members].mean())
         for group, types in benchmark.groups.items()
-        if (members := [n for n, one in enumerate(questions) if {*(one.item.type or "").split("|")} & {*types}])
+        if (members := [n for n, q in enumerate(questions) if {*(q.item.type or "").split("|")} & {*types}])
     }
     return {
         "benchmark": benchmark.full_name, "metric": main, "protocol": protocol, "n": len(values),
@@ -120,7 +120,7 @@ def write_errors(
 
 
 def _records(prompted: Sequence[PromptedItem], rows: Sequence[dict[str, Any]], metric: Metric) -> list[dict[str, Any]]:
-    return [metric.to_record(one.item, row) for one, row in zip(prompted, rows, strict=True)]
+    return [metric.to_record(question.item, row) for question, row in zip(prompted, rows, strict=True)]
 
 
 def _by_question(
@@ -128,8 +128,8 @@ def _by_question(
 ) -> tuple[list[PromptedItem], np.ndarray]:
     """Return each question once, with its score: the mean over its wordings, the minimum over its rotations."""
     if every:
-        prompted, values = _merge(prompted, values, [one.item.id for one in prompted], np.min)
-    return _merge(prompted, values, [one.item.question_group or n for n, one in enumerate(prompted)], np.mean)
+        prompted, values = _merge(prompted, values, [question.item.id for question in prompted], np.min)
+    return _merge(prompted, values, [question.item.question_group or n for n, question in enumerate(prompted)], np.mean)
 
 
 def _merge(

@@ -30,7 +30,7 @@ class PredictionFile:
     """The answers of models to the questions of one benchmark and one variant, as JSON lines."""
 
     def __init__(self, path: Path) -> None:
-        """Read the rows that a file holds already."""
+        """Read the rows that a file contains already."""
         self.path = path
         self.rows: dict[str, Row] = {row["key"]: row for row in _read_rows(path)}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def answer_all(
         dropped: counts the questions whose image cannot be read.
     """
     images = _images_to_show(prompted, variant, seed)
-    keys = [_key(model_hash, one, files) for one, files in zip(prompted, images, strict=True)]
+    keys = [_key(model_hash, question, files) for question, files in zip(prompted, images, strict=True)]
     file = PredictionFile(path)
     first: dict[str, int] = {}
     for n, key in enumerate(keys):
@@ -136,12 +136,12 @@ def _images_to_show(prompted: Sequence[PromptedItem], variant: str, seed: int) -
     if variant == "blind":
         return [()] * len(prompted)
     if variant == "normal":
-        return [one.item.images for one in prompted]
-    images = list(dict.fromkeys(one.item.images for one in prompted))
+        return [question.item.images for question in prompted]
+    images = list(dict.fromkeys(question.item.images for question in prompted))
     order = np.random.default_rng(seed).permutation(len(images))
     # A cycle through all images in random order: no question keeps its own.
     following = {images[order[n]]: images[order[(n + 1) % len(order)]] for n in range(len(order))}
-    return [following[one.item.images] for one in prompted]
+    return [following[question.item.images] for question in prompted]
 
 
 def _key(model_hash: str, prompted: PromptedItem, files: Sequence[str]) -> str:

@@ -65,7 +65,7 @@ def read_records(path: Path) -> list[Mapping[str, Any]]:
     """Return the records of a .json or .jsonl file.
 
     Raises:
-        DataError: it is missing or holds no list of records.
+        DataError: it is missing or contains no list of records.
     """
     from lhrs.data.dataset import read_json, read_json_lines
 

@@ -97,7 +97,7 @@ def nano_folder() -> Path:
     """
     folder = Path(str(files("lhrs") / "resources" / NANO))
     if not (folder / "config.json").is_file():
-        raise CheckpointError(f"this build of lhrs does not carry {NANO}: {folder} is missing; reinstall lhrs")
+        raise CheckpointError(f"this build of lhrs does not contain {NANO}: {folder} is missing; reinstall lhrs")
     return folder
 
 

@@ -30,14 +30,14 @@ def encode_midpoint(anchors: Tensor, boxes: Tensor) -> Tensor:
     boxes = _straightened(boxes)
     bounds = obb_to_hbb(boxes)
     center, sides = (bounds[:, :2] + bounds[:, 2:]) / 2, bounds[:, 2:] - bounds[:, :2]
-    of, to = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+    origin, extent = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
     points = obb_to_corners(boxes) - center[:, None]
     x, y = points.unbind(-1)
     # Of two top corners, as in axis-aligned boxes, the right one is used; of two right corners, the lower one.
     slack = sides * 1e-4
     top = torch.where(y <= y.min(1, keepdim=True).values + slack[:, 1:], x, -math.inf).max(1).values
     right = torch.where(x >= x.max(1, keepdim=True).values - slack[:, :1], y, -math.inf).max(1).values
-    return torch.cat([(center - of) / to, (sides / to).log(), torch.stack([top, right], -1) / sides], -1)
+    return torch.cat([(center - origin) / extent, (sides / extent).log(), torch.stack([top, right], -1) / sides], -1)
 
 
 def decode_midpoint(anchors: Tensor, codes: Tensor) -> Tensor:
@@ -46,8 +46,8 @@ def decode_midpoint(anchors: Tensor, codes: Tensor) -> Tensor:
     A code describes a parallelogram. Its shorter diagonal is extended to the length of the longer one, which makes it a
     rectangle.
     """
-    of, to = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
-    center, sides = of + codes[:, :2] * to, to * codes[:, 2:4].clamp(-_MAX_LOG, _MAX_LOG).exp()
+    origin, extent = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+    center, sides = origin + codes[:, :2] * extent, extent * codes[:, 2:4].clamp(-_MAX_LOG, _MAX_LOG).exp()
     shift = codes[:, 4:].clamp(-0.5, 0.5) * sides
     top = torch.stack([shift[:, 0], -sides[:, 1] / 2], -1)
     right = torch.stack([sides[:, 0] / 2, shift[:, 1]], -1)

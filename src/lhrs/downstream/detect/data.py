@@ -107,9 +107,9 @@ def ground_truth(item: Item, classes: Sequence[str], oriented: bool) -> GroundTr
     number = {name: n for n, name in enumerate(classes)}
     boxes = _boxes_of(item, oriented)
     corners = oriented_corners(boxes) if oriented else horizontal_corners(boxes)
-    drawn = [o.points if oriented and len(o.points) == 4 else c for o, c in zip(item.objects, corners, strict=True)]
+    polygons = [o.points if oriented and len(o.points) == 4 else c for o, c in zip(item.objects, corners, strict=True)]
     return GroundTruth(
-        np.array(drawn, float).reshape(-1, 4, 2), np.array([number[o.label] for o in item.objects], np.int64),
+        np.array(polygons, float).reshape(-1, 4, 2), np.array([number[o.label] for o in item.objects], np.int64),
         np.array([o.difficult for o in item.objects], bool),
     )  # fmt: skip
 

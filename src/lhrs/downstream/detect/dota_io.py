@@ -21,8 +21,8 @@ def write_results(folder: Path, detections: Mapping[str, Detections], classes: S
         for number, name in enumerate(classes):
             lines = [
                 f"{image} {score:.6f} {' '.join(f'{v:.2f}' for v in corners.ravel())}\n"
-                for image, one in detections.items()
-                for corners, score, label in zip(one.corners, one.scores, one.labels, strict=True)
+                for image, objects in detections.items()
+                for corners, score, label in zip(objects.corners, objects.scores, objects.labels, strict=True)
                 if label == number
             ]
             write_atomic(part / f"{_PREFIX}{name}.txt", "".join(lines))

@@ -34,13 +34,13 @@ def match_anchors(
     which = torch.full((count,), BACKGROUND, device=regions.device)
     forced = which.clone()
     for start in range(0, len(objects), _TOGETHER):
-        found = overlap(regions, objects[start : start + _TOGETHER])
-        value, index = found.max(1)
+        ious = overlap(regions, objects[start : start + _TOGETHER])
+        value, index = ious.max(1)
         which = torch.where(value > best, index + start, which)
         best = torch.maximum(best, value)
         if least is not None:
-            highest = found.max(0).values
-            closest = found * ((found == highest) & (highest >= least))
+            highest = ious.max(0).values
+            closest = ious * ((ious == highest) & (highest >= least))
             value, index = closest.max(1)
             forced = torch.where(value > 0, index + start, forced)
     chosen = torch.where(best < negative, BACKGROUND, torch.where(best >= positive, which, IGNORED))

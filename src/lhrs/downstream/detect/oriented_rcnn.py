@@ -83,8 +83,8 @@ class RoIHead(nn.Module):
         boxes = decode_delta(torch.cat(list(proposals)), codes)
         counts = [len(regions) for regions in proposals]
         return [
-            self._choose(*one)
-            for one in zip(boxes.split(counts), logits.softmax(-1)[:, :-1].split(counts), strict=True)
+            self._choose(*inputs)
+            for inputs in zip(boxes.split(counts), logits.softmax(-1)[:, :-1].split(counts), strict=True)
         ]
 
     def _choose(self, boxes: Tensor, scores: Tensor) -> Detections:

@@ -56,9 +56,9 @@ def pyramid_align(
     every = torch.cat(list(boxes))
     level = torch.floor(torch.log2((every[:, 2] * every[:, 3]).clamp(min=0).sqrt() / _FINEST + 1e-6))
     level = level.clamp(0, len(maps) - 1)
-    found = maps[0].new_zeros(len(every), maps[0].shape[1], size, size)
+    pooled = maps[0].new_zeros(len(every), maps[0].shape[1], size, size)
     for number, (features, stride) in enumerate(zip(maps, strides, strict=True)):
         mine = level == number
         parts = [regions[chosen] for regions, chosen in zip(boxes, mine.split(counts), strict=True)]
-        found = found.index_put((mine.nonzero()[:, 0],), rotated_roi_align(features, parts, stride, size, samples))
-    return found
+        pooled = pooled.index_put((mine.nonzero()[:, 0],), rotated_roi_align(features, parts, stride, size, samples))
+    return pooled

@@ -62,10 +62,12 @@ class OrientedRPN(nn.Module):
             for level, stride in zip(maps, self.strides, strict=True)
         ]
         with torch.no_grad():
-            found = [self._propose(anchors, [s[n] for s in scores], [c[n] for c in codes]) for n in range(len(maps[0]))]
+            proposals = [
+                self._propose(anchors, [s[n] for s in scores], [c[n] for c in codes]) for n in range(len(maps[0]))
+            ]
         if truth is None:
-            return found, {}
-        return found, self._losses(torch.cat(anchors), torch.cat(scores, 1), torch.cat(codes, 1), truth)
+            return proposals, {}
+        return proposals, self._losses(torch.cat(anchors), torch.cat(scores, 1), torch.cat(codes, 1), truth)
 
     def _propose(self, anchors: list[Tensor], scores: list[Tensor], codes: list[Tensor]) -> Tensor:
         boxes, kept, level = [], [], []

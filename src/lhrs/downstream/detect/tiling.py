@@ -103,9 +103,9 @@ def detect_tiled(
         some = tiles[start : start + batch]
         inputs = [read(tile.window) for tile in some]
         detections = detect(torch.stack([pixels for pixels, _ in inputs]))
-        for tile, (_, scale), one in zip(some, inputs, detections, strict=True):
+        for tile, (_, scale), result in zip(some, inputs, detections, strict=True):
             sides = torch.tensor([scale] * 4 + [1.0] * (columns - 4))
-            parts.append((*tile.window[:2], {**one, "boxes": one["boxes"].float().cpu() / sides}))
+            parts.append((*tile.window[:2], {**result, "boxes": result["boxes"].float().cpu() / sides}))
     return merge_tiles(parts, columns)
 
 
@@ -186,7 +186,7 @@ def _on_tile(objects: Sequence[ObjectPolygon], left: int, top: int, tile: int) -
     overlap = rotated_iou(boxes, window)[:, 0].double()
     area = boxes[:, 2] * boxes[:, 3]
     inside = overlap * (area + tile**2) / (1 + overlap) / area.clamp(min=1e-9)  # intersection by area
-    return [o for o, share in zip(objects, inside.tolist(), strict=True) if share >= _LEAST_INSIDE]
+    return [o for o, fraction in zip(objects, inside.tolist(), strict=True) if fraction >= _LEAST_INSIDE]
 
 
 def _line(points: np.ndarray, label: str, difficult: bool) -> str:

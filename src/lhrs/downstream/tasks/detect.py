@@ -117,12 +117,12 @@ class ObjectDetection(Task):
             for threshold, points in ((0.5, 0), (0.75, 0), (0.5, 11))
         )
         # Scores of enclosing horizontal boxes make oriented and horizontal detectors comparable.
-        horizontal = [one._replace(corners=enclosing_corners(one.corners)) for one in detections]
+        horizontal = [result._replace(corners=enclosing_corners(result.corners)) for result in detections]
         horizontal_truth = [ground_truth(item, classes, False) for item in labeled.items]
         return {
             "map50": at50.mean, "map75": at75.mean, "map50_voc07": voc07.mean,
             "map50_horizontal": mean_average_precision(horizontal, horizontal_truth, len(classes)).mean,
-            "images": len(detections), "objects": sum(len(one.labels) for one in truth), "classes": classes,
+            "images": len(detections), "objects": sum(len(result.labels) for result in truth), "classes": classes,
             "ap50": at50.by_class.tolist(),
         }  # fmt: skip
 

@@ -19,8 +19,8 @@ def split_question(text: str) -> tuple[str, tuple[str, ...]]:
     if len(marks) < 2:
         raise ValueError(f"no options in {text[:60]!r}")
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
-    found = [text[m.end() : end].strip().splitlines()[0].strip() for m, end in zip(marks, ends, strict=True)]
-    return text[: marks[0].start()].strip(), tuple(found)
+    texts = [text[m.end() : end].strip().splitlines()[0].strip() for m, end in zip(marks, ends, strict=True)]
+    return text[: marks[0].start()].strip(), tuple(texts)
 
 
 def split_options(text: str) -> list[str]:
@@ -31,10 +31,10 @@ def split_options(text: str) -> list[str]:
     """
     marks = _in_order(_INLINE, text)
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
-    found = [text[m.end() : end].strip().rstrip(";.").strip() for m, end in zip(marks, ends, strict=True)]
-    if len(found) < 2:
+    texts = [text[m.end() : end].strip().rstrip(";.").strip() for m, end in zip(marks, ends, strict=True)]
+    if len(texts) < 2:
         raise ValueError(f"no options in {text[:60]!r}")
-    return found
+    return texts
 
 
 def without_letter(option: str) -> str:

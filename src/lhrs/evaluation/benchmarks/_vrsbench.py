@@ -27,16 +27,16 @@ class VrsBench(Benchmark):
         content = read_json(path)
         if not isinstance(content, list):
             raise DataError(f"{path} is not a list of entries.")
-        found = []
+        items = []
         for n, row in enumerate(content):
             try:
                 name = str(row["image_id"])
                 images = [self.root / folder / name for folder in _FOLDERS]
                 image = str(next((p for p in images if p.exists()), images[0]))
-                found.append(self._item(str(row.get("question_id", n)), image, row))
+                items.append(self._item(str(row.get("question_id", n)), image, row))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise DataError(f"{path}: entry {n} is not VRSBench's ({error!r}).") from None
-        return found
+        return items
 
     @abstractmethod
     def _item(self, identity: str, image: str, row: dict[str, Any]) -> Item: ...

@@ -29,7 +29,7 @@ class Choice(Benchmark):
     homepage = "https://github.com/ShawnAn-WHU/CHOICE"
     license = "MIT"
     layout = "a folder with perception/ and reasoning/, in them <group>/<task>/<task>.json and images/"
-    download_hint = "Download CHOICE as its homepage says."
+    download_hint = "Download CHOICE as described on its homepage."
     groups = {folder.partition("/")[2]: tasks for folder, tasks in _TASKS.items()}
 
     def items(self) -> list[Item]:
@@ -37,7 +37,7 @@ class Choice(Benchmark):
         existing = [path for path in paths if path.exists()]
         if not existing:
             raise DataError(f"{self.root} has none of CHOICE's tasks. Expected {self.layout}. {self.download_hint}")
-        found = []
+        items = []
         for path in paths:
             if path not in existing:
                 self.dropped.add("tasks without a file", path.stem)
@@ -47,7 +47,7 @@ class Choice(Benchmark):
                     question, options = split_question(row["question"])
                     answer = letter_index(row["answer"], len(options))
                     image = str(self.root / row["image_path"])
-                    found.append(Item(str(row["id"]), (image,), question, answer, options, path.stem))
+                    items.append(Item(str(row["id"]), (image,), question, answer, options, path.stem))
                 except (KeyError, TypeError, ValueError, AttributeError) as error:
                     raise DataError(f"{path}: entry {n} is not CHOICE's ({error!r}).") from None
-        return found
+        return items

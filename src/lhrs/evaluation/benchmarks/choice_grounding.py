@@ -22,11 +22,11 @@ class ChoiceGrounding(Benchmark):
     homepage = "https://github.com/ShawnAn-WHU/CHOICE"
     license = "MIT"
     layout = f"a folder with {_TASK}/visual_grounding.json and images/"
-    download_hint = "Download CHOICE as its homepage says."
+    download_hint = "Download CHOICE as described on its homepage."
 
     def items(self) -> list[Item]:
         path = self.root / _TASK / "visual_grounding.json"
-        found = []
+        items = []
         for n, row in enumerate(read_json(path)):
             try:
                 expression = _EXPRESSION.search(row["question"])
@@ -36,7 +36,7 @@ class ChoiceGrounding(Benchmark):
                 height, width = image_shape(image)
                 x, y = zip(*row["answer"], strict=True)
                 box = (min(x) * width, min(y) * height, max(x) * width, max(y) * height)
-                found.append(Item(str(row["id"]), (str(image),), expression[1], box))
+                items.append(Item(str(row["id"]), (str(image),), expression[1], box))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise DataError(f"{path}: entry {n} is not CHOICE's ({error!r}).") from None
-        return found
+        return items

@@ -38,7 +38,7 @@ class DiorRsvg(Benchmark):
             missing = listed.name if files else "Annotations/*.xml"
             raise DataError(f"{self.root} lacks {missing}. {self.download_hint}")
         wanted = self._wanted()
-        found, number = [], 0
+        items, number = [], 0
         for path in files:
             try:
                 tree = ElementTree.parse(path).getroot()
@@ -48,14 +48,14 @@ class DiorRsvg(Benchmark):
                         box = element.find("bndbox")
                         corners = tuple(float(str(box.findtext(k))) for k in ("xmin", "ymin", "xmax", "ymax"))  # type: ignore[union-attr]
                         image = str(self.root / "JPEGImages" / name)
-                        found.append(Item(str(number), (image,), str(element.findtext("description")).strip(), corners,
+                        items.append(Item(str(number), (image,), str(element.findtext("description")).strip(), corners,
                                           type=element.findtext("name")))  # fmt: skip
                     number += 1
             except (ElementTree.ParseError, AttributeError, ValueError) as error:
                 raise DataError(f"{path} is not DIOR-RSVG's XML ({error}).") from None
-        if len(found) < len(wanted):
+        if len(items) < len(wanted):
             raise DataError(f"{listed} names {len(wanted):,} expressions, {self.root} has {number:,} in all.")
-        return found
+        return items
 
     def metadata(self) -> dict[str, Any]:
         text = "".join(f"{number}\n" for number in sorted(self._wanted()))

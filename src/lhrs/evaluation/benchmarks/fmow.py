@@ -8,6 +8,8 @@ class Fmow(SceneBenchmark):
 
     homepage = "https://github.com/fMoW/dataset"
     license = "https://github.com/fMoW/dataset/blob/master/LICENSE"
-    download_hint = "Download fMoW-rgb as its homepage says and crop the boxes of its val split into <class>/<image>."
+    download_hint = (
+        "Download fMoW-rgb as described on its homepage and crop the boxes of its val split into <class>/<image>."
+    )
     num_classes = 62
     default_split = "val"

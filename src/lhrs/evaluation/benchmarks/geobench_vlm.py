@@ -28,7 +28,7 @@ class GeoBenchVlm(Benchmark):
             raise DataError(f"geobench-vlm has the splits {', '.join(_FOLDERS)}, not {self.split!r}.")
         folder = _FOLDERS[self.split or "single"]
         path = self.root / folder / "qa.json"
-        found = []
+        items = []
         # Fields as in eval_geobenchvlm/qwen_cls_single.py and temporal/qwen_cls_temporal.py of the homepage.
         for n, row in enumerate(read_json(path)):
             try:
@@ -42,11 +42,11 @@ class GeoBenchVlm(Benchmark):
                 same = str(row.get("question_id", n))
                 for k, prompt in enumerate(row["prompts"]):
                     question = f"{context}\n{prompt.strip()}".strip()
-                    found.append(Item(f"{same}/{k}", tuple(images), question, answer, options, row.get("task"),
+                    items.append(Item(f"{same}/{k}", tuple(images), question, answer, options, row.get("task"),
                                       question_group=same))  # fmt: skip
             except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
                 raise DataError(f"{path}: entry {n} is not GEOBench-VLM's ({error!r}).") from None
-        return found
+        return items
 
     def _image(self, folder: str, file: str) -> object:
         """Return the path of an image: paths are relative to the folder or to the root of the release."""

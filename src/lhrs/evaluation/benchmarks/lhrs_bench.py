@@ -51,7 +51,7 @@ class LhrsBench(Benchmark):
         types = pair.get("type") or []
         named = "|".join(kinds.get(int(t), str(t)) for t in (types if isinstance(types, list) else [types]))
         folder = self.root if self.root.is_dir() else self.root.parent
-        found = [folder / place / name for place in _FOLDERS]
-        image = next((path for path in found if path.exists()), found[0])
+        candidates = [folder / place / name for place in _FOLDERS]
+        image = next((path for path in candidates if path.exists()), candidates[0])
         question = pair["question"].strip()
         return Item(f"{number:04d}/{name}", (str(image),), question, answer, tuple(options), named or None)

@@ -21,7 +21,7 @@ class Rsvg(Benchmark):
         path = next((p for p in near if p.exists()), near[0])
         content = read_json(path)
         rows = content.get("data", []) if isinstance(content, dict) else content
-        found = []
+        items = []
         for n, row in enumerate(rows):
             try:
                 name, question, answer = str(row["img"]), str(row["question"]), str(row["answer"])
@@ -34,5 +34,5 @@ class Rsvg(Benchmark):
             if len(boxes) != 1:
                 raise DataError(f"{path}: the answer of entry {n} is not one box: {answer[:60]!r}.")
             expression = question.split("]")[-1].strip()
-            found.append(Item(f"{n}", (str(image),), expression, tuple(float(v) for v in boxes[0])))
-        return found
+            items.append(Item(f"{n}", (str(image),), expression, tuple(float(v) for v in boxes[0])))
+        return items

@@ -44,40 +44,40 @@ class VhmHonesty(Benchmark):
     def items(self) -> list[Item]:
         inner = self.root / "datasets_eval"
         folder = inner if inner.is_dir() else self.root
-        found: list[Item] = []
+        items: list[Item] = []
         for answerable, tasks in ((True, _TRUE), (False, _FALSE)):
             for task, names in tasks.items():
                 for path in (folder / f"{name}.json" for name in names):
                     if path.exists():
-                        found += _read(path, task, answerable)
+                        items += _read(path, task, answerable)
                     else:
                         self.dropped.add("question files that do not exist", path.name)
-        if all(item.answerable for item in found):
+        if all(item.answerable for item in items):
             raise DataError(
                 f"{self.root} has no questions with a false premise. Expected {self.layout}. {self.download_hint}"
             )
-        return found
+        return items
 
 
 def _read(path: Path, task: str, answerable: bool) -> list[Item]:
-    found = []
+    items = []
     for n, row in enumerate(read_json(path)):
         try:
             image = path.parent / row["image_path"] / row["image"]
-            asked, answer = (turn["value"] for turn in row["conversations"])
-            found.append(_item(f"{path.stem}/{n}", str(image), asked, answer, task, answerable))
+            question, answer = (turn["value"] for turn in row["conversations"])
+            items.append(_item(f"{path.stem}/{n}", str(image), question, answer, task, answerable))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: entry {n} is not VHM's ({error!r}).") from None
-    return found
+    return items
 
 
-def _item(identity: str, image: str, asked: Any, answer: Any, task: str, answerable: bool) -> Item:
-    asked = asked.replace("<image>", "").strip()
+def _item(identity: str, image: str, question: Any, answer: Any, task: str, answerable: bool) -> Item:
+    question = question.replace("<image>", "").strip()
     if not identity.split("/")[0].endswith("_mc"):
-        return Item(identity, (image,), asked, str(answer).strip(), (), task, answerable)
+        return Item(identity, (image,), question, str(answer).strip(), (), task, answerable)
     try:
-        question, options = split_question(asked)
+        stem, options = split_question(question)
     except ValueError:  # all in one line
-        options = tuple(split_options(asked))
-        question = asked[: asked.index(options[0])].rstrip("(A.) \n")
-    return Item(identity, (image,), question, letter_index(answer, len(options)), options, task, answerable)
+        options = tuple(split_options(question))
+        stem = question[: question.index(options[0])].rstrip("(A.) \n")
+    return Item(identity, (image,), stem, letter_index(answer, len(options)), options, task, answerable)

@@ -49,17 +49,17 @@ class XlrsLite(Benchmark):
         paths = sorted(self.root.rglob("*.parquet"))
         if not paths:
             raise DataError(f"{self.root} has no *.parquet. Expected {self.layout}. {self.download_hint}")
-        found: list[Item] = []
+        items: list[Item] = []
         for path in paths:
             try:
                 with parquet.ParquetFile(path) as file:
                     for batch in file.iter_batches(batch_size=1):  # a row may hold 300 MB of image
-                        found += [self._item(len(found), row) for row in batch.to_pylist()]
+                        items += [self._item(len(items), row) for row in batch.to_pylist()]
             except (OSError, arrow.ArrowException) as error:
                 raise DataError(f"{path} is not a whole Parquet file: {error}.") from error
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise DataError(f"{path}: row {len(found)} is not XLRS-Bench-lite's ({error!r}).") from None
-        return found
+                raise DataError(f"{path}: row {len(items)} is not XLRS-Bench-lite's ({error!r}).") from None
+        return items
 
     def _item(self, number: int, row: dict[str, Any]) -> Item:
         options = tuple(without_letter(option) for option in row["multi-choice options"])

@@ -12,6 +12,6 @@ class Instruct(ModelFamily):
     scene_prompt = "What kind of scene is this?"
     classify_prompt = "Which of these classes describes the image best: {options}?"
     ground_prompt = "Find {expression}."
-    count_prompt = "How many {thing} are there?"
+    count_prompt = "How many {target} are there?"
     short_prompt = "{question}"
     choose_prompt = "{question}\n{options}\nAnswer with the letter."
