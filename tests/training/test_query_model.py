@@ -10,9 +10,11 @@ from PIL import Image
 from tests.downstream.world import write_masks, write_scenes
 from tests.training.perception_world import run_file, write_roofs
 
+from lhrs.cli import main
 from lhrs.errors import ConfigError
 from lhrs.inference.load import load
 from lhrs.inference.perception import PerceptionRuntime
+from lhrs.inference.runtime import Request
 from lhrs.models.export import export
 from lhrs.models.presets import PRESETS, build_model
 from lhrs.models.small_language import build_language_model
@@ -86,10 +88,31 @@ def test_answers_agree_with_each_other(exported, images):
 def test_the_language_model_has_learned_the_queries(exported):
     assistant = load(exported)
     runtime = assistant.runtime.model
-    from lhrs.inference.runtime import Request
-
     replies = runtime.generate([Request((), question, answer_type="query") for question in QUESTIONS])
     assert sum(reply.text == query for reply, query in zip(replies, QUESTIONS.values(), strict=True)) >= 4
+
+
+def test_options_in_the_text_of_a_question(exported, images):
+    runtime = load(exported).runtime
+    family = runtime.family
+    listed = family.classify_prompt.replace("{options}", "Water Body, flibber")
+    lettered = family.choose_prompt.format(question="What is it?", options="A. flibber\nB. water")
+    replies = runtime.generate([Request((images[0],), text) for text in (listed, lettered)])
+    assert [reply.text for reply in replies] == ["Water Body", "B"]
+    assert family.split_options("what is A. Smith doing?") == ("what is A. Smith doing?", {})
+
+
+def test_unknown_labels_are_warned_of_on_the_command_line(exported, tmp_path, images, capsys, monkeypatch):
+    Image.fromarray(images[0]).save(tmp_path / "a.png")
+    command = ["lhrs", "classify", str(tmp_path / "a.png"), "--labels", "water,flibber,solar panels"]
+    monkeypatch.setattr("sys.argv", [*command, "--model", str(exported)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    printed = capsys.readouterr()
+    assert not end.value.code
+    assert printed.out.startswith("water")
+    assert "'flibber' is not in the table" in printed.err
+    assert "not trained to see 'solar panels'" in printed.err
 
 
 def test_a_batch_answers_as_single_images_do(exported, images):

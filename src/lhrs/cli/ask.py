@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,6 +76,7 @@ def classify(
     listed = None if labels is None else _split_list(labels, "--labels")
     paths, errors = list_paths(images), Errors()
     assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
+    warn_of_labels(assistant, listed)
     _print_answers(assistant.classify_all(paths, listed, errors), len(paths), as_json)
     errors.exit()
 
@@ -123,6 +124,12 @@ def ground(
     if out is not None and answers:
         _write_boxes(out, answers, assistant.rendering)
     errors.exit()
+
+
+def warn_of_labels(assistant: "Assistant", labels: Sequence[str] | None) -> None:
+    """Print what the user should know about their labels on stderr."""
+    for warning in assistant.runtime.family.label_warnings(labels or ()):
+        print_info(f"warning: {warning}")
 
 
 def load_assistant(

@@ -61,6 +61,10 @@ class ModelFamily:
 
         return format_boxes(np.array(boxes, float).reshape(-1, 4), (1, 1), self.box_style)
 
+    def label_warnings(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Return what the user should know about labels of their own, such as those that the model cannot place."""
+        return ()
+
     def box_constraint(self, vocabulary: Vocabulary) -> Constraint | None:
         """Return the constraint for well-formed boxes; None if the family's format has none."""
         return BoxConstraint(self.box_style, self.refusal, vocabulary)

@@ -9,7 +9,8 @@ import numpy as np
 
 from lhrs.imagery.merge_detections import merge_detections
 from lhrs.imagery.windows import SceneWindow, make_windows
-from lhrs.inference.model_family import ModelFamily
+from lhrs.inference.families.perception import Perception
+from lhrs.inference.model_family import ModelFamily, get_family
 from lhrs.inference.runtime import Generation, Request, Runtime
 from lhrs.perception.answer import Reply, answer_query, resolve
 from lhrs.perception.evidence import Evidence, as_detections, decode
@@ -72,7 +73,7 @@ class PerceptionRuntime:
     def __init__(self, model: Perceiving) -> None:
         self.model, self.settings = model, model.settings
         self.name: str = model.name
-        self.family: ModelFamily = model.family
+        self.family: ModelFamily = get_family("perception")
         self._kept: OrderedDict[tuple[int, float | None], _Kept] = OrderedDict()
 
     @property
@@ -88,6 +89,7 @@ class PerceptionRuntime:
 
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         """See `Runtime.generate`; the text is streamed as a whole."""
+        requests = [_with_listed_options(request) for request in requests]
         queries = self._queries(requests)
         evidence = self.evidence([(image, r.gsd_m) for r in requests for image in r.images])
         replies = []
@@ -241,10 +243,20 @@ def _sample(maps: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return maps[:, at_row][:, :, at_column]
 
 
+def _with_listed_options(request: Request) -> Request:
+    """Move options that a question lists in its text to `options`, which keep the answers that name them."""
+    if request.query is not None:
+        return request
+    stem, listed = Perception.split_options(request.question)
+    if request.options is not None and any(option not in listed for option in request.options):
+        return replace(request, question=stem)
+    return replace(request, question=stem, options=tuple(listed) or None, option_texts=tuple(listed.values()))
+
+
 def _answer(request: Request, queries: tuple[Query, tuple[Query, ...]], images: Sequence[Evidence]) -> Generation:
     query, history = queries
     if request.options is not None and images:
-        reply = _choose(request.options, query, images, history)
+        reply = _choose(request.options, request.option_texts or request.options, query, images, history)
     else:
         reply = answer_query(query, images, history)
         if request.answer_type == "number" and not reply.text.isdigit():
@@ -257,9 +269,15 @@ def _answer(request: Request, queries: tuple[Query, tuple[Query, ...]], images: 
     )  # fmt: skip
 
 
-def _choose(options: Sequence[str], query: Query, images: Sequence[Evidence], history: Sequence[Query]) -> Reply:
-    """Return the option that the answer to the query supports best."""
-    plain = [option.strip().lower() for option in options]
+def _choose(
+    options: Sequence[str],
+    texts: Sequence[str],
+    query: Query,
+    images: Sequence[Evidence],
+    history: Sequence[Query],
+) -> Reply:
+    """Return the option whose text the answer to the query supports best."""
+    plain = [text.strip().lower() for text in texts]
     clause = query.clauses[0]
     if set(plain) <= {"yes", "no"}:
         match = find_concept(clause.arguments[0]) if clause.arguments else None
@@ -273,7 +291,7 @@ def _choose(options: Sequence[str], query: Query, images: Sequence[Evidence], hi
         distance = [abs(int(option) - number) for option in plain]
         scores = [1 / (1 + d) for d in distance]
     else:
-        scores = list(score_labels(options, images[0]).probabilities)
+        scores = list(score_labels(texts, images[0]).probabilities)
     total = sum(scores)
     best = max(range(len(options)), key=lambda n: scores[n])
     return Reply(options[best], scores[best] / total if total else 0.0)

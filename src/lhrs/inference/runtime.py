@@ -42,6 +42,8 @@ class Request:
     """Token sampling; None is greedy decoding."""
     history: tuple[tuple[str, str], ...] = ()
     """Previous (question, answer) pairs about the same images, for models that were trained on conversations."""
+    option_texts: tuple[str, ...] = ()
+    """What each of `options` stands for, where it is a letter; empty if they stand for themselves."""
     query: str | None = None
     """What is asked as the text of a query, where it is known; models with dense heads then need not read the
     question."""
