@@ -85,6 +85,8 @@ def scene(
     num_ood = sum(summary["out_of_distribution"] for summary in manifest["scenes"])
     composite_used = manifest["scenes"][0]["composite"]
     print_info(f"{out}: {answered:,} of {windows:,} windows answered; {composite_used}; {manifest['model']}")
+    for warning in manifest.get("warnings", ()):
+        print_info(f"warning: {warning}")
     if manifest["dropped"]:
         print_info("left out " + ", ".join(f"{count:,} {reason}" for reason, count in manifest["dropped"].items()))
     if num_ood:

@@ -111,6 +111,8 @@ def run(
             }  # fmt: skip
             summaries.append(write_scene(folder, result, config.query, provenance))
         manifest = {"job": settings, **started, "model": assistant.runtime.name, "model_hash": hashed}
+        if warnings := assistant.runtime.family.label_warnings(config.query.labels or ()):
+            manifest["warnings"] = list(warnings)
         manifest = job.write_manifest({**manifest, "scenes": summaries}, dropped)
         job.finish()
     return manifest

@@ -94,8 +94,13 @@ def answer_block(block: Block) -> "pa.Table":
         groups = [images[n * len(images) // times : (n + 1) * len(images) // times] for _, images, _ in usable
                   for n in range(times)]  # fmt: skip
         numbers = [w.number * times + n for w, _, _ in usable for n in range(times)]
+        meters = block.composites[0].gsd_m
+        sizes_m = [meters * w.window[2] / images[0].shape[1] for w, images, _ in usable for _ in range(times)]
         replies = assistant.runtime.generate(
-            [assistant.request(group, task, number) for group, number in zip(groups, numbers, strict=True)]
+            [
+                assistant.request(group, task, number, gsd_m)
+                for group, number, gsd_m in zip(groups, numbers, sizes_m, strict=True)
+            ]
         )
         answers = iter(
             assistant.answer("", _image(group[0]), task, reply) for group, reply in zip(groups, replies, strict=True)
