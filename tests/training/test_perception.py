@@ -11,6 +11,7 @@ from tests.training.perception_world import run_file, write_roofs
 
 from lhrs.data.augment import D4
 from lhrs.data.rendering_augment import RenderingAugment
+from lhrs.downstream.backbone import Backbone
 from lhrs.errors import ConfigError
 from lhrs.perception.settings import read_settings
 from lhrs.training.dispatch import load_run, train
@@ -54,6 +55,15 @@ def test_a_run_leaves_a_model_that_predicts_the_same(world):
     assert "conv_head.weight" not in dict(encoder.model.named_parameters())
     assert json.loads((world / "run" / "scores.json").read_text())["scenes accuracy"]["images"] > 0
     train(load_run(run_file(world)))  # a finished run is not repeated
+
+
+def test_the_encoder_is_a_backbone_of_other_tasks(world):
+    backbone = Backbone(str(world / "run" / "model")).eval()
+    encoder, _ = load_perception(world / "run" / "model")
+    pixels = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(backbone(pixels), encoder.eval()(pixels))
+    assert backbone.normalization is not None
 
 
 def test_it_starts_from_another_run(world):

@@ -26,6 +26,8 @@ INTERPOLATIONS = ("bicubic", "bilinear")
 """The first is the default, for backbones without a stated interpolation."""
 _ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 """Arguments by which families of timm models accept images of any size."""
+EFFICIENTNET_TAIL = ("conv_head", "bn2")
+"""Layers of timm's EfficientNets after the last feature map; some folders leave them out."""
 _PYRAMID_WIDTH = 256
 
 
@@ -70,6 +72,8 @@ class Backbone(nn.Module):
         if levels:
             prune_timm(self.model, list(levels))
         if state is not None:
+            if not any(key.startswith(f"{EFFICIENTNET_TAIL[0]}.") for key in state):
+                self.remove_tail()
             _load(self.model, state, in_chans, name)
         if checkpoint is not None:
             load_backbone_checkpoint(self.model, Path(checkpoint))
@@ -92,6 +96,12 @@ class Backbone(nn.Module):
         self.frozen = False
         self.fixed_norm = False
         """Batch norms keep their statistics in training, as is usual for pretrained backbones and small batches."""
+
+    def remove_tail(self) -> None:
+        """Remove the layers of an EfficientNet after its last feature map, which `feature_maps` does not use."""
+        for part in EFFICIENTNET_TAIL:
+            if hasattr(self.model, part):
+                setattr(self.model, part, nn.Identity())
 
     def freeze(self) -> None:
         """Freeze all weights and batch-norm statistics."""

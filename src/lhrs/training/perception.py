@@ -17,12 +17,11 @@ from lhrs.atomic_io import atomic_dir, save_safetensors, write_atomic
 from lhrs.data.mask_dataset import MaskDataset
 from lhrs.data.rendering_augment import RenderingAugment
 from lhrs.downstream.backbone import Backbone
-from lhrs.imagery.normalization import Normalization
 from lhrs.inference.ood import OODDetector
 from lhrs.models.configuration import LHRSHeadsConfig
 from lhrs.models.dense_heads import HEADS_CONFIG, HEADS_WEIGHTS, DenseHeads, DenseOutput, load_heads
 from lhrs.models.state_dict import load_strict
-from lhrs.models.timm_io import read_timm_folder, write_timm_folder
+from lhrs.models.timm_io import write_timm_folder
 from lhrs.perception.settings import FILE_NAME, PerceptionSettings
 from lhrs.training import data_fingerprint
 from lhrs.training.optim import make_groups
@@ -217,14 +216,7 @@ def take_neck(encoder: Backbone, heads: DenseHeads) -> None:
         state = {f"0.{name}": value for name, value in head.state_dict().items()}
         state |= {f"1.{name}": value for name, value in model.bn2.state_dict().items()}
         load_strict(heads.neck, state, "the last convolution of the encoder")
-    remove_tail(encoder)
-
-
-def remove_tail(encoder: Backbone) -> None:
-    """Remove the layers of EfficientNet after the deepest level, which the heads replace."""
-    for name in ("conv_head", "bn2"):
-        if hasattr(encoder.model, name):
-            setattr(encoder.model, name, nn.Identity())
+    encoder.remove_tail()
 
 
 def save_perception(
@@ -251,13 +243,7 @@ def load_perception(folder: Path) -> tuple[Backbone, DenseHeads]:
         CheckpointError: a file is missing or broken.
     """
     heads = load_heads(folder)
-    state, found = read_timm_folder(folder)
-    encoder = Backbone(found["architecture"], 3, found.get("model_args"), is_folder=False)
-    remove_tail(encoder)
-    load_strict(encoder.model, state, str(folder))
-    cfg = found["pretrained_cfg"]
-    encoder.normalization = Normalization(max_value=255, mean=cfg["mean"], std=cfg["std"])
-    return encoder, heads
+    return Backbone(str(folder)), heads
 
 
 def _with_scene_classes(heads: DenseHeads, names: list[str]) -> DenseHeads:
