@@ -224,6 +224,39 @@ def mercator(lonlat) -> np.ndarray:
     return np.stack([lon, -np.log(np.tan(np.pi / 4 + lat / 2))], -1)
 
 
+def test_the_rendering_is_chosen_seen_sent_and_kept_over_a_reload(server, open_page, tmp_path):
+    values = np.arange(13, dtype=np.uint16)[:, None, None] * 250 + np.full((13, 64, 64), 300, np.uint16)
+    path, place = tmp_path / "s2.tif", {"crs": "EPSG:32633", "transform": from_origin(5e5, 5.2e6, 10, 10)}
+    with rasterio.open(path, "w", driver="GTiff", width=64, height=64, count=13, dtype="uint16", **place) as dataset:
+        dataset.write(values)
+    page = open_page(server)
+    bring(page, path)
+    before = page.get_attribute("#image", "src")
+    page.click("#rendering summary")
+    page.select_option("#sensor", "sentinel-2-l1c")
+    sync_api.expect(page.locator("#facts")).to_contain_text("sentinel-2-l1c true-color")
+    assert page.locator("#composite option[value=per-band]").count() == 0
+    page.select_option("#composite", "swir")
+    sync_api.expect(page.locator("#facts")).to_contain_text("sentinel-2-l1c swir")
+    assert page.get_attribute("#image", "src") != before
+    page.fill("#gsd", "20")
+    page.press("#gsd", "Tab")
+    page.keyboard.press("Escape")
+    assert not page.locator("#sensor").is_visible() and page.locator("#facts").inner_text().startswith("64 ")
+    with page.expect_request("**/v1/chat/completions") as request:
+        answer = ask(page, "ask", "is there a river?")
+    assert request.value.post_data_json["lhrs"] == {
+        "task": "ask", "sensor": "sentinel-2-l1c", "composite": "swir", "gsd_m": 20,
+    }  # fmt: skip
+    answer.locator(".view summary").click()
+    assert "bands 13, 8, 4" in answer.inner_text() and "32 \u00d7 32 pixels" in answer.inner_text()
+    page.reload()
+    sync_api.expect(page.locator("#facts")).to_contain_text("sentinel-2-l1c swir")
+    page.click("#rendering summary")
+    sync_api.expect(page.locator("#sensor")).to_have_value("sentinel-2-l1c")
+    assert page.input_value("#composite") == "swir" and page.input_value("#gsd") == "20"
+
+
 @pytest.mark.slow
 def test_a_whole_scene_runs_to_its_end_and_is_kept_over_a_reload(server, open_page):
     page = open_page(server)

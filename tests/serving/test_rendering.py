@@ -1,6 +1,7 @@
 """`sensor`, `composite` and `gsd_m` from the command line, over HTTP and as tools."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -65,6 +66,24 @@ def test_requests(server, bands13):
         all(r.headers["content-type"] == "image/png" for r in previews) and previews[0].content != previews[1].content
     )
     assert refusal(server.http.get(f"/v1/files/{uploaded}/preview", params={"gsd_m": -1}))["param"] == "query.gsd_m"
+
+
+def test_the_sensors_are_listed(server):
+    listed = {entry["id"]: entry for entry in server.http.get("/v1/sensors").json()["data"]}
+    assert "swir" in listed["sentinel-2-l1c"]["composites"] and listed["naip"]["description"]
+
+
+def test_scenes(server, bands13):
+    uploaded = server.http.post("/v1/files", files={"file": ("s2.tif", bands13.read_bytes())}).json()["id"]
+    body = {"file_id": uploaded, "task": "caption", "size": 64}
+    for wrong in ({"sensor": "nonesuch"}, {"sensor": SWIR["sensor"], "composite": "nonesuch"}):
+        assert "nonesuch" in refusal(server.http.post("/v1/scenes", json={**body, **wrong}))["message"]
+    scene = server.http.post("/v1/scenes", json={**body, **SWIR}).json()
+    while scene["state"] in ("queued", "running"):
+        time.sleep(0.1)
+        scene = server.http.get(f"/v1/scenes/{scene['id']}").json()
+    assert scene["state"] == "done" and scene["composite"] == "swir"
+    assert scene["summary"]["composite"] == "sentinel-2-l1c swir 0 to 4500"
 
 
 def test_tools(bands13, assistant):

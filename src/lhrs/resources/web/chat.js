@@ -139,7 +139,7 @@ function setFacts(image) {
   $("name").textContent = image.name;
   const facts = [`${width.toLocaleString("en")} × ${height.toLocaleString("en")} px`];
   if (gsd) facts.push(`${Number(gsd.toPrecision(3))} m per pixel`);
-  facts.push(image.about.scaling);
   if (corners) facts.push(`${corners[0][1].toFixed(3)}°, ${corners[0][0].toFixed(3)}°`);
+  facts.push(image.about.scaling);
   $("facts").textContent = facts.join(" · ");
 }
