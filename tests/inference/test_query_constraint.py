@@ -79,6 +79,30 @@ def test_arguments_do_not_skip_words_or_cross_punctuation(tokens):
         assert all(token in constraint.allowed(path[:n]) for n, token in enumerate(path)) is is_span
 
 
+def test_arguments_neither_begin_nor_end_with_function_words(tokens):
+    constraint = QueryConstraint("how many houses are in the rows of trees", tokens)
+    for argument, is_phrase in (
+        ("rows of trees", True),
+        ("rows of", False),
+        ("the rows", False),
+        ("many houses", False),
+    ):
+        path = tokens.encode(f"count: {argument}")
+        allowed = all(token in constraint.allowed(path[:n]) for n, token in enumerate(path))
+        assert (allowed and constraint.text(path) == f"count: {argument}") is is_phrase
+
+
+def test_clauses_of_one_intent_do_not_repeat_words(tokens):
+    constraint = QueryConstraint("count the houses and trees", tokens)
+    for text, is_allowed in (
+        ("count: houses ; count: trees", True),
+        ("count: houses ; locate: houses", True),
+        ("count: houses ; count: houses", False),
+    ):
+        path = tokens.encode(text)
+        assert all(token in constraint.allowed(path[:n]) for n, token in enumerate(path)) is is_allowed
+
+
 def test_a_question_without_words_has_only_queries_without_arguments(tokens):
     texts = {babble(QueryConstraint("???", tokens), tokens, seed) for seed in range(40)}
     assert texts and all(not c.arguments for text in texts for c in parse_query(text).clauses)

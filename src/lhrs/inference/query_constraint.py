@@ -16,6 +16,13 @@ from lhrs.perception.query import INTENTS, MAX_CLAUSES, REGIONS, UNKNOWN, format
 
 MAX_WORDS = 8
 """Maximum number of words of an argument."""
+_FUNCTION_WORD_TEXT = (
+    "a an the this that these those there here it they them its is are was were be been do does did has have had could "
+    "would should what which where when who whose why how many much and or than of to in on at for from with by any "
+    "some i you we he she me us my your our please if whether not as so"
+)
+_FUNCTION_WORDS = frozenset(_FUNCTION_WORD_TEXT.split())
+"""Words that no argument begins or ends with."""
 _WORD = re.compile(r"[^\W_]+(?:[-'\u2019&_][^\W_]+)*")
 
 
@@ -35,6 +42,8 @@ class _Place(NamedTuple):
     """0 before, 1 after ` @`, 2 after the region."""
     separator: bool = False
     """Whether the last symbol was ` |`."""
+    copied: frozenset[tuple[str, int]] = frozenset()
+    """Intents with the words that their clauses copied; clauses of one intent do not repeat words."""
 
 
 _Thread = tuple[tuple[int, ...], _Place]
@@ -44,7 +53,8 @@ _Thread = tuple[tuple[int, ...], _Place]
 class QueryConstraint:
     """Queries about a question, see `lhrs.perception.query`.
 
-    Arguments are contiguous words of the question, in its order within a clause. They do not cross punctuation.
+    Arguments are contiguous words of the question, in its order within a clause. They do not cross punctuation, and
+    neither begin nor end with a function word.
 
     Args:
         question: the last message; earlier ones have no words to copy.
@@ -57,6 +67,7 @@ class QueryConstraint:
         self._vocabulary, self._ends = vocabulary, list(vocabulary.eos_token_ids)
         found = list(_WORD.finditer(question))
         self._words = [tuple(vocabulary.encode(f" {word[0]}")) for word in found]
+        self._is_function = [word[0].lower() in _FUNCTION_WORDS for word in found]
         self._follows = [
             n > 0 and not question[found[n - 1].end() : word.start()].strip() for n, word in enumerate(found)
         ]
@@ -109,46 +120,60 @@ class QueryConstraint:
         return list(found)
 
     def _is_complete(self) -> bool:
-        return any(not rest and _ends_clause(place) for rest, place in self._threads)
+        return any(not rest and self._ends_clause(place) for rest, place in self._threads)
 
     def _next(self, place: _Place) -> Iterator[_Thread]:
         """Yield the symbols that may follow a place."""
         if not place.intent:
             for name, tokens in self._intents[place.num_clauses > 0].items():
-                yield tokens, _Place(place.num_clauses + 1, name)
+                yield tokens, _Place(place.num_clauses + 1, name, copied=place.copied)
             return
         if place.region == 1:
             for tokens in self._regions:
                 yield tokens, place._replace(region=2)
             return
-        form = INTENTS[place.intent]
+        form, ends = INTENTS[place.intent], self._ends_argument(place)
         if place.region == 0:
             yield from self._next_words(place, max(form.num_arguments))
-            if place.num_words and place.num_arguments < max(form.num_arguments):
+            if place.num_words and ends and place.num_arguments < max(form.num_arguments):
                 yield self._bar, place._replace(num_words=0, separator=True)
-            if form.region and place.num_arguments in form.num_arguments and not place.separator:
+            if form.region and place.num_arguments in form.num_arguments and ends:
                 yield self._at, place._replace(region=1)
-        if _ends_clause(place) and place.num_clauses < MAX_CLAUSES and place.intent != "help":
-            yield self._semicolon, _Place(place.num_clauses)
+        if self._ends_clause(place) and place.num_clauses < MAX_CLAUSES and place.intent != "help":
+            yield self._semicolon, _Place(place.num_clauses, copied=place.copied)
 
     def _next_words(self, place: _Place, most: int) -> Iterator[_Thread]:
         if place.num_words:
             n = place.word + 1
             if n < len(self._words) and self._follows[n] and place.num_words < MAX_WORDS:
-                yield self._words[n], place._replace(word=n, num_words=place.num_words + 1)
+                yield from self._copy(place, n, place.num_arguments)
         elif place.num_arguments < most:
             for n in range(place.word + 1, len(self._words)):
-                yield (
-                    self._words[n],
-                    place._replace(num_arguments=place.num_arguments + 1, word=n, num_words=1, separator=False),
-                )
+                if not self._is_function[n]:
+                    yield from self._copy(place, n, place.num_arguments + 1)
 
+    def _copy(self, place: _Place, n: int, num_arguments: int) -> Iterator[_Thread]:
+        copied = (place.intent, n)
+        if copied not in place.copied:
+            yield (
+                self._words[n],
+                place._replace(
+                    num_arguments=num_arguments,
+                    word=n,
+                    num_words=place.num_words + 1,
+                    separator=False,
+                    copied=place.copied | {copied},
+                ),
+            )
 
-def _ends_clause(place: _Place) -> bool:
-    """Return whether a clause may end at a place."""
-    if not place.intent or place.region == 1 or place.separator:
-        return False
-    form = INTENTS[place.intent]
-    if place.num_arguments not in form.num_arguments:
-        return False
-    return place.region == 2 or place.num_arguments > 0 or not form.region_required
+    def _ends_argument(self, place: _Place) -> bool:
+        return not place.separator and not (place.num_words and self._is_function[place.word])
+
+    def _ends_clause(self, place: _Place) -> bool:
+        """Return whether a clause may end at a place."""
+        if not place.intent or place.region == 1 or not self._ends_argument(place):
+            return False
+        form = INTENTS[place.intent]
+        if place.num_arguments not in form.num_arguments:
+            return False
+        return place.region == 2 or place.num_arguments > 0 or not form.region_required
