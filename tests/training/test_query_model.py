@@ -102,6 +102,15 @@ def test_options_in_the_text_of_a_question(exported, images):
     assert family.split_options("what is A. Smith doing?") == ("what is A. Smith doing?", {})
 
 
+def test_a_conversation_is_continued_from_its_texts(exported, images):
+    runtime = load(exported).runtime
+    history = (("how much is grass?", "any text"), ("is there water?", "yes"))
+    alone, later = (runtime.generate([Request((images[0],), "what is it?", history=h)])[0] for h in ((), history))
+    assert alone.text == later.text
+    asked_before = runtime.generate([Request((images[0],), "?", history=history, query="follow: building")])[0]
+    assert asked_before.text in ("yes", "no")
+
+
 def test_unknown_labels_are_warned_of_on_the_command_line(exported, tmp_path, images, capsys, monkeypatch):
     Image.fromarray(images[0]).save(tmp_path / "a.png")
     command = ["lhrs", "classify", str(tmp_path / "a.png"), "--labels", "water,flibber,solar panels"]

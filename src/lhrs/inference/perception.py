@@ -104,34 +104,30 @@ class PerceptionRuntime:
         return replies
 
     def _queries(self, requests: Sequence[Request]) -> list[tuple[Query, tuple[Query, ...]]]:
-        """Return the resolved query of each request, and those of its history."""
-        depth = max((len(r.history) for r in requests), default=0)
-        known: list[list[Query]] = [[] for _ in requests]
-        written: list[list[tuple[str, str]]] = [[] for _ in requests]
-        for turn in range(depth + 1):
-            asked: list[tuple[int, str]] = []
-            for n, request in enumerate(requests):
-                texts = [question for question, _ in request.history] + [request.question]
-                if turn < len(texts):
-                    asked.append((n, texts[turn]))
-            last = {n for n, _ in asked if turn == len(requests[n].history)}
-            fixed = {n: requests[n].query for n in last if requests[n].query is not None}
-            todo = [(n, text) for n, text in asked if n not in fixed]
-            texts_of = dict(zip([n for n, _ in todo], self._write([t for _, t in todo], [written[n] for n, _ in todo]),
-                                strict=True))  # fmt: skip
-            for n, text in asked:
-                form = fixed.get(n) or texts_of[n]
-                written[n].append((text, form))
-                known[n].append(resolve(parse_query(form), known[n]))
-        return [(queries[-1], tuple(queries[:-1])) for queries in known]
+        """Return the resolved query of each request, and those of its history.
 
-    def _write(self, questions: Sequence[str], histories: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
-        """Let the language model write the queries of questions."""
-        requests = [
-            Request((), question, answer_type="query", history=tuple(history))
-            for question, history in zip(questions, histories, strict=True)
-        ]
-        return [reply.text for reply in self.model.generate(requests)] if requests else []
+        Each message is read on its own; `resolve` fills in what it leaves to earlier ones. So a conversation can be
+        continued from its texts alone, and an early misreading does not mislead the model later.
+        """
+        texts = [[*(question for question, _ in r.history), r.question] for r in requests]
+        last = [len(messages) - 1 for messages in texts]
+        todo = dict.fromkeys(
+            text
+            for request, messages, end in zip(requests, texts, last, strict=True)
+            for n, text in enumerate(messages)
+            if n < end or request.query is None
+        )
+        replies = self.model.generate([Request((), text, answer_type="query") for text in todo]) if todo else []
+        written = {text: reply.text for text, reply in zip(todo, replies, strict=True)}
+        result = []
+        for request, messages in zip(requests, texts, strict=True):
+            forms = [written[text] for text in messages[:-1]]
+            forms.append(request.query if request.query is not None else written[messages[-1]])
+            known: list[Query] = []
+            for form in forms:
+                known.append(resolve(parse_query(form), known))
+            result.append((known[-1], tuple(known[:-1])))
+        return result
 
     def evidence(self, images: Sequence[tuple[np.ndarray, float | None]]) -> list[Evidence]:
         """Return the evidence of uint8 images `(H, W, 3)` with their meters per pixel, or None where unknown."""
