@@ -77,6 +77,7 @@ def test_two_questions_get_two_answers():
 def test_followed_by_another_thing_or_nothing():
     assert ask("follow: trees", before=["share: water"]).text == "25 %"
     assert ask("follow: trees", before=["presence: water"]).text == "yes"
+    assert ask("follow: trees").text == "yes"
     assert ask("count:", before=["presence: buildings"]).text == "4"
     assert ask("follow: @ left", before=["count: buildings"]).text == "0"
 

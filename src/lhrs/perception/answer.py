@@ -50,6 +50,8 @@ def resolve(query: Query, history: Sequence[Query] = ()) -> Query:
             if clause.arguments and intent in ("class", "caption", "list", "at", "unknown", "choose", "more", "help"):
                 intent = "presence"
             clause = Clause(intent, arguments, clause.region or before.region)
+        elif clause.intent == "follow" and clause.arguments:
+            clause = Clause("presence", clause.arguments, clause.region)
         elif clause.intent in ("presence", "count", "locate", "share") and not clause.arguments and before is not None:
             clause = Clause(clause.intent, before.arguments[:1], clause.region or before.region)
         clauses.append(clause)
