@@ -111,8 +111,9 @@ def test_the_exported_model_says_what_torch_says(shape, exported, requests):
 def test_eight_bits_compute_nearly_the_same(shape, exported, requests, tmp_path):
     export(str(shape[1]), tmp_path / "int8", None, None, int8=True)
     assert not (tmp_path / "int8/model.safetensors").exists()
-    types = {init.data_type for init in onnx.load(tmp_path / "int8/language.onnx").graph.initializer if init.dims}
-    assert onnx.TensorProto.INT8 in types
+    graph = onnx.load(tmp_path / "int8/language.onnx").graph
+    large = [init for init in graph.initializer if len(init.dims) > 1 and np.prod(init.dims) > 4000]
+    assert large and {init.data_type for init in large} <= {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
     exact, rounded = load(exported).runtime, load(tmp_path / "int8").runtime
     ids = np.array([exact.encode("what is here? a field, a river and a road")])
     mask = np.ones_like(ids)
@@ -120,7 +121,7 @@ def test_eight_bits_compute_nearly_the_same(shape, exported, requests, tmp_path)
         runtime._run(ids[:, 1:], runtime._no_image, mask, runtime.start(ids[:, :1], mask[:, :1], []))
         for runtime in (exact, rounded)
     )
-    assert np.corrcoef(first[0], second[0])[0, 1] > 0.99 and not np.array_equal(first, second)
+    assert np.corrcoef(first[0], second[0])[0, 1] > 0.9999 and not np.array_equal(first, second)
     assert rounded.generate(requests)[1].text in requests[1].options
 
 

@@ -21,7 +21,8 @@ NANO = sorted(FOLDER.glob("lhrs-nano/*.yaml"))
 
 
 def test_all_systems_and_stages_have_a_recipe():
-    runs = [run for run in map(load_run, RECIPES) if isinstance(run, VLMConfig)]
+    papers = [path for path in RECIPES if path.stem != "own-model"]
+    runs = [run for run in map(load_run, papers) if isinstance(run, VLMConfig)]
     systems, stages = (get_args(VLMConfig.model_fields[name].annotation) for name in ("recipe", "stage"))
     assert len(systems) > 1 and len(stages) == 3
     assert sorted((run.recipe, run.stage) for run in runs) == sorted(product(systems, stages))
@@ -51,6 +52,7 @@ def test_a_recipe_begins_where_the_one_before_it_ends(path):
         "lhrs-bot-1-align",
         "lhrs-bot-nova-1-align",
         "lhrs-nano-0-vision",
+        "own-model",
     )
     assert first == (not begins)
     for begin in begins:

@@ -17,7 +17,7 @@ from lhrs.models.export import export
 from lhrs.training.dispatch import load_run, train
 from lhrs.training.freeze import count_parameters, module_of
 from lhrs.training.run_dir import read_record
-from lhrs.training.vlm import build_vlm, load_previous_stage, make_dataset, open_sources
+from lhrs.training.vlm import build_vlm, load_modules, load_previous_stage, make_dataset, open_sources
 from lhrs.training.vlm_config import VLMConfig
 
 DECLARED = {
@@ -232,3 +232,12 @@ def test_the_system_text_of_the_run_is_that_of_its_model(tmp_path, data, parts, 
     prompt = runtime.prompt(Request((), "where?"))
     expected = "<s>[INST] where? [/INST]" if text is None else f"<s>[INST] <<SYS>>\n{text}\n<</SYS>>\n\nwhere? [/INST]"
     assert runtime.decode([*prompt.prefix, *prompt.rest]) == expected
+
+
+def test_the_family_of_a_model_may_be_another_than_the_recipes(tmp_path, data, parts):
+    model, _ = load_modules(settings_of(tmp_path, 1, data, model={**parts, "family": "instruct"}).model, "lhrs-bot")
+    assert model.config.model_family == "instruct"
+    with pytest.raises(ConfigError, match="nosuch"):
+        load_modules(settings_of(tmp_path, 1, data, model={**parts, "family": "nosuch"}).model, "lhrs-bot")
+    with pytest.raises(ConfigError, match="image_size is for timm encoders"):
+        load_modules(settings_of(tmp_path, 1, data, model={**parts, "image_size": 64}).model, "lhrs-bot")

@@ -7,7 +7,7 @@ numbers and the folder has them once.
 """
 
 import json
-import tempfile
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -196,23 +196,46 @@ def _trace(module: nn.Module, args: tuple, inputs: list[str], outputs: list[str]
 
 
 def quantize_int8(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a graph whose constant matrices have 8 bits and one scale per output.
+    """Return a graph whose constant matrices have 8 bits, with a scale per block of 32 inputs or row of the embedding.
 
-    Activations are rounded to 8 bits where such a matrix multiplies them. Attention stays in single precision.
+    Activations stay in single precision, and so does attention.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
+    logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.WARNING)
     _strip(graph)
     _fold_transposes(graph)
-    add_pre_process_metadata(graph)  # else it advises to fold constants first, which has just been done
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "language.onnx"
-        quantize_dynamic(
-            graph, path, op_types_to_quantize=["MatMul", "Gather"], per_channel=True, weight_type=QuantType.QInt8,
-            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
-        )  # fmt: skip
-        return onnx.load(path)
+    _quantize_embedding(graph)
+    quantizer = MatMulNBitsQuantizer(
+        graph, bits=8, block_size=32, is_symmetric=True, accuracy_level=4, op_types_to_quantize=("MatMul",)
+    )
+    quantizer.process()
+    return quantizer.model.model
+
+
+def _quantize_embedding(graph: onnx.ModelProto) -> None:
+    """Replace the matrices that are read by rows by integers and a scale per row."""
+    weights = {init.name: init for init in graph.graph.initializer if len(init.dims) == 2}
+    nodes = []
+    for node in graph.graph.node:
+        table = node.input[0] if node.op_type == "Gather" else ""
+        if table not in weights:
+            nodes.append(node)
+            continue
+        rows = numpy_helper.to_array(weights[table])
+        scales = np.maximum(np.abs(rows).max(1, keepdims=True), 1e-12) / 127
+        new = {f"{table}.int8": np.round(rows / scales).astype(np.int8), f"{table}.scales": scales.astype(np.float32)}
+        graph.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in new.items())
+        graph.graph.initializer.remove(weights.pop(table))
+        out, ids = node.output[0], node.input[1]
+        nodes += [
+            helper.make_node("Gather", [f"{table}.int8", ids], [f"{out}.int8"]),
+            helper.make_node("Cast", [f"{out}.int8"], [f"{out}.float"], to=TensorProto.FLOAT),
+            helper.make_node("Gather", [f"{table}.scales", ids], [f"{out}.scales"]),
+            helper.make_node("Mul", [f"{out}.float", f"{out}.scales"], [out]),
+        ]
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
 
 
 def _fold_transposes(graph: onnx.ModelProto) -> None:

@@ -28,7 +28,6 @@ class LHRSProcessor(ProcessorMixin):
         ConfigError: the tokenizer has no placeholder.
     """
 
-    image_processor_class = "AutoImageProcessor"
     tokenizer_class = "AutoTokenizer"
 
     def __init__(
