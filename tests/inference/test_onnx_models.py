@@ -121,7 +121,7 @@ def test_eight_bits_compute_nearly_the_same(shape, exported, requests, tmp_path)
         runtime._run(ids[:, 1:], runtime._no_image, mask, runtime.start(ids[:, :1], mask[:, :1], []))
         for runtime in (exact, rounded)
     )
-    assert np.corrcoef(first[0], second[0])[0, 1] > 0.9999 and not np.array_equal(first, second)
+    assert np.corrcoef(first[0], second[0])[0, 1] > 0.995 and not np.array_equal(first, second)
     assert rounded.generate(requests)[1].text in requests[1].options
 
 

@@ -198,7 +198,7 @@ def _trace(module: nn.Module, args: tuple, inputs: list[str], outputs: list[str]
 def quantize_int8(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Return a graph whose constant matrices have 8 bits, with a scale per block of 32 inputs or row of the embedding.
 
-    Activations stay in single precision, and so does attention.
+    Activations are rounded to 8 bits by blocks where such a matrix multiplies them; attention is in single precision.
     """
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
