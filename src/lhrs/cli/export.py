@@ -15,10 +15,13 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="Only ONNX graphs, the language model in 8 bits.")] = False,
 ) -> None:
     """Write a model with its LoRA merged, in another precision, or as ONNX for the torch-free path."""
+    from lhrs.inference.chat import write_single_prompts
     from lhrs.models.export import export as export_model
     from lhrs.models.export import torch_dtype
 
     precision = None if dtype is None else torch_dtype(dtype)
     for line in export_model(model, out, adapter, precision, onnx, int8):
         print(line)
+    if onnx or int8:
+        write_single_prompts(out)
     print(f"written to {out}")

@@ -12,7 +12,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from lhrs.errors import CheckpointError
-from lhrs.inference.chat import IMAGE_TOKEN, ChatTemplate, conversation, special_pattern
+from lhrs.inference.chat import IMAGE_TOKEN, SINGLE_PROMPTS, conversation, read_template, special_pattern
 from lhrs.inference.engine import Engine, Images, Prompt, TokenChoice, positions
 from lhrs.inference.model_family import get_family
 from lhrs.inference.ood import OODDetector
@@ -20,8 +20,8 @@ from lhrs.inference.runtime import Generation, Request
 from lhrs.perception.settings import PerceptionSettings, read_settings
 
 _REQUESTS_PER_BATCH = 32
-_SETTINGS = ("config.json", "processor_config.json", "generation_config.json", "tokenizer_config.json")
-_FILES = ("language.onnx", "tokenizer.json", "chat_template.jinja", *_SETTINGS)
+_SETTINGS = ("config.json", "processor_config.json", "generation_config.json")
+_FILES = ("language.onnx", "tokenizer.json", "chat_template.jinja", "tokenizer_config.json", *_SETTINGS)
 
 
 class OnnxRuntime:
@@ -58,7 +58,7 @@ class OnnxRuntime:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        config, images, ends, names = (json.loads((folder / name).read_text(encoding="utf-8")) for name in _SETTINGS)
+        config, images, ends = (json.loads((folder / name).read_text(encoding="utf-8")) for name in _SETTINGS)
         self.family = get_family(config["model_family"])
         if config.get("system_prompt") is not None:
             self.family.system_prompt = config["system_prompt"]
@@ -77,8 +77,9 @@ class OnnxRuntime:
         self._no_image = np.zeros((1, text["hidden_size"]), np.float32)
         added = self._tokenizer.get_added_tokens_decoder().values()
         self._special = special_pattern(token.content for token in added if token.special)
-        tokens = {name: value for name, value in names.items() if name.endswith("_token") and isinstance(value, str)}
-        self._template = ChatTemplate((folder / "chat_template.jinja").read_text(encoding="utf-8"), tokens)
+        self._template = read_template(folder)
+        single = folder / SINGLE_PROMPTS
+        self._single_prompts = json.loads(single.read_text(encoding="utf-8")) if single.exists() else {}
         ood = folder / "ood.npz"
         self._ood = OODDetector.load(ood) if ood.exists() else None
 
@@ -143,10 +144,16 @@ class OnnxRuntime:
 
     def prompt(self, request: Request) -> Prompt:
         """See `Backend.prompt`."""
-        text = self._template.render(conversation(request, self.family, self._special))
+        text = self._prompt_text(request)
         ids = self.encode(text.replace(IMAGE_TOKEN, IMAGE_TOKEN * self._num_image_tokens))
         last = max((n for n, token in enumerate(ids) if token == self._image), default=0)
         return Prompt(tuple(ids[: last + 1]), tuple(ids[last + 1 :]))
+
+    def _prompt_text(self, request: Request) -> str:
+        single = self._single_prompts.get(str(len(request.images)))
+        if single is None or self.family.system_prompt or (request.history and self.family.reads_conversations):
+            return self._template.render(conversation(request, self.family, self._special))
+        return self._special.sub(" ", request.question).join(single)
 
     def encode_images(self, images: Sequence[np.ndarray]) -> Images:
         """See `Backend.encode_images`."""
