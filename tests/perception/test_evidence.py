@@ -105,6 +105,17 @@ def test_presence_follows_tags_and_in_parts_the_area():
     assert presence("water", seen.within("left"), is_part=True) > 0.8
 
 
+def test_single_trees_are_no_forest():
+    tags = {"trees": 0.95}
+    houses = ["trees paved paved paved paved paved"] + ["building building paved paved grass grass"] * 3
+    street = evidence(one_hot(houses), tags, scenes={"eurosat/Residential": 1.0})
+    stand = evidence(one_hot(["trees trees trees grass"] * 4), tags, scenes={"eurosat/Residential": 1.0})
+    assert presence("tree cover", street) == pytest.approx(0.95)
+    assert presence("forest", street) < 0.5
+    assert presence("forest", stand) > 0.7
+    assert presence("forest", evidence(one_hot(["grass"]), tags, scenes={"eurosat/Forest": 1.0})) > 0.9
+
+
 def test_only_objects_are_counted():
     seen = evidence(one_hot(["grass"]), detections=[Detection("building", (0, 0, 1, 1), 0.9)])
     assert len(objects(word_table().concepts["building"], seen)) == 1

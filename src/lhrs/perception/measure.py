@@ -1,14 +1,19 @@
 """Measurements of a concept of the word table in the evidence of an image: presence, fraction, objects, places."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
 from lhrs.perception.evidence import Detection, Evidence
 from lhrs.perception.word_table import Concept, word_table
+from lhrs.perception.words import find_concept
 
 _HALF_PRESENT = 0.01
 """Fraction of an area at which a concept without a tag is present with a probability of one half."""
+_HALF_STAND = 0.2
+"""Fraction of an area at which a concept that has the tag of a broader thing is present with a probability of one half:
+a forest is an area of trees, not a tree."""
 _MIN_AREA = 0.004
 """Smallest fraction of the image of a connected area that gets a box."""
 _MAX_PLACES = 12
@@ -33,10 +38,23 @@ def presence(name: str, evidence: Evidence, is_part: bool = False) -> float:
     whole = evidence.tags.get(concept.tag) if concept.tag is not None else None
     if whole is None:
         whole = max(min(scenes, 1.0), by_area or 0.0, by_object or 0.0)
+    elif not _says(concept.tag, name):
+        stand = 0.0 if area is None else area / (area + _HALF_STAND)
+        whole = min(whole, max(min(scenes, 1.0), stand, by_object or 0.0))
     if not is_part:
         return max(whole, by_object or 0.0)
     local = [value for value in (by_area, by_object) if value is not None]
     return min(max(whole, by_object or 0.0), max(local)) if local else whole
+
+
+@cache
+def _says(tag: str, name: str) -> bool:
+    """Return whether a tag says that a concept is there: it names the concept or a narrower one.
+
+    The tag of a broader thing is only an upper limit: single trees are no forest, houses no industrial area.
+    """
+    match = find_concept(tag)
+    return match is not None and (match.name == name or name in word_table().broader_of(match.name))
 
 
 def fraction(concept: Concept, evidence: Evidence) -> float | None:
