@@ -21,7 +21,6 @@ import numpy as np
 import rasterio
 from PIL import Image, ImageOps
 
-Image.MAX_IMAGE_PIXELS = None
 SEED = 21
 MAX_SIDE, MIN_SIDE = 1024, 128
 
@@ -277,6 +276,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets, for radar")
     parser.add_argument("--out", type=Path, required=True, help="folder for the sets")
     options = parser.parse_args()
+    Image.MAX_IMAGE_PIXELS = None  # maps of the world are large
     cache = options.out / ".packages"
     sets = {name: package_images(picks, cache) for name, picks in PICKS.items()}
     sets |= {"night_lights": night_lights(cache), "sar": radar(options.data), "flat": flat()}

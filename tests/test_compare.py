@@ -26,6 +26,6 @@ def test_seconds_are_read_from_every_form_of_output(monkeypatch, tmp_path):
     assert module._json("a.b", rates=("c",))('x\n{"a": {"b": 2}, "c": 4}') == {"a.b": 2.0, "c": 0.25}
     assert module._text(r"([\d.]+) ms")("one 1.5 ms\ntwo 2 ms") == {"number 1": 1.5, "number 2": 2.0}
     seconds = {tmp_path: iter([1.0, 2.0, 4.0]), module.HERE: iter([1.1, 2.2, 8.0])}
-    monkeypatch.setattr(module, "run", lambda checkout, name: {"step": next(seconds[checkout])})
-    old, new, ratio = module.compare(tmp_path, "any", 3)["step"]
+    monkeypatch.setattr(module, "run", lambda checkout, name, cpu: {"step": next(seconds[checkout])})
+    old, new, ratio = module.compare(tmp_path, "any", 3, False)["step"]
     assert (old, new) == (2.0, 2.2) and abs(ratio - 1.1) < 1e-9

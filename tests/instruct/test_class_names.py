@@ -9,7 +9,7 @@ from PIL import Image
 from lhrs.inference.model_family import get_family
 from lhrs.inference.tasks import ask_task, caption_task, classify_task, count_task, ground_task
 from lhrs.instruct import description_tasks
-from lhrs.instruct.build import build_instructions, make_samples
+from lhrs.instruct.build import InstructionConfig, build_instructions, make_samples
 from lhrs.instruct.class_names import describe_class, label_words
 from lhrs.instruct.collect import collect_annotations, vocabulary_of
 
@@ -70,7 +70,7 @@ def folders(tmp_path):
 
 def test_class_folders_become_conversations_of_many_wordings(folders, tmp_path):
     out = tmp_path / "out.jsonl"
-    build_instructions([folders], out, multiple_choice_fraction=0, conversation_fraction=0)
+    build_instructions([folders], out, config=InstructionConfig(multiple_choice_fraction=0, conversation_fraction=0))
     questions, answers = defaultdict(set), defaultdict(Counter)
     for line in out.read_text().splitlines():
         row = json.loads(line)
@@ -91,7 +91,9 @@ def test_class_folders_become_conversations_of_many_wordings(folders, tmp_path):
 def test_listed_options_contain_the_answer_in_any_place(folders):
     images = collect_annotations(folders)
     places = Counter()
-    for sample in make_samples(images, vocabulary_of(images), ["scene-options"], conversation_fraction=0):
+    for sample in make_samples(
+        images, vocabulary_of(images), InstructionConfig(tasks=("scene-options",), conversation_fraction=0)
+    ):
         question, answer = (turn.text for turn in sample.turns)
         options = [name for name in ("tennis court", "annual crop", "dense residential") if name in question]
         assert answer in options and len(options) >= 2

@@ -131,7 +131,7 @@ def test_presets_name_the_published_parts():
 
 def test_a_build_without_the_embedded_model_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(presets, "files", lambda package: tmp_path)
-    with pytest.raises(CheckpointError, match="does not carry lhrs-nano"):
+    with pytest.raises(CheckpointError, match="does not contain lhrs-nano"):
         nano_folder()
     (tmp_path / "resources" / "lhrs-nano").mkdir(parents=True)
     (tmp_path / "resources" / "lhrs-nano" / "config.json").touch()

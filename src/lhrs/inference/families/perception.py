@@ -18,7 +18,7 @@ class Perception(ModelFamily):
     scene_prompt = "What kind of area is this?"
     classify_prompt = "Which of these is it: {options}?"
     ground_prompt = "Where is {expression}?"
-    count_prompt = "How many {thing} are there?"
+    count_prompt = "How many {target} are there?"
     short_prompt = "{question}"
     choose_prompt = "{question}\n{options}"
     choose_all_prompt = "{question}\n{options}"

@@ -41,6 +41,8 @@ class OnnxRuntime:
         self.name = folder.resolve().name
         try:
             self._read(folder)
+        except CheckpointError:
+            raise
         except Exception as error:  # onnxruntime and tokenizers raise it for damaged files, without a narrower class
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(f"{folder} holds a damaged model: {reason}") from error
@@ -50,15 +52,19 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         cpu = ["CPUExecutionProvider"]
-        vision, heads = folder / "vision.onnx", folder / "perception.onnx"
-        self._vision = onnxruntime.InferenceSession(vision, options, providers=cpu) if vision.exists() else None
-        self._heads = onnxruntime.InferenceSession(heads, options, providers=cpu) if heads.exists() else None
         self._folder = folder
         self._language = onnxruntime.InferenceSession(folder / "language.onnx", options, providers=cpu)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         config, images, ends = (json.loads((folder / name).read_text(encoding="utf-8")) for name in _SETTINGS)
+        graphs: list[onnxruntime.InferenceSession | None] = []
+        for part, name in (("bridge_config", "vision.onnx"), ("heads_config", "perception.onnx")):
+            has_part = config.get(part) is not None
+            if has_part and not (folder / name).exists():
+                raise CheckpointError(f"{folder} has no {name}: it is not an exported lhrs model.")
+            graphs.append(onnxruntime.InferenceSession(folder / name, options, providers=cpu) if has_part else None)
+        self._vision, self._heads = graphs
         self.family = get_family(config["model_family"])
         if config.get("system_prompt") is not None:
             self.family.system_prompt = config["system_prompt"]

@@ -100,6 +100,7 @@ async function ask(image, title, fields) {
   asking = turn;
   setForm();
   try {
+    await image.rendered?.catch(() => {}); // a choice that is still being rendered applies to this question
     const body = { model: store.model, messages: [...messages, { role: "user", content }], lhrs: { ...image.rendering, ...fields } };
     const reply = await api.chat(body, (piece) => ((turn.text += piece), changed(turn)), turn.abort.signal);
     endTurn(image, turn, { state: "done", reply });

@@ -75,7 +75,12 @@ async function open(id, rendering = {}) {
 }
 
 /** Renders an image in another way: its preview, and what is sent with questions from now on. */
-export async function setRendering(image, rendering) {
+export function setRendering(image, rendering) {
+  image.rendered = fetchRendering(image, rendering); // questions wait for it
+  return image.rendered;
+}
+
+async function fetchRendering(image, rendering) {
   const [record, blob] = await Promise.all([api.file(image.id, rendering), api.preview(image.id, rendering)]);
   URL.revokeObjectURL(image.url);
   Object.assign(image, { name: record.filename, about: record.image, url: URL.createObjectURL(blob), rendering });
