@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from lhrs.perception.evidence import REGIONS, Detection, Evidence, HeadNames, decode, find_objects
+from lhrs.perception.evidence import Detection, Evidence, HeadNames, decode, find_objects
 from lhrs.perception.measure import areas, fraction, objects, places, position, presence
+from lhrs.perception.vocabulary import REGIONS
 from lhrs.perception.word_table import word_table
 from lhrs.training.perception_targets import STRIDE, object_targets
 

@@ -18,7 +18,6 @@ HELP = (
     "I can name the kind of area, describe an image, say whether something is there, count buildings, trees and "
     "vehicles, find them, and say how much is water, trees, grass, crops, bare ground, buildings or paved."
 )
-_OPPOSITE = {"top": "bottom", "bottom": "top", "left": "right", "right": "left"}
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def _locate(clause: Clause, evidence: Evidence) -> Reply:
     if isinstance(match, Reply):
         return match
     part = evidence.within(clause.region)
-    found = [d for d in places(match.concept, evidence) if _is_inside(d, clause.region)]
+    found = [d for d in places(match.concept, evidence) if d.is_inside(clause.region)]
     if not found:
         probability = presence(match.name, part, clause.region is not None)
         if probability < 0.5:
@@ -255,20 +254,7 @@ def _placed(clause: Clause) -> Match | Reply:
     return match
 
 
-def _is_inside(detection: Detection, region: str | None) -> bool:
-    if region is None:
-        return True
-    from lhrs.perception.evidence import REGIONS
-
-    x1, y1, x2, y2 = REGIONS[region]
-    return x1 <= sum(detection.box[::2]) / 2 < x2 and y1 <= sum(detection.box[1::2]) / 2 < y2
-
-
-def _at(clause: Clause, evidence: Evidence) -> Reply:
-    return _list(clause, evidence)
-
-
 _ANSWERS: dict[str, Callable[[Clause, Evidence], Reply]] = {
-    "class": _class, "caption": _caption, "list": _list, "at": _at, "presence": _presence, "count": _count,
+    "class": _class, "caption": _caption, "list": _list, "at": _list, "presence": _presence, "count": _count,
     "locate": _locate, "share": _share, "choose": _choose, "more": _more, "relation": _relation,
 }  # fmt: skip

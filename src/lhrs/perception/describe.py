@@ -65,7 +65,7 @@ def beside(evidence: Evidence, box: Sequence[float], direction: str) -> list[str
     Args:
         evidence: of the image.
         box: xyxy as fractions.
-        direction: a name of `lhrs.perception.evidence.REGIONS`.
+        direction: a name of `lhrs.perception.vocabulary.REGIONS`.
     """
     height, width = evidence.cover_map.shape[1:]
     x1, y1, x2, y2 = box

@@ -10,19 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from lhrs.imagery.merge_detections import Merged, merge_detections
+from lhrs.perception.vocabulary import REGIONS
 
-REGIONS: Mapping[str, tuple[float, float, float, float]] = {
-    "top left": (0, 0, 0.5, 0.5),
-    "top": (0, 0, 1, 0.5),
-    "top right": (0.5, 0, 1, 0.5),
-    "left": (0, 0, 0.5, 1),
-    "center": (0.25, 0.25, 0.75, 0.75),
-    "right": (0.5, 0, 1, 1),
-    "bottom left": (0, 0.5, 0.5, 1),
-    "bottom": (0, 0.5, 1, 1),
-    "bottom right": (0.5, 0.5, 1, 1),
-}
-"""Parts of an image as boxes xyxy."""
 _MAX_PEAKS = 400
 """Candidates of each object class before overlapping boxes are removed."""
 
@@ -36,6 +25,13 @@ class Detection:
     """xyxy as fractions of the image."""
     score: float
     """0-1."""
+
+    def is_inside(self, region: str | None) -> bool:
+        """Return whether the center is in a part of the image, a name of `REGIONS`; None is the whole."""
+        if region is None:
+            return True
+        x1, y1, x2, y2 = REGIONS[region]
+        return x1 <= sum(self.box[::2]) / 2 < x2 and y1 <= sum(self.box[1::2]) / 2 < y2
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class Evidence:
         x1, y1, x2, y2 = REGIONS[region]
         height, width = self.cover_map.shape[1:]
         rows, columns = slice(round(y1 * height), round(y2 * height)), slice(round(x1 * width), round(x2 * width))
-        inside = tuple(d for d in self.detections if x1 <= sum(d.box[::2]) / 2 < x2 and y1 <= sum(d.box[1::2]) / 2 < y2)
+        inside = tuple(d for d in self.detections if d.is_inside(region))
         return replace(self, cover_map=self.cover_map[:, rows, columns], detections=inside)
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-REGIONS = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
+from lhrs.perception import vocabulary
+
+REGIONS = tuple(vocabulary.REGIONS)
 """Parts of an image in reading order; north is the top."""
 MAX_CLAUSES = 4
 MAX_ARGUMENTS = 8

@@ -38,3 +38,16 @@ SCENE_NAMES = {
     "ucmerced/tenniscourt": "tennis court",
 }
 """Words of scene classes whose names are not words."""
+
+REGIONS: dict[str, tuple[float, float, float, float]] = {
+    "top left": (0, 0, 0.5, 0.5),
+    "top": (0, 0, 1, 0.5),
+    "top right": (0.5, 0, 1, 0.5),
+    "left": (0, 0, 0.5, 1),
+    "center": (0.25, 0.25, 0.75, 0.75),
+    "right": (0.5, 0, 1, 1),
+    "bottom left": (0, 0.5, 0.5, 1),
+    "bottom": (0, 0.5, 1, 1),
+    "bottom right": (0.5, 0.5, 1, 1),
+}
+"""Parts of an image in reading order, north at the top, as boxes xyxy of fractions."""
