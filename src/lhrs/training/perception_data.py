@@ -42,16 +42,19 @@ class PerceptionSource:
 
     Args:
         config: the source.
+        dataset: its data.
         run: the run, for class names.
         scene_classes: scene classes of all sources.
 
     Raises:
-        DataError: the data is missing, or a label has no meaning.
+        DataError: no sample matches the patterns of the source.
     """
 
-    def __init__(self, config: PerceptionSourceConfig, run: PerceptionConfig, scene_classes: Sequence[str]) -> None:
+    def __init__(
+        self, config: PerceptionSourceConfig, dataset: Dataset, run: PerceptionConfig, scene_classes: Sequence[str]
+    ) -> None:
         self.config, self.classes, self.scene_classes = config, run.classes, list(scene_classes)
-        self.dataset = open_dataset(config.path, config.format, config.split)
+        self.dataset = dataset
         chosen = select(self.dataset, config)
         self.val = [n for n in chosen if is_validation(self.dataset[n].id if not self.dataset.has_masks else
                     self.dataset.items[n].id, run)]  # type: ignore[attr-defined]  # fmt: skip
@@ -325,12 +328,15 @@ def open_sources(config: PerceptionConfig) -> list[PerceptionSource]:
     Raises:
         DataError: data is missing, or a source without scene classes has a set of them.
     """
+    datasets = [open_dataset(source.path, source.format, source.split) for source in config.sources]
     names: dict[str, None] = {}
-    for source in config.sources:
+    for source, dataset in zip(config.sources, datasets, strict=True):
         if source.scene_set is not None:
-            dataset = open_dataset(source.path, source.format, source.split)
             found = sorted({label for n in select(dataset, source) for label in dataset[n].labels})
             if not found:
                 raise DataError(f"{source.path} has no scene classes; leave `scene_set` away.")
             names |= {f"{source.scene_set}/{label}": None for label in found}
-    return [PerceptionSource(source, config, list(names)) for source in config.sources]
+    return [
+        PerceptionSource(source, dataset, config, list(names))
+        for source, dataset in zip(config.sources, datasets, strict=True)
+    ]
