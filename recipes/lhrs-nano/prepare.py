@@ -26,6 +26,10 @@ HELD_OUT_COLUMNS = (386693, 386694)
 """Tile columns of Banepa that are kept for evaluation."""
 HELD_OUT_SITE = "3"
 """OpenAerialMap site that is kept for evaluation."""
+WINDOWS = Path(__file__).with_name("windows.jsonl")
+"""Windows that we judged by eye: what covers each cell of a 4 x 4 grid, which tags are present or absent."""
+COVER = {"W": "water", "T": "trees", "G": "grass", "C": "crops", "B": "bare", "H": "building", "P": "paved"}
+"""Letters of the grid."""
 TREE_CROWN_PX = 10.0
 """Nominal crown diameter of trees that are points: 6 m at 0.6 m."""
 
@@ -107,6 +111,25 @@ def water_fraction(data: Path, folder: str, key: str) -> Iterator[Sample]:
         yield sample(data, folder, row, str(row[key]), labels=labels)
 
 
+def windows(data: Path, folder: str) -> Iterator[Sample]:
+    """Windows that we judged by eye, in the largest square from the top left; a cell may have several covers."""
+    for row in map(json.loads, WINDOWS.read_text().splitlines()):
+        if row["set"] != folder:
+            continue
+        source = open_source(data / folder / row["file"])
+        side = min(source.width, source.height)
+        cells = [
+            Box(label="|".join(f"cover {COVER[letter]}" for letter in sorted(cell)),
+                xyxy=(x * side / 4, y * side / 4, (x + 1) * side / 4, (y + 1) * side / 4))
+            for y, line in enumerate(row["grid"]) for x, cell in enumerate(line.split()) if cell != "?"
+        ]  # fmt: skip
+        labels = [*row["present"], *(f"no {tag}" for tag in row["absent"])]
+        yield Sample(
+            id=f"{folder}/{Path(row['file']).stem}", images=[str(data / folder / row["file"])], labels=labels,
+            boxes=cells, source=folder, license="labels: ours; image: stated by the set", split="train",
+        )  # fmt: skip
+
+
 def buildings(data: Path, folder: str, pattern: str, labels: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return COCO data of the tiles that are for training and of those that are held out, with building outlines."""
     rings = []
@@ -156,6 +179,10 @@ def main() -> None:
         "neon_trees": tree_boxes(data),
         "sentinel_water": water_fraction(data, "oscd_rgb", "scene"),
         "wetlands": water_fraction(data, "naip_wetlands", "lon"),
+        **{
+            f"windows_{folder}": windows(data, folder)
+            for folder in ("oscd_rgb", "s2_pins", "rsvqa_unlabelled", "naip_wetlands", "urban_trees_naip")
+        },
     }
     for name, samples in sets.items():
         lines = [s.model_dump_json(exclude_defaults=True) for s in samples]

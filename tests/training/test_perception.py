@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tests.downstream.world import write_masks, write_scenes
 from tests.training.perception_world import run_file, write_roofs
 
@@ -13,9 +14,11 @@ from lhrs.data.augment import D4
 from lhrs.data.rendering_augment import RenderingAugment
 from lhrs.downstream.backbone import Backbone
 from lhrs.errors import ConfigError
+from lhrs.models.dense_heads import DenseOutput
 from lhrs.perception.settings import read_settings
+from lhrs.schema import Box, Sample
 from lhrs.training.dispatch import load_run, train
-from lhrs.training.perception import PerceptionNetwork, allowed_loss, load_perception
+from lhrs.training.perception import PerceptionNetwork, allowed_loss, extent_loss, load_perception
 from lhrs.training.perception_data import UNKNOWN, PerceptionDataset, open_sources
 from lhrs.training.perception_fit import match
 from lhrs.training.perception_targets import object_targets, turn_extents
@@ -89,11 +92,11 @@ def test_targets_say_what_labels_say(dataset):
     for _ in range(20):
         sample = dataset.draw(scenes, scenes.indices[0], rng)
         seen.add(int(sample["scene"]))
-        assert set(sample["cover"].unique().tolist()) <= {0b001, 0b110}
+        assert set(sample["cover"].unique().tolist()) <= {0, 0b001, 0b110}  # 0 under a margin
     assert UNKNOWN in seen  # mosaics have no scene class
     assert len(seen) == 2
     sample = dataset.draw(roofs, roofs.indices[0], rng)
-    assert set(sample["cover"].unique().tolist()) <= {0b100, 0b011}
+    assert set(sample["cover"].unique().tolist()) <= {0, 0b100, 0b011}
     assert sample["known"].tolist() == [True]
     sample = dataset.draw(masks, masks.indices[0], rng)
     assert set(sample["cover"].unique().tolist()) <= {0, 0b001, 0b100}
@@ -104,6 +107,42 @@ def test_validation_images_are_not_trained_on(dataset):
     for source in dataset.sources:
         assert source.val
         assert not set(source.val) & set(source.indices)
+
+
+def test_regions_are_boxes_of_possible_classes(tmp_path):
+    Image.new("RGB", (64, 64), "gray").save(tmp_path / "a.png")
+    sample = Sample(
+        id="a", images=[str(tmp_path / "a.png")], labels=["water"], source="s", license="CC0",
+        boxes=[Box(label="sea|soil", xyxy=(0, 0, 32, 32)), Box(label="other", xyxy=(32, 0, 64, 32))],
+    )  # fmt: skip
+    (tmp_path / "s.jsonl").write_text(sample.model_dump_json())
+    labels = {"sea": {"land_cover": ["water"]}, "soil": {"land_cover": ["grass"]}, "water": {"present": ["water"]}}
+    source = {"name": "s", "path": str(tmp_path / "s.jsonl"), "side": 64, "crop": [1, 1], "labels": labels}
+    run = load_run(run_file(tmp_path, sources=[source], val_fraction=0))
+    dataset = PerceptionDataset(run, open_sources(run), None)
+    opened = dataset.sources[0]
+    cover = opened.cover(0)
+    both = opened.bits(["sea", "soil"])
+    assert (cover[:32, :32] == both).all()
+    assert (cover[34:, :] == 0).all()
+    assert (cover[:, 34:] == 0).all()
+    assert 1 in dataset.draw(opened, 0, np.random.default_rng(0))["tags"].tolist()
+    source["crop"] = [0.3, 0.6]
+    run = load_run(run_file(tmp_path, sources=[source], val_fraction=0))
+    crops = PerceptionDataset(run, open_sources(run), None)
+    tags = crops.draw(crops.sources[0], 0, np.random.default_rng(0))["tags"]
+    assert set(tags.tolist()) == {UNKNOWN}  # what is there may be outside a small crop
+
+
+def test_nothing_is_learned_under_a_margin(dataset):
+    always = PerceptionDataset(dataset.config, dataset.sources, RenderingAugment(unchanged=0, border=1))
+    roofs = dataset.sources[2]
+    samples = [always.draw(roofs, roofs.indices[0], np.random.default_rng(seed)) for seed in range(8)]
+    sample = max(samples, key=lambda sample: int((sample["cover"] == 0).sum()))
+    hidden = sample["cover"] == 0
+    assert 0 < hidden.float().mean() < 0.8
+    assert sample["ignore"][hidden].all()
+    assert sample["extent"][:, hidden].isnan().all()
 
 
 @pytest.mark.parametrize("d4", [D4(a, b, c) for a in (False, True) for b in (False, True) for c in (False, True)])
@@ -130,6 +169,21 @@ def test_the_loss_is_zero_for_any_possible_class():
     total, count = allowed_loss(logits, wrong)
     assert total == pytest.approx(40, abs=0.1)
     assert count == 1
+
+
+def test_extents_are_right_where_boxes_agree():
+    boxes = np.array([[8.0, 4.0, 30.0, 50.0]])
+    _, extent, _ = object_targets(boxes, np.array([0]), np.array([False]), 16, 1, set())
+    cells = ~np.isnan(extent[0])
+    assert cells[4:9, 3:6].all()  # the middle half of both sides
+    assert cells.sum() < 40
+    target = torch.from_numpy(extent)[None]
+    out = DenseOutput(*[torch.zeros(1)] * 4, extents=target.nan_to_num(), features=torch.zeros(1))
+    total, count = extent_loss(out, {"extent": target})
+    assert count == cells.sum()
+    assert total == pytest.approx(0, abs=1e-4)
+    out.extents = out.extents + 1
+    assert extent_loss(out, {"extent": target})[0] > count
 
 
 def test_points_match_by_their_center():

@@ -11,7 +11,7 @@ from tests.training.tiny import NUM_SAMPLES, losses, stage_settings, write_parts
 
 from lhrs.data.chat_dataset import IGNORE
 from lhrs.data.collate import Collator, pack_sequences
-from lhrs.data.deterministic import group_by_length
+from lhrs.data.deterministic import DeterministicSampler, group_by_length
 from lhrs.errors import ConfigError
 from lhrs.models.timm_io import write_timm_folder
 from lhrs.training.dispatch import load_run, train
@@ -166,3 +166,14 @@ def test_a_language_model_in_few_bits_learns_nearly_the_same_and_is_handed_on_ex
     assert one.keys() == two.keys() and {v.dtype for v in one.values()} == {torch.float32}
     embedding = "model.language_model.embed_tokens.weight"
     torch.testing.assert_close(one[embedding], two[embedding])
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=120), st.integers(1, 20), st.integers(0, 3))
+def test_every_batch_has_the_groups_of_the_whole(groups, batch, seed):
+    groups = np.array(groups)
+    order = [index for _, index in DeterministicSampler(len(groups), seed, groups)]
+    assert sorted(order) == list(range(len(groups)))
+    for start in range(0, len(order) - batch + 1, batch):
+        found = groups[order[start : start + batch]]
+        for group in range(3):
+            assert abs((found == group).sum() - (groups == group).mean() * batch) <= 2

@@ -17,11 +17,12 @@ _BATCHES_TOGETHER = 50
 class DeterministicSampler(Sampler[SampleKey]):
     """Yield `(epoch, index)` keys: a new permutation each epoch, the same on every process.
 
-    accelerate calls `set_epoch`. The epoch is part of the key because dataset state does not reach persistent workers.
+    With `groups` `(size,)`, every batch has the same proportions of them. accelerate calls `set_epoch`. The epoch is
+    part of the key because dataset state does not reach persistent workers.
     """
 
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed, self.epoch = size, seed, 0
+    def __init__(self, size: int, seed: int, groups: np.ndarray | None = None) -> None:
+        self.size, self.seed, self.epoch, self.groups = size, seed, 0, groups
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -31,6 +32,8 @@ class DeterministicSampler(Sampler[SampleKey]):
 
     def __iter__(self) -> Iterator[SampleKey]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        if self.groups is not None:
+            order = spread_groups(order, self.groups)
         return ((self.epoch, int(i)) for i in order)
 
 
@@ -47,6 +50,19 @@ def group_by_length(order: np.ndarray, lengths: np.ndarray, batch_size: int, rng
         batches = rng.permutation(part[:whole].reshape(-1, batch_size))
         out += [batches.ravel(), part[whole:]]
     return np.concatenate(out)
+
+
+def spread_groups(order: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return an order in which every part holds the groups in the proportions of the whole, up to one sample.
+
+    Batches then have the same shapes, which memory allocators reward.
+    """
+    members = groups[order]
+    position = np.empty(len(order))
+    for group in np.unique(members):
+        at = np.flatnonzero(members == group)
+        position[at] = (np.arange(len(at)) + 0.5) / len(at)
+    return order[np.argsort(position, kind="stable")]
 
 
 def sample_rng(seed: int, key: SampleKey) -> np.random.Generator:

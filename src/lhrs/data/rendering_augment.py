@@ -21,12 +21,12 @@ _MIN_RANGE = 8.0
 class RenderingAugment:
     """Probabilities of each change; the defaults are those of lhrs-nano."""
 
-    unchanged: float = 0.25
+    unchanged: float = 0.2
     """Images without any change."""
-    scale: float = 0.25
-    """Loss of detail: the image is reduced to 0.25 to 0.9 of its side and enlarged again."""
-    compression: float = 0.35
-    """JPEG or WebP of quality 30 to 95."""
+    scale: float = 0.3
+    """Loss of detail: the image is reduced to 0.22 to 0.9 of its side and enlarged again."""
+    compression: float = 0.4
+    """JPEG or WebP of quality 25 to 95, low ones more often."""
     stretch_per_band: float = 0.25
     stretch_joint: float = 0.2
     """Stretches between percentiles, 0.3 to 3 on each side."""
@@ -42,21 +42,21 @@ class RenderingAugment:
     false_color: float = 0.03
     """Bands in another order."""
     blur: float = 0.15
-    border: float = 0.05
+    border: float = 0.12
     """Black or white margin at up to two sides, as at the edge of a scene."""
 
     def file_changes(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return uint8 `(h, w, 3)` after the changes that happen in a file, before it is resized for a model."""
         if rng.random() < self.scale:
             height, width = pixels.shape[:2]
-            factor = float(np.exp(rng.uniform(np.log(0.25), np.log(0.9))))
+            factor = float(np.exp(rng.uniform(np.log(0.22), np.log(0.9))))
             small = max(8, round(width * factor)), max(8, round(height * factor))
             how = Image.Resampling.BILINEAR if rng.random() < 0.5 else Image.Resampling.BICUBIC
             pixels = np.asarray(Image.fromarray(pixels).resize(small, how))
         if rng.random() < self.compression:
             buffer = io.BytesIO()
             form = "JPEG" if rng.random() < 0.6 else "WEBP"
-            Image.fromarray(pixels).save(buffer, form, quality=int(rng.integers(30, 96)))
+            Image.fromarray(pixels).save(buffer, form, quality=int(np.exp(rng.uniform(np.log(25), np.log(95)))))
             pixels = np.asarray(Image.open(buffer).convert("RGB"))
         return pixels
 
@@ -84,9 +84,19 @@ class RenderingAugment:
             pixels = pixels * torch.from_numpy(rng.uniform(0.9, 1.1, (3, 1, 1)).astype(np.float32))
         if rng.random() < self.blur:
             pixels = F.avg_pool2d(pixels[None], 3, 1, 1, count_include_pad=False)[0]
-        if rng.random() < self.border:
-            pixels = _border(pixels, rng)
         return pixels.clamp(0, 1)
+
+    def add_border(self, pixels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return float32 `(3, H, W)` in [0, 1], perhaps with a margin, and where the margin is, bool `(H, W)`."""
+        hidden = torch.zeros(pixels.shape[1:], dtype=torch.bool)
+        if rng.random() < self.border:
+            value = 0.0 if rng.random() < 0.75 else 1.0
+            for turn in rng.permutation(4)[: int(rng.integers(1, 3))].tolist():
+                width = int(rng.uniform(0.03, 0.25) * pixels.shape[-1])
+                along = hidden if turn % 2 == 0 else hidden.T
+                along[slice(width) if turn < 2 else slice(len(along) - width, None)] = True
+            pixels = pixels.masked_fill(hidden, value)
+        return pixels, hidden
 
 
 def _stretch(pixels: Tensor, tails: np.ndarray, dims: tuple[int, ...]) -> Tensor:
@@ -97,12 +107,3 @@ def _stretch(pixels: Tensor, tails: np.ndarray, dims: tuple[int, ...]) -> Tensor
     low, high = ordered[:, round(tails[0] * count)], ordered[:, round((1 - tails[1]) * count)]
     low, high = low[:, None, None], high[:, None, None]
     return (pixels - low) / (high - low).clamp(min=_MIN_RANGE) * 255
-
-
-def _border(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    pixels, side = pixels.clone(), pixels.shape[-1]
-    value = 0.0 if rng.random() < 0.8 else 1.0
-    for turn in rng.permutation(4)[: int(rng.integers(1, 3))].tolist():
-        width = int(rng.uniform(0.03, 0.25) * side)
-        torch.rot90(pixels, turn, (1, 2))[:, :width] = value
-    return pixels

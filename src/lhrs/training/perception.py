@@ -102,10 +102,9 @@ class PerceptionNetwork(nn.Module):
             out.tags[tagged].float(), group["tags"][tagged].float(), reduction="sum"
         )
         cover, cells = allowed_loss(out.cover.float(), group["cover"])
-        centers, extents, count = center_loss(out, group)
         return {
             "scene": (scene, known.sum()), "tags": (tags, tagged.sum()), "land_cover": (cover, cells),
-            "centers": (centers, count), "extents": (extents, count),
+            "centers": center_loss(out, group), "extents": extent_loss(out, group),
         }  # fmt: skip
 
 
@@ -132,17 +131,28 @@ def allowed_loss(logits: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
     return per_image.sum(), (cells > 0).sum()
 
 
-def center_loss(out: DenseOutput, group: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the focal loss on centers (arXiv:1904.07850), the L1 loss on log extents, and the number of objects."""
+def center_loss(out: DenseOutput, group: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the sum of the focal loss on centers (arXiv:1904.07850) and the number of objects."""
     heat, known = group["heat"].float(), group["known"]
     p = out.centers.float().sigmoid().clamp(1e-4, 1 - 1e-4)
     is_center = heat == 1
     focal = torch.where(is_center, -((1 - p) ** 2) * p.log(), -((1 - heat) ** 4) * p**2 * (1 - p).log())
     counts = known[:, :, None, None] & ~group["ignore"][:, None]
-    extent = group["extent"].float()
-    has_extent = ~extent.isnan()
-    l1 = ((out.extents.float() - extent.nan_to_num()).abs() * has_extent).sum() / 4
-    return (focal * counts).sum(), l1, (is_center & counts).sum() + 0.1 * known.any(1).sum()
+    return (focal * counts).sum(), (is_center & counts).sum() + 0.1 * known.any(1).sum()
+
+
+def extent_loss(out: DenseOutput, group: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the sum over cells of 1 - IoU (arXiv:1608.01471) and half the L1 loss on log extents, and their number."""
+    target = group["extent"].permute(0, 2, 3, 1)
+    known = ~target.isnan().any(-1)
+    wanted, found = target[known].float(), out.extents.permute(0, 2, 3, 1)[known].float()
+    l1 = (found - wanted).abs().mean(-1)
+    a, b = wanted.exp(), found.clamp(max=6).exp()
+    overlap = torch.minimum(a[:, :2], b[:, :2]) + torch.minimum(a[:, 2:], b[:, 2:])
+    shared = overlap.prod(-1)
+    areas = (a[:, :2] + a[:, 2:]).prod(-1) + (b[:, :2] + b[:, 2:]).prod(-1)
+    iou = shared / (areas - shared)
+    return (1 - iou + 0.5 * l1).sum(), known.sum()
 
 
 class PerceptionRecipe(Recipe[PerceptionConfig]):
@@ -204,7 +214,8 @@ class PerceptionRecipe(Recipe[PerceptionConfig]):
             scenes=tuple(heads.scene_classes), tags=tuple(heads.tags), cover=tuple(heads.land_cover_classes),
             objects=tuple(heads.object_classes), mean=cast(Any, mean), std=cast(Any, std), **fitted,
         )  # fmt: skip
-        save_perception(self.model_dir, network, settings, fit_ood(network, plain))
+        varied = PerceptionDataset(self.config, self.sources, RenderingAugment())
+        save_perception(self.model_dir, network, settings, fit_ood(network, varied))
         write_atomic(self.config.output_dir / "scores.json", json.dumps(scores, indent=1) + "\n")
 
 

@@ -40,7 +40,7 @@ class PerceptionSourceConfig(Config):
     or only a part of the images has them."""
     labels: dict[str, LabelMeaning] = {}
     """Meaning by label, mask class or object label. Labels of masks and objects are exhaustive: where none of them is,
-    what they mean is absent."""
+    what they mean is absent. A box of `a|b` is a region of both; where a region is, and no box, is unknown."""
     gsd_m: PositiveFloat | None = None
     """Ground sampling distance of the images, if it is one."""
     side: PositiveInt = 256
@@ -85,7 +85,7 @@ class LossWeights(Config):
     tags: float = 1.0
     land_cover: float = 1.0
     centers: float = 1.0
-    extents: float = 0.5
+    extents: float = 1.0
 
 
 class PerceptionConfig(RunConfig):

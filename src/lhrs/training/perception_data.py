@@ -33,6 +33,8 @@ from lhrs.training.perception_targets import (
 
 UNKNOWN = -1
 """Scene class or tag that the labels say nothing about."""
+_WHOLE = 0.7
+"""Fraction of the side from which on a crop is taken to show what labels of the image say."""
 _PRESENT = 0.005
 """Fraction of the canvas from which on a mask class counts as present."""
 
@@ -85,7 +87,8 @@ class PerceptionSource:
 
     def bits(self, labels: Sequence[str]) -> int:
         """Return the set of land-cover classes as bits; 0 says nothing."""
-        names = {name for label in labels if label in self.meanings for name in self.meanings[label].land_cover}
+        parts = [part for label in labels for part in label.split("|") if part in self.meanings]
+        names = {name for part in parts for name in self.meanings[part].land_cover}
         return sum(1 << self.classes.land_cover.index(name) for name in names)
 
     @cache  # noqa: B019 (sources live as long as the run)
@@ -96,17 +99,16 @@ class PerceptionSource:
             for number, name in enumerate(self.dataset.classes):
                 table[number] = self.bits([name])
             return table[self.dataset.mask(index)]
-        outlined = {name: m for name, m in self.meanings.items() if m.land_cover and m.object}
-        if not outlined:
+        everywhere = [name for name, meaning in self.meanings.items() if meaning.land_cover and meaning.object]
+        regions = [item for item in self.dataset.polygons(index) if self.bits([item.label])]
+        if not everywhere and not regions:
             return None
         height, width = self.image(index).shape[:2]
         everything = (1 << len(self.classes.land_cover)) - 1
-        outside = everything & ~self.bits(list(outlined))
-        drawn = Image.new("L", (width, height), outside)
+        drawn = Image.new("L", (width, height), everything & ~self.bits(everywhere) if everywhere else 0)
         pen = ImageDraw.Draw(drawn)
-        for item in self.dataset.polygons(index):
-            if item.label in outlined:
-                pen.polygon([tuple(point) for point in item.points.tolist()], fill=self.bits([item.label]))
+        for item in regions:
+            pen.polygon([tuple(point) for point in item.points.tolist()], fill=self.bits([item.label]))
         return np.asarray(drawn)
 
     @cache  # noqa: B019
@@ -165,6 +167,8 @@ class PerceptionDataset:
                 source.indices[n * len(source.indices) // count] for n in range(count)
             ]
             self.places += [(number, index) for index in copies]
+        self.groups = np.array([sources[number].config.side for number, _ in self.places])
+        """Side of each canvas."""
 
     def __len__(self) -> int:
         return len(self.places)
@@ -183,7 +187,12 @@ class PerceptionDataset:
         else:
             pixels, targets = self._single(source, index, augment, rng)
         if augment is not None:
-            pixels = augment.rendering_changes(pixels, rng) * 255
+            pixels, hidden = augment.add_border(augment.rendering_changes(pixels, rng), rng)
+            pixels = pixels * 255
+            cells = hidden[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
+            targets["cover"] = targets["cover"].masked_fill(cells, 0)
+            targets["ignore"] = targets["ignore"] | cells
+            targets["extent"] = targets["extent"].masked_fill(cells, torch.nan)
         return {"pixels": pixels.round().clamp(0, 255).to(torch.uint8).contiguous(), **targets}
 
     def _single(
@@ -198,6 +207,8 @@ class PerceptionDataset:
         labels = () if source.has_masks else source.labels(index)
         tags = np.full(len(self.config.classes.tags), UNKNOWN, np.int8)
         self._tag_labels(source, labels, tags)
+        if source.config.scene_set is None and length < _WHOLE * min(source.image(index).shape[:2]):
+            tags[tags == 1] = UNKNOWN  # it may be outside the crop
         cover = source.cover(index)
         if cover is None:
             allowed = np.full((grid, grid), source.bits(labels), np.uint8)

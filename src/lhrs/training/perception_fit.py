@@ -1,6 +1,6 @@
 """What is fitted on validation images after perception training: temperatures, thresholds, the limit of familiarity."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from lhrs.training.perception_data import UNKNOWN, PerceptionDataset, Perception
 _THRESHOLDS = np.linspace(0.1, 0.7, 25)
 _TEMPERATURES = np.exp(np.linspace(np.log(0.5), np.log(4), 43))
 _SAME_IOU = 0.5
-_MAX_PER_GROUP = 200
+_MAX_PER_GROUP = 60
 """Training images of each group from which the statistics of familiar images come."""
 
 
@@ -28,15 +28,21 @@ def fit_settings(network: Any, dataset: PerceptionDataset) -> tuple[dict[str, An
     """
     scene: list[tuple[torch.Tensor, torch.Tensor]] = []
     tags: list[tuple[torch.Tensor, torch.Tensor]] = []
+    counts = {name: _Counts() for name in dataset.config.classes.objects}
     scores: dict[str, Any] = {}
     for source in dataset.sources:
         right = []
-        for sample, out in predictions(network, dataset, source, source.val):
+        for index in source.val:
+            sample = dataset.whole(source, index)
+            out = _predict(network, sample)
             if sample["scene"] != UNKNOWN:
                 scene.append((out.scene[0], sample["scene"]))
                 right.append(bool(out.scene[0].argmax() == sample["scene"]))
             known = sample["tags"] != UNKNOWN
             tags.append((out.tags[0][known], sample["tags"][known].float()))
+            for kind in source.exhaustive:
+                name = dataset.config.classes.objects[kind]
+                counts[name].add(out, kind, sample["boxes"][sample["kinds"] == kind], not _has_extent(source, name))
         if right:
             scores[f"{source.config.name} accuracy"] = {"value": float(np.mean(right)), "images": len(right)}
     temperatures = {}
@@ -47,22 +53,16 @@ def fit_settings(network: Any, dataset: PerceptionDataset) -> tuple[dict[str, An
     if len(logits):
         temperatures["tags"] = _best_temperature(lambda t: F.binary_cross_entropy_with_logits(logits / t, labels))
     min_scores = {}
-    for kind, name in enumerate(dataset.config.classes.objects):
-        found = _fit_threshold(network, dataset, kind)
-        if found is not None:
-            min_scores[name], f1, count = found
-            scores[f"{name} F1 at IoU 0.5"] = {"value": f1, "objects": count}
+    for name, count in counts.items():
+        if count.total:
+            min_scores[name], f1 = count.best()
+            scores[f"{name} F1 at IoU 0.5"] = {"value": f1, "objects": count.total}
     return {"temperatures": temperatures, "min_scores": min_scores}, scores
 
 
-def predictions(
-    network: Any, dataset: PerceptionDataset, source: PerceptionSource, indices: Sequence[int]
-) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Yield the whole image as a sample, and its logits."""
-    for index in indices:
-        sample = dataset.whole(source, index)
-        with torch.inference_mode():
-            yield sample, network.predict(sample["pixels"][None], sample["gsd_m"][None])
+def _predict(network: Any, sample: dict[str, Any]) -> Any:
+    with torch.inference_mode():
+        return network.predict(sample["pixels"][None], sample["gsd_m"][None])
 
 
 def _best_temperature(loss: Any) -> float:
@@ -70,30 +70,28 @@ def _best_temperature(loss: Any) -> float:
     return round(float(_TEMPERATURES[int(np.argmin(losses))]), 3)
 
 
-def _fit_threshold(network: Any, dataset: PerceptionDataset, kind: int) -> tuple[float, float, int] | None:
-    """Return the score threshold of the best F1, the F1 and the number of objects of a class; None without any."""
-    name = dataset.config.classes.objects[kind]
-    hits, misses, total = np.zeros(len(_THRESHOLDS)), np.zeros(len(_THRESHOLDS)), 0
-    for source in dataset.sources:
-        if kind not in source.exhaustive:
-            continue
-        for sample, out in predictions(network, dataset, source, source.val):
-            truth = sample["boxes"][sample["kinds"] == kind]
-            total += len(truth)
-            low = float(_THRESHOLDS[0])
-            found = find_objects(out.centers[0, kind : kind + 1].numpy(), out.extents[0].numpy(), [name], {name: low})
-            boxes = np.array([d.box for d in found]).reshape(-1, 4)
-            nominal = not _has_extent(source, name)
-            matched = match(boxes, truth, nominal)
-            for n, threshold in enumerate(_THRESHOLDS):
-                kept = np.array([d.score >= threshold for d in found], bool)
-                hits[n] += (matched & kept).sum()
-                misses[n] += (~matched & kept).sum()
-    if not total:
-        return None
-    f1 = 2 * hits / np.maximum(hits + misses + total, 1)
-    best = int(f1.argmax())
-    return round(float(_THRESHOLDS[best]), 3), float(f1[best]), total
+class _Counts:
+    """Matched and unmatched detections of an object class at each threshold."""
+
+    def __init__(self) -> None:
+        self.matched, self.unmatched, self.total = np.zeros(len(_THRESHOLDS)), np.zeros(len(_THRESHOLDS)), 0
+
+    def add(self, out: Any, kind: int, truth: np.ndarray, by_center: bool) -> None:
+        """Count the detections of an image; `truth` `(N, 4)` are fractions of its sides."""
+        self.total += len(truth)
+        lowest = {"": float(_THRESHOLDS[0])}
+        found = find_objects(out.centers[0, kind : kind + 1].numpy(), out.extents[0].numpy(), [""], lowest)
+        is_matched = match(np.array([d.box for d in found]).reshape(-1, 4), truth, by_center)
+        for n, threshold in enumerate(_THRESHOLDS):
+            counted = np.array([d.score >= threshold for d in found], bool)
+            self.matched[n] += (is_matched & counted).sum()
+            self.unmatched[n] += (~is_matched & counted).sum()
+
+    def best(self) -> tuple[float, float]:
+        """Return the threshold of the best F1, and the F1."""
+        f1 = 2 * self.matched / np.maximum(self.matched + self.unmatched + self.total, 1)
+        best = int(f1.argmax())
+        return round(float(_THRESHOLDS[best]), 3), float(f1[best])
 
 
 def match(boxes: np.ndarray, truth: np.ndarray, by_center: bool) -> np.ndarray:
@@ -127,20 +125,25 @@ def _has_extent(source: PerceptionSource, name: str) -> bool:
 
 
 def fit_ood(network: Any, dataset: PerceptionDataset) -> OODDetector:
-    """Fit the detector of unfamiliar images on training images, its limit on validation images."""
-    features, groups, held = [], [], []
-    for source in dataset.sources:
-        names = [source.scene(n) if source.config.scene_set else source.config.name for n in source.indices]
-        seen: dict[Any, int] = {}
-        picked = []
-        for index, name in zip(source.indices, names, strict=True):
-            seen[name] = seen.get(name, 0) + 1
-            if seen[name] <= _MAX_PER_GROUP:
-                picked.append((index, f"{source.config.name}/{name}"))
-        for (_, out), (_, group) in zip(
-            predictions(network, dataset, source, [n for n, _ in picked]), picked, strict=True
-        ):
-            features.append(out.features[0].numpy())
-            groups.append(group)
-        held += [out.features[0].numpy() for _, out in predictions(network, dataset, source, source.val)]
-    return OODDetector.fit(np.stack(features), np.array(groups), np.stack(held))
+    """Fit the detector of unfamiliar images on training images, its limit on validation images.
+
+    Args:
+        network: as in `fit_settings`.
+        dataset: with augmentation, so that renderings and crops of familiar images are familiar.
+    """
+    features, groups, held_back = [], [], []
+    seed = dataset.config.seed
+    for number, source in enumerate(dataset.sources):
+        seen: Counter[str] = Counter()
+        for index in source.indices:
+            group = f"{source.config.name}/{source.scene(index)}"
+            seen[group] += 1
+            if seen[group] <= _MAX_PER_GROUP:
+                sample = dataset.draw(source, index, np.random.default_rng([seed, number, index]))
+                features.append(_predict(network, sample).features[0].numpy())
+                groups.append(group)
+        for index in source.val:
+            rng = np.random.default_rng([seed, number, index])
+            for sample in (dataset.whole(source, index), dataset.draw(source, index, rng)):
+                held_back.append(_predict(network, sample).features[0].numpy())
+    return OODDetector.fit(np.stack(features), np.array(groups), np.stack(held_back))

@@ -3,6 +3,7 @@
 Shapes: S side of the canvas in pixels, G = S / 4 its cells, O object classes. Boxes are xyxy.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,8 @@ def object_targets(
         nominal: classes whose boxes have a nominal size.
 
     Returns:
-        Center maps `(O, G, G)` that are 1 at the cell of a center; log distances to the sides `(4, G, G)` at these
-        cells, NaN elsewhere; and cells without a loss `(G, G)`.
+        Center maps `(O, G, G)` that are 1 at the cell of a center; log distances to the sides `(4, G, G)` at the
+        cells in the middle half of a box, NaN elsewhere; and cells without a loss `(G, G)`.
     """
     heat = np.zeros((num_kinds, grid, grid), np.float32)
     extent = np.full((4, grid, grid), np.nan, np.float32)
@@ -88,9 +89,20 @@ def object_targets(
         heat[kinds[n], row, column] = 1
         ignore[row, column] = 0
         if kinds[n] not in nominal:
-            sides = [column + 0.5 - x1, row + 0.5 - y1, x2 - column - 0.5, y2 - row - 0.5]
-            extent[:, row, column] = np.log(np.maximum(sides, 0.1))
+            columns = _middle(x1, x2, column)
+            rows = _middle(y1, y2, row)
+            inside = np.zeros((4, rows.stop - rows.start, columns.stop - columns.start))
+            inside[0], inside[2] = at[columns] - x1, x2 - at[columns]
+            inside[1], inside[3] = (at[rows] - y1)[:, None], (y2 - at[rows])[:, None]
+            extent[:, rows, columns] = np.log(np.maximum(inside, 0.1))
     return heat, extent, ignore
+
+
+def _middle(low: float, high: float, center: int) -> slice:
+    """Return the cells in the middle half of a side of a box, that of the center at least."""
+    quarter = (high - low) / 4
+    first, last = math.ceil(low + quarter - 0.5), math.floor(high - quarter - 0.5)
+    return slice(min(first, center), max(last, center) + 1)
 
 
 def turn_extents(extent: Tensor, d4: Any) -> Tensor:

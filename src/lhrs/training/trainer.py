@@ -69,7 +69,8 @@ class WeightedLengthSampler(DeterministicSampler):
 
 
 class Trainer(TransformersTrainer):
-    """Runs a recipe. Its dataset is indexed by `(epoch, index)` keys and may have `weights` and `lengths`.
+    """Runs a recipe. Its dataset is indexed by `(epoch, index)` keys and may have `weights` and `lengths`, or
+    `groups` that every batch has in the same proportions.
 
     Args:
         recipe: decides parameter groups, inputs and what is logged.
@@ -149,7 +150,7 @@ class Trainer(TransformersTrainer):
         size = len(cast(Sized, dataset))
         weights, lengths = (getattr(dataset, name, None) for name in ("weights", "lengths"))
         if lengths is None and (weights is None or (weights == weights[0]).all()):
-            return DeterministicSampler(size, self.args.seed)
+            return DeterministicSampler(size, self.args.seed, getattr(dataset, "groups", None))
         per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return WeightedLengthSampler(np.ones(size) if weights is None else weights, self.args.seed, lengths, per_step)
 
