@@ -1,7 +1,8 @@
-"""Out-of-distribution detection by Mahalanobis distance in the encoder's feature space.
+"""Out-of-distribution detection in the encoder's feature space.
 
-Softmax confidence does not detect such inputs: it is high even on noise. The score is the distance of pooled features
-to the closest training class under the shared covariance (arXiv:1807.03888).
+Softmax confidence does not detect unfamiliar images: it is high even on noise. Two scores do together: the Mahalanobis
+distance to the closest training class under the shared covariance (arXiv:1807.03888), and a linear classifier against
+images made to be unfamiliar (outlier exposure, arXiv:1812.04606).
 """
 
 from dataclasses import dataclass
@@ -9,21 +10,45 @@ from pathlib import Path
 
 import numpy as np
 
+_QUANTILE = 0.985
+"""Fraction of held-back images below the limit of each score, so that about 3 % are above one of them."""
+_CLIP = 8.0
+"""Standardized features beyond it count as it: one extreme channel does not decide."""
+
 
 @dataclass(frozen=True)
 class OODDetector:
-    """Class means and the whitening matrix of the Mahalanobis distance."""
+    """Class means, the whitening matrix of the distance, and the linear classifier. C features, K classes.
+
+    Both scores are scaled so that their limit is 1.
+    """
 
     means: np.ndarray
     """float32 `(K, r)`, whitened."""
     whitening: np.ndarray
     """float32 `(C, r)`."""
-    threshold: float
-    """Scores above it are out of distribution: the 99th percentile over held-out training images."""
+    center: np.ndarray
+    """float32 `(C,)`: means of the features."""
+    spread: np.ndarray
+    """float32 `(C,)`: their standard deviations."""
+    weights: np.ndarray
+    """float32 `(C,)` of the linear score; 0 without outliers."""
+    bias: float
+    threshold: float = 1.0
+    """Scores above it are out of distribution."""
 
     @staticmethod
-    def fit(features: np.ndarray, groups: np.ndarray, held_back: np.ndarray) -> "OODDetector":
-        """Fit on `(N, C)` features with group ids `(N,)`; `held_back` `(M, C)` sets the threshold."""
+    def fit(
+        features: np.ndarray, groups: np.ndarray, held_back: np.ndarray, outliers: np.ndarray | None = None
+    ) -> "OODDetector":
+        """Fit the detector.
+
+        Args:
+            features: `(N, C)` of training images.
+            groups: `(N,)` class of each.
+            held_back: `(M, C)` of familiar images that set the limits.
+            outliers: `(O, C)` of unfamiliar images; None uses the distance alone.
+        """
         names = np.unique(groups)
         means = np.stack([features[groups == g].mean(0) for g in names])
         centered = features - means[np.searchsorted(names, groups)]
@@ -31,15 +56,25 @@ class OODDetector:
         values, vectors = np.linalg.eigh(
             covariance + 1e-3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
         )
-        whitening = (vectors / np.sqrt(values)).astype(np.float32)
-        detector = OODDetector((means @ whitening).astype(np.float32), whitening, 0.0)
+        whitening = vectors / np.sqrt(values)
+        center, spread = features.mean(0), features.std(0) + 1e-4
+        weights, bias = np.zeros(features.shape[1]), 0.0
+        if outliers is not None:
+            weights, bias = _fit_linear(*(((x - center) / spread).clip(-_CLIP, _CLIP) for x in (features, outliers,
+                                                                                            held_back)))  # fmt: skip
+        whitened = means @ whitening
+        distances = [np.sqrt(((whitened - f @ whitening) ** 2).sum(1).min()) for f in held_back]
+        scale = 1 / np.quantile(distances, _QUANTILE)
         return OODDetector(
-            detector.means, whitening, float(np.quantile([detector.ood_score(f) for f in held_back], 0.99))
-        )
+            *((x).astype(np.float32) for x in (whitened * scale, whitening * scale, center, spread, weights)),
+            float(bias),
+        )  # fmt: skip
 
     def ood_score(self, features: np.ndarray) -> float:
-        """Return the Mahalanobis distance of `(C,)` features to the closest class."""
-        return float(np.sqrt(((self.means - features @ self.whitening) ** 2).sum(1).min()))
+        """Return the larger score of `(C,)` features."""
+        distance = float(np.sqrt(((self.means - features @ self.whitening) ** 2).sum(1).min()))
+        standard = ((features - self.center) / self.spread).clip(-_CLIP, _CLIP)
+        return max(distance, float(standard @ self.weights + self.bias))
 
     def is_ood(self, features: np.ndarray) -> bool:
         """Return whether `(C,)` features are out of distribution."""
@@ -48,11 +83,24 @@ class OODDetector:
     def save(self, path: Path) -> None:
         """Write a `.npz` without pickled content."""
         np.savez(
-            path, means=self.means, whitening=self.whitening.astype(np.float16), threshold=np.float32(self.threshold)
-        )
+            path, means=self.means, whitening=self.whitening.astype(np.float16), center=self.center,
+            spread=self.spread, weights=self.weights, bias=np.float32(self.bias),
+        )  # fmt: skip
 
     @staticmethod
     def load(path: Path) -> "OODDetector":
         """Read a file of `save`."""
         with np.load(path, allow_pickle=False) as data:
-            return OODDetector(data["means"], data["whitening"].astype(np.float32), float(data["threshold"]))
+            arrays = [data[name].astype(np.float32) for name in ("means", "whitening", "center", "spread", "weights")]
+            return OODDetector(*arrays, float(data["bias"]))
+
+
+def _fit_linear(familiar: np.ndarray, outliers: np.ndarray, held_back: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return weights and bias of a score whose median over held-back images is 0 and whose limit is 1."""
+    from sklearn.linear_model import LogisticRegression
+
+    labels = np.repeat([0, 1], [len(familiar), len(outliers)])
+    model = LogisticRegression(C=0.003, max_iter=2000, class_weight="balanced")
+    weights = model.fit(np.concatenate([familiar, outliers]), labels).coef_[0]
+    middle, limit = np.quantile(held_back @ weights, [0.5, _QUANTILE])
+    return weights / (limit - middle), -middle / (limit - middle)

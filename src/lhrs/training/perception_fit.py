@@ -8,15 +8,18 @@ import torch
 import torch.nn.functional as F
 
 from lhrs.boxes import iou
+from lhrs.data.synthetic_outliers import night_lights, radar
 from lhrs.inference.ood import OODDetector
 from lhrs.perception.evidence import find_objects
 from lhrs.training.perception_data import UNKNOWN, PerceptionDataset, PerceptionSource
+from lhrs.training.perception_targets import resize
 
 _THRESHOLDS = np.linspace(0.1, 0.7, 25)
 _TEMPERATURES = np.exp(np.linspace(np.log(0.5), np.log(4), 43))
 _SAME_IOU = 0.5
 _MAX_PER_GROUP = 60
 """Training images of each group from which the statistics of familiar images come."""
+_OUTLIERS_PER_GROUP = 10
 
 
 def fit_settings(network: Any, dataset: PerceptionDataset) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -131,7 +134,7 @@ def fit_ood(network: Any, dataset: PerceptionDataset) -> OODDetector:
         network: as in `fit_settings`.
         dataset: with augmentation, so that renderings and crops of familiar images are familiar.
     """
-    features, groups, held_back = [], [], []
+    features, groups, held_back, outliers = [], [], [], []
     seed = dataset.config.seed
     for number, source in enumerate(dataset.sources):
         seen: Counter[str] = Counter()
@@ -142,8 +145,18 @@ def fit_ood(network: Any, dataset: PerceptionDataset) -> OODDetector:
                 sample = dataset.draw(source, index, np.random.default_rng([seed, number, index]))
                 features.append(_predict(network, sample).features[0].numpy())
                 groups.append(group)
+                if seen[group] <= _OUTLIERS_PER_GROUP:
+                    sample["pixels"] = _make_outlier(sample["pixels"], len(outliers))
+                    outliers.append(_predict(network, sample).features[0].numpy())
         for index in source.val:
             rng = np.random.default_rng([seed, number, index])
             for sample in (dataset.whole(source, index), dataset.draw(source, index, rng)):
                 held_back.append(_predict(network, sample).features[0].numpy())
-    return OODDetector.fit(np.stack(features), np.array(groups), np.stack(held_back))
+    return OODDetector.fit(np.stack(features), np.array(groups), np.stack(held_back), np.stack(outliers))
+
+
+def _make_outlier(pixels: torch.Tensor, number: int) -> torch.Tensor:
+    """Return an image of radar or of night lights, uint8 `(3, H, W)`, from another image."""
+    make = (radar, night_lights)[number % 2]
+    found = make(pixels.permute(1, 2, 0).numpy(), np.random.default_rng([number, 7]))
+    return resize(found, pixels.shape[-1]).round().to(torch.uint8)
