@@ -142,15 +142,19 @@ def _take(detections: Merged, index: np.ndarray) -> Merged:
 
 
 class _Neighbors:
-    """Spatial index of boxes that intersect."""
+    """Index of boxes that intersect, by their left sides."""
 
     def __init__(self, boxes: np.ndarray, margin: float = 0.0) -> None:
-        import shapely
-
-        grown = boxes + margin * np.array([-1, -1, 1, 1])
-        self._shapes = shapely.box(*grown.T) if len(boxes) else np.empty(0, object)
-        self._tree = shapely.STRtree(self._shapes)
+        self._boxes = boxes + margin * np.array([-1, -1, 1, 1])
+        self._order = np.argsort(self._boxes[:, 0], kind="stable")
+        self._sorted = self._boxes[self._order]
+        self._widest = float((self._boxes[:, 2] - self._boxes[:, 0]).max()) if len(boxes) else 0.0
 
     def query(self, n: int) -> np.ndarray:
-        """Return the indices of boxes that intersect box n, including n, in order."""
-        return np.sort(self._tree.query(self._shapes[n]))
+        """Return the indices of boxes that intersect or touch box n, including n, in order."""
+        left, top, right, bottom = self._boxes[n]
+        first = np.searchsorted(self._sorted[:, 0], left - self._widest, "left")
+        last = np.searchsorted(self._sorted[:, 0], right, "right")
+        near = self._sorted[first:last]
+        meets = (near[:, 2] >= left) & (near[:, 1] <= bottom) & (near[:, 3] >= top)
+        return np.sort(self._order[first:last][meets])
