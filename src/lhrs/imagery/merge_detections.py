@@ -69,7 +69,8 @@ def merge_detections(
         if suppress is None:
             raise ValueError("the rule nms needs a suppression")
         return _take(detections, suppress(boxes, scores, labels))
-    kept = [_join_and_suppress(_take(detections, np.flatnonzero(labels == label))) for label in np.unique(labels)]
+    classes = sorted(set(labels.tolist()))
+    kept = [_join_and_suppress(_take(detections, np.flatnonzero(labels == label))) for label in classes]
     return Merged(*(np.concatenate(parts) for parts in zip(*kept, strict=True))) if kept else detections
 
 

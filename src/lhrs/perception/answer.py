@@ -129,9 +129,9 @@ def _count(clause: Clause, evidence: Evidence) -> Reply:
     if found is None:
         if probability < 0.5:
             return Reply("0", 1 - probability)
-        return Reply(f"There is {describe.thing(match)}, but I can only count {describe.COUNTED}.", is_long=True)
+        return Reply(f"I see {describe.thing(match)}, but I can only count {describe.COUNTED}.", is_long=True)
     if not found and probability >= 0.5:
-        return Reply(f"There seem to be {describe.thing(match)}, but too small to be counted here.", is_long=True)
+        return Reply(f"I see {describe.thing(match)}, but too small to be counted here.", is_long=True)
     sure = sum(d.score for d in found) / len(found) if found else 1 - probability
     return Reply(str(len(found)), sure, tuple(found))
 
@@ -146,7 +146,7 @@ def _locate(clause: Clause, evidence: Evidence) -> Reply:
         probability = presence(match.name, part, clause.region is not None)
         if probability < 0.5:
             return Reply(f"I see no {clause.arguments[0]}.", 1 - probability, is_long=True)
-        return Reply(f"There seems to be {describe.thing(match)}, but I can't say where.", is_long=True)
+        return Reply(f"I see {describe.thing(match)}, but I can't say where.", is_long=True)
     boxes = tuple(Detection(clause.arguments[0], d.box, d.score) for d in found)
     sure = sum(d.score for d in found) / len(found)
     where = list(dict.fromkeys(position(d.box) for d in found))
