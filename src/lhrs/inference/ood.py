@@ -60,15 +60,14 @@ class OODDetector:
         center, spread = features.mean(0), features.std(0) + 1e-4
         weights, bias = np.zeros(features.shape[1]), 0.0
         if outliers is not None:
-            weights, bias = _fit_linear(*(((x - center) / spread).clip(-_CLIP, _CLIP) for x in (features, outliers,
-                                                                                            held_back)))  # fmt: skip
+            standard = [((x - center) / spread).clip(-_CLIP, _CLIP) for x in (features, outliers, held_back)]
+            weights, bias = _fit_linear(*standard)
         whitened = means @ whitening
         distances = [np.sqrt(((whitened - f @ whitening) ** 2).sum(1).min()) for f in held_back]
         scale = 1 / np.quantile(distances, _QUANTILE)
-        return OODDetector(
-            *((x).astype(np.float32) for x in (whitened * scale, whitening * scale, center, spread, weights)),
-            float(bias),
-        )  # fmt: skip
+        found = {"means": whitened * scale, "whitening": whitening * scale, "center": center, "spread": spread,
+                 "weights": weights}  # fmt: skip
+        return OODDetector(**{name: x.astype(np.float32) for name, x in found.items()}, bias=float(bias))
 
     def ood_score(self, features: np.ndarray) -> float:
         """Return the larger score of `(C,)` features."""
@@ -91,8 +90,8 @@ class OODDetector:
     def load(path: Path) -> "OODDetector":
         """Read a file of `save`."""
         with np.load(path, allow_pickle=False) as data:
-            arrays = [data[name].astype(np.float32) for name in ("means", "whitening", "center", "spread", "weights")]
-            return OODDetector(*arrays, float(data["bias"]))
+            names = ("means", "whitening", "center", "spread", "weights")
+            return OODDetector(**{name: data[name].astype(np.float32) for name in names}, bias=float(data["bias"]))
 
 
 def _fit_linear(familiar: np.ndarray, outliers: np.ndarray, held_back: np.ndarray) -> tuple[np.ndarray, float]:

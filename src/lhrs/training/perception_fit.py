@@ -134,7 +134,8 @@ def fit_ood(network: Any, dataset: PerceptionDataset) -> OODDetector:
         network: as in `fit_settings`.
         dataset: with augmentation, so that renderings and crops of familiar images are familiar.
     """
-    features, groups, held_back, outliers = [], [], [], []
+    features, groups, held_back = [], [], []
+    outliers: list[np.ndarray] = []
     seed = dataset.config.seed
     for number, source in enumerate(dataset.sources):
         seen: Counter[str] = Counter()
