@@ -7,6 +7,7 @@ images made to be unfamiliar (outlier exposure, arXiv:1812.04606).
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,19 +24,19 @@ class OODDetector:
     Both scores are scaled so that their limit is 1.
     """
 
+    threshold: ClassVar[float] = 1.0
+    """Scores above it are out of distribution."""
     means: np.ndarray
     """float32 `(K, r)`, whitened."""
     whitening: np.ndarray
     """float32 `(C, r)`."""
     center: np.ndarray
     """float32 `(C,)`: means of the features."""
-    spread: np.ndarray
+    std: np.ndarray
     """float32 `(C,)`: their standard deviations."""
     weights: np.ndarray
     """float32 `(C,)` of the linear score; 0 without outliers."""
     bias: float
-    threshold: float = 1.0
-    """Scores above it are out of distribution."""
 
     @staticmethod
     def fit(
@@ -57,22 +58,22 @@ class OODDetector:
             covariance + 1e-3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
         )
         whitening = vectors / np.sqrt(values)
-        center, spread = features.mean(0), features.std(0) + 1e-4
+        center, std = features.mean(0), features.std(0) + 1e-4
         weights, bias = np.zeros(features.shape[1]), 0.0
         if outliers is not None:
-            standard = [((x - center) / spread).clip(-_CLIP, _CLIP) for x in (features, outliers, held_back)]
+            standard = [((x - center) / std).clip(-_CLIP, _CLIP) for x in (features, outliers, held_back)]
             weights, bias = _fit_linear(*standard)
         whitened = means @ whitening
         distances = [np.sqrt(((whitened - f @ whitening) ** 2).sum(1).min()) for f in held_back]
         scale = 1 / np.quantile(distances, _QUANTILE)
-        found = {"means": whitened * scale, "whitening": whitening * scale, "center": center, "spread": spread,
+        found = {"means": whitened * scale, "whitening": whitening * scale, "center": center, "std": std,
                  "weights": weights}  # fmt: skip
         return OODDetector(**{name: x.astype(np.float32) for name, x in found.items()}, bias=float(bias))
 
     def ood_score(self, features: np.ndarray) -> float:
         """Return the larger score of `(C,)` features."""
         distance = float(np.sqrt(((self.means - features @ self.whitening) ** 2).sum(1).min()))
-        standard = ((features - self.center) / self.spread).clip(-_CLIP, _CLIP)
+        standard = ((features - self.center) / self.std).clip(-_CLIP, _CLIP)
         return max(distance, float(standard @ self.weights + self.bias))
 
     def is_ood(self, features: np.ndarray) -> bool:
@@ -83,14 +84,14 @@ class OODDetector:
         """Write a `.npz` without pickled content."""
         np.savez(
             path, means=self.means, whitening=self.whitening.astype(np.float16), center=self.center,
-            spread=self.spread, weights=self.weights, bias=np.float32(self.bias),
+            std=self.std, weights=self.weights, bias=np.float32(self.bias),
         )  # fmt: skip
 
     @staticmethod
     def load(path: Path) -> "OODDetector":
         """Read a file of `save`."""
         with np.load(path, allow_pickle=False) as data:
-            names = ("means", "whitening", "center", "spread", "weights")
+            names = ("means", "whitening", "center", "std", "weights")
             return OODDetector(**{name: data[name].astype(np.float32) for name in names}, bias=float(data["bias"]))
 
 

@@ -20,6 +20,7 @@ _SAME_IOU = 0.5
 _MAX_PER_GROUP = 60
 """Training images of each group from which the statistics of familiar images come."""
 _OUTLIERS_PER_GROUP = 10
+"""Images of each group that are made into unfamiliar ones."""
 
 
 def fit_settings(network: Any, dataset: PerceptionDataset) -> tuple[dict[str, Any], dict[str, Any]]:
