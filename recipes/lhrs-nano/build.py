@@ -17,6 +17,21 @@ DATA = RUNS / "lhrs-nano-data"
 QUERIES = DATA / "queries.jsonl"
 LANGUAGE = RUNS / "lhrs-nano-language-init"
 NUM_QUERIES = 200_000
+SETS = {"eurosat": "eurosat", "eurosat_mosaic": "eurosat", "dubai": "dubai_seg"}
+"""Folders below DATA that are read as they are, by source."""
+PERCEPTION = RUNS / "lhrs-nano-perception"
+WEIGHTS = {
+    "eurosat": 0.7, "eurosat_mosaic": 0.12, "ucmerced": 2, "ucmerced_small": 0.5, "urban_trees": 1,
+    "windows_oscd_rgb": 8, "windows_s2_pins": 10, "windows_lr": 8, "windows_hr": 5, "windows_wetlands": 5,
+    "windows_naip": 4,
+}  # fmt: skip
+"""Weights of sources in the second perception run, which differ from those in perception.yaml."""
+SECOND = (
+    "output_dir=runs/lhrs-nano-perception-2", "encoder=null", f"init_from={PERCEPTION}", "freeze_bn=true",
+    "optim.steps=1200", "optim.batch_size=48", "optim.lr=1.0e-3", "optim.encoder_lr=3.0e-4",
+    *(f"sources.{name}.weight={weight}" for name, weight in WEIGHTS.items()),
+)  # fmt: skip
+"""Changes of perception.yaml for the second run."""
 TOKENIZER_TEXTS = 12_000
 """Conversations that the tokenizer is trained on."""
 
@@ -55,8 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RUNS / "lhrs-nano")
     options = parser.parse_args(arguments)
     prepare(options.data)
+    paths = [f"sources.{name}.path={options.data / folder}" for name, folder in SETS.items()]
     pretrained = [] if Path(options.encoder).is_dir() else ["encoder.pretrained=true"]
-    lhrs("train", str(HERE / "perception.yaml"), f"encoder.name={options.encoder}", *pretrained)
+    lhrs("train", str(HERE / "perception.yaml"), *paths, f"encoder.name={options.encoder}", *pretrained)
+    lhrs("train", str(HERE / "perception.yaml"), *paths, *SECOND)
     make_language_model()
     lhrs("train", str(HERE / "language.yaml"))
     if not options.out.exists():

@@ -75,6 +75,17 @@ def test_it_starts_from_another_run(world):
     assert (world / "second" / "model" / "dense_heads.safetensors").exists()
 
 
+def test_frozen_batch_norms_keep_their_statistics(world):
+    run = load_run(run_file(world, freeze_bn=True))
+    network = PerceptionNetwork(*load_perception(world / "run" / "model"), run).train()
+    before = {name: value.clone() for name, value in network.named_buffers() if "running" in name}
+    network.predict(torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)).scene.sum().backward()
+    assert before
+    assert all(torch.equal(dict(network.named_buffers())[name], value) for name, value in before.items())
+    assert next(network.heads.neck[1].parameters()).grad is not None
+    assert network.heads.training
+
+
 def test_a_sample_depends_on_its_key_alone(dataset, world):
     run = load_run(run_file(world))
     again = PerceptionDataset(run, open_sources(run), RenderingAugment())

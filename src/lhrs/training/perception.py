@@ -56,12 +56,20 @@ class PerceptionNetwork(nn.Module):
         super().__init__()
         self.encoder, self.heads = encoder, heads
         self.weights, self.label_smoothing = config.loss, config.label_smoothing
-        self.classes = config.classes
+        self.classes, self.freeze_bn = config.classes, config.freeze_bn
         normalization = encoder.normalization
         mean, std = ([0.5] * 3, [0.5] * 3) if normalization is None else (normalization.mean, normalization.std)
         self.register_state_dict_post_hook(_make_contiguous)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> "PerceptionNetwork":
+        """Set training mode; with `freeze_bn`, batch norms stay in evaluation mode."""
+        super().train(mode)
+        for part in self.modules():
+            if self.freeze_bn and isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.eval()
+        return self
 
     def predict(self, pixels: Tensor, gsd_m: Tensor | None = None) -> DenseOutput:
         """Return the logits of uint8 `pixels` `(B, 3, H, W)`; `gsd_m` `(B,)` is 0 where unknown."""

@@ -100,6 +100,9 @@ class PerceptionConfig(RunConfig):
     width: PositiveInt = 64
     """Channels of the pyramid."""
     dropout: Fraction = 0.2
+    freeze_bn: bool = False
+    """Batch norms keep their statistics in training. Canvases of several sides have statistics of their own; a second
+    run with frozen ones learns with those that the finished model predicts with."""
     label_smoothing: Fraction = 0.05
     val_fraction: Fraction = 0.05
     """Of the images of each source, chosen by a hash of seed and id. They are not trained on: thresholds, temperatures
