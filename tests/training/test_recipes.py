@@ -1,5 +1,6 @@
 """Every recipe loads, names an earlier one where it needs one, and says what its stage declares."""
 
+import runpy
 from itertools import product
 from pathlib import Path
 from typing import get_args
@@ -12,6 +13,7 @@ from lhrs.nano.config import QuestionsRun, VisionRun
 from lhrs.nano.tasks import TASKS
 from lhrs.training.dispatch import load_run
 from lhrs.training.finetune_config import FinetuneConfig
+from lhrs.training.perception_config import PerceptionConfig
 from lhrs.training.vlm_config import VLMConfig
 
 FOLDER = Path(__file__).parents[2] / "recipes"
@@ -98,7 +100,10 @@ def test_the_embedded_models_recipes_ask_known_tasks_about_the_same_images():
 
 
 def test_the_language_model_of_lhrs_nano_gets_its_encoder():
-    perception, language = (load_run(FOLDER / f"lhrs-nano/{name}.yaml") for name in ("perception", "language"))
+    build = runpy.run_path(str(FOLDER / "lhrs-nano/build.py"))
+    perception = load_run(FOLDER / "lhrs-nano/perception.yaml", build["SECOND"])
+    language = load_run(FOLDER / "lhrs-nano/language.yaml")
+    assert isinstance(perception, PerceptionConfig) and perception.init_from == build["PERCEPTION"]
     assert isinstance(language, VLMConfig) and language.model is not None
     assert Path(str(language.model.encoder)) == perception.output_dir / "model"
     assert language.model.bridge is None
