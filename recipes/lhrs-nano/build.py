@@ -77,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     make_language_model()
     lhrs("train", str(HERE / "language.yaml"))
     if not options.out.exists():
-        lhrs("export", str(RUNS / "lhrs-nano-language/model"), "--out", str(options.out), "--onnx")
+        model = str(RUNS / "lhrs-nano-language/model")
+        lhrs("export", model, "--out", str(options.out), "--onnx", "--dtype", "float16")
 
 
 if __name__ == "__main__":

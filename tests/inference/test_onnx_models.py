@@ -1,5 +1,6 @@
 """Any LHRS model with a small language model is exported and answers without torch as with it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
+from safetensors.torch import load_file  # noqa: E402
 from tests.models.tiny import ENCODERS, byte_tokenizer, llama  # noqa: E402
 from transformers import GPT2Config, Qwen2Config, SiglipImageProcessorPil, TimmWrapperConfig  # noqa: E402
 
@@ -123,6 +125,33 @@ def test_eight_bits_compute_nearly_the_same(shape, exported, requests, tmp_path)
     )
     assert np.corrcoef(first[0], second[0])[0, 1] > 0.995 and not np.array_equal(first, second)
     assert rounded.generate(requests)[1].text in requests[1].options
+
+
+def test_half_precision_is_stored_once_and_computed_alike(shape, exported, requests, tmp_path):
+    from lhrs.inference.runtimes.torch import TorchRuntime
+
+    half = tmp_path / "half"
+    export(str(shape[1]), half, None, torch.float16, onnx=True)
+    state = load_file(half / "model.safetensors")
+    assert {v.dtype for v in state.values() if v.ndim > 1} == {torch.float16}
+    assert {v.dtype for v in state.values() if v.ndim < 2 and v.is_floating_point()} == {torch.float32}
+    sizes = [sum(file.stat().st_size for file in folder.iterdir()) for folder in (half, exported)]
+    assert sizes[0] < 0.7 * sizes[1]
+    theirs, ours = TorchRuntime(str(half), "cpu").generate(requests), load(half).runtime.generate(requests)
+    for first, second in zip(theirs, ours, strict=True):
+        assert first.token_texts == second.token_texts
+        assert first.probabilities == pytest.approx(second.probabilities, abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype, int8", [(torch.bfloat16, False), (torch.float16, True)])
+def test_other_precisions_of_graphs_are_refused(shape, tmp_path, dtype, int8):
+    with pytest.raises(ConfigError, match="ONNX graphs compute in float32: leave --dtype away"):
+        export(str(shape[1]), tmp_path / "out", None, dtype, onnx=True, int8=int8)
+
+
+def test_paths_of_the_machine_are_not_written(shape, exported):
+    config = json.loads((exported / "config.json").read_text())
+    assert {config[part]["_name_or_path"] for part in ("vision_config", "text_config")} == {""}
 
 
 def test_it_runs_without_torch_and_transformers(exported):
