@@ -21,9 +21,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src/lhrs"
 KINDS = ("file", "name", "key", "option", "artifact", "spelling")
-EXCEPTIONS: dict[tuple[str, str], str] = {
-    ("artifact", "final.safetensors"): "of the embedded model's own code in nano/, which goes",
-}
+EXCEPTIONS: dict[tuple[str, str], str] = {}
 """Old names, by kind and name, that stay, each with its reason: at most 10."""
 COMMAND_FILES = {"eval": "evaluate"}
 """The file in src/lhrs/cli of commands that are called otherwise."""
@@ -142,7 +140,7 @@ def left_keys(entry: Entry) -> Iterator[str]:
                 yield place
     if entry.scope == "*" and not above:
         for file in sources():
-            if re.match(r"training/(.*_config|.*_run|run|base)\.py|nano/config\.py", file):
+            if re.match(r"training/(.*_config|.*_run|run|base)\.py", file):
                 yield from (f"src/lhrs/{file}:{n}" for owner, key, n in definitions(file) if owner and key == name)
 
 

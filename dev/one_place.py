@@ -18,7 +18,6 @@ from pathlib import Path
 SRC = Path(__file__).parents[1] / "src/lhrs"
 
 EXCEPTIONS = {
-    ("*", "nano/*"): "the embedded model's own code, which goes when the public commands train and score that model",
     ("images opened", "data/rendering_augment.py"): "decodes what it just encoded, to train on compressed images",
     ("fingerprints taken", "serving/middleware.py"): "hashes of secret keys, compared in constant time",
     ("boxes overlapped", "curate/leakage.py"): "fractions of footprints on the ground, which are polygons",

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from tests.embedded import EMBEDDED_FOLDER, random_nano
+from tests.embedded import EMBEDDED_FOLDER, random_nano, talking_model
 
 # The same examples every time: what passed passes again.
 settings.register_profile("fixed", derandomize=True)
@@ -37,6 +37,12 @@ def nano(tmp_path_factory) -> Path:
     if (EMBEDDED_FOLDER / "language.onnx").exists():
         return EMBEDDED_FOLDER
     return random_nano(tmp_path_factory.mktemp("model") / EMBEDDED_FOLDER.name)
+
+
+@pytest.fixture(scope="session")
+def talker(tmp_path_factory) -> Path:
+    """The folder of a tiny model whose language model sees the image and writes the answer."""
+    return talking_model(tmp_path_factory.mktemp("model") / "talker")
 
 
 @pytest.fixture

@@ -131,17 +131,15 @@ class _Style:
     """Candidates in a text, in the style's own coordinates; None for an unreadable candidate."""
     to_unit: Callable[[np.ndarray], np.ndarray]
     separator: str
-    overshoot: float = 0.05
-    """Largest overshoot of the image edge, as a fraction of its side, that is clipped; a box beyond is malformed."""
 
 
+_OVERSHOOT = 0.05
+"""Largest overshoot of the image edge, as a fraction of its side, that is clipped; a box beyond is malformed."""
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _NUMBERS = re.compile(rf"\s*{_NUMBER}(?:\s*,\s*{_NUMBER})*\s*,?\s*")
 _BRACKET = re.compile(r"\[([^\[\]]*)(?:\]|$|(?=\[))")
 _TAG = re.compile(r"<bbox>(.*?)(?:</bbox>|$|(?=<bbox>))", re.DOTALL)
 _PARENTHESES = re.compile(r"\(([^()]*)(?:\)|$|(?=\())(\s*,?\s*(?=\())?")
-_LOCATIONS = re.compile(r"(?:<loc_\d+>\s*)+")
-_NUM_BINS = 64
 
 
 def _numbers(text: str) -> list[float] | None:
@@ -174,12 +172,6 @@ def _find_corner_pairs(text: str) -> Iterator[list[float] | None]:
             first = None
 
 
-def _find_locations(text: str) -> Iterator[list[float] | None]:
-    for run in _LOCATIONS.findall(text):
-        bins = [float(v) for v in re.findall(r"\d+", run)]
-        yield from (bins[i : i + 4] for i in range(0, len(bins), 4))
-
-
 def _brackets(limit: int, spec: str, comma: str) -> Callable[[np.ndarray], str]:
     return lambda unit: f"[{comma.join(format(v, spec) for v in unit * limit)}]"
 
@@ -187,10 +179,6 @@ def _brackets(limit: int, spec: str, comma: str) -> Callable[[np.ndarray], str]:
 def _write_qwen(unit: np.ndarray) -> str:
     x1, y1, x2, y2 = (unit * 1000).round().astype(int)
     return f"({x1},{y1}),({x2},{y2})"
-
-
-def _write_locations(unit: np.ndarray) -> str:
-    return "".join(f"<loc_{b}>" for b in np.minimum((unit * _NUM_BINS).astype(int), _NUM_BINS - 1))
 
 
 def _divide(limit: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -204,7 +192,6 @@ _STYLES = {
     "percent": _Style(_brackets(100, ".0f", ", "), _find_brackets, _divide(100), ", "),
     "norm1000": _Style(_brackets(1000, ".0f", ", "), _find_brackets, _divide(1000), ", "),
     "qwen": _Style(_write_qwen, _find_corner_pairs, _divide(1000), " "),
-    "loc64": _Style(_write_locations, _find_locations, lambda bins: (bins + 0.5) / _NUM_BINS, "", overshoot=0),
 }
 STYLES = tuple(_STYLES)
 """Text forms of boxes:
@@ -212,7 +199,6 @@ STYLES = tuple(_STYLES)
 `norm1` (LHRS-Bot): `[0.120, 0.300, 0.450, 0.600]`, fractions of the image to three decimals, half a pixel at 1,000.
 `nova` (LHRS-Bot-Nova): `<bbox>[0.120,0.300,0.450,0.600]</bbox>`.
 `percent`: `[12, 30, 45, 60]`. `norm1000`: `[120, 300, 450, 600]`, of 1000. `qwen`: `(120,300),(450,600)`, of 1000.
-`loc64` (lhrs-nano): `<loc_7><loc_19><loc_28><loc_38>`, 64 bins a side, read back as bin centers `(bin + 0.5) / 64`.
 """
 
 
@@ -240,7 +226,7 @@ def parse_boxes(text: str, size_wh: Size, style: str) -> ParsedBoxes:
     candidates = list(form.find(text))
     complete = [c for c in candidates if c is not None and len(c) == 4]
     unit = form.to_unit(np.array(complete, np.float64).reshape(-1, 4))
-    inside = (unit >= -form.overshoot).all(1) & (unit <= 1 + form.overshoot).all(1)
+    inside = (unit >= -_OVERSHOOT).all(1) & (unit <= 1 + _OVERSHOOT).all(1)
     good = inside & (unit[:, 2:] >= unit[:, :2]).all(1)
     pixels = scale_boxes(clip_boxes(unit[good], (1, 1)), (1, 1), size_wh).astype(np.float32)
     return ParsedBoxes(pixels, len(candidates) - len(pixels))
@@ -249,7 +235,7 @@ def parse_boxes(text: str, size_wh: Size, style: str) -> ParsedBoxes:
 def box_pattern(style: str) -> tuple[str, str]:
     """Return regular expressions of one box as `format_boxes` writes it, and of the separator of two boxes.
 
-    Coordinates are 0 to the style's limit; their order is not checked. `loc64` is not supported: it is not plain text.
+    Coordinates are 0 to the style's limit; their order is not checked.
     """
     form = _style(style)
     low, high = (form.write(np.full(4, value)) for value in (0.0, 1.0))

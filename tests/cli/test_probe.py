@@ -71,7 +71,7 @@ def test_colors_are_told_apart(monkeypatch, capsys, backbone, labeled, kind):
 def test_the_embedded_models_encoder(monkeypatch, capsys, labeled):
     folders = ("--train", labeled / "train", "--test", labeled / "test", "--size", 64)
     code, out, _ = run(monkeypatch, capsys, "knn", "lhrs-nano", *folders)
-    assert code == 0 and json.loads(out)["features"] == 384
+    assert code == 0 and json.loads(out)["features"] == 320
 
 
 def test_a_half_is_segmented(monkeypatch, capsys, backbone, masked):

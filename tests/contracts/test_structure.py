@@ -35,11 +35,10 @@ MAY_IMPORT = {
     "training": BASE | {"imagery", "data", "models", "cmid", "downstream", "inference", "perception"},
     "evaluation": BASE | {"align", "imagery", "instruct", "data", "inference", "metrics", "perception"},
     "serving": BASE | {"imagery", "inference", "scene"},
-    "nano": BASE | {"imagery", "data", "models", "inference", "metrics", "training"},
 }
 MAY_IMPORT["cli"] = BASE | MAY_IMPORT.keys()  # what may not be done there is checked below
 MAY_IMPORT["__main__"] = {"cli"}
-UPWARD = {("training/dispatch.py", "nano"): "kinds of the embedded model, which go with its own code"}
+UPWARD: dict[tuple[str, str], str] = {}
 """Imports that point up, by file and package, each with its reason."""
 CYCLES = [
     {"imagery.discover", "imagery.stac"},

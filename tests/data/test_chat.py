@@ -105,7 +105,7 @@ def test_what_is_generated_from_is_what_was_trained_on(processor, pictures):
     assert prompt["input_ids"][0].tolist() == row["input_ids"][:start].tolist()
 
 
-@pytest.mark.parametrize("name", ["lhrs_bot", "lhrs_bot_nova", "lhrs_nano"])
+@pytest.mark.parametrize("name", ["lhrs_bot", "lhrs_bot_nova", "perception"])
 def test_boxes_are_told_as_inference_reads_them(processor, tmp_path, name):
     family, size = get_family(name), (1500, 700)  # is opened reduced, and cropped to a square
     Image.new("RGB", size).save(tmp_path / "wide.png")
@@ -128,7 +128,7 @@ def test_boxes_are_told_as_inference_reads_them(processor, tmp_path, name):
     for text, boxes in ((question, asked), (second, answered)):
         found = family.read_boxes(text, size)
         assert found.num_malformed == 0 and len(found.boxes) == len(boxes)
-        coarseness = 1 / 64 if family.box_style == "loc64" else 0.5001 / 1000
+        coarseness = 0.5001 / 1000
         assert np.abs(found.boxes - np.array(boxes) / (*size, *size)).max() <= coarseness
 
 

@@ -6,10 +6,10 @@ from lhrs.imagery.image import open_image
 
 
 @pytest.fixture(scope="module")
-def onnx(nano):
+def onnx(talker):
     from lhrs.inference.load import load
 
-    return load(nano).runtime
+    return load(talker).runtime
 
 
 @pytest.fixture(scope="module")

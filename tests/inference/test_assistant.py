@@ -1,6 +1,7 @@
 """What becomes of a model's reply: labels, boxes on the map, numbering. The replies are written here."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,18 +18,17 @@ from lhrs.inference.runtime import Generation, Request
 class Parrot:
     """A runtime whose reply is given; it remembers what it was asked."""
 
-    name, family, threshold = "parrot", get_family("lhrs_nano"), None
+    name, family, threshold = "parrot", get_family("instruct"), None
 
-    def __init__(self, text: str = "a reply", probabilities: tuple[float, ...] = (0.5, 0.5)) -> None:
-        self.text, self.probabilities = text, probabilities
+    def __init__(self, text: str = "a reply", probabilities: tuple[float, ...] = (0.5, 0.5), **more: Any) -> None:
+        self.text, self.probabilities, self.more = text, probabilities, more
         self.asked: list[Request] = []
 
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         self.asked += requests
         texts = [r.options[-1] if r.options else self.text for r in requests]
-        pieces = tuple(f"<{p}" for p in self.text.split("<")[1:])
         boxes = self.family.read_boxes(self.text, (1, 1)).boxes
-        return [Generation(text, pieces, self.probabilities, boxes) for text in texts]
+        return [Generation(text, (self.text,), self.probabilities, boxes, **self.more) for text in texts]
 
     def ood_score(self, pixels: np.ndarray) -> None:
         return None
@@ -61,10 +61,10 @@ def test_labels_without_a_choice_are_refused(labels):
 
 
 def test_boxes_are_pixels_of_the_file_and_lie_on_the_map(tile):
-    text = "<loc_0><loc_0><loc_31><loc_63><loc_10><loc_10><loc_10><loc_10>"
-    found = Assistant(Parrot(text, (0.9,) * 4 + (0.4,) * 4 + (1.0,))).ground(tile, "all the ships")
+    text = "[0.0, 0.0, 0.5, 1.0], [0.1, 0.2, 0.1, 0.2]"
+    found = Assistant(Parrot(text, box_scores=(0.9, 0.4))).ground(tile, "all the ships")
     whole, dot = found.boxes
-    assert whole.xyxy == pytest.approx((0.5 / 64 * 100, 0.5 / 64 * 50, 31.5 / 64 * 100, 63.5 / 64 * 50), abs=1e-3)
+    assert whole.xyxy == pytest.approx((0, 0, 50, 50)) and dot.xyxy == pytest.approx((10, 10, 10, 10))
     assert whole.label == "ships" and found.answer == "2 boxes"
     assert (whole.confidence, dot.confidence) == pytest.approx((0.9, 0.4))
     lon, lat = np.array(whole.lonlat).T
@@ -72,8 +72,18 @@ def test_boxes_are_pixels_of_the_file_and_lie_on_the_map(tile):
     assert lat.min() == pytest.approx(48.7485, abs=2e-4) and lat.max() == pytest.approx(48.7530, abs=2e-4)
 
 
+def test_boxes_without_scores_have_that_of_the_answer():
+    found = Assistant(Parrot("[0.0, 0.0, 0.5, 1.0], [0.1, 0.2, 0.1, 0.2]", (0.8, 0.6))).ground(GRAY, "the ships")
+    assert [box.confidence for box in found.boxes] == pytest.approx([0.7, 0.7])
+
+
+def test_boxes_have_the_labels_of_the_reply():
+    runtime = Parrot("[0.0, 0.0, 0.5, 1.0], [0.1, 0.2, 0.1, 0.2]", box_labels=("ship", "pier"))
+    assert [box.label for box in Assistant(runtime).ground(GRAY, "all").boxes] == ["ship", "pier"]
+
+
 def test_a_picture_has_boxes_without_a_place():
-    found = Assistant(Parrot("<loc_0><loc_0><loc_31><loc_63>")).ground(GRAY, "the ships")
+    found = Assistant(Parrot("[0.0, 0.0, 0.5, 1.0]")).ground(GRAY, "the ships")
     assert found.boxes[0].lonlat is None and found.boxes[0].label == "ships"
 
 
@@ -92,11 +102,11 @@ def test_without_a_place_for_errors_they_are_raised(tmp_path):
 
 
 def test_a_conversation_passes_on_what_the_model_said():
-    runtime = Parrot("<loc_0><loc_0><loc_31><loc_63>")
+    runtime = Parrot("[0.0, 0.0, 0.5, 1.0]")
     talk = Assistant(runtime).chat(open_input(GRAY)[1], "gray")
     assert talk.ask("where is it?").answer == "1 box"
     talk.ask("and now?")
-    assert runtime.asked[1].history == (("where is it?", "<loc_0><loc_0><loc_31><loc_63>"),)
+    assert runtime.asked[1].history == (("where is it?", "[0.0, 0.0, 0.5, 1.0]"),)
     assert runtime.asked[1].images[0] is runtime.asked[0].images[0]
 
 

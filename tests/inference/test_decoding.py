@@ -13,14 +13,10 @@ from lhrs.boxes import STYLES, format_boxes, parse_boxes
 from lhrs.errors import ConfigError
 from lhrs.inference.decoding import (
     BoxConstraint,
-    LocationTokenConstraint,
     OptionConstraint,
     RegexConstraint,
     TextStreamer,
 )
-
-REFUSAL = "i can't tell."
-TEXT_STYLES = [style for style in STYLES if style != "loc64"]
 
 
 class Letters:
@@ -50,7 +46,7 @@ class Pieces:
             max_token_length=6,
             show_progress=False,
         )
-        texts = [format_boxes(boxes[n : n + 2], (1000, 1000), style) for style in TEXT_STYLES for n in range(400)]
+        texts = [format_boxes(boxes[n : n + 2], (1000, 1000), style) for style in STYLES for n in range(400)]
         self._tokenizer.train_from_iterator(texts, trainer)
         self.grammars = LLTokenizer(self._tokenizer.to_str(), eos_token=0)
 
@@ -112,38 +108,26 @@ def test_a_wrong_pattern_is_named(pieces):
         RegexConstraint("(a", pieces)
 
 
-@pytest.mark.parametrize("style", TEXT_STYLES)
+@pytest.mark.parametrize("style", STYLES)
 @given(st.integers(0, 10**6), st.integers(3, 80))
 @settings(max_examples=25, deadline=None)
 def test_constrained_boxes_are_boxes(pieces, style, seed, limit):
     """Random tokens, cut off anywhere: what is left parses without a malformed box."""
-    text = babble(BoxConstraint(style, REFUSAL, pieces), pieces.eos_token_ids, seed, limit)
+    text = babble(BoxConstraint(style, pieces), pieces.eos_token_ids, seed, limit)
     found = parse_boxes(text, (1000, 1000), style)
-    assert found.num_malformed == 0 and (len(found.boxes) or text in {REFUSAL, ""})
+    assert found.num_malformed == 0 and (len(found.boxes) or text == "")
 
 
-@pytest.mark.parametrize("style", TEXT_STYLES)
+@pytest.mark.parametrize("style", STYLES)
 def test_every_box_that_is_written_is_allowed(pieces, style):
     rng = np.random.default_rng(0)
     boxes = np.sort(rng.uniform(0, 1000, (3, 2, 2)), axis=1).reshape(3, 4)
     boxes[0] = [0, 0, 1000, 1000]
-    constraint, tokens = BoxConstraint(style, None, pieces), []
+    constraint, tokens = BoxConstraint(style, pieces), []
     for token in pieces.encode(format_boxes(boxes, (1000, 1000), style)):
         assert token in constraint.allowed(tokens), pieces.decode(tokens)
         tokens.append(token)
     assert pieces.eos_token_ids[0] in constraint.allowed(tokens)
-
-
-@given(st.integers(0, 10**6))
-@settings(max_examples=50, deadline=None)
-def test_constrained_location_tokens_are_boxes(seed):
-    class Places(Letters):
-        def decode(self, tokens):
-            return "".join(f"<loc_{t - 1000}>" if t >= 1000 else chr(t) for t in tokens)
-
-    text = babble(LocationTokenConstraint(range(1000, 1064), REFUSAL, Places()), Letters.eos_token_ids, seed)
-    found = parse_boxes(text, (64, 64), "loc64")
-    assert text == REFUSAL or (len(found.boxes) and not found.num_malformed)
 
 
 def test_a_character_is_shown_when_all_its_bytes_are_there():

@@ -50,12 +50,13 @@ def tiny_chat_model(shape: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=[*SHAPES, "nano"])
-def runtime(request, tmp_path_factory, nano):
+@pytest.fixture(scope="module", params=[*SHAPES, "talker"])
+def runtime(request, tmp_path_factory):
     from lhrs.inference.runtimes.torch import TorchRuntime
 
-    folder = nano if request.param == "nano" else tiny_chat_model(request.param, tmp_path_factory.mktemp("model"))
-    return TorchRuntime(str(folder), "cpu")
+    if request.param == "talker":
+        return TorchRuntime(str(request.getfixturevalue("talker")), "cpu")
+    return TorchRuntime(str(tiny_chat_model(request.param, tmp_path_factory.mktemp("model"))), "cpu")
 
 
 POOL = [np.random.default_rng(n).integers(0, 256, (24 + n, 40, 3), dtype=np.uint8) for n in range(4)]
@@ -108,13 +109,13 @@ def test_prompts_are_those_that_the_released_models_were_trained_with(runtime):
     prompt = runtime.prompt(Request((POOL[0],), "where?"))
     system, image = runtime.family.system_prompt, "<image>" * runtime._processor.num_image_tokens
     expected = {
-        "norm1": f"<s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{image}\nwhere? [/INST]",
+        "LhrsBot": f"<s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{image}\nwhere? [/INST]",
         # both begin-of-text tokens of Nova's: the tokenizer's and the one in its system text
-        "nova": f"<s><s><|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|><|start_header_id|>user"
+        "LhrsBotNova": f"<s><s><|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|><|start_header_id|>user"
         f"<|end_header_id|>\n\n{image}\nwhere?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
-        "loc64": f"<bos><user>{image}where?<answer>",
+        "Instruct": f"<bos><user>{image} where?<answer>",
     }
-    assert runtime.decode([*prompt.prefix, *prompt.rest]) == expected[runtime.family.box_style]
+    assert runtime.decode([*prompt.prefix, *prompt.rest]) == expected[type(runtime.family).__name__]
 
 
 def test_each_image_and_each_shared_beginning_is_read_once(runtime, monkeypatch):
@@ -142,10 +143,10 @@ def test_finished_answers_leave_the_batch(runtime, monkeypatch):
 
 def test_forms_are_kept_by_models_that_know_nothing(runtime):
     numbers = runtime.generate([Request((p,), "how many?", answer_type="number") for p in POOL])
-    assert all(r.text.isdigit() or r.text == runtime.family.refusal for r in numbers)
+    assert all(r.text.isdigit() for r in numbers)
     for reply in runtime.generate([Request((p,), "where?", answer_type="boxes", max_new_tokens=60) for p in POOL]):
         found = runtime.family.read_boxes(reply.text, (100, 100))
-        assert not found.num_malformed and (len(found.boxes) or reply.text in {"", runtime.family.refusal})
+        assert not found.num_malformed and (len(found.boxes) or reply.text == "")
 
 
 def test_what_a_user_writes_cannot_end_the_question_or_add_an_image(runtime):

@@ -12,7 +12,7 @@ from lhrs.registry import load_components
 
 FAMILIES = {"plain": ModelFamily, **load_components("lhrs.inference.families", ModelFamily)}
 SEEN = (784, 560)
-STEP = {"lhrs_nano": 1 / 64, "paligemma": 1 / 1024, "qwen2_5_vl": 1 / 560}
+STEP = {"paligemma": 1 / 1024, "qwen2_5_vl": 1 / 560}
 EDGE = st.integers(0, 1000)
 
 

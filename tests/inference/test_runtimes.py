@@ -1,4 +1,4 @@
-"""The embedded model says the same through onnxruntime and torch, alone and in a batch."""
+"""A model that writes its answers says the same through onnxruntime and torch, alone and in a batch."""
 
 from collections.abc import Callable
 
@@ -45,11 +45,11 @@ def test_a_batch_answers_as_single_questions_do(onnx, images):
         assert alone.probabilities == pytest.approx(reply.probabilities, abs=1e-4)
 
 
-def test_torch_and_onnx_agree_token_for_token(onnx, nano, images):
+def test_torch_and_onnx_agree_token_for_token(onnx, talker, images):
     pytest.importorskip("torch")
     from lhrs.inference.runtimes.torch import TorchRuntime
 
-    runtime = TorchRuntime(str(nano), "cpu")
+    runtime = TorchRuntime(str(talker), "cpu")
     requests = mixed(images)
     for ours, theirs in zip(onnx.generate(requests), runtime.generate(requests), strict=True):
         assert ours.token_texts == theirs.token_texts and ours.text == theirs.text
@@ -59,7 +59,7 @@ def test_torch_and_onnx_agree_token_for_token(onnx, nano, images):
     pieces: list[str] = []
     assert runtime.generate([drawn], pieces.append)[0].text == onnx.generate([drawn])[0].text == "".join(pieces)
     with pytest.raises(ConfigError, match="cannot be used"):
-        TorchRuntime(str(nano), "cuda:99")
+        TorchRuntime(str(talker), "cuda:99")
 
 
 def test_options_share_all_probability(onnx, images):
@@ -107,8 +107,8 @@ def test_a_remembered_image_is_not_encoded_again(onnx, images, monkeypatch):
     assert len(encoded) == 1
 
 
-def test_a_picture_that_the_caller_changes_is_seen_anew(nano, images):
-    assistant, picture = load(nano), images[1].copy()
+def test_a_picture_that_the_caller_changes_is_seen_anew(talker, images):
+    assistant, picture = load(talker), images[1].copy()
     first = assistant.ask(picture, QUESTIONS[0], ["yes", "no"])
     picture[:] = images[2]
     changed = assistant.ask(picture, QUESTIONS[0], ["yes", "no"])
@@ -125,9 +125,26 @@ def test_sampling_depends_on_seed_and_index_only(onnx, images):
     assert batch[3].text == alone and len({r.text for r in batch}) > 1
 
 
-def test_special_tokens_in_a_question_are_plain_text(nano):
+@pytest.mark.parametrize("model", ["nano", "talker"])
+def test_special_tokens_in_a_question_are_plain_text(request, model):
     image = np.zeros((64, 64, 3), np.uint8)
-    assert load(nano).ask(image, "is it <eos><image> dark?").question == "is it <eos><image> dark?"
+    answer = load(request.getfixturevalue(model)).ask(image, "is it <eos><image> dark?")
+    assert answer.question == "is it <eos><image> dark?"
+
+
+def test_the_embedded_model_sees_and_says_the_same_with_torch(nano, images):
+    pytest.importorskip("torch")
+    from lhrs.inference.perception import PerceptionRuntime
+    from lhrs.inference.runtimes.torch import TorchRuntime
+
+    ours, theirs = load(nano).runtime, PerceptionRuntime(TorchRuntime(str(nano), "cpu"))
+    for image in images:
+        first, second = (runtime.evidence([(image, None)])[0] for runtime in (ours, theirs))
+        np.testing.assert_allclose(first.cover_map, second.cover_map, atol=1e-3)
+        assert first.scenes == pytest.approx(second.scenes, abs=1e-3)
+        assert ours.ood_score(image) == pytest.approx(theirs.ood_score(image), rel=1e-3)
+    requests = [Request((images[0],), question) for question in QUESTIONS]
+    assert [r.text for r in ours.generate(requests)] == [r.text for r in theirs.generate(requests)]
 
 
 def test_probabilities_are_those_of_the_answer(onnx, images):
@@ -137,9 +154,13 @@ def test_probabilities_are_those_of_the_answer(onnx, images):
     assert reply.sequence_probability == pytest.approx(np.prod(reply.probabilities))
 
 
-@pytest.mark.parametrize("broken", ["vision.onnx", "tokenizer.json", "config.json", "model.safetensors"])
-def test_damaged_models_are_named(nano, tmp_path, broken):
-    for file in nano.iterdir():
+@pytest.mark.parametrize(
+    ("model", "broken"),
+    [("talker", "vision.onnx"), ("nano", "perception.onnx"),
+     *(("nano", name) for name in ("tokenizer.json", "config.json", "model.safetensors"))],
+)  # fmt: skip
+def test_damaged_models_are_named(request, tmp_path, model, broken):
+    for file in request.getfixturevalue(model).iterdir():
         if file.name == broken:
             (tmp_path / file.name).write_bytes(b"{damaged")
         else:
@@ -151,11 +172,11 @@ def test_damaged_models_are_named(nano, tmp_path, broken):
         load(tmp_path)
 
 
-def test_an_exported_model_answers_as_the_one_it_came_from(nano, images, tmp_path):
+def test_an_exported_model_answers_as_the_one_it_came_from(talker, images, tmp_path):
     pytest.importorskip("onnxscript")
     from lhrs.models.export import export
 
-    export(str(nano), tmp_path / "out", None, None, onnx=True)
+    export(str(talker), tmp_path / "out", None, None, onnx=True)
     requests = mixed(images)
-    first, again = load(nano).runtime.generate(requests), load(tmp_path / "out").runtime.generate(requests)
+    first, again = load(talker).runtime.generate(requests), load(tmp_path / "out").runtime.generate(requests)
     assert [r.token_texts for r in first] == [r.token_texts for r in again]

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from lhrs.metrics.statistics import auroc, bootstrap, paired_difference, wilson
-from lhrs.nano.evaluate import Row, _match, _windows, normal, table
 
 
 def test_wilson_is_the_textbook_interval():
@@ -28,33 +27,6 @@ def test_bootstrap_covers_the_mean_and_repeats():
     values = np.arange(100.0)
     low, high = bootstrap(values)
     assert low < values.mean() < high and (low, high) == bootstrap(values)
-
-
-def test_each_truth_is_matched_once():
-    truth = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], float)
-    guess = np.array([[0, 0, 10, 10], [1, 0, 10, 10], [50, 50, 60, 60]], float)
-    assert _match(guess, truth) == 1 and _match(np.zeros((0, 4)), truth) == 0
-
-
-def test_normal_folds_spelling_only():
-    assert normal("Sea or Lake.") == normal("sea_or-lake") and normal("sea") != normal("lake")
-
-
-def test_the_table_shows_baselines_and_target():
-    line = table([Row("t", "accuracy", 4, 0.5, 0.1, 0.9, {"blind": 0.25}, ">= 0.4")]).splitlines()[-1]
-    assert line == "| t | accuracy | 4 | **0.500** | 0.100 - 0.900 | blind 0.250 | >= 0.4 |"
-
-
-def test_windows_keep_boxes_in_their_window(tmp_path):
-    from types import SimpleNamespace
-
-    from PIL import Image
-
-    Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
-    site = SimpleNamespace(image=tmp_path / "a.png", boxes=[(60, 10, 80, 30)])
-    whole, quarter = _windows([site])
-    assert whole[1].tolist() == [[0.6, 0.1, 0.8, 0.3]]
-    assert quarter[0].shape == (50, 50, 3) and quarter[1] == pytest.approx(np.array([[0.2, 0.2, 0.6, 0.6]]))
 
 
 def test_intervals_and_tests_are_those_of_scipy():

@@ -68,6 +68,18 @@ def assistant(nano):
 
 
 @pytest.fixture(scope="session")
+def writer(talker):
+    """A model that writes its answers token by token."""
+    return load(talker)
+
+
+@pytest.fixture(scope="session")
+def writing_server(writer):
+    with running(writer) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def asked_of(nano):
     """The setting that whole scenes are asked of the same model."""
     return {} if nano == EMBEDDED_FOLDER else {"model": str(nano)}

@@ -17,16 +17,16 @@ from lhrs.serving.batching import Batcher
 RIVER_PICTURE = picture(RIVER)
 
 
-def test_the_official_client_gets_what_the_model_says(server, assistant):
+def test_the_official_client_gets_what_the_model_says(writing_server, writer):
     question = "is there a river in this image?"
-    (reply,) = assistant.runtime.generate([Request((open_image(RIVER).pixels,), question)])
-    client = server.client()
-    assert [m.id for m in client.models.list()] == [server.model]
+    (reply,) = writer.runtime.generate([Request((open_image(RIVER).pixels,), question)])
+    client = writing_server.client()
+    assert [m.id for m in client.models.list()] == [writing_server.model]
     messages = [{"role": "user", "content": [RIVER_PICTURE, said(question)]}]
-    done = client.chat.completions.create(model=server.model, messages=messages, logprobs=True, top_logprobs=1)
+    done = client.chat.completions.create(model=writing_server.model, messages=messages, logprobs=True, top_logprobs=1)
     choice = done.choices[0]
     assert (choice.message.content, choice.finish_reason) == (reply.text, "stop")
-    assert done.usage.prompt_tokens == reply.prompt_tokens > 60 and done.usage.completion_tokens == len(
+    assert done.usage.prompt_tokens == reply.prompt_tokens > 9 and done.usage.completion_tokens == len(
         reply.token_texts
     )
     told = [t.logprob for t in choice.logprobs.content]
@@ -37,12 +37,12 @@ def test_the_official_client_gets_what_the_model_says(server, assistant):
     assert extra["rendering"]["bands"] == [1, 2, 3] and extra["ignored"] == []
 
 
-def test_a_stream_is_the_answer_in_pieces(server, assistant):
+def test_a_stream_is_the_answer_in_pieces(writing_server, writer):
     question = "describe the image in one sentence."
-    (reply,) = assistant.runtime.generate([Request((open_image(RIVER).pixels,), question)])
+    (reply,) = writer.runtime.generate([Request((open_image(RIVER).pixels,), question)])
     chunks = list(
-        server.client().chat.completions.create(
-            model=server.model,
+        writing_server.client().chat.completions.create(
+            model=writing_server.model,
             messages=[{"role": "user", "content": [RIVER_PICTURE, said(question)]}],
             stream=True,
             stream_options={"include_usage": True},
@@ -52,17 +52,17 @@ def test_a_stream_is_the_answer_in_pieces(server, assistant):
     assert len(pieces) > 2 and "".join(pieces) == reply.text
     assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == len(reply.token_texts)
     assert chunks[-2].choices[0].finish_reason == "stop" and chunks[-2].model_extra["lhrs"]["rendering"]
-    raw = server.ask([RIVER_PICTURE, said(question)], stream=True).text
+    raw = writing_server.ask([RIVER_PICTURE, said(question)], stream=True).text
     assert raw.endswith("data: [DONE]\n\n") and "usage" not in raw
 
 
-def test_many_streams_share_batches_and_do_not_mix(server, assistant):
+def test_many_streams_share_batches_and_do_not_mix(writing_server, writer):
     questions = ["describe the image in one sentence.", "is there a river?", "what is the land use in this image?"] * 4
-    alone = {q: assistant.runtime.generate([Request((open_image(RIVER).pixels,), q)])[0].text for q in questions[:3]}
+    alone = {q: writer.runtime.generate([Request((open_image(RIVER).pixels,), q)])[0].text for q in questions[:3]}
     found: dict[int, str] = {}
 
     def ask(n: int) -> None:
-        lines = server.ask([RIVER_PICTURE, said(questions[n])], stream=True).text.splitlines()
+        lines = writing_server.ask([RIVER_PICTURE, said(questions[n])], stream=True).text.splitlines()
         events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
         found[n] = "".join(e["choices"][0]["delta"].get("content") or "" for e in events)
 
@@ -106,16 +106,20 @@ def test_our_own_client_works_with_our_own_server(server, assistant, trained):
         assert (there.answer, there.confidence) == (here.answer, pytest.approx(here.confidence, abs=1e-3))
 
 
-def test_drawn_answers_depend_on_the_seed_only(server):
+def test_drawn_answers_depend_on_the_seed_only(writing_server):
     def draw(seed):
-        return server.ask([RIVER_PICTURE, said("describe the image.")], temperature=2.0, seed=seed).json()["choices"][0]
+        return writing_server.ask([RIVER_PICTURE, said("describe the image.")], temperature=2.0, seed=seed).json()[
+            "choices"
+        ][0]
 
     assert draw(1) == draw(1) and len({draw(n)["message"]["content"] for n in range(6)}) > 1
-    short = server.ask([RIVER_PICTURE, said("describe the image in one sentence.")], max_completion_tokens=2).json()
+    short = writing_server.ask(
+        [RIVER_PICTURE, said("describe the image in one sentence.")], max_completion_tokens=2
+    ).json()
     assert short["choices"][0]["finish_reason"] == "length" and short["usage"]["completion_tokens"] == 2
 
 
-def test_conversations_and_several_images(server):
+def test_conversations_and_several_images(server, writing_server):
     messages = [
         {"role": "system", "content": "be brief"},
         {"role": "user", "content": [RIVER_PICTURE, said("is there a river?")]},
@@ -123,8 +127,9 @@ def test_conversations_and_several_images(server):
         {"role": "user", "content": [picture(RIVER), said("and a lake?")]},
     ]
     done = server.ask(None, messages=messages)
-    assert done.status_code == 200 and done.json()["lhrs"]["ignored"] == ["system", "history"]
-    assert done.json()["usage"]["prompt_tokens"] > 120  # two images
+    assert done.status_code == 200 and done.json()["lhrs"]["ignored"] == ["system"]
+    written = writing_server.ask(None, messages=messages).json()
+    assert written["lhrs"]["ignored"] == [] and written["usage"]["prompt_tokens"] > 18  # two images
     for bad in (messages[:3], messages[2:]):
         refusal(server.ask(None, messages=bad))
 

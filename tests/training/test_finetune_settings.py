@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from tests.training.finetuning import finetune_in, settings
@@ -24,6 +25,7 @@ from lhrs.downstream.inputs import ImageInput, fit_normalization
 from lhrs.downstream.labeled_dataset import Item, LabeledDataset, open_labeled
 from lhrs.downstream.task import get_task
 from lhrs.errors import LHRSError
+from lhrs.models.timm_io import write_timm_folder
 from lhrs.training import finetune, finetune_data
 from lhrs.training.dispatch import load_run, train
 from lhrs.training.optim import make_schedule
@@ -184,8 +186,11 @@ def test_the_command_wants_its_own_kind(tmp_path, scenes, monkeypatch, capsys):
 
 
 def test_images_are_resized_as_the_backbone_has_seen_them(tmp_path, scenes):
+    state = timm.create_model("test_resnet", num_classes=0).state_dict()
+    write_timm_folder(tmp_path / "encoder", state, "test_resnet", {}, 64, [0.5] * 3, [0.5] * 3, None, "bilinear")
     made = settings(
-        "classify", scenes, tmp_path / "run", backbone={"name": "lhrs-nano"}, train_backbone="none", num_evals=1,
+        "classify", scenes, tmp_path / "run", backbone={"name": str(tmp_path / "encoder")}, train_backbone="none",
+        num_evals=1,
         optim={"batch_size": 4, "steps": 1, "lr": 1e-3},
     )  # fmt: skip
     finetune_in(tmp_path, **made)

@@ -140,7 +140,7 @@ class Assistant:
         """Convert a generation of the model to an `Answer`."""
         plain, options = task.plain_options, task.options
         text = capitalize_answer(reply.text) if options is None or plain is None else options[plain.index(reply.text)]
-        boxes = [] if image is None else find_boxes(reply, image, task.label, self.runtime.family.box_style)
+        boxes = [] if image is None else find_boxes(reply, image, task.label)
         if boxes and options is None and (task.answer_type == "boxes" or not reply.box_labels):
             text = f"{len(boxes)} box{'es' if len(boxes) > 1 else ''}"
         return Answer(
@@ -192,19 +192,13 @@ class Chat:
         return self.answers[-1]
 
 
-def find_boxes(reply: Generation, image: GeoImage, label: str, style: str) -> list[AnswerBox]:
-    """Return the boxes of a generation in pixels, each with the mean probability of its tokens."""
+def find_boxes(reply: Generation, image: GeoImage, label: str) -> list[AnswerBox]:
+    """Return the boxes of a generation in pixels, each with its score or the mean probability of all tokens."""
     size = (image.width, image.height)
-    xyxy = _widened(scale_boxes(reply.boxes, (1, 1), size), size, style)
+    xyxy = scale_boxes(reply.boxes, (1, 1), size)
     if not len(xyxy):
         return []
     scores: list[float | None] = list(reply.box_scores) or [reply.mean_probability] * len(xyxy)
-    if style == "loc64":
-        places = [
-            p for t, p in zip(reply.token_texts, reply.probabilities, strict=False) if t.strip().startswith("<loc_")
-        ]
-        if len(places) == 4 * len(xyxy):
-            scores = [float(np.prod(places[4 * i : 4 * i + 4]) ** 0.25) for i in range(len(xyxy))]
     labels = reply.box_labels or [label] * len(xyxy)
     boxes = []
     for (x0, y0, x1, y1), score, name in zip(xyxy.tolist(), scores, labels, strict=True):
@@ -217,15 +211,6 @@ def find_boxes(reply: Generation, image: GeoImage, label: str, style: str) -> li
 def _rendered_gsd_m(image: GeoImage) -> float | None:
     """Return the meters per pixel of the rendered pixels."""
     return None if image.gsd_m is None else image.gsd_m * image.width / image.pixels.shape[1]
-
-
-def _widened(boxes: np.ndarray, size_wh: tuple[int, int], style: str) -> np.ndarray:
-    """Expand boxes whose corners share a location token to the extent of that token's bin."""
-    if style != "loc64" or not len(boxes):
-        return boxes
-    half = np.array(size_wh) / 128
-    flat = boxes[:, 2:] <= boxes[:, :2]
-    return np.concatenate([boxes[:, :2] - half * flat, boxes[:, 2:] + half * flat], 1)
 
 
 def capitalize_answer(text: str) -> str:

@@ -111,8 +111,7 @@ def conversation(request: Request, family: ModelFamily, special: re.Pattern[str]
     """Return the messages of a request, without special tokens; its images belong to the first question."""
     system = family.system_prompt
     turns = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
-    history = request.history if family.reads_conversations else ()
-    for n, (question, answer) in enumerate([*history, (request.question, "")]):
+    for n, (question, answer) in enumerate([*request.history, (request.question, "")]):
         content = [{"type": "text", "text": special.sub(" ", question)}]
         if n == 0:
             content = [*({"type": "image"} for _ in request.images), *content]

@@ -148,10 +148,9 @@ class BoxConstraint(RegexConstraint):
     a constrained answer are coordinates, four per box.
     """
 
-    def __init__(self, style: str, refusal: str | None, vocabulary: Vocabulary) -> None:
+    def __init__(self, style: str, vocabulary: Vocabulary) -> None:
         box, joint = box_pattern(style)
-        other = f"|{re.escape(refusal)}" if refusal else ""
-        super().__init__(rf"{box}(?:{joint}{box}){{0,{MAX_BOXES - 1}}}{other}", vocabulary)
+        super().__init__(rf"{box}(?:{joint}{box}){{0,{MAX_BOXES - 1}}}", vocabulary)
         self._box = re.compile(rf"{box}(?:{joint}{box})*")
         self._largest = cache(lambda beginning: max_coordinate_with_prefix(beginning, style))
 
@@ -176,46 +175,6 @@ class BoxConstraint(RegexConstraint):
             if n % 4 >= 2 and upper < float(numbers[n - 2]):
                 return False
         return True
-
-
-class LocationTokenConstraint:
-    """Boxes as groups of four location tokens, or the model's refusal.
-
-    Args:
-        places: ids of the location tokens, in order.
-        refusal: an alternative text.
-        vocabulary: of the model.
-    """
-
-    limit: int | None = 4 * MAX_BOXES + 1
-
-    def __init__(self, places: Sequence[int], refusal: str | None, vocabulary: Vocabulary) -> None:
-        self._places, self._vocabulary = np.asarray(places), vocabulary
-        self._bin = {int(token): n for n, token in enumerate(places)}
-        self._refusal = vocabulary.encode(refusal) if refusal else []
-
-    def allowed(self, tokens: Sequence[int]) -> np.ndarray:
-        """See `Constraint.allowed`."""
-        ends = list(self._vocabulary.eos_token_ids)
-        if tokens and tokens[0] not in self._bin:
-            return np.array(self._refusal[len(tokens) : len(tokens) + 1] or ends)
-        corner, whole = len(tokens) % 4, self._places.tolist()
-        if corner < 2:
-            other = [] if corner else ends if tokens else self._refusal[:1]
-            return np.array(whole + other)
-        return self._places[self._bin[tokens[-2]] :]
-
-    def forced(self, tokens: Sequence[int]) -> list[int]:
-        """See `Constraint.forced`."""
-        if tokens and tokens[0] not in self._bin:
-            return [*self._refusal[len(tokens) :], self._vocabulary.eos_token_ids[0]]
-        return []
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """See `Constraint.text`."""
-        if tokens and tokens[0] in self._bin:
-            tokens = tokens[: len(tokens) // 4 * 4]
-        return self._vocabulary.decode(tokens)
 
 
 class TextStreamer:

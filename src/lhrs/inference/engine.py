@@ -5,7 +5,6 @@ questions that share it reuse its key-value cache. Prompts are left-padded and m
 the answers of single requests. Complete answers leave the batch.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -252,8 +251,7 @@ def constraint(request: Request, family: ModelFamily, vocabulary: Vocabulary) ->
     if request.options is not None:
         return OptionConstraint(request.options, vocabulary)
     if request.answer_type == "number":
-        other = f"|{re.escape(family.refusal)}" if family.refusal else ""
-        return RegexConstraint(rf"(?:0|[1-9][0-9]{{0,4}}){other}", vocabulary)
+        return RegexConstraint(r"0|[1-9][0-9]{0,4}", vocabulary)
     if request.answer_type == "query":
         from lhrs.inference.query_constraint import QueryConstraint
 

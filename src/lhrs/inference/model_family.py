@@ -20,11 +20,9 @@ class ModelFamily:
     """Types of transformers configurations that belong to the family."""
     box_style = "norm1000"
     """Text form of boxes, see `lhrs.boxes.STYLES`."""
-    refusal: str | None = None
-    """The model's refusal, if it was trained with one."""
     system_prompt: str | None = None
-    reads_conversations = True
-    """Whether the model supports conversations and system messages; False for single-question models."""
+    reads_system_messages = True
+    """Whether system messages of a conversation have an effect."""
     ask_prompt = "{question}"
     ask_options_prompt = "{question} Options: {options}. Answer with one of the options only."
     caption_prompt = "Describe this overhead image in one sentence."
@@ -67,7 +65,7 @@ class ModelFamily:
 
     def box_constraint(self, vocabulary: Vocabulary) -> Constraint | None:
         """Return the constraint for well-formed boxes; None if the family's format has none."""
-        return BoxConstraint(self.box_style, self.refusal, vocabulary)
+        return BoxConstraint(self.box_style, vocabulary)
 
 
 def get_family(name: str) -> ModelFamily:

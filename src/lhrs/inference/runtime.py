@@ -35,8 +35,8 @@ class Request:
     options: tuple[str, ...] | None = None
     """The answer is exactly one of these texts; None allows any."""
     answer_type: AnswerType = "text"
-    """Type of the answer. With "number" or "boxes", a model that was trained with a refusal may also refuse. "query" is
-    for models that write queries, see `lhrs.perception.query`. It excludes `options`."""
+    """Type of the answer. "query" is for models that write queries, see `lhrs.perception.query`. It excludes
+    `options`."""
     max_new_tokens: int = 112
     sampling: Sampling | None = None
     """Token sampling; None is greedy decoding."""
@@ -58,7 +58,7 @@ class Generation:
     """A model's answer to a request."""
 
     text: str
-    """Decoded answer without the end token; location tokens stay in the text."""
+    """Decoded answer without the end token; special tokens stay in the text."""
     token_texts: tuple[str, ...]
     """The answer token by token, without the end token."""
     probabilities: tuple[float, ...]

@@ -8,7 +8,7 @@ from lhrs.errors import ConfigError
 from lhrs.inference.model_family import ModelFamily
 from lhrs.inference.runtime import AnswerType
 
-_SPECIAL = re.compile(r"<(?:image|pad|bos|eos|user|answer|loc_\d+)>")
+_SPECIAL = re.compile(r"<(?:image|pad|bos|eos|user|answer)>")
 
 
 @dataclass

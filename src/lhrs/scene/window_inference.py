@@ -27,7 +27,7 @@ _READERS = 2
 _AHEAD = 2
 """Number of batches that are read ahead of the model."""
 _EDGE = 1 / 64
-"""Distance from a window's edge, as a fraction of its side, within which a box touches it: lhrs-nano's bin size."""
+"""Distance from a window's edge, as a fraction of its side, within which a box touches it."""
 
 
 @dataclass(frozen=True)

@@ -127,8 +127,8 @@ class Service:
             raise APIError(400, message, "messages", "too_many_images")
         ignored = []
         family = self.assistant.runtime.family
-        if not family.reads_conversations:
-            ignored = ["system"] * (system is not None) + ["history"] * bool(history)
+        if system is not None and not family.reads_system_messages:
+            ignored.append("system")
         elif system is not None and system != family.system_prompt:
             if history:
                 history[0] = (f"{system}\n{history[0][0]}", history[0][1])

@@ -27,8 +27,6 @@ _KINDS = {
     "perception": _Kind(
         "lhrs.training.perception_config:PerceptionConfig", "lhrs.training.perception:train_perception"
     ),
-    "vision": _Kind("lhrs.nano.config:VisionRun", "lhrs.nano.train:train_vision"),
-    "questions": _Kind("lhrs.nano.config:QuestionsRun", "lhrs.nano.train:train_questions"),
 }
 _FINETUNE = "lhrs.training.finetune:train_task"
 """Trains every downstream task."""

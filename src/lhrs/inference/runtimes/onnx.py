@@ -157,7 +157,7 @@ class OnnxRuntime:
 
     def _prompt_text(self, request: Request) -> str:
         single = self._single_prompts.get(str(len(request.images)))
-        if single is None or self.family.system_prompt or (request.history and self.family.reads_conversations):
+        if single is None or self.family.system_prompt or request.history:
             return self._template.render(conversation(request, self.family, self._special))
         return self._special.sub(" ", request.question).join(single)
 
