@@ -1,4 +1,4 @@
-"""The two models that benchmarks run: lhrs-nano, and one of about 100 M parameters with random weights."""
+"""The model of about 100 M parameters with random weights that benchmarks run next to lhrs-nano."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from transformers import CLIPVisionConfig, LlamaConfig, PreTrainedTokenizerFast,
 
 from lhrs.inference.load import load
 from lhrs.inference.runtime import Runtime
-from lhrs.inference.runtimes.torch import TorchRuntime
 from lhrs.models import LHRSBridgeConfig, LHRSConfig, LHRSForConditionalGeneration, LHRSProcessor
+from lhrs.models.export import export
 from lhrs.models.presets import chat_template, nano_folder
 
 SIDE = 112
@@ -47,13 +47,14 @@ def random_100m() -> tuple[LHRSForConditionalGeneration, LHRSProcessor]:
 
 
 def runtimes(folder: Path) -> dict[str, Runtime]:
-    """Return the models, ready to answer; the random one is written to `folder`."""
+    """Return the random model, ready to answer with torch and without; it is written to `folder`."""
     model, processor = random_100m()
+    model.config.model_family = "lhrs_bot"
     model.save_pretrained(folder / "random")
     processor.save_pretrained(folder / "random")
+    export(str(folder / "random"), folder / "onnx", None, None, onnx=True)
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     return {
-        "lhrs-nano, onnxruntime": load().runtime,
-        "lhrs-nano, torch": TorchRuntime(str(nano_folder()), "cpu"),
+        f"{millions:.0f} M random, onnxruntime": load(folder / "onnx").runtime,
         f"{millions:.0f} M random, torch": load(folder / "random", device="cpu").runtime,
     }

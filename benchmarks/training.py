@@ -22,7 +22,7 @@ from lhrs.models.configuration import LHRSBridgeConfig
 from lhrs.models.encoder import extract_levels
 from lhrs.models.modeling import LHRSImageFeatures
 from lhrs.models.moe import MixtureOfExperts
-from lhrs.models.presets import build_bridge, nano_folder
+from lhrs.models.presets import build_bridge
 from lhrs.schema import Sample
 from models import random_100m
 
@@ -181,10 +181,6 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=3, help="rounds")
     options = parser.parse_args()
     samples = mix(options.data, 6 * BATCH)
-    folder = nano_folder()
-    nano = LHRSForConditionalGeneration.from_pretrained(folder)
-    for size in (BATCH, 2 * BATCH):
-        packing("lhrs-nano", nano.train(), LHRSProcessor.from_pretrained(folder), samples, options.n, size)
     model, processor = random_100m()
     packing("99 M random", model.train(), processor, samples[: 2 * BATCH], options.n, BATCH, 1024)
     bridges(options.n)
