@@ -18,6 +18,8 @@ class ModelFamily:
 
     model_types: ClassVar[tuple[str, ...]] = ()
     """Types of transformers configurations that belong to the family."""
+    served_as: ClassVar[tuple[str, ...]] = ()
+    """Names of models on servers that belong to the family; others are recognized by the name of the family."""
     box_style = "norm1000"
     """Text form of boxes, see `lhrs.boxes.STYLES`."""
     system_prompt: str | None = None

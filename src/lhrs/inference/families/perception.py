@@ -13,6 +13,7 @@ _LISTED = r"^Which of these is it: (.+)\?$"
 class Perception(ModelFamily):
     """Any wording: the language model only decides what is asked."""
 
+    served_as = ("lhrs-nano",)
     reads_system_messages = False
     ask_options_prompt = "{question} Options: {options}."
     caption_prompt = "Describe the image."

@@ -19,10 +19,10 @@ from PIL import Image
 
 from lhrs.errors import ConfigError, MissingExtraError, ServerError
 from lhrs.inference.decoding import TextStreamer
-from lhrs.inference.model_family import ModelFamily, get_family
+from lhrs.inference.model_family import ModelFamily
 from lhrs.inference.runtime import Generation, Request
 from lhrs.reasoning import strip_reasoning
-from lhrs.registry import list_components
+from lhrs.registry import load_components
 
 _CONCURRENCY = 8
 """Requests in progress at a time."""
@@ -330,9 +330,13 @@ def _response_format(request: Request) -> dict[str, Any]:
 
 
 def _family_by_name(model: str) -> ModelFamily:
-    """Return the family whose file name is in the name of a served model, the longest first."""
+    """Return the family that is served under a name, or whose file name is in it, the longest first."""
+    families = load_components("lhrs.inference.families", ModelFamily)
+    served = next((family for family in families.values() if model in family.served_as), None)
+    if served is not None:
+        return served()
     squeezed = "".join(c for c in model.lower() if c.isalnum())
-    for name in sorted(list_components("lhrs.inference.families"), key=len, reverse=True):
+    for name in sorted(families, key=len, reverse=True):
         if name.replace("_", "") in squeezed:
-            return get_family(name)
+            return families[name]()
     return ModelFamily()
