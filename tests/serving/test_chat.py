@@ -101,9 +101,16 @@ def test_our_own_client_works_with_our_own_server(server, assistant, trained):
         lambda a: a.classify(str(RIVER), labels),
         lambda a: a.ask(str(RIVER), "Is there a river in this image?"),
         lambda a: a.count(str(RIVER)),
+        lambda a: a.ground(str(RIVER), "trees"),
+        lambda a: a.ground(str(RIVER), "water"),
     ):
         here, there = ask(assistant), ask(remote)
         assert (there.answer, there.confidence) == (here.answer, pytest.approx(here.confidence, abs=1e-3))
+        assert there.out_of_distribution == here.out_of_distribution
+        assert len(there.boxes) == len(here.boxes)
+        for ours, theirs in zip(here.boxes, there.boxes, strict=True):
+            assert theirs.xyxy == pytest.approx(ours.xyxy, abs=0.01)
+            assert (theirs.label, theirs.confidence) == (ours.label, pytest.approx(ours.confidence, abs=1e-3))
 
 
 def test_drawn_answers_depend_on_the_seed_only(writing_server):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,8 @@ class OpenAIRuntime:
             return self._stream(request, request.on_text)
         fields = {**_response_format(request), "logprobs": True}
         while True:
-            choice = _first_choice(self._complete(request, fields), self._url)
+            completion = self._complete(request, fields)
+            choice = _first_choice(completion, self._url)
             raw = _content(choice.message).strip()
             text = strip_reasoning(raw).strip()
             if not self._wants_room(text, choice.finish_reason):
@@ -102,7 +104,8 @@ class OpenAIRuntime:
         self._check_answer(text, choice.message, choice.finish_reason, request)
         logprobs = choice.logprobs.content if choice.logprobs is not None and choice.logprobs.content else []
         tokens = [] if reasoned else [(t.token, math.exp(t.logprob)) for t in logprobs]  # not those of the reasoning
-        return self._generation(request, _read_json(text) if "response_format" in fields else text, tokens)
+        found = self._generation(request, _read_json(text) if "response_format" in fields else text, tokens)
+        return _with_lhrs_fields(found, _field(completion, "lhrs"), _size(request))
 
     def _stream(self, request: Request, on_text: Callable[[str], None]) -> Generation:
         while True:
@@ -265,6 +268,28 @@ class _AnswerStream:
         text = strip_reasoning(self._raw)
         self._streamer.show(text, complete=True)
         return text
+
+
+def _with_lhrs_fields(found: Generation, fields: Any, size: tuple[int, int]) -> Generation:
+    """Return an answer with what `lhrs serve` adds to it: boxes that are not in the text, confidence, familiarity.
+
+    Args:
+        found: from the text.
+        fields: the field `lhrs` of the response; other servers have none.
+        size: (width, height) of the image that was sent.
+    """
+    with suppress(KeyError, TypeError, ValueError):
+        found = replace(found, out_of_distribution=bool(fields["out_of_distribution"]))
+        if not found.probabilities and fields["confidence"] is not None:
+            found = replace(found, probabilities=(float(fields["confidence"]),))
+        if not len(found.boxes) and fields["boxes"]:
+            xyxy = np.array([box["xyxy"] for box in fields["boxes"]], np.float32).reshape(-1, 4)
+            found = replace(
+                found, boxes=xyxy / np.array([*size, *size], np.float32),
+                box_labels=tuple(str(box["label"]) for box in fields["boxes"]),
+                box_scores=tuple(float(box["confidence"] or 0) for box in fields["boxes"]),
+            )  # fmt: skip
+    return found
 
 
 def _names(error: _RefusedError, field: str) -> bool:
