@@ -93,6 +93,10 @@ class Rendering(_Record):
     """1-based bands rendered as red, green and blue."""
     scaling: str
     """How their values were scaled to 8 bits, as text."""
+    size: tuple[int, int] | None = None
+    """(width, height) in pixels of what the model got."""
+    image_size: tuple[int, int] | None = None
+    """(width, height) in pixels of the image, or of the part of it that was read."""
 
 
 class Answer(_Record):

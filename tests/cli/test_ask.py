@@ -30,7 +30,17 @@ def test_json_has_every_promised_key(lhrs, river, nano):
     }
     assert record["image"] == str(river) and record["question"] == "Is there a river in this image?"
     assert record["answer"] in {"yes", "no"} and 0.5 <= record["confidence"] <= 1
-    assert record["rendering"] == {"bands": [1, 2, 3], "scaling": "uint8 as is"} and record["model"] == nano.name
+    assert record["rendering"] == {
+        "bands": [1, 2, 3], "scaling": "uint8 as is", "size": [256, 256], "image_size": [256, 256]
+    }  # fmt: skip
+    assert record["model"] == nano.name
+
+
+def test_a_reduced_image_is_told(lhrs, tmp_path):
+    Image.new("RGB", (3000, 2000), (60, 110, 50)).save(tmp_path / "large.png")
+    done = lhrs("ask", tmp_path / "large.png", "Is there water?")
+    assert "3000 x 2000 pixels reduced to 1024 x 683. `lhrs scene`" in " ".join(done.stderr.split())
+    assert "reduced" not in lhrs("ask", EXAMPLES / "river.png", "Is there water?").stderr
 
 
 def test_labels_come_back_exactly_as_given(lhrs, river, pictures):

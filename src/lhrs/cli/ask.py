@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from lhrs.inference.images import RenderingOptions
     from lhrs.schema import Answer
 
+_REDUCED = 1.5
+"""Reduction of an image's side from which on it is printed."""
+
 Images = Annotated[list[Path], typer.Argument(help="Images, GeoTIFFs and folders of them.", metavar="IMAGE...")]
 
 
@@ -201,6 +204,10 @@ def _remark(answer: "Answer") -> str:
     rendering = f"bands {','.join(map(str, answer.rendering.bands))}, {answer.rendering.scaling}"
     confidence = "" if answer.confidence is None else f"; confidence {answer.confidence:.2f}"
     text = f"  {Path(answer.image).name}: {rendering}{confidence}; {answer.model}"
+    size, image_size = answer.rendering.size, answer.rendering.image_size
+    if size is not None and image_size is not None and image_size[0] > _REDUCED * size[0]:
+        seen, whole = (f"{width} x {height}" for width, height in (size, image_size))
+        text += f"\n  The model saw {whole} pixels reduced to {seen}. `lhrs scene` asks about each window at full size."
     if answer.out_of_distribution:
         text += "\n  This image is unlike everything the model was trained on: do not rely on the answer."
     return text

@@ -149,9 +149,7 @@ class Assistant:
             answer=text,
             confidence=confidence_of(reply, task.long or bool(boxes), options is not None),
             boxes=boxes,
-            rendering=Rendering(
-                bands=image.rendering.bands if image else [], scaling=image.rendering.scaling if image else "no image"
-            ),
+            rendering=_describe_rendering(image),
             model=self.runtime.name,
             out_of_distribution=reply.out_of_distribution,
         )
@@ -206,6 +204,16 @@ def find_boxes(reply: Generation, image: GeoImage, label: str) -> list[AnswerBox
         lonlat = None if ring is None or np.isnan(ring).any() else [tuple(p) for p in ring.tolist()]
         boxes.append(AnswerBox(label=name, xyxy=(x0, y0, x1, y1), lonlat=lonlat, confidence=score))
     return boxes
+
+
+def _describe_rendering(image: GeoImage | None) -> Rendering:
+    if image is None:
+        return Rendering(bands=[], scaling="no image")
+    height, width = image.pixels.shape[:2]
+    return Rendering(
+        bands=image.rendering.bands, scaling=image.rendering.scaling, size=(width, height),
+        image_size=(image.width, image.height),
+    )  # fmt: skip
 
 
 def _rendered_gsd_m(image: GeoImage) -> float | None:
