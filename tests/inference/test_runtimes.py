@@ -137,7 +137,8 @@ def test_the_embedded_model_sees_and_says_the_same_with_torch(nano, images):
     from lhrs.inference.perception import PerceptionRuntime
     from lhrs.inference.runtimes.torch import TorchRuntime
 
-    ours, theirs = load(nano).runtime, PerceptionRuntime(TorchRuntime(str(nano), "cpu"))
+    torch_model = TorchRuntime(str(nano), "cpu")
+    ours, theirs = load(nano).runtime, PerceptionRuntime(torch_model, torch_model, nano)
     for image in images:
         first, second = (runtime.evidence([(image, None)])[0] for runtime in (ours, theirs))
         np.testing.assert_allclose(first.cover_map, second.cover_map, atol=1e-3)

@@ -36,7 +36,7 @@ def load(model: str | Path | None = None, device: str | None = None) -> Assistan
     if device in (None, "cpu") and (folder / "language.onnx").exists():
         from lhrs.inference.runtimes.onnx import OnnxRuntime
 
-        return Assistant(_with_evidence(OnnxRuntime(folder)))
+        return Assistant(_with_evidence(OnnxRuntime(folder), folder))
     if folder.is_dir() and not (folder / "config.json").exists():
         raise CheckpointError(f"{folder} contains no model: there is no config.json in it.")
     if not folder.is_dir() and (name.count("/") != 1 or name.startswith((".", "/"))):
@@ -49,19 +49,19 @@ def load(model: str | Path | None = None, device: str | None = None) -> Assistan
     if _is_ours(source):
         from lhrs.inference.runtimes.torch import TorchRuntime
 
-        return Assistant(_with_evidence(TorchRuntime(source, device)))
+        return Assistant(_with_evidence(TorchRuntime(source, device), Path(source)))
     from lhrs.inference.runtimes.transformers import TransformersRuntime
 
     return Assistant(TransformersRuntime(source, device))
 
 
-def _with_evidence(runtime: Any) -> Runtime:
+def _with_evidence(runtime: Any, folder: Path) -> Runtime:
     """Return a runtime that answers from the evidence of dense heads, if the model has them."""
-    if not runtime.has_dense_heads:
+    if runtime.heads is None:
         return runtime
     from lhrs.inference.perception import PerceptionRuntime
 
-    return PerceptionRuntime(runtime)
+    return PerceptionRuntime(runtime, runtime.heads, folder)
 
 
 def model_folder(model: str | Path | None) -> Path:

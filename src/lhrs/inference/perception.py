@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -11,13 +12,14 @@ from lhrs.imagery.merge_detections import merge_detections
 from lhrs.imagery.windows import SceneWindow, make_windows
 from lhrs.inference.families.perception import Perception
 from lhrs.inference.model_family import ModelFamily, get_family
+from lhrs.inference.ood import OODDetector
 from lhrs.inference.runtime import Generation, Request, Runtime
 from lhrs.perception.answer import Reply, answer_query, resolve
 from lhrs.perception.evidence import Evidence, as_detections, decode
 from lhrs.perception.measure import presence
 from lhrs.perception.query import Query, parse_query
 from lhrs.perception.score_labels import score_labels
-from lhrs.perception.settings import PerceptionSettings, overview_size
+from lhrs.perception.settings import overview_size, read_settings
 from lhrs.perception.words import find_concept
 
 _KEPT = 64
@@ -33,10 +35,8 @@ _OVERLAP = 1 / 4
 """Overlap of the windows of a large image, as a fraction of their side."""
 
 
-class Perceiving(Runtime, Protocol):
-    """A runtime with dense heads and a language model that writes queries."""
-
-    settings: PerceptionSettings
+class Heads(Protocol):
+    """Encoder and dense heads."""
 
     def perceive(self, pixel_values: np.ndarray, gsd_m: np.ndarray) -> Mapping[str, np.ndarray]:
         """Return the logits of all heads, see `lhrs.models.dense_heads.DenseOutput`.
@@ -45,14 +45,6 @@ class Perceiving(Runtime, Protocol):
             pixel_values: float32 `(B, 3, H, W)`, normalized; sides are multiples of 32.
             gsd_m: float32 `(B,)` meters per pixel; 0 where unknown.
         """
-        ...
-
-    def is_ood(self, features: np.ndarray) -> bool:
-        """Return whether features `(N,)` are unlike those of the training images."""
-        ...
-
-    def score(self, features: np.ndarray) -> float | None:
-        """Return the distance of features from those of the training images; None without a detector."""
         ...
 
 
@@ -67,11 +59,15 @@ class PerceptionRuntime:
     """See `Runtime`. Boxes, numbers, areas and presence all come from one evidence per image.
 
     Args:
-        model: the heads and the language model.
+        model: a language model that writes queries.
+        heads: of the model.
+        folder: of the model, with `perception.json` and, if it knows unfamiliar images, `ood.npz`.
     """
 
-    def __init__(self, model: Perceiving) -> None:
-        self.model, self.settings = model, model.settings
+    def __init__(self, model: Runtime, heads: Heads, folder: Path) -> None:
+        self.model, self.heads, self.settings = model, heads, read_settings(folder)
+        detector = folder / "ood.npz"
+        self._detector = OODDetector.load(detector) if detector.exists() else None
         self.name: str = model.name
         self.family: ModelFamily = get_family("perception")
         self._kept: OrderedDict[tuple[int, float | None], _Kept] = OrderedDict()
@@ -79,13 +75,15 @@ class PerceptionRuntime:
     @property
     def ood_threshold(self) -> float | None:
         """See `Runtime.ood_threshold`."""
-        return self.model.ood_threshold
+        return None if self._detector is None else self._detector.threshold
 
     def ood_score(self, pixels: np.ndarray) -> float | None:
         """See `Runtime.ood_score`."""
+        if self._detector is None:
+            return None
         size = overview_size(pixels.shape[1], pixels.shape[0], self.settings.overview_px)
-        out = self.model.perceive(self._prepare(pixels, size)[None], np.zeros(1, np.float32))
-        return self.model.score(out["features"][0])
+        out = self.heads.perceive(self._prepare(pixels, size)[None], np.zeros(1, np.float32))
+        return self._detector.ood_score(out["features"][0])
 
     def generate(self, requests: Sequence[Request], on_text: Callable[[str], None] | None = None) -> list[Generation]:
         """See `Runtime.generate`; the text is streamed as a whole."""
@@ -173,11 +171,12 @@ class PerceptionRuntime:
             for start in range(0, len(members), _BATCH):
                 rows = members[start : start + _BATCH]
                 pixel_values = np.stack([self._prepare(jobs[n][0], size) for n in rows])
-                out = self.model.perceive(pixel_values, np.array([jobs[n][2] for n in rows], np.float32))
+                out = self.heads.perceive(pixel_values, np.array([jobs[n][2] for n in rows], np.float32))
                 for k, n in enumerate(rows):
                     one = {name: value[k] for name, value in out.items()}
                     evidence = decode(one, settings.names, settings.min_scores, settings.temperatures)
-                    result[n] = evidence, self.model.is_ood(one["features"])
+                    is_ood = self._detector is not None and self._detector.is_ood(one["features"])
+                    result[n] = evidence, is_ood
         return [result[n] for n in range(len(jobs))]
 
     def _prepare(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

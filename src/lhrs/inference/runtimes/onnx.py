@@ -17,7 +17,7 @@ from lhrs.inference.engine import Engine, Images, Prompt, TokenChoice, positions
 from lhrs.inference.model_family import get_family
 from lhrs.inference.ood import OODDetector
 from lhrs.inference.runtime import Generation, Request
-from lhrs.perception.settings import PerceptionSettings, read_settings
+from lhrs.inference.runtimes.onnx_heads import OnnxHeads
 
 _REQUESTS_PER_BATCH = 32
 _SETTINGS = ("config.json", "processor_config.json", "generation_config.json")
@@ -52,19 +52,18 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         cpu = ["CPUExecutionProvider"]
-        self._folder = folder
         self._language = onnxruntime.InferenceSession(folder / "language.onnx", options, providers=cpu)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         config, images, ends = (json.loads((folder / name).read_text(encoding="utf-8")) for name in _SETTINGS)
-        graphs: list[onnxruntime.InferenceSession | None] = []
-        for part, name in (("bridge_config", "vision.onnx"), ("heads_config", "perception.onnx")):
-            has_part = config.get(part) is not None
-            if has_part and not (folder / name).exists():
-                raise CheckpointError(f"{folder} has no {name}: it is not an exported lhrs model.")
-            graphs.append(onnxruntime.InferenceSession(folder / name, options, providers=cpu) if has_part else None)
-        self._vision, self._heads = graphs
+        self._vision = None
+        if config.get("bridge_config") is not None:
+            if not (folder / "vision.onnx").exists():
+                raise CheckpointError(f"{folder} has no vision.onnx: it is not an exported lhrs model.")
+            self._vision = onnxruntime.InferenceSession(folder / "vision.onnx", options, providers=cpu)
+        self.heads = OnnxHeads(folder, options) if config.get("heads_config") is not None else None
+        """The dense heads, from which answers come, see `lhrs.inference.perception`; None if the model has none."""
         self.family = get_family(config["model_family"])
         if config.get("system_prompt") is not None:
             self.family.system_prompt = config["system_prompt"]
@@ -87,37 +86,13 @@ class OnnxRuntime:
         single = folder / SINGLE_PROMPTS
         self._single_prompts = json.loads(single.read_text(encoding="utf-8")) if single.exists() else {}
         ood = folder / "ood.npz"
-        self._ood = OODDetector.load(ood) if ood.exists() else None
-
-    @property
-    def has_dense_heads(self) -> bool:
-        """Whether answers come from dense heads, see `lhrs.inference.perception`."""
-        return self._heads is not None
-
-    @cached_property
-    def settings(self) -> PerceptionSettings:
-        """See `lhrs.inference.perception.Perceiving`."""
-        return read_settings(self._folder)
-
-    def perceive(self, pixel_values: np.ndarray, gsd_m: np.ndarray) -> dict[str, np.ndarray]:
-        """See `lhrs.inference.perception.Perceiving`."""
-        assert self._heads is not None
-        names = [output.name for output in self._heads.get_outputs()]
-        found = self._heads.run(names, {"pixel_values": pixel_values, "gsd_m": gsd_m})
-        return dict(zip(names, found, strict=True))
-
-    def is_ood(self, features: np.ndarray) -> bool:
-        """See `lhrs.inference.perception.Perceiving`."""
-        return self._ood is not None and self._ood.is_ood(features)
-
-    def score(self, features: np.ndarray) -> float | None:
-        """See `lhrs.inference.perception.Perceiving`."""
-        return None if self._ood is None else self._ood.ood_score(features)
+        self._ood = OODDetector.load(ood) if self._vision is not None and ood.exists() else None
 
     def ood_score(self, pixels: np.ndarray) -> float | None:
         """See `Runtime.ood_score`."""
-        if self._ood is None or self._vision is None:
+        if self._ood is None:
             return None
+        assert self._vision is not None
         return self._ood.ood_score(self._vision.run(None, {"pixel_values": self.prepare(pixels)[None]})[1][0])
 
     @property

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +19,6 @@ from lhrs.inference.runtime import Generation, Request
 from lhrs.inference.runtimes.kv_cache import growing_cache, select
 from lhrs.inference.runtimes.tokenizer import TokenizerVocabulary
 from lhrs.models.load import ADAPTER, first_words, load_model, merge_adapter
-from lhrs.perception.settings import PerceptionSettings, read_settings
 
 _REQUESTS_PER_BATCH = 16
 _IMAGES_PER_BATCH = 16
@@ -47,7 +45,6 @@ class TorchRuntime(TokenizerVocabulary):
             self._model = cast(Any, loaded).to(where).eval()
         except RuntimeError as error:  # such as a device without enough memory
             raise CheckpointError(f"{model} does not load as an LHRS model: {first_words(error)}") from error
-        self._folder = Path(model)
         self.name = Path(model).resolve().name if Path(model).is_dir() else model
         self.family = get_family(getattr(self._model.config, "model_family", None) or "lhrs_bot")
         if self._model.config.system_prompt is not None:
@@ -66,32 +63,19 @@ class TorchRuntime(TokenizerVocabulary):
         self._special = special_pattern(token.content for token in added if token.special)
         self._engine = Engine(self, _REQUESTS_PER_BATCH)
         ood = Path(model) / "ood.npz"
-        self._ood = OODDetector.load(ood) if ood.exists() else None
+        self._ood = OODDetector.load(ood) if self.heads is None and ood.exists() else None
 
     @property
-    def has_dense_heads(self) -> bool:
-        """Whether answers come from dense heads, see `lhrs.inference.perception`."""
-        return self._model.config.heads_config is not None
-
-    @cached_property
-    def settings(self) -> PerceptionSettings:
-        """See `lhrs.inference.perception.Perceiving`."""
-        return read_settings(self._folder)
+    def heads(self) -> "TorchRuntime | None":
+        """The dense heads, from which answers come, see `lhrs.inference.perception`; None if the model has none."""
+        return None if self._model.config.heads_config is None else self
 
     @torch.inference_mode()
     def perceive(self, pixel_values: np.ndarray, gsd_m: np.ndarray) -> dict[str, np.ndarray]:
-        """See `lhrs.inference.perception.Perceiving`."""
+        """See `lhrs.inference.perception.Heads`."""
         inputs = [torch.from_numpy(x).to(self._model.device, self._model.dtype) for x in (pixel_values, gsd_m)]
         out = self._model.model.perceive(*inputs)
         return {field.name: getattr(out, field.name).float().cpu().numpy() for field in fields(out)}
-
-    def is_ood(self, features: np.ndarray) -> bool:
-        """See `lhrs.inference.perception.Perceiving`."""
-        return self._ood is not None and self._ood.is_ood(features)
-
-    def score(self, features: np.ndarray) -> float | None:
-        """See `lhrs.inference.perception.Perceiving`."""
-        return None if self._ood is None else self._ood.ood_score(features)
 
     def ood_score(self, pixels: np.ndarray) -> float | None:
         """See `Runtime.ood_score`."""
