@@ -165,6 +165,12 @@ def test_what_is_wrong_is_named(server, change, param):
     assert error["param"].startswith(param)
 
 
+def test_a_label_without_a_place_is_told(server):
+    done = server.ask([RIVER_PICTURE], lhrs={"task": "classify", "labels": ["river", "qwxz"]}).json()["lhrs"]
+    assert done["answer"] == "river" and len(done["warnings"]) == 1 and "'qwxz'" in done["warnings"][0]
+    assert server.ask("Is there water?").json()["lhrs"]["warnings"] == []
+
+
 def test_json_that_is_none(server):
     for body in (b"", b"{", b"[" * 100_000, b'{"model": "\\ud800"}', b"\xff\xfe", b"null", b'"x"'):
         refusal(server.http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"}))

@@ -11,6 +11,7 @@ from tests.serving.conftest import RIVER, refusal, running
 
 from lhrs.imagery.geo_image import GeoImage, Rendering
 from lhrs.imagery.windows import make_windows
+from lhrs.inference.model_family import ModelFamily, get_family
 from lhrs.serving.scene_jobs import SceneRequest, _environment
 
 CLASSES = {"task": "classify", "labels": ["River", "Forest"], "size": 64}
@@ -117,7 +118,15 @@ def test_windows_are_counted_as_they_are_cut():
         side = max(1, round(size / (10.0 / (gsd or 10.0))))
         overlap = min(side - 1, round(0.25 * side)) if task == "ground" else 0
         count = len(make_windows(width, height, side, overlap))
-        assert asked.num_windows(image) == count, (width, height, size, gsd, task)
+        assert asked.num_windows(image, ModelFamily()) == count, (width, height, size, gsd, task)
+
+
+@pytest.mark.parametrize(
+    ("task", "gsd_m", "windows"), [("classify", 10.0, 100), ("count", 10.0, 9), ("classify", 0.3, 9)]
+)
+def test_windows_have_the_size_of_the_model(task, gsd_m, windows):
+    image = GeoImage(np.zeros((1, 1, 3), np.uint8), 1.0, 640, 640, Rendering([1], "", ""), gsd_m)
+    assert SceneRequest(file_id="f", task=task).num_windows(image, get_family("perception")) == windows
 
 
 def test_the_process_knows_no_key_and_no_format_that_refers_to_others(tmp_path, monkeypatch):

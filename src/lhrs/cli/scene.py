@@ -33,7 +33,9 @@ def scene(
         None, "--model", "-m", help="Folder, hub id or URL of a server.", show_default=False
     ),
     device: str | None = typer.Option(None, help="cpu, cuda, ...", show_default=False),
-    window_size: int = typer.Option(256, min=16, help="Side of a window in pixels of the rendering."),
+    window_size: int | None = typer.Option(
+        None, min=16, help="Side of a window in pixels of the rendering; default: of the model.", show_default=False
+    ),
     gsd: float | None = typer.Option(
         None, min=0.01, help="Meters per pixel of the rendering; default: of the scene.", show_default=False
     ),

@@ -65,6 +65,15 @@ class ModelFamily:
         """Return what the user should know about labels of their own, such as those that the model cannot place."""
         return ()
 
+    def window_px(self, task: str, gsd_m: float) -> int:
+        """Return the side in pixels at which windows of a scene are best seen, unless the user says.
+
+        Args:
+            task: of `lhrs scene`, such as `classify`.
+            gsd_m: meters per pixel of the rendering.
+        """
+        return 256
+
     def box_constraint(self, vocabulary: Vocabulary) -> Constraint | None:
         """Return the constraint for well-formed boxes; None if the family's format has none."""
         return BoxConstraint(self.box_style, vocabulary)

@@ -18,6 +18,7 @@ from lhrs.imagery.merge_detections import Merged, merge_detections
 from lhrs.imagery.scene import Scene
 from lhrs.imagery.windows import SceneWindow, make_windows
 from lhrs.inference.load import model_hash
+from lhrs.inference.model_family import ModelFamily
 from lhrs.jobs import Job
 from lhrs.progress import Progress, no_progress
 from lhrs.scene.result import Result
@@ -39,8 +40,8 @@ class SceneConfig(BaseModel):
     out: Path
     query: SceneQuery
     """The question about every window."""
-    size: int = 256
-    """Side of a rendered window in pixels."""
+    size: int | None = None
+    """Side of a rendered window in pixels; None is what the model is made for, see `ModelFamily.window_px`."""
     gsd_m: float | None = None
     """Meters per pixel of a rendered window; None is that of the scene."""
     overlap: float | None = None
@@ -81,11 +82,12 @@ def run(
     opened = _scenes(config, dropped)
     folders = _folders(config.out, [source.name for source, _, _ in opened])
     assistant = cached_model(config.query.model, config.query.device)
+    family = assistant.runtime.family
     config.query.task(assistant)  # contradicting labels are refused before anything is read
     hashed = model_hash(config.query.model, assistant.runtime.name)
     settings = _settings(config, opened, hashed)
     with Job(config.out, settings, _inputs(opened)) as job:
-        plans = [(composites, after, *_windows(config, composites[0])) for _, composites, after in opened]
+        plans = [(composites, after, *_windows(config, composites[0], family)) for _, composites, after in opened]
         blocks = [
             Block(composites, after, tuple(windows[n : n + _BLOCK_SIZE]), size, config.min_valid, config.query)
             for composites, after, windows, size in plans
@@ -111,7 +113,7 @@ def run(
             }  # fmt: skip
             summaries.append(write_scene(folder, result, config.query, provenance))
         manifest = {"job": settings, **started, "model": assistant.runtime.name, "model_hash": hashed}
-        if warnings := assistant.runtime.family.label_warnings(config.query.labels or ()):
+        if warnings := family.label_warnings(config.query.labels or ()):
             manifest["warnings"] = list(warnings)
         manifest = job.write_manifest({**manifest, "scenes": summaries}, dropped)
         job.finish()
@@ -207,10 +209,11 @@ def _check_alike(before: Scene, after: Scene) -> None:
         raise DataError(f"{names[1]} does not cover all of {names[0]}: gdalwarp -te both to what they share first.")
 
 
-def _windows(config: SceneConfig, scene: Scene) -> tuple[list[SceneWindow], tuple[int, int]]:
+def _windows(config: SceneConfig, scene: Scene, family: ModelFamily) -> tuple[list[SceneWindow], tuple[int, int]]:
     """Return the windows of a scene, and the rendered size of a full window."""
-    scale = scene.gsd_m / (config.gsd_m or scene.gsd_m)
-    side = max(1, round(config.size / scale))
+    gsd_m = config.gsd_m or scene.gsd_m
+    scale = scene.gsd_m / gsd_m
+    side = max(1, round((config.size or family.window_px(config.query.kind, gsd_m)) / scale))
     overlap_fraction = (
         config.overlap if config.overlap is not None else _GROUND_OVERLAP if config.query.kind == "ground" else 0.0
     )

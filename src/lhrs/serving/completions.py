@@ -153,7 +153,8 @@ async def _finish(
     def work() -> tuple[Answer, dict[str, Any]]:
         answer = service.assistant.answer("", image, prepared.task, reply)
         boxes = responses.whole_boxes(answer, image)
-        return answer, responses.lhrs_fields(answer, image, boxes, prepared.chat.lhrs.crs, prepared.ignored)
+        warnings = service.assistant.runtime.family.label_warnings(prepared.task.options or ())
+        return answer, responses.lhrs_fields(answer, image, boxes, prepared.chat.lhrs.crs, prepared.ignored, warnings)
 
     # PROJ is slow at the first conversion of boxes to map coordinates.
     located = image is not None and image.georeference is not None

@@ -106,7 +106,7 @@ def make_server(root: Path, load: Callable[[], Assistant], model: str | None, de
         task: Literal["classify", "caption", "ground", "count", "vqa"],
         labels: list[str] | None = None,
         target: str = "",
-        size: int = 256,
+        size: int | None = None,
         sensor: Sensor = None,
         composite: Composite = None,
         gsd_m: GSD = None,
@@ -114,7 +114,7 @@ def make_server(root: Path, load: Callable[[], Assistant], model: str | None, de
         """Ask about every window of a whole georeferenced raster: areas by class, numbers of objects, GeoJSON.
 
         `target` is the question of vqa, or what to ground or count. `size` is the side of a window in pixels
-        of the rendering. Returns the summary and where the files were written.
+        of the rendering; the default depends on the model. Returns the summary and where the files were written.
         """
         from lhrs.scene.run import SceneConfig, run
         from lhrs.scene.window_inference import SceneQuery

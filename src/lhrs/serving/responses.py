@@ -1,6 +1,7 @@
 """Responses in the format of OpenAI's API, with the extension field `lhrs`."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,12 @@ def logprobs(reply: Generation, top: int, is_sampled: bool) -> dict[str, Any] | 
 
 
 def lhrs_fields(
-    answer: Answer, image: GeoImage | None, boxes: list[dict[str, Any]], crs: str, ignored: list[str]
+    answer: Answer,
+    image: GeoImage | None,
+    boxes: list[dict[str, Any]],
+    crs: str,
+    ignored: list[str],
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the field `lhrs` of an answer.
 
@@ -51,6 +57,7 @@ def lhrs_fields(
         boxes: of `answer`, from `whole_boxes`.
         crs: of the GeoJSON.
         ignored: fields of the request that this model does not support.
+        warnings: what the user should know about their labels.
     """
     rendering = None
     if image is not None:
@@ -73,6 +80,7 @@ def lhrs_fields(
         "boxes": boxes,
         "geojson": geojson(answer, crs) if located else None,
         "ignored": ignored,
+        "warnings": list(warnings),
     }
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from lhrs.imagery.geo_image import GeoImage
 from lhrs.imagery.windows import num_windows
+from lhrs.inference.model_family import ModelFamily
 from lhrs.serving.api_types import Name
 from lhrs.serving.errors import APIError
 from lhrs.serving.files import FileStore, StoredFile
@@ -56,8 +57,8 @@ class SceneRequest(BaseModel):
     """Of `classify` and `vqa`: the answers to choose from."""
     target: Words | None = None
     """The question of `vqa`, or what to `ground` or `count`."""
-    size: Annotated[int, Field(ge=16, le=2048)] = 256
-    """Side of a window as the model sees it, in pixels."""
+    size: Annotated[int, Field(ge=16, le=2048)] | None = None
+    """Side of a window as the model sees it, in pixels; by default what the model is made for."""
     gsd_m: Annotated[float, Field(ge=0.01, le=10_000, allow_inf_nan=False)] | None = None
     """Meters per pixel of the rendering; by default the file's own."""
     sensor: Name | None = None
@@ -75,10 +76,11 @@ class SceneRequest(BaseModel):
             raise ValueError("target needs task 'vqa', 'ground' or 'count'")
         return self
 
-    def num_windows(self, image: GeoImage) -> int:
+    def num_windows(self, image: GeoImage, family: ModelFamily) -> int:
         """Return the number of windows of a file."""
-        scale = 1.0 if self.gsd_m is None or not image.gsd_m else image.gsd_m / self.gsd_m
-        side = max(1, round(self.size / scale))
+        gsd_m = self.gsd_m or image.gsd_m
+        scale = image.gsd_m / gsd_m if image.gsd_m and gsd_m else 1.0
+        side = max(1, round((self.size or family.window_px(self.task, gsd_m or 0.0)) / scale))
         overlap = min(side - 1, round(_OVERLAP * side)) if self.task == "ground" else 0
         return num_windows(image.width, image.height, side, overlap)
 
@@ -101,6 +103,7 @@ class SceneJob:
     request: SceneRequest
     windows: int
     folder: Path
+    warnings: tuple[str, ...] = ()
     created: int = field(default_factory=lambda: int(time.time()))
     state: Literal["queued", "running", "done", "failed"] = "queued"
     summary: dict[str, Any] | None = None
@@ -117,6 +120,7 @@ class SceneJob:
             "expires_at": self.file.expires,
             **self.request.model_dump(),
             "windows": self.windows,
+            "warnings": list(self.warnings),
             "state": self.state,
             "progress": self._progress(),
             "summary": self.summary,
@@ -137,10 +141,11 @@ class SceneQueue:
     Args:
         settings: limits and the model.
         files: the uploaded files.
+        family: of the model.
     """
 
-    def __init__(self, settings: Settings, files: FileStore) -> None:
-        self._settings, self._files = settings, files
+    def __init__(self, settings: Settings, files: FileStore, family: ModelFamily) -> None:
+        self._settings, self._files, self._family = settings, files, family
         self._runs: dict[str, SceneJob] = {}
         self._waiting: deque[SceneJob] = deque()
         self._ready = asyncio.Event()
@@ -153,7 +158,7 @@ class SceneQueue:
             APIError: the file is not georeferenced or too large, or the queue is full.
         """
         self.prune()
-        windows = request.num_windows(image)
+        windows = request.num_windows(image, self._family)
         if image.georeference is None:
             raise APIError(
                 400,
@@ -169,7 +174,8 @@ class SceneQueue:
         if len(self._runs) >= self._settings.max_scenes:
             raise APIError(429, "there is no room for more scenes: delete some, or try later", None, "no_room", 60)
         identity = f"scene-{secrets.token_hex(16)}"
-        run = SceneJob(identity, file, request, windows, file.path.with_name(identity))
+        warnings = self._family.label_warnings(request.labels or ())
+        run = SceneJob(identity, file, request, windows, file.path.with_name(identity), warnings)
         self._runs[identity] = run
         self._waiting.append(run)
         self._ready.set()

@@ -88,7 +88,7 @@ class Service:
     async def start(self) -> None:
         """Start the workers."""
         self.files = FileStore(self.settings)
-        self.scenes = SceneQueue(self.settings, self.files)
+        self.scenes = SceneQueue(self.settings, self.files, self.assistant.runtime.family)
         limits = (self.settings.decoder_bytes, self.settings.max_pixels, self.settings.decode_s)
         self.image_workers = ImageWorkerPool(self.settings.image_workers, *limits)
         await self.image_workers.warm_up()

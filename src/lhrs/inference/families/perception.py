@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 from lhrs.inference.model_family import ModelFamily
 
+_SATELLITE_GSD_M = 5.0
+"""Ground sampling distance from which on images are taken to be of satellites such as Sentinel-2."""
+_SATELLITE_CHIP_PX = 64
 _LETTERED = r"^\s*\(?([A-H])[.):]\s+(.+?)\s*$"
 _APPENDED = r"\s*Options: [^\n]*\.\s*$"
 _LISTED = r"^Which of these is it: (.+)\?$"
@@ -38,6 +41,10 @@ class Perception(ModelFamily):
         if len(found) < 2:
             return "\n".join(lines), {}
         return "\n".join(line for line in lines if not re.match(_LETTERED, line)), found
+
+    def window_px(self, task: str, gsd_m: float) -> int:
+        """See `ModelFamily.window_px`. Classes of satellite images were learned on chips of 64 pixels."""
+        return _SATELLITE_CHIP_PX if task in ("classify", "change") and gsd_m >= _SATELLITE_GSD_M else 256
 
     def label_warnings(self, labels: Sequence[str]) -> tuple[str, ...]:
         """See `ModelFamily.label_warnings`."""

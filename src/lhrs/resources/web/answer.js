@@ -24,9 +24,10 @@ export function showTurn(turn, before, cancel) {
 }
 
 function ofAnswer(turn) {
-  const { confidence, out_of_distribution, boxes, ignored } = turn.reply;
+  const { confidence, out_of_distribution, boxes, ignored, warnings } = turn.reply;
   return [
     warning(out_of_distribution ? "This image looks unlike everything the model was trained on. Do not rely on this answer." : null),
+    ...warnings.map(warning),
     confidence === null ? null : sureness(confidence),
     boxes.length ? el("ul", { className: "boxes" }, ...boxes.map((box, n) => chip(turn, box, n))) : null,
     ignored.includes("history") ? el("p", { className: "muted small" }, "This model answers each question on its own.") : null,
@@ -78,7 +79,7 @@ function view(rendering) {
 }
 
 function ofScene(turn, cancel) {
-  const { state, progress, summary, windows } = turn.scene;
+  const { state, progress, summary, windows, warnings } = turn.scene;
   if (!summary) {
     const value = progress > 0 ? { value: progress } : {}; // else an indeterminate progress bar
     const bar = el("progress", { max: 1, ...value, "aria-label": "Progress of the whole scene" });
@@ -93,6 +94,7 @@ function ofScene(turn, cancel) {
   const text = `${summary.out_of_distribution} of ${summary.answered} windows look unlike everything the model was trained on.`;
   return [
     warning(summary.out_of_distribution ? text : null),
+    ...warnings.map(warning),
     rows.length ? el("table", { className: "legend" }, el("caption", {}, "Areas"), el("tbody", {}, ...rows)) : null,
     el("p", { className: "ends" }, ...turn.scene.results.map((name) => button(name, () => fetchResult(turn, name)))),
   ];
