@@ -4,7 +4,7 @@
 
 - `results/public_record.csv`: numbers that others reported, in percent but for CIDEr, each with where it was found and
   what is known of the scorer that made it. `strict` is the same system under a sound scorer.
-- `results/eval/*/scores.json`, `results/lhrs-nano/scores.json`: ours; the words beside them are their README's.
+- `results/eval/*/scores.json`, `results/lhrs-nano/*.json`: ours; the words beside them are their README's.
 """
 
 import csv
@@ -170,15 +170,15 @@ def _own_tables(results: Path) -> list[Table]:
             ))  # fmt: skip
     columns = ("model", "benchmark", "metric", "n", "score", "95 %", "parse failures", "majority", "blind", "shuffled",
                "source")  # fmt: skip
-    path = results / "lhrs-nano/scores.json"
-    tasks = [_task(one, path, results) for one in json.loads(path.read_text(encoding="utf-8"))]
+    tasks = [_task(one, path, results) for path in sorted(results.glob("lhrs-nano/*.json"))
+             for one in json.loads(path.read_text(encoding="utf-8"))["rows"]]  # fmt: skip
     looking = (
         "Fractions are in percent. Each score has blind baselines: the most frequent answer (or chance), the model "
         "without the image, and the model with another image."
     )
     learned = (
-        "The embedded model was trained for these tasks, on other images of the same data sets: no score is "
-        "zero-shot. `results/lhrs-nano/README.md` lists the scores that influenced its training."
+        "The embedded model was trained on other images of some of these data sets: `results/lhrs-nano/README.md` "
+        "says which, and which scores influenced its training. \"the other model\" is the embedded model before it."
     )
     named = ("task", "metric", "n", "score", "95 %", "constant", "blind", "shuffled", "other controls", "source")
     return [
