@@ -14,6 +14,7 @@ IMAGE_PLACEHOLDER = "<image>"
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+XY = tuple[Finite, Finite]
 XYXY = tuple[Finite, Finite, Finite, Finite]
 
 
@@ -32,6 +33,8 @@ class Box(_Record):
     label: str
     xyxy: XYXY
     """Pixels of the original image."""
+    corners: tuple[XY, XY, XY, XY] | None = None
+    """Of an oriented box, in order around it, in pixels; `xyxy` is then the box around them."""
     confidence: Fraction | None = None
     crowd: bool = False
     """The box is around a group of objects, not one (COCO's `iscrowd`)."""

@@ -14,12 +14,15 @@ from lhrs import registry
 from lhrs.config import validation_message
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
-from lhrs.schema import Sample, Turn
+from lhrs.schema import Box, Sample, Turn
 
 READERS = "lhrs.data.datasets"
 """The package of the built-in readers, and the entry-point group of external readers."""
 
 CAPTION_QUESTION = "Describe the image."
+GROUNDING_QUESTION = "Give the box of this object: {expression}"
+GROUNDING_TASK = "grounding"
+"""Task of samples made by `grounding_turns`."""
 UNKNOWN_LICENSE = "unstated"
 """License of samples whose format has no license field."""
 SPLITS = ("train", "val", "valid", "validation", "test")
@@ -41,6 +44,8 @@ class ObjectPolygon(NamedTuple):
     """float64 `(P, 2)`, xy pixels of the original image: a polygon in any direction, or the points of all its parts."""
     difficult: bool = False
     """Missed difficult objects are not penalized."""
+    num_parts: int = 1
+    """The points of several parts are no ring."""
 
 
 class Dataset(Sequence[Sample], ABC):
@@ -106,7 +111,7 @@ class Dataset(Sequence[Sample], ABC):
             DataError: The annotation is broken.
         """
         boxes = [box for box in self[index].boxes if not box.crowd]
-        return [ObjectPolygon(box.label, box_corners(box.xyxy)) for box in boxes]
+        return [ObjectPolygon(box.label, outline_of(box)) for box in boxes]
 
     def mask(self, index: int, window: PixelWindow | None = None) -> np.ndarray:
         """Return uint8 `(H, W)`, the class number of each pixel of a window of sample `index`; 255 is no class.
@@ -204,6 +209,11 @@ def box_corners(xyxy: Sequence[float]) -> np.ndarray:
     return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
 
 
+def outline_of(box: Box) -> np.ndarray:
+    """Return the corners float64 `(4, 2)` of an oriented or upright box."""
+    return box_corners(box.xyxy) if box.corners is None else np.array(box.corners, np.float64)
+
+
 def bounding_box(points: np.ndarray) -> tuple[float, float, float, float]:
     """Return the box xyxy around `(P, 2)` points."""
     (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
@@ -213,6 +223,12 @@ def bounding_box(points: np.ndarray) -> tuple[float, float, float, float]:
 def qa_turns(question: str, answer: str) -> list[Turn]:
     """Return a conversation of two turns."""
     return [Turn(role="user", text=question), Turn(role="assistant", text=answer)]
+
+
+def grounding_turns(expression: str, box: Box) -> list[Turn]:
+    """Return the question for the box of a referring expression; the answer is the expression with its box."""
+    question = Turn(role="user", text=GROUNDING_QUESTION.format(expression=expression))
+    return [question, Turn(role="assistant", text=expression, boxes=[box])]
 
 
 def filter_split(rows: list[RowT], splits: Sequence[str | None], split: str | None, path: Path) -> list[RowT]:
