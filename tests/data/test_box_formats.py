@@ -476,7 +476,7 @@ def test_location_tokens(tmp_path, notation):
     np.testing.assert_allclose([ship.xyxy, harbor.xyxy], [[20, 35, 40, 45], [0, 0, 100, 100]], atol=0.2)
     assert data[0].turns[1].text == "ship, harbor" and data[0].turns[1].boxes == [ship, harbor]
     assert [turn.text for turn in data[1].turns] == ["How many ships?", "two"] and not data[1].boxes
-    assert data.dropped.to_dict() == ({"segmentation tokens of objects": 1} if notation == "paligemma" else {})
+    assert data.dropped.to_dict() == ({"segmentation tokens of objects": 2} if notation == "paligemma" else {})
     write(tmp_path / "dataset/_annotations.train.jsonl", {"image": "train.jpg", "prefix": "x", "suffix": "<loc0001> a"})
     with pytest.raises(DataError, match=r"train\.jsonl:1: the location tokens are not four for each box"):
         open_dataset(tmp_path)[0]

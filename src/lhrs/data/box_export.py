@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from lhrs.boxes import Size
-from lhrs.data.dataset import SPLITS, Dataset, ObjectPolygon, outline_of
+from lhrs.data.dataset import SPLITS, Dataset, ObjectPolygon, bounding_box, outline_of
 from lhrs.data.export import Exporter
 from lhrs.data.image_files import image_size
 from lhrs.data.oriented_boxes import are_same_corners
@@ -21,10 +21,11 @@ from lhrs.imagery.image import IMAGE_SUFFIXES, open_image
 from lhrs.progress import Progress
 from lhrs.schema import Box, Sample
 
-Feature = Literal["corners", "outline", "crowd", "confidence", "difficult", "labels", "any split"]
+Feature = Literal["corners", "outline", "own box", "crowd", "confidence", "difficult", "labels", "any split"]
 _LOST: dict[Feature, str] = {
     "corners": "corners of oriented boxes",
     "outline": "outlines of objects",
+    "own box": "upright boxes that are not those around the outline",
     "crowd": "boxes around groups of objects",
     "confidence": "confidences of boxes",
     "difficult": "`difficult` flags of objects",
@@ -32,6 +33,8 @@ _LOST: dict[Feature, str] = {
     "any split": "names of splits",
 }
 """Reasons for what a format lacks."""
+_OWN_BOX_PX = 0.5
+"""Difference from which an upright box is not the one around its outline; tools round one or the other."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,13 @@ class ExportedObject:
     def corners(self) -> np.ndarray:
         """Corners float64 `(4, 2)` of the oriented or upright box."""
         return outline_of(self.box)
+
+    @property
+    def has_own_box(self) -> bool:
+        """Whether the upright box is not the one around the outline."""
+        if self.outline is None:
+            return False
+        return float(np.abs(np.subtract(bounding_box(self.outline), self.box.xyxy)).max()) > _OWN_BOX_PX
 
     @property
     def outline(self) -> np.ndarray | None:
@@ -140,7 +150,7 @@ class BoxExporter(Exporter):
     def _reduce_object(self, obj: ExportedObject, name: str, dropped: Dropped) -> ExportedObject | None:
         present: dict[Feature, bool] = {
             "corners": obj.box.corners is not None, "outline": bool(obj.polygon), "crowd": obj.box.crowd,
-            "confidence": obj.box.confidence is not None, "difficult": obj.difficult,
+            "confidence": obj.box.confidence is not None, "difficult": obj.difficult, "own box": obj.has_own_box,
         }  # fmt: skip
         lost = {feature for feature, is_present in present.items() if is_present and feature not in self.keeps}
         if "crowd" in lost:  # written as one object it would be wrong

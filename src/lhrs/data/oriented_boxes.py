@@ -83,7 +83,12 @@ def outline_box(
         xyxy: The upright box, where the annotation has its own; None for the one around the points.
         confidence: Of a detector.
         crowd: The outline is around a group.
+
+    Raises:
+        ValueError: The confidence is not within 0-1.
     """
+    if confidence is not None and not 0 <= confidence <= 1:
+        raise ValueError(f"a confidence of {confidence}, which is not within 0-1")
     xyxy = bounding_box(points) if xyxy is None else xyxy
     ring = points[:-1] if len(points) == 5 and (points[0] == points[-1]).all() else points
     is_oriented = len(ring) == 4 and not are_same_corners(ring, box_corners(xyxy))

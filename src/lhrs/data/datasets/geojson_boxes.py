@@ -168,7 +168,7 @@ def _rings(coordinates: Any) -> Iterator[list[tuple[float, float]]]:
         return
     if isinstance(coordinates[0], int | float):  # a point alone
         yield [(coordinates[0], coordinates[1])]
-    elif isinstance(coordinates[0], list) and coordinates[0] and isinstance(coordinates[0][0], int | float):
+    elif all(isinstance(part, list) and part and isinstance(part[0], int | float) for part in coordinates):
         yield [(point[0], point[1]) for point in coordinates]
     else:
         for part in coordinates:

@@ -32,8 +32,8 @@ _LABELS = ("label", "class", "label_text", "class_name")
 _BOXES = ("bbox", "bboxes", "boxes")
 _CATEGORIES = ("category", "categories", "label", "labels", "class", "classes", "category_id")
 _READ = frozenset(["file_name", "objects", "question", "answer", "split", *_CAPTIONS, *_LABELS])
-_OF_BOXES = frozenset([*_BOXES, "categories"])
-"""Columns of boxes without `objects`."""
+_COLUMNS_OF_BOXES = (*_BOXES, "category", "categories", "category_id")
+"""Of tables without `objects`."""
 
 
 class _Row(NamedTuple):
@@ -69,7 +69,7 @@ class MetadataFolder(Dataset):
             if None in row.values:
                 raise DataError(f"{row.where}: more values than columns; put text with commas in quotes.")
             has_boxes = not row.values.get("objects") and any(row.values.get(name) for name in _BOXES)
-            for column in row.values.keys() - _READ - (_OF_BOXES if has_boxes else frozenset()):
+            for column in row.values.keys() - _READ - set(_COLUMNS_OF_BOXES if has_boxes else ()):
                 self.drop("columns", column)
         self._drop_unlisted(rows)
         self._class_names = read_class_names(self._top)
@@ -181,7 +181,7 @@ def _objects(row: _Row) -> dict[str, Any]:
     """Return lists of boxes and their fields; empty if the row has no boxes."""
     objects = row.values.get("objects")
     if not objects:
-        objects = {name: row.values[name] for name in (*_BOXES, *_CATEGORIES) if row.values.get(name)}
+        objects = {name: row.values[name] for name in _COLUMNS_OF_BOXES if row.values.get(name)}
         objects = objects if objects.keys() & set(_BOXES) else {}
         objects = {name: json.loads(value) if isinstance(value, str) else value for name, value in objects.items()}
     objects = json.loads(objects) if isinstance(objects, str) else objects

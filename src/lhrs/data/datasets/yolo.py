@@ -48,7 +48,7 @@ class Yolo(Dataset):
         self._folder = self.root if self.root.is_dir() else self.root.parent
         self._config = _read_yaml(path) if path is not None else {}
         names = _names(self._config, path) or _read_names(self._folder)
-        if names is None and self.root.is_dir():
+        if names is None and path is None and self.root.is_dir():
             for unused in list_files(self.root, *_YAML):
                 _read_yaml(unused)  # a broken file of names is an error, unlike a missing one
                 if "names" in _try_yaml(unused):

@@ -20,7 +20,9 @@ class Coco(BoxExporter):
     """
 
     homepage = "https://cocodataset.org/#format-data"
-    keeps: ClassVar[frozenset[Feature]] = frozenset(["corners", "outline", "crowd", "confidence", "difficult"])
+    keeps: ClassVar[frozenset[Feature]] = frozenset(
+        ["corners", "outline", "own box", "crowd", "confidence", "difficult"]
+    )
 
     def image_place(self, image: ExportedImage) -> str:
         return image.place if image.split else f"images/{image.name}"

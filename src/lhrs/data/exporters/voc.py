@@ -19,7 +19,7 @@ class Voc(BoxExporter):
     """
 
     homepage = "http://host.robots.ox.ac.uk/pascal/VOC/"
-    keeps: ClassVar[frozenset[Feature]] = frozenset(["corners", "outline", "difficult", "any split"])
+    keeps: ClassVar[frozenset[Feature]] = frozenset(["corners", "outline", "own box", "difficult", "any split"])
 
     def image_place(self, image: ExportedImage) -> str:
         return f"JPEGImages/{image.name}"

@@ -1,8 +1,10 @@
 """Export to YOLO's text files of upright boxes."""
 
+from typing import ClassVar
+
 import numpy as np
 
-from lhrs.data.box_export import ExportedObject
+from lhrs.data.box_export import ExportedObject, Feature
 from lhrs.data.exporters._yolo_files import YoloExporter
 
 
@@ -14,6 +16,7 @@ class Yolo(YoloExporter):
     """
 
     homepage = "https://docs.ultralytics.com/datasets/detect/"
+    keeps: ClassVar[frozenset[Feature]] = frozenset(["own box"])
 
     def values(self, obj: ExportedObject) -> np.ndarray:
         x1, y1, x2, y2 = obj.box.xyxy
