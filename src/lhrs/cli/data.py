@@ -114,18 +114,17 @@ def export(
     from lhrs.dropped import Dropped
     from lhrs.errors import ConfigError
 
-    if target != "webdataset":
-        if target not in (names := export_names()):
-            raise ConfigError(f"--for {target} is none of {', '.join(['webdataset', *names])}.")
-        dataset, dropped = open_dataset(path, format, split), Dropped()
+    targets = ["webdataset", *export_names()]
+    if target not in targets:
+        raise ConfigError(f"--for {target} is none of {', '.join(targets)}.")
+    dataset, dropped = open_dataset(path, format, split), Dropped()
+    if target == "webdataset":
+        files = write_shards(dataset, out, per_shard, progress_bar)
+        print_info(f"{out}: {len(dataset):,} samples in {len(files)} tar files")
+    else:
         num_items = export_dataset(dataset, out, target, dropped, progress_bar)
         print_info(f"{out}: {num_items:,} items for {target}")
-        _note_dropped(dataset, dropped)
-        return
-    dataset = open_dataset(path, format, split)
-    files = write_shards(dataset, out, per_shard, progress_bar)
-    print_info(f"{out}: {len(dataset):,} samples in {len(files)} tar files")
-    _note_dropped(dataset)
+    _note_dropped(dataset, dropped)
 
 
 @app.command()
@@ -236,7 +235,8 @@ def _describe(sample: "Sample") -> Iterator[str]:
     if sample.labels:
         yield f"  class: {', '.join(sample.labels)}"
     for box in sample.boxes[:_NUM_SHOWN]:
-        yield f"  box: {box.label} [{', '.join(f'{value:.1f}' for value in box.xyxy)}]{' (crowd)' if box.crowd else ''}"
+        marks = f"{' (oriented)' if box.corners else ''}{' (crowd)' if box.crowd else ''}"
+        yield f"  box: {box.label} [{', '.join(f'{value:.1f}' for value in box.xyxy)}]{marks}"
     if len(sample.boxes) > _NUM_SHOWN:
         yield f"  and {len(sample.boxes) - _NUM_SHOWN} more boxes"
     yield from (f"  {turn.role}: {turn.text}" for turn in sample.turns)
