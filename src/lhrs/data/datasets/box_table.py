@@ -106,10 +106,10 @@ class BoxTable(Dataset):
                     values = dict(zip(header, (value.strip() for value in row), strict=True))
                     yield where, values["filename"], values["class"], [values[name] for name in _HEADER[2:]]
                 elif row:
-                    header_less = [value.strip() for value in row]
-                    if len(header_less) != 6:
+                    if len(row) != 6:
                         raise DataError(f"{where}: {len(row)} values instead of {_COLUMNS}.")
-                    yield where, header_less[0], header_less[5], header_less[1:5]
+                    image, *coordinates, label = (value.strip() for value in row)
+                    yield where, image, label, coordinates
         except csv.Error as error:
             raise DataError(f"{path}:{reader.line_num} cannot be read as a table: {error}.") from None
 

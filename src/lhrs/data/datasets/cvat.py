@@ -30,7 +30,6 @@ class _Image(NamedTuple):
     split: str | None
     labels: list[str]
     objects: list[_Object]
-    where: Path
 
 
 class Cvat(Dataset):
@@ -118,9 +117,8 @@ class Cvat(Dataset):
         parts = PurePosixPath(name.replace("\\", "/")).parts[:-1]
         subset = element.get("subset") or ""
         split = next((part for part in (subset.lower(), subset, *parts) if part in SPLITS), None)
-        return _Image(
-            name, split or (subset if subset.lower() != _DEFAULT else None) or None, labels, objects, self._path
-        )
+        named = subset if subset.lower() != _DEFAULT else ""
+        return _Image(name, split or named or None, labels, objects)
 
 
 def _label(shape: ElementTree.Element) -> str:

@@ -20,7 +20,7 @@ from lhrs.data.datasets._label_studio_regions import Region, parse_regions
 from lhrs.data.image_files import ImageFinder, image_size, list_files
 from lhrs.errors import DataError
 from lhrs.imagery.image import IMAGE_SUFFIXES
-from lhrs.schema import Sample
+from lhrs.schema import Sample, Turn
 
 _IMAGE_KEYS = ("image", "img", "image_url", "imageUrl", "url", "path", "file", "filename")
 _SNIFFED_BYTES = 1 << 16
@@ -72,7 +72,7 @@ class LabelStudio(Dataset):
     def load(self, index: int) -> Sample:
         task = self._tasks[index]
         image, regions = self._regions(task)
-        turns, labels, has_expressions = [], list[str](), False
+        turns, labels, has_expressions = list[Turn](), list[str](), False
         for region in regions:
             labels += region.choices
             for text in region.texts:

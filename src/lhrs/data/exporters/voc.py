@@ -66,4 +66,4 @@ def _object(obj: ExportedObject) -> ElementTree.Element:
 def _add(element: ElementTree.Element, **children: object) -> None:
     for tag, value in children.items():
         is_whole = isinstance(value, float) and value.is_integer()
-        ElementTree.SubElement(element, tag).text = str(int(value) if is_whole else value)  # type: ignore[arg-type]
+        ElementTree.SubElement(element, tag).text = f"{value:.0f}" if is_whole else str(value)
