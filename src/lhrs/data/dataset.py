@@ -12,8 +12,10 @@ from pydantic import ValidationError
 
 from lhrs import registry
 from lhrs.config import validation_message
+from lhrs.data.bad_samples import skip
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
+from lhrs.imagery.locations import absolute_name
 from lhrs.schema import Sample, Turn
 
 READERS = "lhrs.data.datasets"
@@ -106,7 +108,9 @@ class Dataset(Sequence[Sample], ABC):
             DataError: The annotation is broken.
         """
         boxes = [box for box in self[index].boxes if not box.crowd]
-        return [ObjectPolygon(box.label, box_corners(box.xyxy)) for box in boxes]
+        return [
+            ObjectPolygon(box.label, np.array(box.corners) if box.corners else box_corners(box.xyxy)) for box in boxes
+        ]
 
     def mask(self, index: int, window: PixelWindow | None = None) -> np.ndarray:
         """Return uint8 `(H, W)`, the class number of each pixel of a window of sample `index`; 255 is no class.
@@ -119,6 +123,10 @@ class Dataset(Sequence[Sample], ABC):
     def image_files(self, index: int) -> tuple[tuple[Path, ...], ...]:
         """Return the files of sample `index`: for each date, one image or one file per band."""
         return tuple((Path(image),) for image in self[index].images[: self.dates])
+
+    def where(self, index: int) -> str:
+        """Return the place of sample `index` in the data, for messages: file and line, if the format has lines."""
+        return f"{self.root}, sample {index}"
 
     @classmethod
     @abstractmethod
@@ -153,7 +161,7 @@ class Dataset(Sequence[Sample], ABC):
         try:
             return self.load(position)
         except ValidationError as error:  # a field has the wrong type
-            raise DataError(f"{self.root}, sample {position}: {validation_message(error, Sample, {})}") from None
+            raise DataError(f"{self.where(position)}: {validation_message(error, Sample, {})}") from None
 
 
 def open_dataset(root: str | os.PathLike[str], format: str | None = None, split: str | None = None) -> Dataset:
@@ -252,7 +260,7 @@ def parse_sample(row: Any, folder: Path, where: str) -> Sample:
         sample = Sample.model_validate(row)
     except ValidationError as error:
         raise DataError(f"{where}: {validation_message(error, Sample, row)}") from None
-    return sample.model_copy(update={"images": [os.path.abspath(folder / image) for image in sample.images]})
+    return sample.model_copy(update={"images": [absolute_name(image, folder) for image in sample.images]})
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
@@ -292,6 +300,8 @@ def read_json(path: Path) -> Any:
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (place, object) for every line that is not blank; the place, `file:line`, is for messages.
 
+    Broken lines are left out inside `lhrs.data.bad_samples.skipping`.
+
     Raises:
         DataError: The file is missing, or a line is no JSON object.
     """
@@ -301,8 +311,14 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             file.seek(0)
             lines = read_text(path).encode().split(b"\n") if start in UTF16_MARKS else file
             for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield f"{path}:{number}", parse_json_object(line, f"{path}:{number}")
+                if not line.strip():
+                    continue
+                try:
+                    row = parse_json_object(line, f"{path}:{number}")
+                except DataError as error:
+                    skip(error)
+                else:
+                    yield f"{path}:{number}", row
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
 
