@@ -1,5 +1,6 @@
 """Random access to the lines of a text file: only their positions are held in memory."""
 
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,10 +23,12 @@ class LineIndex:
     def __init__(self, path: Path, quoted: bool = False) -> None:
         self.path = path
         try:
-            records = list(_scan(path, quoted))
+            places = array("q")  # a tenth of the memory of a list
+            for record in _scan(path, quoted):
+                places.extend(record)
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-        self._places = np.array(records, np.int64).reshape(-1, 3)
+        self._places = np.array(places, np.int64).reshape(-1, 3)
 
     def __len__(self) -> int:
         return len(self._places)

@@ -1,5 +1,6 @@
 """What formats of conversations share: roles, images in texts, and boxes in texts."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -124,7 +125,9 @@ class NearbyImages:
 
 def _folders_below(folder: Path, depth: int = 2) -> Iterator[Path]:
     """Yield folders inside, sorted: archives of images often unpack into one or two folders of their own."""
-    for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    for path in (folder / name for name in names):
         if path.name != "images" or depth < 2:
             yield path
         if depth > 1:

@@ -47,16 +47,17 @@ class BigEarthNetTxt(Dataset):
         with open_parquet(self._path) as file:
             columns = file.schema_arrow.names
             lengths = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-            splits = file.read(["split"])["split"].to_pylist() if split is not None and "split" in columns else None
-        for column in columns:
-            if column not in _READ:
-                self.drop("columns", column)
-        self._columns = [column for column in _READ if column in columns]
+            column = file.read(["split"])["split"] if split is not None and "split" in columns else None
+        for name in columns:
+            if name not in _READ:
+                self.drop("columns", name)
+        self._columns = [name for name in _READ if name in columns]
         self._starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        numbers: list[int] | range = range(int(self._starts[-1]))
+        self._numbers = np.arange(self._starts[-1])
         if split is not None:
-            numbers = filter_split(list(numbers), splits or [None] * len(numbers), split, self._path)
-        self._numbers = np.array(numbers, np.int64)
+            known = [] if column is None else column.unique().to_pylist()
+            names = filter_split(known or [None], known or [None], split, self._path)
+            self._numbers = np.flatnonzero(_is_one_of(column, names))
         self._group: tuple[int, Any] = (-1, None)
 
     def __len__(self) -> int:
@@ -102,6 +103,14 @@ class BigEarthNetTxt(Dataset):
                 if (top / f"{patch}{suffix}").is_file():
                     return top / f"{patch}{suffix}"
         return tops[0] / tile / patch
+
+
+def _is_one_of(column: Any, names: list[Any]) -> np.ndarray:
+    """Return bool `(N,)`, whether the values of an Arrow column are among the names."""
+    import pyarrow as arrow
+    import pyarrow.compute as compute
+
+    return compute.is_in(column, value_set=arrow.array(names)).to_numpy()
 
 
 def _list_files(root: Path) -> list[Path]:

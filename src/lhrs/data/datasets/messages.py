@@ -1,6 +1,7 @@
 """Conversations as chat messages, in the dialects of ms-swift, LLaMA-Factory, Qwen and OpenAI."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -64,10 +65,10 @@ class Messages(Dataset):
         self._path = files[0]
         self._images = NearbyImages(self._path)
         self._rows: list[Any] | LineIndex = LineIndex(self._path) if _is_lines(self._path) else _read_list(self._path)
-        self._numbers = list(range(len(self._rows)))
+        self._numbers: Sequence[int] = range(len(self._rows))
         if split is not None:
             splits = [_split(self._row(number)) for number in self._numbers]
-            self._numbers = filter_split(self._numbers, splits, split, self._path)
+            self._numbers = filter_split(list(self._numbers), splits, split, self._path)
 
     def __len__(self) -> int:
         return len(self._numbers)

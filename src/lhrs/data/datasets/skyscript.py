@@ -2,6 +2,7 @@
 
 import csv
 import os
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,10 @@ class SkyScript(Dataset):
             raise DataError(f"{self.root} has no split {split!r}; it has {own or 'no splits'}.")
         self._own_split = own
         self._lines = LineIndex(self.root, quoted=True)
-        places = [(line, key) for line in range(1, len(self._lines)) for key in range(self._count(line))]
+        places = array("q")
+        for line in range(1, len(self._lines)):
+            for key in range(self._count(line)):
+                places.extend((line, key))
         self._places = np.array(places, np.int64).reshape(-1, 2)
         self._images = NearbyImages(self.root)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from array import array
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,6 @@ from lhrs.schema import Sample
 _TEXTS = ("txt", "caption", "text")
 _IMAGE_FIELD = "img_content"
 _JSON = "json"
-_MAX_IMAGES = 8
 _SPLITS = ("train", "val", "valid", "validation", "test")
 _OUR_KEYS = frozenset(["id", "source", "license"])
 
@@ -56,24 +56,26 @@ class WebDataset(Dataset):
         if not shards:
             raise DataError(f"{self.root} contains no {SHARD_SUFFIX} file. Expected {self.layout}.")
         self._shards = filter_split(shards, [_split_of(shard) for shard in shards], split, self.root)
-        keys: list[str] = []
-        places: list[list[int]] = []
+        keys, places, members = list[bytes](), array("q"), array("q")
         for number, shard in enumerate(self._shards):
             for group in self._groups(shard):
+                first, count = len(members) // 2, len(group.images)
+                for image in group.images:
+                    members.extend((image.offset, image.length))
                 for caption in range(_count_texts(group)):
-                    keys.append(group.key)
-                    places.append([number, caption, *_offsets(group)])
-        self._keys = np.array([key.encode() for key in keys], np.bytes_)
-        self._places = np.array(places, np.int64).reshape(-1, 6 + 2 * _MAX_IMAGES)
+                    keys.append(group.key.encode())
+                    places.extend((number, caption, first, count, *_offsets(group)))
+        self._keys = np.array(keys, np.bytes_)
+        self._places = np.array(places, np.int64).reshape(-1, 8)
+        self._members = np.array(members, np.int64).reshape(-1, 2)
 
     def __len__(self) -> int:
         return len(self._places)
 
     def load(self, index: int) -> Sample:
-        number, caption, text_at, text_length, json_at, json_length, *at = self._places[index].tolist()
+        number, caption, first, count, text_at, text_length, json_at, json_length = self._places[index].tolist()
         shard, key = self._shards[number], self._keys[index].decode()
-        pairs = [(at[n], at[n + 1]) for n in range(0, len(at), 2) if at[n + 1] >= 0]
-        images = [str(TarMember(shard, key, *pair).path) for pair in pairs]
+        images = [str(TarMember(shard, key, *place).path) for place in self._members[first : first + count].tolist()]
         where = f"{shard}: {key}.{_JSON}"
         row = _parse(read_member(shard, json_at, json_length), where) if json_length >= 0 else {}
         if row.keys() >= _OUR_KEYS:
@@ -120,8 +122,6 @@ class WebDataset(Dataset):
                 self.drop("samples without an image", place)
             elif group.text is None and group.json is None:
                 self.drop("samples without a text", place)
-            elif len(group.images) > _MAX_IMAGES:
-                self.drop(f"samples with more than {_MAX_IMAGES} images", place)
             else:
                 yield group
 
@@ -161,8 +161,12 @@ def _key_and_extension(name: str) -> tuple[str, str]:
 
 
 def _offsets(group: _Group) -> list[int]:
-    members = [group.text, group.json, *group.images, *[None] * (_MAX_IMAGES - len(group.images))]
-    return [value for member in members for value in ((member.offset, member.length) if member else (0, -1))]
+    """Return offset and length of the text and of the JSON; of one that is missing, 0 and -1."""
+    return [
+        value
+        for member in (group.text, group.json)
+        for value in ((member.offset, member.length) if member else (0, -1))
+    ]
 
 
 def _count_texts(group: _Group) -> int:
