@@ -22,6 +22,7 @@ _ANGLED = rf"\{{(?:\s*<\s*{_NUMBER}\s*>){{4}}\s*\|\s*<\s*{_NUMBER}\s*>\s*\}}"
 _MIN_ANGLE_PX = 1e-6
 """Largest distance of corners from the box around them at which a box counts as not oriented."""
 _PHRASE = re.compile(r"<p>(.*?)</p>|<ref>(.*?)</ref>|<\|object_ref_start\|>(.*?)<\|object_ref_end\|>", re.DOTALL)
+_QWEN_TOKEN = re.compile(r"<\|object_ref_(?:start|end)\|>")
 UNKNOWN_LABEL = "object"
 """Label of a box without a phrase."""
 
@@ -129,6 +130,8 @@ def has_boxes(text: str) -> bool:
 def read_boxes(text: str, size_wh: Size, phrase: str = UNKNOWN_LABEL) -> tuple[str, list[Box]]:
     """Return a text with a placeholder for each box, and the boxes, as annotated.
 
+    Qwen's tokens around phrases are left out of the text: other models do not know them.
+
     Args:
         text: In any of `NOTATIONS`.
         size_wh: Of the image that the boxes are on.
@@ -147,7 +150,7 @@ def read_boxes(text: str, size_wh: Size, phrase: str = UNKNOWN_LABEL) -> tuple[s
             boxes.append(to_box(label, corners) if notation.count == 5 else Box(label=label, xyxy=straight))
         return BOX_PLACEHOLDER * len(rows)
 
-    return _ANY.sub(replace, text), boxes
+    return _QWEN_TOKEN.sub("", _ANY.sub(replace, text)), boxes
 
 
 def write_boxes(text: str, boxes: list[Box], size_wh: Size, notation: str) -> str:
