@@ -45,6 +45,8 @@ def iter_members(shard: Path) -> Iterator[TarMember]:
                 if info.offset_data + info.size > size:
                     raise DataError(f"{shard} is cut off: it ends inside {info.name}.")
                 yield TarMember(shard, info.name, info.offset_data, info.size)
+            if size < archive.offset + tarfile.BLOCKSIZE:
+                raise DataError(f"{shard} is cut off: it has no end-of-archive block.")
     except (OSError, tarfile.TarError) as error:
         raise DataError(f"{shard} cannot be read as an uncompressed tar file: {error}") from error
 
