@@ -27,6 +27,7 @@ app = typer.Typer(
 
 Format = Annotated[str | None, typer.Option(help="Format of the data; by default the only one that matches.")]
 Split = Annotated[str | None, typer.Option(help="Only this split.")]
+SkipBad = Annotated[int, typer.Option(min=0, metavar="N", help="Leave out up to N broken samples and count them.")]
 _NUM_SHOWN = 3
 _NUM_COUNTED = 50
 _NUM_PER_CODE = 10
@@ -38,16 +39,18 @@ def show(
     format: Format = None,
     split: Split = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N samples.")] = None,
+    skip_bad: SkipBad = 0,
 ) -> None:
     """Count samples by split, task, class, license and box, and print the first ones and what was left out."""
     from lhrs import registry
-    from lhrs.data.dataset import READERS, get_reader, open_dataset
+    from lhrs.data.dataset import READERS, get_reader
+    from lhrs.data.good_samples import open_samples
 
     if not Path(name_or_path).exists() and format is None and name_or_path in registry.list_components(READERS):
         for line in _data_sheet(name_or_path, get_reader(name_or_path)):
             typer.echo(line)
         return
-    dataset = open_dataset(name_or_path, format, split)
+    dataset = open_samples(name_or_path, format, split, skip_bad)
     num_samples = min(len(dataset), limit or len(dataset))
     counts = _Summary()
     with progress_bar("reading", num_samples) as bar:
@@ -72,16 +75,17 @@ def view(
     split: Split = None,
     limit: Annotated[int, typer.Option(min=1, help="Samples, spread evenly over the data.")] = 30,
     columns: Annotated[int, typer.Option(min=1, help="Of a sheet.")] = 3,
+    skip_bad: SkipBad = 0,
 ) -> None:
     """Draw samples: images with their boxes and texts."""
     from lhrs.atomic_io import atomic_write
-    from lhrs.data.dataset import open_dataset
+    from lhrs.data.good_samples import open_samples
     from lhrs.data.visualize import contact_sheet, html_page
     from lhrs.errors import ConfigError
 
     if out.suffix not in (".html", ".png"):
         raise ConfigError(f"--out {out} is neither a .html page nor a .png sheet.")
-    dataset = open_dataset(path, format, split)
+    dataset = open_samples(path, format, split, skip_bad)
     num = min(limit, len(dataset))
     samples = [dataset[(2 * n + 1) * len(dataset) // (2 * num)] for n in range(num)]
     if out.suffix == ".html":
@@ -102,14 +106,15 @@ def export(
     format: Format = None,
     split: Split = None,
     per_shard: Annotated[int, typer.Option(min=1, help="Samples per tar file of webdataset.")] = 1000,
+    skip_bad: SkipBad = 0,
 ) -> None:
     """Write samples in the format of another tool.
 
     webdataset is tar files of NAME.png or .jpg, NAME.txt (the last answer) and NAME.json (all). The other formats are
     images and the annotations of their objects. What a format lacks is counted at the end.
     """
-    from lhrs.data.dataset import open_dataset
     from lhrs.data.export import export_dataset, export_names
+    from lhrs.data.good_samples import open_samples
     from lhrs.data.shards import write_shards
     from lhrs.dropped import Dropped
     from lhrs.errors import ConfigError
@@ -117,7 +122,7 @@ def export(
     targets = ["webdataset", *export_names()]
     if target not in targets:
         raise ConfigError(f"--for {target} is none of {', '.join(targets)}.")
-    dataset, dropped = open_dataset(path, format, split), Dropped()
+    dataset, dropped = open_samples(path, format, split, skip_bad), Dropped()
     if target == "webdataset":
         files = write_shards(dataset, out, per_shard, progress_bar)
         print_info(f"{out}: {len(dataset):,} samples in {len(files)} tar files")
@@ -135,13 +140,14 @@ def tile(
     split: Split = None,
     size: Annotated[int, typer.Option(min=1, help="Pixels a side.")] = 1024,
     overlap: Annotated[int, typer.Option(min=0, help="Overlap of neighboring tiles in pixels.")] = 200,
+    skip_bad: SkipBad = 0,
 ) -> None:
     """Cut large images into tiles for training a detector. A tile has the objects of which it shows 0.7."""
-    from lhrs.data.dataset import open_dataset
+    from lhrs.data.good_samples import open_samples
     from lhrs.downstream.detect.tiling import write_tiles
     from lhrs.dropped import Dropped
 
-    dataset = open_dataset(path, format, split)
+    dataset = open_samples(path, format, split, skip_bad)
     dropped = Dropped()
     with progress_bar("cutting", len(dataset)) as bar:
         num_tiles = write_tiles(dataset, out, size, overlap, bar.update, dropped)

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 
 from lhrs import registry
 from lhrs.config import validation_message
+from lhrs.data.bad_samples import skip
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
+from lhrs.imagery.locations import absolute_name
 from lhrs.schema import Box, Sample, Turn
 
 READERS = "lhrs.data.datasets"
@@ -125,6 +127,10 @@ class Dataset(Sequence[Sample], ABC):
         """Return the files of sample `index`: for each date, one image or one file per band."""
         return tuple((Path(image),) for image in self[index].images[: self.dates])
 
+    def where(self, index: int) -> str:
+        """Return the place of sample `index` in the data, for messages: file and line, if the format has lines."""
+        return f"{self.root}, sample {index}"
+
     @classmethod
     @abstractmethod
     def sniff(cls, root: Path) -> bool:
@@ -158,7 +164,7 @@ class Dataset(Sequence[Sample], ABC):
         try:
             return self.load(position)
         except ValidationError as error:  # a field has the wrong type
-            raise DataError(f"{self.root}, sample {position}: {validation_message(error, Sample, {})}") from None
+            raise DataError(f"{self.where(position)}: {validation_message(error, Sample, {})}") from None
 
 
 def open_dataset(root: str | os.PathLike[str], format: str | None = None, split: str | None = None) -> Dataset:
@@ -268,7 +274,7 @@ def parse_sample(row: Any, folder: Path, where: str) -> Sample:
         sample = Sample.model_validate(row)
     except ValidationError as error:
         raise DataError(f"{where}: {validation_message(error, Sample, row)}") from None
-    return sample.model_copy(update={"images": [os.path.abspath(folder / image) for image in sample.images]})
+    return sample.model_copy(update={"images": [absolute_name(image, folder) for image in sample.images]})
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
@@ -308,6 +314,8 @@ def read_json(path: Path) -> Any:
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (place, object) for every line that is not blank; the place, `file:line`, is for messages.
 
+    Broken lines are left out inside `lhrs.data.bad_samples.skipping`.
+
     Raises:
         DataError: The file is missing, or a line is no JSON object.
     """
@@ -317,8 +325,14 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             file.seek(0)
             lines = read_text(path).encode().split(b"\n") if start in UTF16_MARKS else file
             for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield f"{path}:{number}", parse_json_object(line, f"{path}:{number}")
+                if not line.strip():
+                    continue
+                try:
+                    row = parse_json_object(line, f"{path}:{number}")
+                except DataError as error:
+                    skip(error)
+                else:
+                    yield f"{path}:{number}", row
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
 

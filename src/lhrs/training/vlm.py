@@ -19,7 +19,8 @@ from transformers import Trainer, TrainerCallback
 from lhrs.atomic_io import atomic_dir
 from lhrs.data.chat_dataset import ChatDataset, ChatEncoder
 from lhrs.data.collate import Collator
-from lhrs.data.dataset import Dataset, open_dataset
+from lhrs.data.dataset import Dataset
+from lhrs.data.good_samples import open_samples
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.inference.model_family import get_family
 from lhrs.models.load import ADAPTER, copy_beside, load_model, read_float32
@@ -298,7 +299,7 @@ def _dtype_name(config: VLMConfig, previous: RunRecord | None) -> str:
 
 def open_sources(config: VLMConfig) -> list[Dataset]:
     """Open the data first: a wrong path is reported before a large model is downloaded."""
-    sources = [open_dataset(data.path, data.format, data.split) for data in config.data]
+    sources = [open_samples(data.path, data.format, data.split, data.skip_bad) for data in config.data]
     for source, data in zip(sources, config.data, strict=True):
         if not len(source):
             raise ConfigError(f"{data.path} has no samples.")

@@ -54,6 +54,8 @@ class DataConfig(Config):
     format: str | None = None
     """None detects it."""
     split: str | None = None
+    skip_bad: NonNegativeInt = 0
+    """Number of broken samples that may be left out; the data is then read once before training."""
     name: str | None = None
     """For overrides on the command line."""
     weight: PositiveFloat = 1.0
