@@ -15,10 +15,10 @@ import pytest
 from tests.evaluation.bench import lhrs_bench, picture
 from tests.training.tiny import SRC
 
+from lhrs.data import download
+from lhrs.data.download import DoiSource, HubSource, LibrarySource, download_if_missing
 from lhrs.errors import DataError, MissingExtraError
-from lhrs.evaluation import download
 from lhrs.evaluation.benchmark import benchmark_names, find_benchmark
-from lhrs.evaluation.download import DoiSource, HubSource, LibrarySource, download_if_missing
 
 COMMIT = "a" * 40
 
