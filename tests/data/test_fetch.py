@@ -9,7 +9,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data.hub import Hub
 
@@ -131,6 +131,7 @@ def test_credentials_stay_with_their_host(hub, tmp_path):
     assert not there.has_header("Authorization") and there.has_header("Range") and here.has_header("Authorization")
 
 
+@settings(deadline=None)
 @given(body=st.binary(max_size=3000))
 def test_git_names_a_blob_as_git_does(tmp_path_factory, body):
     path = tmp_path_factory.mktemp("blob") / "x"
@@ -139,6 +140,7 @@ def test_git_names_a_blob_as_git_does(tmp_path_factory, body):
     assert checksum_of_file(path, "git-sha1") == f"git-sha1:{named}"
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_tar_file_in_pieces_is_unpacked_as_one(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("tar")

@@ -25,6 +25,10 @@ _DONE = ".downloaded"
 """Folder inside an unfinished one that has an empty file for every archive that was unpacked."""
 
 
+_LIBRARY = ".library"
+"""Folder inside an unfinished one in which a library downloads."""
+
+
 class Source(Protocol):
     """A place to download data from."""
 
@@ -110,11 +114,11 @@ class LibrarySource:
 
     def get(self, folder: Path, progress: Progress = no_progress) -> None:
         dataset = getattr(_extra(self.module), self.name)
-        with atomic_dir(folder / self.name) as part:  # these libraries do not continue a stopped download
+        with atomic_dir(folder / _LIBRARY) as part:  # these libraries do not continue a stopped download
             dataset(str(part), download=True, **({"checksum": True} if self.checks else {}))
             for path in sorted(part.iterdir()):
                 path.replace(folder / path.name)
-        (folder / self.name).rmdir()
+        (folder / _LIBRARY).rmdir()
 
 
 @dataclass(frozen=True)

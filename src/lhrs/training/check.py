@@ -1,5 +1,6 @@
 """`lhrs train RUN.yaml --check`: the data, the first sample and the memory of a run, without training."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -38,8 +39,8 @@ def length_lines(optim: OptimConfig, num_samples: int) -> Iterator[str]:
         ConfigError: the batch does not divide among processes and micro-batches.
     """
     micro, accumulated = split_batch(optim.batch_size, optim.micro_batch_size)
-    steps = optim.steps or round((optim.epochs or 0) * num_samples / optim.batch_size)
-    epochs = steps * optim.batch_size / max(1, num_samples)
+    epochs = optim.epochs or (optim.steps or 0) * optim.batch_size / num_samples
+    steps = optim.steps or math.ceil(epochs * num_samples / optim.batch_size)
     yield (
         f"steps    {steps:,} of {optim.batch_size} samples, {epochs:.2f} epochs; "
         f"here {accumulated} x {micro} samples per step and process"
