@@ -93,7 +93,7 @@ def test_the_content_of_sets_arrives_in_samples(hub, tmp_path):  # noqa: F811
 
 def test_an_archive_in_pieces_is_unpacked_as_one(hub):  # noqa: F811
     root = get("million-aid")
-    assert len(list(root.glob("*.jpg"))) == 12 and [path.name for path in root.parent.iterdir()] == ["test"]
+    assert len(list(root.rglob("*.jpg"))) == 12 and [path.name for path in root.parent.iterdir()] == ["test"]
 
 
 def test_a_stopped_download_continues_and_keeps_what_is_there(hub, monkeypatch):  # noqa: F811

@@ -81,7 +81,7 @@ def list_command(
         raise ConfigError(f"no training set is for {stage!r}; stages are {', '.join(known)}.")
     for row in rows:
         if as_json:
-            typer.echo(json.dumps({**row.model_dump(exclude_none=True), "downloaded": row.path.is_dir()}))
+            typer.echo(json.dumps({**row.model_dump(exclude_none=True), "downloaded": row.is_downloaded}))
             continue
         for line in _set_lines(row):
             typer.echo(line)
@@ -217,7 +217,7 @@ def check(
 def _set_lines(row: "TrainingSet") -> Iterator[str]:
     """Yield the lines of a training set."""
     size = "size not known" if row.size_gb is None else f"{row.size_gb:,.1f} GB"
-    yield f"{row.name}: {row.about}{' (downloaded)' if row.path.is_dir() else ''}"
+    yield f"{row.name}: {row.about}{' (downloaded)' if row.is_downloaded else ''}"
     yield f"  stages    {', '.join(row.stages)}"
     yield f"  license   {row.license}"
     yield f"  size      {size}"

@@ -210,7 +210,7 @@ def download_if_missing(source: Source, progress: Progress = no_progress) -> Pat
     """
     folder = data_dir(source)
     if not folder.exists():
-        with resumable_dir(folder) as part, one_line_errors(source.folder, folder):
+        with resumable_dir(folder) as part, one_line_errors(source.folder, folder, "Or write NAME=PATH."):
             source.get(part, progress)
             clear_marks(part)
     return folder / source.root
@@ -230,15 +230,15 @@ def resumable_dir(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def one_line_errors(name: str, folder: Path) -> Iterator[None]:
-    """Turn what libraries raise into one line: no network, no such file, a wrong checksum."""
+def one_line_errors(name: str, folder: Path, hint: str) -> Iterator[None]:
+    """Turn what libraries raise into one line with a hint: no network, no such file, a wrong checksum."""
     try:
         yield
     except LHRSError:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise DataError(f"{name} could not be downloaded to {folder}: {reason}. Or write NAME=PATH.") from error
+        raise DataError(f"{name} could not be downloaded to {folder}: {reason}. {hint}") from error
 
 
 def clear_marks(folder: Path) -> None:

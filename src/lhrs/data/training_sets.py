@@ -29,7 +29,7 @@ from lhrs.data.download import (
     resumable_dir,
 )
 from lhrs.data.fetch import verify
-from lhrs.errors import ConfigError, DataError
+from lhrs.errors import ConfigError, DataError, MissingExtraError
 from lhrs.progress import Progress, no_progress
 
 
@@ -120,6 +120,14 @@ class TrainingSet(Config):
         return data_home() / (self.folder or self.name)
 
     @property
+    def is_downloaded(self) -> bool:
+        """Whether the set is there, as far as its folder is known without the extra `bench`."""
+        try:
+            return self.path.is_dir()
+        except MissingExtraError:
+            return False
+
+    @property
     def checksums(self) -> str:
         """Which checksums are compared, in words."""
         kinds = ["sha256" if part.hub else "md5" for part in self.parts if part.hub or part.doi]
@@ -194,7 +202,7 @@ def get(name: str, given: Sequence[Path] = (), progress: Progress = no_progress)
     folder = row.path
     if not folder.is_dir():
         _check_given(row, given)
-        with resumable_dir(folder) as unfinished, one_line_errors(name, folder):
+        with resumable_dir(folder) as unfinished, one_line_errors(name, folder, "Repeat the command to continue."):
             for part in row.parts:
                 (unfinished / part.into).mkdir(parents=True, exist_ok=True)
                 part.source.get(unfinished / part.into, progress)
@@ -255,4 +263,8 @@ def _put(path: Path, target: Path, checksum: str | None) -> None:
         unpack([path], unfinished)
     else:
         shutil.copyfile(path, unfinished)
+    if target.is_dir() and not target.is_symlink():  # of an earlier call; what is given now counts
+        shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
     unfinished.replace(target)

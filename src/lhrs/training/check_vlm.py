@@ -67,7 +67,8 @@ def check_vlm(config: VLMConfig) -> Iterator[str]:
 def _encoder(config: VLMConfig, meta: MetaModel) -> ChatEncoder:
     """Return the encoder of samples; without a tokenizer, one that only renders text."""
     template = None if config.chat_template is None else chat_template(config.chat_template)
-    family = (config.model.family if config.model else None) or config.recipe.replace("-", "_")
+    known = getattr(cast(Any, meta.stage.model).config, "model_family", None)
+    family = (config.model.family if config.model else None) or known or config.recipe.replace("-", "_")
     processor: Any = meta.processor
     if processor is None:
         words = SimpleNamespace(is_fast=True, special_tokens_map={"bos_token": "<s>", "eos_token": "</s>"})

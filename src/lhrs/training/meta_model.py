@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, CLIPVisionConfig, LlamaConfig, P
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.models.configuration import LHRSConfig
 from lhrs.models.dense_heads import HEADS_CONFIG, load_heads
-from lhrs.models.encoder import level_widths, remove_unused_layers, truncate_layers
+from lhrs.models.encoder import level_widths, truncate_layers
 from lhrs.models.load import ADAPTER
 from lhrs.models.modeling import LHRSForConditionalGeneration
 from lhrs.models.presets import Preset, build_bridge, get_preset, load_tokenizer
@@ -95,9 +95,7 @@ def _join(config: VLMConfig, settings: ModelConfig, remarks: list[str]) -> tuple
     levels = list(preset.levels)
     truncate_layers(vision, levels)
     with torch.device("meta"):
-        encoder = AutoModel.from_config(vision)
-        widths = level_widths(encoder, levels)
-        remove_unused_layers(encoder, levels)
+        widths = level_widths(AutoModel.from_config(vision), levels)
     has_bridge = settings.bridge is not None
     bridge = build_bridge(preset, **{"level_sizes": widths, **(settings.bridge or {})}) if has_bridge else None
     heads = load_heads(Path(vision_source)).config if (Path(vision_source) / HEADS_CONFIG).is_file() else None
