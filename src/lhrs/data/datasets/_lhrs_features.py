@@ -32,7 +32,7 @@ class FeatureFiles(Dataset):
 
     homepage = "https://huggingface.co/datasets/PumpkinCat/LHRS_Data"
     license = UNKNOWN_LICENSE
-    layout = "features_*.json, and OSM_Image/COUNTRY/CITY/NAME.jpg"
+    layout = "a folder with features_*.json and OSM_Image/COUNTRY/CITY/NAME.jpg"
     key: ClassVar[str]
     """Of the caption in an item."""
 

@@ -35,7 +35,7 @@ class LhrsInstruct(Dataset):
 
     homepage = "https://huggingface.co/datasets/PumpkinCat/LHRS_Data"
     license = UNKNOWN_LICENSE
-    layout = "X.json with rows of `conv`, or `question` and `answer`, and the folder X_Image"
+    layout = "a file X.json with rows of `conv`, or `question` and `answer`, and the folder X_Image"
     download_hint = "`lhrs data list` names the sets of this format, `lhrs data get NAME` downloads them."
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
