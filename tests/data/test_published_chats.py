@@ -25,7 +25,6 @@ READERS = {
     "vhm": "llava",
     "lhrs_instruct": "lhrs_instruct",
     "lhrs_instruct/RSVG.json": "lhrs_instruct",
-    "lhrs_align/OSMCapAnn": "lhrs_instruct",
     "messages/swift.jsonl": "messages",
     "messages/qwen.jsonl": "messages",
     "messages/openai.jsonl": "messages",
@@ -126,8 +125,6 @@ def test_lhrs_instruct():
     talk, refer = open_dataset(MINIATURES / "lhrs_instruct")
     assert texts(talk) == ["<image>What is it?", "An airport.", "Big?", "Yes."] and talk.source == "RSITMD"
     assert boxes(refer) == [[], [("the tank", [10, 20, 35, 40])]]
-    (caption,) = open_dataset(MINIATURES / "lhrs_align/OSMCapAnn")
-    assert texts(caption) == ["Describe the image.", "A river."] and caption.task == "caption"
 
 
 def test_messages_of_ms_swift():

@@ -1,6 +1,7 @@
-"""`lhrs data`: inspect, check, draw and export data."""
+"""`lhrs data`: list and download training sets; inspect, check, draw and export data."""
 
 import inspect
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,11 +15,12 @@ from lhrs.progress import progress_bar
 if TYPE_CHECKING:
     from lhrs.data.dataset import Dataset
     from lhrs.data.lint import Finding
+    from lhrs.data.training_sets import TrainingSet
     from lhrs.dropped import Dropped
     from lhrs.schema import Sample
 
 app = typer.Typer(
-    help="Inspect, check, draw and export data.",
+    help="List and download training sets; inspect, check, draw and export data.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -65,6 +67,59 @@ def show(
             typer.echo(line)
     if len(dataset.dropped):
         typer.echo(f"\n{dataset.dropped.summary()}")
+
+
+@app.command("list")
+def list_command(
+    stage: Annotated[str | None, typer.Option(help="Only the sets of a recipe: lhrs-bot-2-instruct.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one set per line as JSON.")] = False,
+) -> None:
+    """List the training sets that `lhrs data get` downloads: stages, license, size, place, checksum, citation."""
+    from lhrs.data.training_sets import list_sets
+    from lhrs.errors import ConfigError
+
+    rows = [row for row in list_sets() if stage is None or stage in row.stages]
+    if not rows:
+        known = sorted({name for row in list_sets() for name in row.stages})
+        raise ConfigError(f"no training set is for {stage!r}; stages are {', '.join(known)}.")
+    for row in rows:
+        if as_json:
+            typer.echo(json.dumps({**row.model_dump(exclude_none=True), "downloaded": row.is_downloaded}))
+            continue
+        for line in _set_lines(row):
+            typer.echo(line)
+
+
+@app.command("get")
+def get_command(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Sets of `lhrs data list`.")],
+    given: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="A file or folder that you got by a manual step of the set; may be repeated."),
+    ] = None,
+) -> None:
+    """Download training sets to LHRS_DATA or the cache folder, verify and unpack them, and print their paths.
+
+    A stopped download continues when the command is repeated.
+    """
+    from lhrs.data.training_sets import get, get_set
+    from lhrs.errors import ConfigError, DataError
+
+    if given and len(names) > 1:
+        raise ConfigError("--from is for one set at a time.")
+    for row in map(get_set, names):
+        size = "" if row.size_gb is None else f"; {row.size_gb:,.1f} GB"
+        print_info(f"{row.name}: to {row.path}{size}; {row.license}")
+    failed: list[DataError] = []
+    for name in names:
+        try:
+            typer.echo(get(name, given or (), progress_bar))
+        except DataError as error:
+            failed.append(error)
+            if len(names) > 1:
+                print_info(f"{name}: {error}")
+    if failed:
+        raise failed[0] if len(names) == 1 else DataError(f"{len(failed)} of {len(names)} sets are not complete.")
 
 
 @app.command()
@@ -180,6 +235,23 @@ def check(
     _note_dropped(dataset)
     if num_errors:
         raise typer.Exit(1)
+
+
+def _set_lines(row: "TrainingSet") -> Iterator[str]:
+    """Yield the lines of a training set."""
+    size = "size not known" if row.size_gb is None else f"{row.size_gb:,.1f} GB"
+    yield f"{row.name}: {row.about}{' (downloaded)' if row.is_downloaded else ''}"
+    yield f"  stages    {', '.join(row.stages)}"
+    yield f"  license   {row.license}"
+    yield f"  size      {size}"
+    for part in row.parts:
+        names = "" if part.files == ["*"] else f": {', '.join(part.files)}"
+        yield f"  from      {part.where}{names}"
+    for step in row.manual:
+        yield f"  by hand   {step.steps}"
+    yield f"  checksum  {row.checksums}"
+    yield f"  cite      {row.citation}"
+    yield f"  see       {row.homepage}"
 
 
 def _note_dropped(dataset: "Dataset", further: "Dropped | None" = None) -> None:

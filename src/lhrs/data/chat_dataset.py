@@ -102,6 +102,14 @@ class ChatEncoder:
         pixels = self._pixels(images[:num_images])
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **pixels}
 
+    def render(self, sample: Sample) -> tuple[str, list[tuple[int, int]]]:
+        """Return the text of a sample, a placeholder for every image token, and the spans of its answers in characters.
+
+        Raises:
+            DataError: see `encode`.
+        """
+        return self._render(sample, self._messages(sample, _read(sample.images)), len(sample.images))
+
     def texts(self, sample: Sample, images: Sequence[GeoImage] = ()) -> list[str]:
         """Return the text of each turn with its boxes, at their placeholders or after the text.
 

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from lhrs import fingerprint, registry
 from lhrs.data.dataset import Dataset
+from lhrs.data.download import Source, data_dir, download_if_missing
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
-from lhrs.evaluation.download import Source, data_dir, download_if_missing
 from lhrs.fingerprint import sha256_of_file
 
 BENCHMARKS = "lhrs.evaluation.benchmarks"
@@ -110,7 +110,7 @@ class Benchmark(ABC):
 
     @classmethod
     def fetch(cls) -> Path:
-        """Return the folder of the data, downloaded if missing; see `lhrs.evaluation.download`.
+        """Return the folder of the data, downloaded if missing; see `lhrs.data.download`.
 
         Raises:
             ConfigError: they cannot be downloaded by a program.

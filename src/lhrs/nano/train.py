@@ -27,7 +27,7 @@ from lhrs.nano.sources import Source, VisionDataset, load_sources
 from lhrs.nano.templates import load_banks
 from lhrs.nano.vision import VisionPretraining
 from lhrs.training.freeze import module_of
-from lhrs.training.recipe import Recipe, run
+from lhrs.training.recipe import Recipe
 from lhrs.training.run_config import OptimConfig
 from lhrs.training.run_dir import finished_record
 
@@ -35,16 +35,6 @@ WEIGHTS = "final.safetensors"
 _NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
 """transformers' rule."""
 _PARTS = ("class", "map", "cover", "heat", "size")
-
-
-def train_vision(config: VisionRun) -> None:
-    """Train the encoder; see `lhrs.training.recipe.run`."""
-    run(VisionRecipe(config))
-
-
-def train_questions(config: QuestionsRun) -> None:
-    """Train the whole model on questions; see `lhrs.training.recipe.run`."""
-    run(QuestionsRecipe(config))
 
 
 class VisionRecipe(Recipe[VisionRun]):

@@ -94,9 +94,6 @@ def lhrs_instruct() -> None:
     write("lhrs_instruct/RSVG_Image/1.png", image((100, 100), 7))
     row = {"img": "1.png", "question": "Where is <ref>the tank</ref>?", "answer": "[0.10, 0.20, 0.35, 0.40]"}
     write("lhrs_instruct/RSVG.json", [row])
-    write("lhrs_align/Share_OSM_Image/China/Nanjing/China_1_a.jpg", image(seed=8, kind="JPEG"))
-    cap = {"name": "China_1_a.jpg", "info": {"location": ["China", "Nanjing"]}, "cap": "A river."}
-    write("lhrs_align/OSMCapAnn/features_01.json", {"data": [cap]})
 
 
 def messages() -> None:

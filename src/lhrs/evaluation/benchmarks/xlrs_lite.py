@@ -5,10 +5,10 @@ from typing import Any
 
 from lhrs import fingerprint
 from lhrs.atomic_io import write_atomic
+from lhrs.data.download import HubSource
 from lhrs.errors import DataError, MissingExtraError
 from lhrs.evaluation.benchmark import Benchmark, Item
 from lhrs.evaluation.benchmarks._options import without_letter
-from lhrs.evaluation.download import HubSource
 from lhrs.metrics.answer_parsing import letters_in
 
 _SEVERAL = "Overall Land use classification"
