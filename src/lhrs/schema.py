@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 IMAGE_PLACEHOLDER = "<image>"
 """Position of an image in a user's text. Without any, all images come before the first user turn."""
 
+BOX_PLACEHOLDER = "<box>"
+"""Position of a box in a turn's text, one for each of its boxes. Without any, the boxes come after the text."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -43,7 +46,7 @@ class Turn(_Record):
     role: Literal["user", "assistant", "system"]
     text: str
     boxes: list[Box] = []
-    """Boxes that the text mentions, in its order, on the sample's first image."""
+    """Boxes that the text mentions, in its order, on the sample's first image; see `BOX_PLACEHOLDER`."""
 
 
 class Sample(_Record):

@@ -95,15 +95,33 @@ def view(
 @app.command()
 def export(
     path: Annotated[Path, typer.Argument(help="Data to read.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="New folder of tar files.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder.")],
+    target: Annotated[
+        str, typer.Option("--for", help="webdataset, llava, swift, qwen3-vl, internvl or llama-factory.")
+    ] = "webdataset",
     format: Format = None,
     split: Split = None,
-    per_shard: Annotated[int, typer.Option(min=1, help="Samples per tar file.")] = 1000,
+    per_shard: Annotated[int, typer.Option(min=1, help="Samples per tar file of webdataset.")] = 1000,
 ) -> None:
-    """Write samples as tar files for webdataset: NAME.png or .jpg, NAME.txt (the last answer), NAME.json (all)."""
-    from lhrs.data.dataset import open_dataset
-    from lhrs.data.shards import write_shards
+    """Write samples in the format of another tool.
 
+    webdataset is tar files of NAME.png or .jpg, NAME.txt (the last answer) and NAME.json (all). The others are
+    conversations with boxes in the notation of a model. What a format lacks is counted at the end.
+    """
+    from lhrs.data.dataset import open_dataset
+    from lhrs.data.export import export_dataset, export_names
+    from lhrs.data.shards import write_shards
+    from lhrs.dropped import Dropped
+    from lhrs.errors import ConfigError
+
+    if target != "webdataset":
+        if target not in (names := export_names()):
+            raise ConfigError(f"--for {target} is none of {', '.join(['webdataset', *names])}.")
+        dataset, dropped = open_dataset(path, format, split), Dropped()
+        num_items = export_dataset(dataset, out, target, dropped, progress_bar)
+        print_info(f"{out}: {num_items:,} items for {target}")
+        _note_dropped(dataset, dropped)
+        return
     dataset = open_dataset(path, format, split)
     files = write_shards(dataset, out, per_shard, progress_bar)
     print_info(f"{out}: {len(dataset):,} samples in {len(files)} tar files")
