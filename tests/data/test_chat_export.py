@@ -142,6 +142,7 @@ def test_the_rows_are_those_of_each_trainer(data, tmp_path):
 
 
 @pytest.mark.parametrize("target", CONVERSATIONS)
+@settings(max_examples=30, deadline=None)
 @given(boxes=BOXES)
 def test_the_family_reads_the_boxes(target, boxes):
     exporter, family = NOTATIONS[target]
@@ -156,6 +157,7 @@ def test_the_family_reads_the_boxes(target, boxes):
         assert [row["label"] for row in json.loads(text.removeprefix("There: "))] == [box.label for box in boxes]
 
 
+@settings(deadline=None)
 @given(pieces=st.lists(WORDS, min_size=2, max_size=5), boxes=st.lists(EDGES, min_size=4, max_size=4))
 def test_boxes_are_at_their_places(pieces, boxes):
     # Words without digits or commas between the places, so that no two places are one run.

@@ -62,11 +62,11 @@ def test_the_blind_baseline_follows_the_same_rule(tmp_path):
     asked = build_prompts(benchmark.items(), metric, ModelFamily(), "free")
     right = [{"prediction": letters(one.item), "confidence": None} for one in asked]
     blind = [dict(row) for row in right]
-    blind[0]["prediction"] = "F"  # one wording of question 1
+    blind[0]["prediction"] = blind[5]["prediction"] = "F"  # one wording of questions 1 and 2
     result = score_answers(benchmark, metric, asked, {"normal": right, "blind": blind}, "free")
-    assert result["score"] == 1 and result["baselines"]["blind"] == pytest.approx(2 / 3)
-    assert compare(metric, asked, right, blind, all_wordings=True)["difference"] == pytest.approx(1 / 3)
-    assert compare(metric, asked, right, blind)["difference"] == pytest.approx(1 / 15)  # a fifth of one question of 3
+    assert result["score"] == 1 and result["baselines"]["blind"] == pytest.approx(1 / 3)
+    assert compare(metric, asked, right, blind, all_wordings=True)["difference"] == pytest.approx(2 / 3)
+    assert compare(metric, asked, right, blind)["difference"] == pytest.approx(2 / 15)  # a fifth of two questions of 3
 
 
 def test_a_limit_keeps_all_wordings_of_a_question(tmp_path):

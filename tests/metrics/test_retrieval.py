@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lhrs.metrics.retrieval import RECALLS, score_similarity
@@ -31,6 +31,7 @@ def test_what_cannot_be_scored_is_refused(similarity, owner):
         score_similarity(similarity, owner)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 3), st.randoms(use_true_random=False))
 def test_rankings_give_the_same_as_similarities(num_images, texts_each, random):
     owner = np.repeat(range(num_images), texts_each)

@@ -46,6 +46,6 @@ class LrsVqa(Benchmark):
                 raise DataError(f"{where}: not LRS-VQA's: it has no {error}.") from None
         if not items:
             raise DataError(
-                f"{path} has no questions of {self.split!r}; it has {', '.join(sorted(sources)) or 'none'}."
+                f"{path} has no questions of {self.split!r}; it has those of {', '.join(sorted(sources)) or 'none'}."
             )
         return items
