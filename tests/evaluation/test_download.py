@@ -212,8 +212,9 @@ def test_a_missing_extra_is_said(home, monkeypatch):
 def test_every_source_is_one_that_can_be_asked():
     sources = {name: find_benchmark(name).source for name in benchmark_names()}
     assert {name for name, source in sources.items() if source is not None} == {
-        "eurosat", "geobench-vlm", "lhrs-bench", "resisc45", "rsvqa-hr", "rsvqa-lr", "ucmerced", "vhm-honesty",
-        "vrsbench-caption", "vrsbench-referring", "vrsbench-vqa", "xlrs-lite",
+        "eurosat", "geobench-vlm", "levir-cc", "lhrs-bench", "omniearth", "resisc45", "rsvqa-hr", "rsvqa-lr",
+        "ucmerced", "vhm-honesty", "vrsbench-caption", "vrsbench-referring", "vrsbench-vqa", "xlrs-caption",
+        "xlrs-grounding", "xlrs-lite",
     }  # fmt: skip
     for source in filter(None, sources.values()):
         assert Path(source.folder).name == source.folder and not Path(source.root).is_absolute()

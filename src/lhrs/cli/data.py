@@ -156,17 +156,17 @@ def export(
     path: Annotated[Path, typer.Argument(help="Data to read.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder.")],
     target: Annotated[
-        str, typer.Option("--for", help="webdataset, coco, yolo, yolo-obb, voc, labelme, label-studio or geojson.")
+        str, typer.Option("--for", help="webdataset, a format of boxes such as coco, or a trainer such as llava.")
     ] = "webdataset",
     format: Format = None,
     split: Split = None,
     per_shard: Annotated[int, typer.Option(min=1, help="Samples per tar file of webdataset.")] = 1000,
     skip_bad: SkipBad = 0,
 ) -> None:
-    """Write samples in the format of another tool.
+    """Write samples in the format of another tool: webdataset, boxes (coco, yolo ...), or conversations (llava ...).
 
-    webdataset is tar files of NAME.png or .jpg, NAME.txt (the last answer) and NAME.json (all). The other formats are
-    images and the annotations of their objects. What a format lacks is counted at the end.
+    webdataset is tar files of NAME.png or .jpg, NAME.txt (the last answer) and NAME.json (all). An unknown format lists
+    all of them. What a format lacks is counted at the end.
     """
     from lhrs.data.export import export_dataset, export_names
     from lhrs.data.good_samples import open_samples

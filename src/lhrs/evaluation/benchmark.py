@@ -55,6 +55,9 @@ class Benchmark(ABC):
     """Where `fetch` downloads the data from; None where the license or the host does not allow that."""
     groups: ClassVar[Mapping[str, Sequence[str]]] = {}
     """Question types by the group whose score is reported too."""
+    all_wordings: ClassVar[bool] = False
+    """A question counts only if all its wordings are answered correctly, which the metric `choice` scores as
+    `circular`; otherwise it counts by the mean over its wordings."""
     expected_hash: ClassVar[Mapping[str, str]] = {}
     """`data_hash` of the official questions by split (`""` is the default split), where it is known."""
 
