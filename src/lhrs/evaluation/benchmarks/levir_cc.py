@@ -1,9 +1,9 @@
 """LEVIR-CC (Liu et al., 2022, IEEE TGRS, 10.1109/TGRS.2022.3218921): what changed between two images, in a sentence."""
 
 from lhrs.data.dataset import read_json
+from lhrs.data.download import HubSource
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
-from lhrs.data.download import HubSource
 
 _FILE = "LevirCCcaptions.json"
 _QUESTION = "The first image was taken before, the second after. Describe in one sentence what changed."

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from lhrs.data.dataset import read_json
+from lhrs.data.download import HubSource
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
 from lhrs.evaluation.benchmarks._options import letter_index, split_options
-from lhrs.data.download import HubSource
 
 # Tasks by dimension, named as their files, as in README.md of one87624/OmniEarth (commit 8ba8559).
 _TASKS = {

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from lhrs.data.download import HubSource
 from lhrs.evaluation.benchmark import Item
 from lhrs.evaluation.benchmarks._xlrs import XlrsBenchmark
-from lhrs.data.download import HubSource
 
 
 class XlrsCaption(XlrsBenchmark):
