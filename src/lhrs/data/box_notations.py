@@ -13,13 +13,13 @@ import numpy as np
 
 from lhrs.boxes import Size
 from lhrs.data.dataset import bounding_box, box_corners
+from lhrs.data.oriented_boxes import outline_box
 from lhrs.data.datasets.coco_boxes import turn_box
 from lhrs.schema import BOX_PLACEHOLDER, Box
 
 _NUMBER = r"[-+]?\d+(?:\.\d+)?"
 _UNIT = r"(?:0?\.\d+|1(?:\.0*)?|0\.?)"
 _ANGLED = rf"\{{(?:\s*<\s*{_NUMBER}\s*>){{4}}\s*\|\s*<\s*{_NUMBER}\s*>\s*\}}"
-_MIN_ANGLE_PX = 1e-6
 """Largest distance of corners from the box around them at which a box counts as not oriented."""
 _PHRASE = re.compile(r"<p>(.*?)</p>|<ref>(.*?)</ref>|<\|object_ref_start\|>(.*?)<\|object_ref_end\|>", re.DOTALL)
 _QWEN_TOKEN = re.compile(r"<\|object_ref_(?:start|end)\|>")
@@ -147,7 +147,7 @@ def read_boxes(text: str, size_wh: Size, phrase: str = UNKNOWN_LABEL) -> tuple[s
         for corners in (notation.to_corners(row, size) for row in rows):
             # A box without an angle is kept as annotated, even if reversed, for `lhrs data lint` to report.
             straight = (*corners[0].tolist(), *corners[2].tolist())
-            boxes.append(to_box(label, corners) if notation.count == 5 else Box(label=label, xyxy=straight))
+            boxes.append(outline_box(label, corners) if notation.count == 5 else Box(label=label, xyxy=straight))
         return BOX_PLACEHOLDER * len(rows)
 
     return _QWEN_TOKEN.sub("", _ANY.sub(replace, text)), boxes
@@ -172,14 +172,3 @@ def last_phrase(text: str) -> str | None:
     """Return the last phrase that a text marks as one that boxes belong to."""
     phrases = [next(filter(None, match.groups()), "").strip() for match in _PHRASE.finditer(text)]
     return phrases[-1] if phrases and phrases[-1] else None
-
-
-def to_box(label: str, corners: np.ndarray) -> Box:
-    """Return the box of corners float64 `(4, 2)` in pixels, which keeps them if it is oriented."""
-    xyxy = bounding_box(corners)
-    around = box_corners(xyxy)
-    apart = np.abs(corners[:, None] - around[None]).max(2).min(1).max()
-    if apart <= _MIN_ANGLE_PX * max(1.0, np.abs(around).max()):
-        return Box(label=label, xyxy=xyxy)
-    first, second, third, fourth = ((x, y) for x, y in corners.tolist())
-    return Box(label=label, xyxy=xyxy, corners=(first, second, third, fourth))
