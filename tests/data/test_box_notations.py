@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lhrs.boxes import polygon_iou_pairs
-from lhrs.data.box_notations import NOTATIONS, has_boxes, read_boxes, to_box, write_boxes
+from lhrs.data.box_notations import NOTATIONS, has_boxes, read_boxes, write_boxes
 from lhrs.data.dataset import box_corners
 from lhrs.data.datasets.coco_boxes import turn_box
+from lhrs.data.oriented_boxes import outline_box
 from lhrs.schema import Box
 
 SIZE = (800, 500)
@@ -32,7 +33,7 @@ def rectangles(draw: st.DrawFn) -> np.ndarray:
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from(sorted(NOTATIONS)), st.lists(rectangles(), min_size=1, max_size=3))
 def test_boxes_come_back_from_every_notation(notation, rectangles):
-    boxes = [to_box("ship", corners) for corners in rectangles]
+    boxes = [outline_box("ship", corners) for corners in rectangles]
     if notation not in ANGLED:
         boxes = [Box(label="ship", xyxy=box.xyxy) for box in boxes]
     text = "Two <p>ship</p> " + " and <box>" * len(boxes) + "."
@@ -48,7 +49,7 @@ def test_boxes_come_back_from_every_notation(notation, rectangles):
 @settings(deadline=None, max_examples=60)
 @given(rectangles())
 def test_an_angle_is_kept(corners):
-    (box,) = read_boxes(write_boxes("<box>", [to_box("x", corners)], SIZE, "fit-rs"), SIZE)[1]
+    (box,) = read_boxes(write_boxes("<box>", [outline_box("x", corners)], SIZE, "fit-rs"), SIZE)[1]
     (x1, y1), (x2, y2) = corners[0], corners[1]
     expected = math.degrees(math.atan2(y2 - y1, x2 - x1)) % 90
     (x1, y1), (x2, y2) = corners_of(box)[:2]

@@ -13,14 +13,12 @@ import numpy as np
 
 from lhrs.boxes import Size
 from lhrs.data.dataset import bounding_box, box_corners
-from lhrs.data.oriented_boxes import outline_box
-from lhrs.data.datasets.coco_boxes import turn_box
+from lhrs.data.oriented_boxes import outline_box, turn_box
 from lhrs.schema import BOX_PLACEHOLDER, Box
 
 _NUMBER = r"[-+]?\d+(?:\.\d+)?"
 _UNIT = r"(?:0?\.\d+|1(?:\.0*)?|0\.?)"
 _ANGLED = rf"\{{(?:\s*<\s*{_NUMBER}\s*>){{4}}\s*\|\s*<\s*{_NUMBER}\s*>\s*\}}"
-"""Largest distance of corners from the box around them at which a box counts as not oriented."""
 _PHRASE = re.compile(r"<p>(.*?)</p>|<ref>(.*?)</ref>|<\|object_ref_start\|>(.*?)<\|object_ref_end\|>", re.DOTALL)
 _QWEN_TOKEN = re.compile(r"<\|object_ref_(?:start|end)\|>")
 UNKNOWN_LABEL = "object"
