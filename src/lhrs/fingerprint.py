@@ -126,6 +126,22 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def checksum_of_file(path: str | os.PathLike[str], algorithm: str) -> str:
+    """Return `ALGORITHM:HEX` of a file's bytes, as published checksums are written.
+
+    Args:
+        path: of the file.
+        algorithm: of `hashlib`, or `git-sha1`, by which git and the Hugging Face hub name small files.
+    """
+    with open(path, "rb") as file:
+        if algorithm != "git-sha1":
+            return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+        digest = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size)
+        while chunk := file.read(_SAMPLE_BYTES):
+            digest.update(chunk)
+        return f"{algorithm}:{digest.hexdigest()}"
+
+
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     """Return in words how two results of `of_files` differ, such as "2 files were removed (a.png, ...)"; "" if not.
 

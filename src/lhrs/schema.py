@@ -11,9 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 IMAGE_PLACEHOLDER = "<image>"
 """Position of an image in a user's text. Without any, all images come before the first user turn."""
 
+BOX_PLACEHOLDER = "<box>"
+"""Position of a box in a turn's text, one for each of its boxes. Without any, the boxes come after the text."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+XY = tuple[Finite, Finite]
 XYXY = tuple[Finite, Finite, Finite, Finite]
 
 
@@ -32,6 +36,8 @@ class Box(_Record):
     label: str
     xyxy: XYXY
     """Pixels of the original image."""
+    corners: tuple[XY, XY, XY, XY] | None = None
+    """Of an oriented box, in order around it, in pixels; `xyxy` is then the box around them."""
     confidence: Fraction | None = None
     crowd: bool = False
     """The box is around a group of objects, not one (COCO's `iscrowd`)."""
@@ -43,7 +49,7 @@ class Turn(_Record):
     role: Literal["user", "assistant", "system"]
     text: str
     boxes: list[Box] = []
-    """Boxes that the text mentions, in its order, on the sample's first image."""
+    """Boxes that the text mentions, in its order, on the sample's first image; see `BOX_PLACEHOLDER`."""
 
 
 class Sample(_Record):

@@ -55,7 +55,7 @@ def test_empty_conversations_are_counted(tmp_path):
     ("row", "why"),
     [
         ({"id": 1}, "item 1: has no list `conversations`"),
-        (conversation("x", "y", roles=("human", "bot")), "item 1: a turn needs `from`"),
+        (conversation("x", "y", roles=("human", "bot")), "item 1: unknown role 'bot'"),
         (conversation("x", 3), "item 1: a turn needs `from`"),
         (conversation("x", "y", image=3), "item 1: `image` is neither a path nor a list"),
     ],

@@ -372,7 +372,8 @@ def test_captions_in_text_files_beside_the_images(tmp_path, write_image):
 
 def test_a_path_that_fits_no_reader_or_several_lists_them(tmp_path, write_image):
     with pytest.raises(
-        ConfigError, match=r"cannot detect the format of .* a format of align, before_after, captions, coco_boxes, dota"
+        ConfigError,
+        match=r"cannot detect the format of .* a format of align, before_after, bigearthnet_txt, .*coco_boxes, ",
     ):
         detect_format(tmp_path)
     write_image("a.png").with_suffix(".txt").write_text("Sea.")

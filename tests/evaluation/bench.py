@@ -5,13 +5,8 @@ import os
 import subprocess
 import sys
 
-from PIL import Image
+from tests.evaluation.answers import picture
 from tests.training.tiny import SRC
-
-
-def picture(path, size=(80, 60)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (90, 120, 60)).save(path)
 
 
 def lhrs_bench(folder, num=60):

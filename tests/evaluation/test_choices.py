@@ -1,12 +1,11 @@
 """CHOICE, GEOBench-VLM, XLRS-Bench-lite and VHM's honesty: their own files, and answers that know nothing."""
 
 import io
-import json
 
 import numpy as np
 import pytest
 from PIL import Image
-from tests.evaluation.bench import picture
+from tests.evaluation.answers import letters, picture, scored, write
 
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import find_benchmark
@@ -14,27 +13,8 @@ from lhrs.evaluation.benchmarks._options import letter_index, split_question, wi
 from lhrs.evaluation.external_predictions import join_predictions
 from lhrs.evaluation.metrics import find_metric
 from lhrs.evaluation.prompts import build_prompts
-from lhrs.evaluation.report import score_answers
 from lhrs.inference.model_family import ModelFamily
 from lhrs.metrics.scoring import score_per_sample, score_records
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-
-
-def scored(benchmark, answer, protocol="free"):
-    """Return the scores of a model that answers each question by a function of its item."""
-    metric = find_metric(benchmark.metric)
-    asked = build_prompts(benchmark.items(), metric, ModelFamily(), protocol)
-    rows = [{"prediction": answer(one.item), "confidence": 0.5, "boxes": []} for one in asked]
-    return score_answers(benchmark, metric, asked, {"normal": rows}, protocol)
-
-
-def letters(item):
-    right = item.answer if isinstance(item.answer, tuple) else (item.answer,)
-    return ", ".join("ABCDE"[n] for n in right)
 
 
 def test_options_in_the_text_of_a_question():

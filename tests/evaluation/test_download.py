@@ -12,15 +12,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.data.hub import Hub
 from tests.evaluation.bench import lhrs_bench, picture
 from tests.training.tiny import SRC
 
+from lhrs.data import download
+from lhrs.data.download import DoiSource, HubSource, LibrarySource, download_if_missing
 from lhrs.errors import DataError, MissingExtraError
-from lhrs.evaluation import download
 from lhrs.evaluation.benchmark import benchmark_names, find_benchmark
-from lhrs.evaluation.download import DoiSource, HubSource, LibrarySource, download_if_missing
 
 COMMIT = "a" * 40
+
+
+def blob_id(body):
+    """Return git's name of a file's content, by which the hub names small files."""
+    return hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
 
 
 def serve(answer):
@@ -64,7 +70,7 @@ def hub(tmp_path):
         asked.append(path)
         files = {p.relative_to(data).as_posix(): p.read_bytes() for p in data.rglob("*") if p.is_file()}
         if "/tree/" in path:
-            listed = [{"type": "file", "path": name, "size": len(body), "oid": hashlib.sha1(body).hexdigest()}
+            listed = [{"type": "file", "path": name, "size": len(body), "oid": blob_id(body)}
                       for name, body in files.items()]  # fmt: skip
             return 200, {"Content-Type": "application/json"}, json.dumps(listed).encode()
         if path.startswith("/api/"):
@@ -114,16 +120,21 @@ def test_a_failed_download_is_one_line_and_leaves_nothing(home, tmp_path):
 
 
 def test_archives_from_the_hub_are_unpacked(tmp_path, home, monkeypatch):
-    hub = pytest.importorskip("huggingface_hub")
-    snapshot = tmp_path / "snapshot"
-    snapshot.mkdir()
-    (snapshot / "VRSBench_EVAL_vqa.json").write_text("[]")
-    (snapshot / "Images_train.zip").write_bytes(b"somebody else's")
-    with zipfile.ZipFile(snapshot / "Images_val.zip", "w") as archive:
+    constants = pytest.importorskip("huggingface_hub").constants
+    data = tmp_path / "served/datasets/xiang709/VRSBench"
+    data.mkdir(parents=True)
+    (data / "VRSBench_EVAL_vqa.json").write_text("[]")
+    (data / "Images_train.zip").write_bytes(b"not asked for")
+    with zipfile.ZipFile(data / "Images_val.zip", "w") as archive:
         archive.writestr("Images_val/P1.png", "x")
         archive.writestr("../evil.png", "x")
-    monkeypatch.setattr(hub, "snapshot_download", lambda *a, **k: str(snapshot))
+    server = Hub(tmp_path / "served")
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     root = find_benchmark("vrsbench-vqa").fetch()
+    server.server.shutdown()
     assert sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()) == [
         "Images_val/P1.png", "VRSBench_EVAL_vqa.json", "evil.png"
     ]  # fmt: skip
@@ -180,7 +191,7 @@ def test_a_zenodo_record_is_downloaded_and_checked(tmp_path, home, monkeypatch):
     monkeypatch.setattr(pooch.downloaders.ZenodoRepository, "base_api_url", f"{url}/api/records")
     good = sums["Images_LR.zip"]
     sums["Images_LR.zip"] = f"md5:{'0' * 32}"
-    with pytest.raises(DataError, match=r"zenodo\.6344334 could not be downloaded"):
+    with pytest.raises(DataError, match=r"Images_LR\.zip has the checksum md5:\w+, but md5:0+ is published"):
         find_benchmark("rsvqa-lr").fetch()
     sums["Images_LR.zip"] = good
     root = find_benchmark("rsvqa-lr").fetch()
@@ -201,8 +212,9 @@ def test_a_missing_extra_is_said(home, monkeypatch):
 def test_every_source_is_one_that_can_be_asked():
     sources = {name: find_benchmark(name).source for name in benchmark_names()}
     assert {name for name, source in sources.items() if source is not None} == {
-        "eurosat", "geobench-vlm", "lhrs-bench", "resisc45", "rsvqa-hr", "rsvqa-lr", "ucmerced", "vhm-honesty",
-        "vrsbench-caption", "vrsbench-referring", "vrsbench-vqa", "xlrs-lite",
+        "eurosat", "geobench-vlm", "levir-cc", "lhrs-bench", "omniearth", "resisc45", "rsvqa-hr", "rsvqa-lr",
+        "ucmerced", "vhm-honesty", "vrsbench-caption", "vrsbench-referring", "vrsbench-vqa", "xlrs-caption",
+        "xlrs-grounding", "xlrs-lite",
     }  # fmt: skip
     for source in filter(None, sources.values()):
         assert Path(source.folder).name == source.folder and not Path(source.root).is_absolute()

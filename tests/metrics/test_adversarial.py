@@ -204,7 +204,12 @@ def test_neither_denying_everything_nor_nothing_is_honest():
 
 
 def test_every_metric_of_the_command_is_under_attack():
-    assert set(load_metrics()) == {"vqa", "classify", "count", "choice", "grounding", "detection", "caption", "honesty"}
+    assert set(load_metrics()) == {
+        "vqa", "classify", "count", "choice", "grounding", "detection", "caption", "honesty", "retrieval",
+    }  # fmt: skip
+    for ranking in (None, [], ["b"] * 20, ["A", "a.png"]):
+        record = {"prediction": ranking, "answer": ["a"], "type": "text to image"}
+        assert score_records([record], "retrieval")["mean_recall"] == 0
     records = [{"prediction": "", "answer": a, "options": CLASSES} for a in TRUTH]
     assert score_records(records, "choice")["accuracy"] == score_records(records, "classify")["accuracy"] == 0
     boxes_ = [{"prediction": text, "answer": [10, 10, 50, 50], "size": [100, 100]}

@@ -47,6 +47,8 @@ def test_intervals_and_tests_are_those_of_scipy():
 def test_a_small_paired_test_is_exact():
     a, b = np.array([1, 1, 1, 1, 1, 0.0]), np.zeros(6)
     assert paired_difference(a, b)[2] == pytest.approx(2 / 2**5)
+    one = paired_difference(np.array([1.0, 0, 0]), np.zeros(3))
+    assert one[0] == pytest.approx(1 / 3) and one[2] == 1
 
 
 def test_scoring_needs_neither_scipy_nor_scikit_learn():
@@ -54,7 +56,7 @@ def test_scoring_needs_neither_scipy_nor_scikit_learn():
         "import sys; sys.modules.update(scipy=None, sklearn=None)\n"
         "from lhrs.metrics.metric import load_metrics\n"
         "from lhrs.metrics.scoring import score_records\n"
-        "assert len(load_metrics()) == 8\n"
+        "assert len(load_metrics()) == 9\n"
         "print(score_records([{'prediction': 'yes', 'answer': 'yes'}], 'vqa')['interval'])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

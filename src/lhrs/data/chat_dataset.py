@@ -1,6 +1,7 @@
 """Conversion of conversations to token ids and labels. Only answers have labels for the loss."""
 
 import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from lhrs.data.feature_cache import FeatureCache
 from lhrs.errors import ConfigError, DataError, ImageError
 from lhrs.imagery.geo_image import GeoImage
 from lhrs.imagery.image import open_image
-from lhrs.schema import IMAGE_PLACEHOLDER, Sample, Turn
+from lhrs.schema import BOX_PLACEHOLDER, IMAGE_PLACEHOLDER, Sample, Turn
 
 IGNORE = -100
 """Label of positions that the loss ignores."""
@@ -101,8 +102,16 @@ class ChatEncoder:
         pixels = self._pixels(images[:num_images])
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **pixels}
 
+    def render(self, sample: Sample) -> tuple[str, list[tuple[int, int]]]:
+        """Return the text of a sample, a placeholder for every image token, and the spans of its answers in characters.
+
+        Raises:
+            DataError: see `encode`.
+        """
+        return self._render(sample, self._messages(sample, _read(sample.images)), len(sample.images))
+
     def texts(self, sample: Sample, images: Sequence[GeoImage] = ()) -> list[str]:
-        """Return the text of each turn, followed by its boxes.
+        """Return the text of each turn with its boxes, at their placeholders or after the text.
 
         Boxes are fractions of the whole first image, whatever the encoder crops. Answers are parsed in the same way.
 
@@ -191,9 +200,19 @@ def _read(paths: Sequence[str]) -> list[GeoImage]:
         raise ImageError(str(error)) from error
 
 
+_BOX_RUN = re.compile(rf"{BOX_PLACEHOLDER}(?:[\s,]*{BOX_PLACEHOLDER})*")
+
+
 def _with_boxes(turn: Turn, size_wh: Size, style: str) -> str:
-    boxes = format_boxes(np.array([box.xyxy for box in turn.boxes]), size_wh, style)
-    return " ".join(filter(None, (turn.text, boxes)))
+    boxes = np.array([box.xyxy for box in turn.boxes])
+    if not len(boxes) or turn.text.count(BOX_PLACEHOLDER) != len(boxes):
+        return " ".join(filter(None, (turn.text, format_boxes(boxes, size_wh, style))))
+    remaining = iter(boxes)
+
+    def write(run: re.Match[str]) -> str:
+        return format_boxes(np.array([next(remaining) for _ in range(run[0].count(BOX_PLACEHOLDER))]), size_wh, style)
+
+    return _BOX_RUN.sub(write, turn.text)
 
 
 _LETTERS_PER_TOKEN = 4

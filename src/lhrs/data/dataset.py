@@ -12,14 +12,19 @@ from pydantic import ValidationError
 
 from lhrs import registry
 from lhrs.config import validation_message
+from lhrs.data.bad_samples import skip
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
-from lhrs.schema import Sample, Turn
+from lhrs.imagery.locations import absolute_name
+from lhrs.schema import Box, Sample, Turn
 
 READERS = "lhrs.data.datasets"
 """The package of the built-in readers, and the entry-point group of external readers."""
 
 CAPTION_QUESTION = "Describe the image."
+GROUNDING_QUESTION = "Give the box of this object: {expression}"
+GROUNDING_TASK = "grounding"
+"""Task of samples made by `grounding_turns`."""
 UNKNOWN_LICENSE = "unstated"
 """License of samples whose format has no license field."""
 SPLITS = ("train", "val", "valid", "validation", "test")
@@ -41,6 +46,8 @@ class ObjectPolygon(NamedTuple):
     """float64 `(P, 2)`, xy pixels of the original image: a polygon in any direction, or the points of all its parts."""
     difficult: bool = False
     """Missed difficult objects are not penalized."""
+    num_parts: int = 1
+    """The points of several parts are no ring."""
 
 
 class Dataset(Sequence[Sample], ABC):
@@ -106,7 +113,7 @@ class Dataset(Sequence[Sample], ABC):
             DataError: The annotation is broken.
         """
         boxes = [box for box in self[index].boxes if not box.crowd]
-        return [ObjectPolygon(box.label, box_corners(box.xyxy)) for box in boxes]
+        return [ObjectPolygon(box.label, outline_of(box)) for box in boxes]
 
     def mask(self, index: int, window: PixelWindow | None = None) -> np.ndarray:
         """Return uint8 `(H, W)`, the class number of each pixel of a window of sample `index`; 255 is no class.
@@ -119,6 +126,10 @@ class Dataset(Sequence[Sample], ABC):
     def image_files(self, index: int) -> tuple[tuple[Path, ...], ...]:
         """Return the files of sample `index`: for each date, one image or one file per band."""
         return tuple((Path(image),) for image in self[index].images[: self.dates])
+
+    def where(self, index: int) -> str:
+        """Return the place of sample `index` in the data, for messages: file and line, if the format has lines."""
+        return f"{self.root}, sample {index}"
 
     @classmethod
     @abstractmethod
@@ -153,7 +164,7 @@ class Dataset(Sequence[Sample], ABC):
         try:
             return self.load(position)
         except ValidationError as error:  # a field has the wrong type
-            raise DataError(f"{self.root}, sample {position}: {validation_message(error, Sample, {})}") from None
+            raise DataError(f"{self.where(position)}: {validation_message(error, Sample, {})}") from None
 
 
 def open_dataset(root: str | os.PathLike[str], format: str | None = None, split: str | None = None) -> Dataset:
@@ -204,6 +215,11 @@ def box_corners(xyxy: Sequence[float]) -> np.ndarray:
     return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
 
 
+def outline_of(box: Box) -> np.ndarray:
+    """Return the corners float64 `(4, 2)` of an oriented or upright box."""
+    return box_corners(box.xyxy) if box.corners is None else np.array(box.corners, np.float64)
+
+
 def bounding_box(points: np.ndarray) -> tuple[float, float, float, float]:
     """Return the box xyxy around `(P, 2)` points."""
     (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
@@ -213,6 +229,12 @@ def bounding_box(points: np.ndarray) -> tuple[float, float, float, float]:
 def qa_turns(question: str, answer: str) -> list[Turn]:
     """Return a conversation of two turns."""
     return [Turn(role="user", text=question), Turn(role="assistant", text=answer)]
+
+
+def grounding_turns(expression: str, box: Box) -> list[Turn]:
+    """Return the question for the box of a referring expression; the answer is the expression with its box."""
+    question = Turn(role="user", text=GROUNDING_QUESTION.format(expression=expression))
+    return [question, Turn(role="assistant", text=expression, boxes=[box])]
 
 
 def filter_split(rows: list[RowT], splits: Sequence[str | None], split: str | None, path: Path) -> list[RowT]:
@@ -252,7 +274,7 @@ def parse_sample(row: Any, folder: Path, where: str) -> Sample:
         sample = Sample.model_validate(row)
     except ValidationError as error:
         raise DataError(f"{where}: {validation_message(error, Sample, row)}") from None
-    return sample.model_copy(update={"images": [os.path.abspath(folder / image) for image in sample.images]})
+    return sample.model_copy(update={"images": [absolute_name(image, folder) for image in sample.images]})
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
@@ -292,6 +314,8 @@ def read_json(path: Path) -> Any:
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (place, object) for every line that is not blank; the place, `file:line`, is for messages.
 
+    Broken lines are left out inside `lhrs.data.bad_samples.skipping`.
+
     Raises:
         DataError: The file is missing, or a line is no JSON object.
     """
@@ -301,8 +325,14 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             file.seek(0)
             lines = read_text(path).encode().split(b"\n") if start in UTF16_MARKS else file
             for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield f"{path}:{number}", parse_json_object(line, f"{path}:{number}")
+                if not line.strip():
+                    continue
+                try:
+                    row = parse_json_object(line, f"{path}:{number}")
+                except DataError as error:
+                    skip(error)
+                else:
+                    yield f"{path}:{number}", row
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
 

@@ -16,7 +16,7 @@ from lhrs import fingerprint
 from lhrs.boxes import Size, xywh_to_xyxy, xyxy_to_xywh
 from lhrs.data.boxes import TOLERANCE_PX, check_boxes, overshoot_px
 from lhrs.errors import DataError
-from lhrs.imagery import open_image
+from lhrs.imagery import locations, open_image
 from lhrs.imagery.pillow_reader import verify_checksums
 from lhrs.schema import IMAGE_PLACEHOLDER, Box, Sample
 
@@ -117,11 +117,11 @@ class _Images:
             if not self._check or path in self._seen:
                 continue
             self._seen[path] = (None, None)
-            if not os.path.isfile(path):
+            if not locations.exists(path):
                 yield _error("missing-image", sample, f"{path} does not exist.")
                 continue
             try:
-                digest = fingerprint.sha256_of_file(path)
+                digest = _digest(path)
                 self._seen[path] = (digest, None)
                 self._seen[path] = (digest, _decode(path))
             except (DataError, OSError) as error:
@@ -135,6 +135,16 @@ class _Images:
         return self._seen.get(path, (None, None))[1]
 
 
+def _digest(path: str) -> str:
+    """Return a hash of the content of a file, a folder of bands, or a part of a file; of other names, the name."""
+    if os.path.isfile(path):
+        return fingerprint.sha256_of_file(path)
+    if locations.is_part_of_file(path):
+        with locations.open_binary(path) as file:
+            return fingerprint.sha256_of_bytes(file.read())
+    return fingerprint.of_file(path, content=True)
+
+
 def _decode(path: str) -> Size:
     """Decode all of an image and return its (width, height).
 
@@ -142,7 +152,8 @@ def _decode(path: str) -> Size:
         DataError: It is broken or cut off.
     """
     opened = open_image(path)
-    verify_checksums(path)
+    if not os.path.isdir(path):
+        verify_checksums(path)
     return opened.width, opened.height
 
 

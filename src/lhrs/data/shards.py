@@ -13,11 +13,13 @@ from lhrs.data.dataset import Dataset
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery.image import open_image
+from lhrs.imagery.locations import is_8bit_image, is_part_of_file, open_binary
 from lhrs.jobs import MANIFEST, Job
 from lhrs.progress import Progress, no_progress
 from lhrs.schema import Sample
 
-_PLAIN = {".png", ".jpg", ".jpeg", ".webp"}
+_PLAIN = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
+"""Formats that are copied, by their first bytes."""
 
 
 def write_shards(
@@ -28,7 +30,7 @@ def write_shards(
     PNG, JPEG and WebP files are copied; other images are rendered as PNG. The output is deterministic.
 
     Args:
-        dataset: samples with at most one image each; of more, only the first is written.
+        dataset: samples; of several images, NAME.0.png is the first, and so on.
         out: directory.
         per_shard: samples per file.
         progress: counts samples.
@@ -57,7 +59,7 @@ def _inputs(dataset: Sequence[Sample]) -> dict[str, str]:
     """Return the fingerprints of the image files, and of all samples."""
     images, texts = [], []
     for sample in dataset:
-        images += sample.images[:1]
+        images += sample.images
         texts.append(sample.model_dump_json().encode())
     return {**fingerprint.of_files(images), "samples": fingerprint.of_bytes(*texts)}
 
@@ -73,8 +75,8 @@ def _write_shard(file: Path, dataset: Sequence[Sample], indices: range) -> None:
 
 def _files(sample: Sample) -> list[tuple[str, bytes]]:
     files = []
-    if sample.images:
-        files.append(_image(Path(sample.images[0])))
+    for number, (suffix, content) in enumerate(map(_image, sample.images)):
+        files.append((suffix if len(sample.images) == 1 else f".{number}{suffix}", content))
     answers = [turn.text for turn in sample.turns if turn.role == "assistant"] or sample.labels
     if answers:
         files.append((".txt", answers[-1].encode()))
@@ -82,13 +84,16 @@ def _files(sample: Sample) -> list[tuple[str, bytes]]:
     return [*files, (".json", json.dumps(annotations, ensure_ascii=False).encode())]
 
 
-def _image(path: Path) -> tuple[str, bytes]:
-    suffix = path.suffix.lower()
-    if suffix in _PLAIN:
+def _image(path: str) -> tuple[str, bytes]:
+    if os.path.isfile(path) or is_part_of_file(path):
         try:
-            return suffix, path.read_bytes()
+            with open_binary(path) as file:
+                content = file.read()
         except OSError as error:
             raise DataError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from error
+        suffix = next((suffix for start, suffix in _PLAIN.items() if content.startswith(start)), None)
+        if suffix is not None and is_8bit_image(content[:32]):
+            return suffix, content
     from PIL import Image
 
     buffer = io.BytesIO()

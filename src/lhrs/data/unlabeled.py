@@ -4,7 +4,6 @@ An image that is larger than the window is divided into grid cells. The position
 the epoch. Only the window of a raster is read. An image in a shard is read like a file on disk.
 """
 
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,31 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from lhrs.data.deterministic import SampleKey, sample_rng
+from lhrs.data.tar_members import SHARD_SUFFIX, TarMember, iter_members
 from lhrs.errors import DataError
 from lhrs.imagery.image import IMAGE_SUFFIXES, list_images
 from lhrs.imagery.reader import RasterReader, open_source
 from lhrs.imagery.windows import make_windows
-
-SHARD_SUFFIX = ".tar"
-
-
-@dataclass(frozen=True)
-class TarMember:
-    """An image inside a shard."""
-
-    shard: Path
-    name: str
-    offset: int
-    """Offset of its first byte, in bytes."""
-    length: int
-
-    def __str__(self) -> str:
-        return f"{self.shard}: {self.name}"
-
-    @property
-    def path(self) -> Path:
-        """GDAL's name of the member."""
-        return Path(f"/vsisubfile/{self.offset}_{self.length},{self.shard}")
 
 
 @dataclass(frozen=True)
@@ -117,15 +96,10 @@ class UnlabeledWindows:
 def _members(shard: Path) -> Iterator[tuple[TarMember, RasterReader]]:
     """Yield the images of a tar file. Shards are not compressed, which allows random access."""
     has_image = False
-    try:
-        with tarfile.open(shard, "r:") as archive:
-            for info in archive:
-                if info.isfile() and Path(info.name).suffix.lower() in IMAGE_SUFFIXES:
-                    has_image = True
-                    member = TarMember(shard, info.name, info.offset_data, info.size)
-                    yield member, _open_member(member)
-    except (OSError, tarfile.TarError) as error:
-        raise DataError(f"{shard} cannot be read as an uncompressed tar file: {error}") from error
+    for member in iter_members(shard):
+        if Path(member.name).suffix.lower() in IMAGE_SUFFIXES:
+            has_image = True
+            yield member, _open_member(member)
     if not has_image:
         raise DataError(f"{shard} contains no image.")
 

@@ -1,10 +1,10 @@
 """Writers of samples: JSON lines or Parquet."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from lhrs.atomic_io import atomic_write, write_atomic
+from lhrs.imagery.locations import relative_name
 from lhrs.schema import Sample
 
 
@@ -17,7 +17,7 @@ def write_samples(samples: Sequence[Sample], path: Path) -> None:
     """
     folder = path.absolute().parent
     rows = [
-        sample.model_copy(update={"images": [os.path.relpath(image, folder) for image in sample.images]}).model_dump(
+        sample.model_copy(update={"images": [relative_name(image, folder) for image in sample.images]}).model_dump(
             mode="json", exclude_defaults=True
         )
         for sample in samples

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from lhrs import fingerprint, registry
 from lhrs.data.dataset import Dataset
+from lhrs.data.download import Source, data_dir, download_if_missing
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
-from lhrs.evaluation.download import Source, data_dir, download_if_missing
 from lhrs.fingerprint import sha256_of_file
 
 BENCHMARKS = "lhrs.evaluation.benchmarks"
@@ -55,6 +55,9 @@ class Benchmark(ABC):
     """Where `fetch` downloads the data from; None where the license or the host does not allow that."""
     groups: ClassVar[Mapping[str, Sequence[str]]] = {}
     """Question types by the group whose score is reported too."""
+    all_wordings: ClassVar[bool] = False
+    """A question counts only if all its wordings are answered correctly, which the metric `choice` scores as
+    `circular`; otherwise it counts by the mean over its wordings."""
     expected_hash: ClassVar[Mapping[str, str]] = {}
     """`data_hash` of the official questions by split (`""` is the default split), where it is known."""
 
@@ -110,7 +113,7 @@ class Benchmark(ABC):
 
     @classmethod
     def fetch(cls) -> Path:
-        """Return the folder of the data, downloaded if missing; see `lhrs.evaluation.download`.
+        """Return the folder of the data, downloaded if missing; see `lhrs.data.download`.
 
         Raises:
             ConfigError: they cannot be downloaded by a program.

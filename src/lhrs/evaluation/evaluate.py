@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lhrs.data.dataset import read_json_lines
 from lhrs.errors import ConfigError, DataError
@@ -18,6 +18,7 @@ from lhrs.inference.runtime import Runtime
 from lhrs.metrics.metric import Metric
 from lhrs.progress import Progress, no_progress
 
+T = TypeVar("T")
 ENGINES = ("local", "ray")
 FILES = {"normal": "predictions.jsonl", "blind": "blind.jsonl", "shuffled": "shuffled.jsonl"}
 """Names of the files of answers by variant."""
@@ -144,7 +145,7 @@ class _Run:
         write_errors(benchmark, metric, prompted, normal, folder / PAGE)
         if compare_to is not None:
             other = _other_rows(Path(compare_to) / folder.name / FILES["normal"], prompted)
-            result["comparison"] = compare(metric, prompted, normal, other)
+            result["comparison"] = compare(metric, prompted, normal, other, benchmark.all_wordings)
         return result
 
     def _answer(self, task: _Task, prompted: list[PromptedItem], variant: str, folder: Path) -> list[Row | None]:
@@ -164,8 +165,13 @@ def _open_tasks(benchmarks: Sequence[str | Benchmark], limit: int | None, log: C
         if name in tasks:
             raise ConfigError(f"{name} is listed twice; score it in two runs with separate output folders.")
         metric = find_metric(benchmark.metric)
+        if not metric.asks_models:
+            raise ConfigError(
+                f"{name} ranks candidates, which a model that writes text cannot: score rankings of any program by "
+                f"`lhrs score --benchmark {name}=PATH`."
+            )
         every = benchmark.items_with_images()
-        items = _spread(every, limit)
+        items = _spread_questions(every, limit) if benchmark.all_wordings else _spread(every, limit)
         task = tasks[name] = _Task(benchmark, metric, items, len(items) == len(every))
         task.describe()
         if task.provenance["pinned"] is False:
@@ -202,7 +208,15 @@ def _drop_unreadable(
     return [question for question, _ in answered], [row for _, row in answered]
 
 
-def _spread(items: list[Item], limit: int | None) -> list[Item]:
+def _spread_questions(items: list[Item], limit: int | None) -> list[Item]:
+    """Return all wordings of `limit` questions, evenly spread."""
+    questions: dict[str, list[Item]] = {}
+    for item in items:
+        questions.setdefault(item.question_group or item.id, []).append(item)
+    return [item for wordings in _spread(list(questions.values()), limit) for item in wordings]
+
+
+def _spread(items: list[T], limit: int | None) -> list[T]:
     """Return `limit` items, evenly spread; all of them without a limit."""
     if limit is None or limit >= len(items):
         return items

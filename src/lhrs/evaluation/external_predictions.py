@@ -11,7 +11,11 @@ from lhrs.metrics.metric import Metric
 
 
 def join_predictions(
-    items: Sequence[Item], records: Sequence[Mapping[str, Any]], metric: Metric, file: str
+    items: Sequence[Item],
+    records: Sequence[Mapping[str, Any]],
+    metric: Metric,
+    file: str,
+    all_wordings: bool = False,
 ) -> list[dict[str, Any]]:
     """Return a record for every question; a question without a prediction is wrong.
 
@@ -20,6 +24,7 @@ def join_predictions(
         records: predictions, with `id` and `prediction`.
         metric: of the benchmark.
         file: name of the file with the predictions, for messages.
+        all_wordings: see `Benchmark.all_wordings`.
 
     Raises:
         DataError: a prediction has no id, an unknown one, or one that occurs twice.
@@ -31,7 +36,10 @@ def join_predictions(
         row = {"prediction": prediction.get("prediction"), "boxes": prediction.get("prediction"),
                "confidence": prediction.get("confidence")}  # fmt: skip
         record = {"prediction": None, **metric.to_record(item, row)}
-        del record["group"]  # each question was asked once
+        if all_wordings:
+            record["group"] = item.question_group or item.id
+        else:
+            del record["group"]  # each question was asked once
         size = prediction.get("size") or (_image_size(item.images[0]) if metric.answer_type == "boxes" else None)
         joined.append(record if size is None else {**record, "size": size})
     return joined

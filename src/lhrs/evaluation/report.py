@@ -34,11 +34,14 @@ def score_answers(
         rows: answers by variant; `normal` is required.
         protocol: how the questions were asked.
     """
-    main = metric.main_score_of(protocol)
-    scores = {variant: score_records(_records(prompted, some, metric), metric) for variant, some in rows.items()}
+    strict = benchmark.all_wordings
+    main = "circular" if strict else metric.main_score_of(protocol)
+    scores = {
+        variant: score_records(_records(prompted, some, metric, strict), metric) for variant, some in rows.items()
+    }
     normal = scores["normal"]
     values = score_per_sample(_records(prompted, rows["normal"], metric), metric)
-    questions, values = _by_question(prompted, values, main == "circular")
+    questions, values = _by_question(prompted, values, main == "circular", strict)
     by_group = {
         group: float(values[members].mean())
         for group, types in benchmark.groups.items()
@@ -57,11 +60,23 @@ def score_answers(
 
 
 def compare(
-    metric: Metric, prompted: Sequence[PromptedItem], rows: Sequence[dict], other_rows: Sequence[dict]
+    metric: Metric,
+    prompted: Sequence[PromptedItem],
+    rows: Sequence[dict],
+    other_rows: Sequence[dict],
+    all_wordings: bool = False,
 ) -> dict[str, float | list[float]]:
-    """Return how much better the first model is than the second on the same questions, with a paired test."""
+    """Return how much better the first model is than the second on the same questions, with a paired test.
+
+    Args:
+        metric: of the benchmark.
+        prompted: the questions.
+        rows: answers of the first model.
+        other_rows: answers of the second model.
+        all_wordings: see `Benchmark.all_wordings`.
+    """
     a, b = (score_per_sample(_records(prompted, some, metric), metric) for some in (rows, other_rows))
-    a, b = (_by_question(prompted, values, every=False)[1] for values in (a, b))
+    a, b = (_by_question(prompted, values, False, all_wordings)[1] for values in (a, b))
     mean, interval, p = paired_difference(a, b)
     return {"difference": mean, "interval": list(interval), "p": p}
 
@@ -119,17 +134,25 @@ def write_errors(
     html_page(samples, path, f"{benchmark.full_name}: {len(samples)} of {num_wrong:,} wrong answers")
 
 
-def _records(prompted: Sequence[PromptedItem], rows: Sequence[dict[str, Any]], metric: Metric) -> list[dict[str, Any]]:
-    return [metric.to_record(question.item, row) for question, row in zip(prompted, rows, strict=True)]
+def _records(
+    prompted: Sequence[PromptedItem], rows: Sequence[dict[str, Any]], metric: Metric, all_wordings: bool = False
+) -> list[dict[str, Any]]:
+    """Return the records of answers; `all_wordings` groups the wordings of a question, not only its rotations."""
+    records = [metric.to_record(question.item, row) for question, row in zip(prompted, rows, strict=True)]
+    if not all_wordings:
+        return records
+    groups = [question.item.question_group or question.item.id for question in prompted]
+    return [{**record, "group": group} for record, group in zip(records, groups, strict=True)]
 
 
 def _by_question(
-    prompted: Sequence[PromptedItem], values: np.ndarray, every: bool
+    prompted: Sequence[PromptedItem], values: np.ndarray, all_rotations: bool, all_wordings: bool
 ) -> tuple[list[PromptedItem], np.ndarray]:
-    """Return each question once, with its score: the mean over its wordings, the minimum over its rotations."""
-    if every:
+    """Return each question once, with the mean or the minimum of the scores of its rotations and of its wordings."""
+    if all_rotations:
         prompted, values = _merge(prompted, values, [question.item.id for question in prompted], np.min)
-    return _merge(prompted, values, [question.item.question_group or n for n, question in enumerate(prompted)], np.mean)
+    groups = [question.item.question_group or n for n, question in enumerate(prompted)]
+    return _merge(prompted, values, groups, np.min if all_wordings else np.mean)
 
 
 def _merge(

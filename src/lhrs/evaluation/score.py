@@ -46,7 +46,7 @@ def score(
 
         opened = open_benchmark(benchmark)
         chosen = find_metric(opened.metric)
-        records = join_predictions(opened.items(), records, chosen, source)
+        records = join_predictions(opened.items(), records, chosen, source, opened.all_wordings)
     else:
         chosen = find_metric(str(metric))
     for name in extra_metrics:

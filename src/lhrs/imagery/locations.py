@@ -57,6 +57,40 @@ def gdal_path(name: str) -> str:
     return name
 
 
+def is_virtual(name: str) -> bool:
+    """Return whether a name is no path of a file: a URL, an archive member, a part of a file or a subdataset."""
+    return gdal_name(name) is not None
+
+
+def is_part_of_file(name: str) -> bool:
+    """Return whether a name is `/vsisubfile/OFFSET_LENGTH,FILE`, which `open_binary` opens."""
+    return re.match(_SUBFILE, name) is not None
+
+
+def exists(name: str) -> bool:
+    """Return whether a file or folder exists. Of a part of a file, that file is looked up; others exist by their name.
+
+    Other names are those of URLs, archive members and subdatasets, which only GDAL can look up.
+    """
+    if match := re.match(_SUBFILE, name):
+        return os.path.isfile(match[3])
+    return is_virtual(name) or os.path.exists(name)
+
+
+def absolute_name(name: str, folder: str | os.PathLike[str]) -> str:
+    """Return the name of an image that annotations in a folder name, independent of the working directory."""
+    if match := re.match(_SUBFILE, name):
+        return f"/vsisubfile/{match[1]}_{match[2]},{os.path.abspath(os.path.join(folder, match[3]))}"
+    return name if is_virtual(name) else os.path.abspath(os.path.join(folder, name))
+
+
+def relative_name(name: str, folder: str | os.PathLike[str]) -> str:
+    """Return the name of an image for annotations in a folder; the opposite of `absolute_name`."""
+    if match := re.match(_SUBFILE, name):
+        return f"/vsisubfile/{match[1]}_{match[2]},{os.path.relpath(match[3], folder)}"
+    return name if is_virtual(name) else os.path.relpath(name, folder)
+
+
 def read_head(name: str) -> bytes | None:
     """Return the first bytes of a file on disk, or None if only GDAL can read it.
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from lhrs.metrics.accuracy import Accuracy, AccuracyMetric, accuracy_by_type, predictions_of, types_of
+from lhrs.metrics.accuracy import Accuracy, AccuracyMetric, accuracy_by_type, mean, predictions_of, types_of
 from lhrs.metrics.answer_parsing import LETTERS, label_key, parse_choice, parse_choices
 from lhrs.metrics.metric import Prompt, Question, Record
 
@@ -78,12 +78,16 @@ def score_choices(
         answers: index of the correct option, or indices where several may be correct: then all of them and no other.
         options: texts without letters, as shown.
         types: question types; a question may be of several types, separated by `|`.
+
+    Returns:
+        With the accuracy of each type and their mean `mean_of_types`.
     """
     rows = zip(predictions, options, answers, strict=True)
     guesses = [_parse(text, offered, answer) for text, offered, answer in rows]
     correct = np.array([guess == answer for guess, answer in zip(guesses, answers, strict=True)], bool)
     stated = [None if g is None else option_texts(o, g) for g, o in zip(guesses, options, strict=True)]
-    return Accuracy(correct, stated, {}, accuracy_by_type(types, correct) if types else {})
+    by_type = accuracy_by_type(types, correct) if types else {}
+    return Accuracy(correct, stated, {"mean_of_types": mean(by_type.values())} if by_type else {}, by_type)
 
 
 def score_circular(groups: Sequence[object], correct: np.ndarray) -> Accuracy:

@@ -69,6 +69,8 @@ class Metric(ABC):
     """What a record needs besides `prediction`."""
     extra_scores: ClassVar[tuple[str, ...]] = ()
     """Slow or optional scores, computed on request by `extra_score`."""
+    asks_models: ClassVar[bool] = True
+    """Whether a model that writes text can answer; otherwise only predictions of other programs are scored."""
 
     def prompt(self, question: Question) -> Prompt:
         """Return how a question is asked."""

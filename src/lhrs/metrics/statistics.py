@@ -68,7 +68,7 @@ def paired_difference(
     difference = np.asarray(a, float) - np.asarray(b, float)
     mean, interval = float(difference.mean()), bootstrap(difference, seed)
     nonzero = difference[difference != 0]  # zeros do not change when their signs are flipped
-    if not len(nonzero):
+    if len(nonzero) < 2:  # of one difference, both signs are equally extreme
         return mean, interval, 1.0
     test = _scipy_stats().permutation_test(
         (nonzero,), np.sum, permutation_type="samples", vectorized=True, n_resamples=rounds,

@@ -246,16 +246,22 @@ def load_language(
     prepare_quantized(model)
     if Path(source).is_dir() and not any(Path(source).glob("token*")):
         return model, None
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
-    tokenizer.chat_template = chat_template(preset.chat)
-    tokenizer.padding_side = "left"
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    tokenizer = load_tokenizer(source, preset.chat)
     if len(tokenizer) > len(cast(Tensor, model.get_input_embeddings().weight)):
         # New rows are the mean of the old ones, so that the placeholder's logit is never the largest.
         model.resize_token_embeddings(len(tokenizer))
     return model, tokenizer
+
+
+def load_tokenizer(source: str, chat: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a language model with the image placeholder and a chat template, see `chat_template`."""
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
+    tokenizer.chat_template = chat_template(chat)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return tokenizer
 
 
 def quantization(bits: str | None, dtype: torch.dtype) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from lhrs.training import data_fingerprint
 from lhrs.training.cmid_config import CMIDConfig
 from lhrs.training.monitor import FeatureMonitor, check_monitored
 from lhrs.training.optim import make_groups
-from lhrs.training.recipe import MODEL, Recipe, run
+from lhrs.training.recipe import MODEL, Recipe
 from lhrs.training.run_dir import is_main_process
 from lhrs.training.trainer import Trainer as LHRSTrainer
 
@@ -44,11 +44,6 @@ _INITIAL_WEIGHTS = ("pretrained", "checkpoint_path")
 _BN_IMAGES = 2048
 _FIT_IMAGES = 256
 _TEMPERATURE_WARMUP = 0.25
-
-
-def train_cmid(config: CMIDConfig) -> None:
-    """Train a backbone by CMID; see `lhrs.training.recipe.run`."""
-    run(CMIDRecipe(config))
 
 
 class CMIDRecipe(Recipe[CMIDConfig]):
@@ -66,8 +61,9 @@ class CMIDRecipe(Recipe[CMIDConfig]):
 
     def open_data(self) -> dict[str, str]:
         data = self.config.data
-        self.windows = UnlabeledWindows(data.paths, data.window_size, data.bands, self.config.seed)
-        return data_fingerprint.of_windows(data.paths, self.windows)
+        paths = data.locations
+        self.windows = UnlabeledWindows(paths, data.window_size, data.bands, self.config.seed)
+        return data_fingerprint.of_windows(paths, self.windows)
 
     def build(self) -> nn.Module:
         config, backbone = self.config, self.config.backbone

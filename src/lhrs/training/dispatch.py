@@ -1,7 +1,7 @@
-"""From the `kind` of a run file to its schema and the function that trains."""
+"""From the `kind` of a run file to its schema and its recipe."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple, cast
@@ -17,19 +17,19 @@ from lhrs.training.run_config import RunConfig
 class _Kind(NamedTuple):
     config: str
     """`module:class` of the run file."""
-    train: str
-    """`module:function` that runs it."""
+    recipe: str
+    """`module:class` of the `lhrs.training.recipe.Recipe` that carries it out."""
 
 
 _KINDS = {
-    "vlm": _Kind("lhrs.training.vlm_config:VLMConfig", "lhrs.training.vlm:train_vlm"),
-    "cmid": _Kind("lhrs.training.cmid_config:CMIDConfig", "lhrs.training.cmid:train_cmid"),
+    "vlm": _Kind("lhrs.training.vlm_config:VLMConfig", "lhrs.training.vlm:VLMRecipe"),
+    "cmid": _Kind("lhrs.training.cmid_config:CMIDConfig", "lhrs.training.cmid:CMIDRecipe"),
     "perception": _Kind(
-        "lhrs.training.perception_config:PerceptionConfig", "lhrs.training.perception:train_perception"
+        "lhrs.training.perception_config:PerceptionConfig", "lhrs.training.perception:PerceptionRecipe"
     ),
 }
-_FINETUNE = "lhrs.training.finetune:train_task"
-"""Trains every downstream task."""
+_FINETUNE = "lhrs.training.finetune:FinetuneRecipe"
+"""Of every downstream task."""
 _REQUIRED = ("torch", "transformers", "accelerate", "peft", "timm", "safetensors", "tensorboard")
 
 
@@ -75,9 +75,36 @@ def train(run: RunConfig) -> None:
         CheckpointError: weights do not fit.
         MissingExtraError: a library for training is not installed.
     """
+    from lhrs.training.recipe import run as carry_out
+
+    carry_out(_recipe(run)(run))
+
+
+def check(run: RunConfig) -> Iterator[str]:
+    """Open the data of a run file and yield lines about it, its first sample and its memory, without training.
+
+    Raises:
+        ConfigError: the run contradicts itself.
+        DataError: data is missing or broken.
+        MissingExtraError: a library for training is not installed.
+    """
+    recipe = _recipe(run)
+    from lhrs.training.check import check_recipe
+
+    if "sync_batch_norm" in type(run).model_fields:  # needs GPUs, and changes nothing here
+        run = run.model_copy(update={"sync_batch_norm": False})
+    if run.kind != "vlm":
+        return check_recipe(recipe(run))
+    from lhrs.training.check_vlm import check_vlm
+
+    return check_vlm(cast(Any, run))
+
+
+def _recipe(run: RunConfig) -> Any:
+    """Return the class of a run's recipe."""
     if missing := [name for name in _REQUIRED if find_spec(name) is None]:
         raise MissingExtraError(f"training needs {', '.join(missing)}: pip install 'lhrs[train]'")
-    _resolve(_KINDS[run.kind].train if run.kind in _KINDS else _FINETUNE)(run)
+    return _resolve(_KINDS[run.kind].recipe if run.kind in _KINDS else _FINETUNE)
 
 
 def _resolve(name: str) -> Any:

@@ -19,7 +19,9 @@ from transformers import Trainer, TrainerCallback
 from lhrs.atomic_io import atomic_dir
 from lhrs.data.chat_dataset import ChatDataset, ChatEncoder
 from lhrs.data.collate import Collator
-from lhrs.data.dataset import Dataset, open_dataset
+from lhrs.data.dataset import Dataset
+from lhrs.data.good_samples import open_samples
+from lhrs.data.training_sets import locate_sets
 from lhrs.errors import CheckpointError, ConfigError
 from lhrs.inference.model_family import get_family
 from lhrs.models.load import ADAPTER, copy_beside, load_model, read_float32
@@ -32,17 +34,12 @@ from lhrs.training.callbacks import LogGenerations
 from lhrs.training.freeze import freeze_except, module_of
 from lhrs.training.fsdp import fsdp_args, gather_state_dict
 from lhrs.training.optim import make_groups
-from lhrs.training.recipe import MODEL, Recipe, run
+from lhrs.training.recipe import MODEL, Recipe
 from lhrs.training.run_dir import RunRecord, finished_record
 from lhrs.training.vlm_config import LoraConfig, ModelConfig, VLMConfig
 
-_PRESETS = {"lhrs-bot": "lhrs-bot-7b", "lhrs-bot-nova": "lhrs-bot-nova-8b"}
+PRESETS = {"lhrs-bot": "lhrs-bot-7b", "lhrs-bot-nova": "lhrs-bot-nova-8b"}
 """Modules that each recipe joins, by name in `lhrs.models.presets`."""
-
-
-def train_vlm(config: VLMConfig) -> None:
-    """Train one stage; see `lhrs.training.recipe.run`."""
-    run(VLMRecipe(config))
 
 
 class StageModel(nn.Module):
@@ -124,7 +121,7 @@ class VLMRecipe(Recipe[VLMConfig]):
         self.sources = open_sources(self.config)
         fingerprints: dict[str, str] = {}
         for n, (source, data) in enumerate(zip(self.sources, self.config.data, strict=True)):
-            fingerprints |= data_fingerprint.of_samples(data.name or str(n), data.path, source)
+            fingerprints |= data_fingerprint.of_samples(data.name or str(n), data.location, source)
         return fingerprints
 
     def build(self) -> nn.Module:
@@ -244,7 +241,7 @@ def load_modules(
     if config.folder is not None:
         model, processor = load_model(config.folder, dtype, quantize)
     else:
-        preset = get_preset(config.preset or _PRESETS[recipe])
+        preset = get_preset(config.preset or PRESETS[recipe])
         layers = config.vision_feature_layers
         changes: dict[str, Any] = {"levels": layers and tuple(layers), "chat": config.chat_template}
         preset = replace(preset, **{name: value for name, value in changes.items() if value is not None})
@@ -298,10 +295,11 @@ def _dtype_name(config: VLMConfig, previous: RunRecord | None) -> str:
 
 def open_sources(config: VLMConfig) -> list[Dataset]:
     """Open the data first: a wrong path is reported before a large model is downloaded."""
-    sources = [open_dataset(data.path, data.format, data.split) for data in config.data]
+    locate_sets([str(data.name) for data in config.data if data.path is None])  # one message for all that is missing
+    sources = [open_samples(data.location, data.reader, data.split, data.skip_bad) for data in config.data]
     for source, data in zip(sources, config.data, strict=True):
         if not len(source):
-            raise ConfigError(f"{data.path} has no samples.")
+            raise ConfigError(f"{data.location} has no samples. {source.dropped.summary()}".strip())
     return sources
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from lhrs.config import Config
+from lhrs.data.training_sets import get_set, locate_sets
 from lhrs.training.run_config import Fraction, OptimConfig, RunConfig
 
 Module = Literal["vision_tower", "bridge", "language_model", "lora"]
@@ -50,14 +51,39 @@ class ModelConfig(Config):
 class DataConfig(Config):
     """Conversation data, in any format that `lhrs data show` reads."""
 
-    path: Path
+    path: Path | None = None
+    """None is the training set `name`, where `lhrs data get` puts it."""
     format: str | None = None
     """None detects it."""
     split: str | None = None
+    skip_bad: NonNegativeInt = 0
+    """Number of broken samples that may be left out; the data is then read once before training."""
     name: str | None = None
-    """For overrides on the command line."""
+    """A set of `lhrs data list`, or any name; also for overrides on the command line."""
     weight: PositiveFloat = 1.0
     """Samples of larger weight come earlier in an epoch; matters only where `optim.steps` ends before the epoch."""
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> "DataConfig":
+        if self.path is None:
+            if self.name is None:
+                raise ValueError("give the `path` of data, or the `name` of a set of `lhrs data list`")
+            get_set(self.name)
+        return self
+
+    @property
+    def location(self) -> Path:
+        """Where the data is.
+
+        Raises:
+            DataError: it is a training set that is not downloaded.
+        """
+        return locate_sets([str(self.name)])[0] if self.path is None else self.path
+
+    @property
+    def reader(self) -> str | None:
+        """Name of the reader; None detects it."""
+        return get_set(str(self.name)).format if self.path is None and self.format is None else self.format
 
 
 class VLMOptimConfig(OptimConfig):

@@ -29,8 +29,8 @@ class YoloRow(NamedTuple):
 def read_rows(path: Path, has_keypoints: bool = False) -> list[YoloRow]:
     """Return the rows of a label file.
 
-    A row is `class x y w h`, perhaps with a confidence; or a class and the points of a polygon, as many as there are,
-    which are four for an oriented box.
+    A row is `class x y w h`; or a class and the points of a polygon, as many as there are, which are four for an
+    oriented box. A confidence may follow either kind of box.
 
     Args:
         path: The file.
@@ -57,17 +57,20 @@ def _parse(fields: Sequence[str], has_keypoints: bool) -> YoloRow:
         raise ValueError("a number is not finite")
     if values[0] != int(values[0]) or values[0] < 0:
         raise ValueError("the class is no number from 0")
-    if len(values) in (5, 6) or has_keypoints:
+    number, confidence = int(values[0]), None
+    if len(values) in (6, 10) and not has_keypoints:  # an upright or oriented box and its confidence
+        confidence = float(values[-1])
+        if not 0 <= confidence <= 1:
+            raise ValueError("the confidence is not within 0-1")
+        values = values[:-1]
+    if len(values) == 5 or has_keypoints:
         x, y, w, h = values[1:5]
         xyxy = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
-        confidence = float(values[5]) if len(values) == 6 and not has_keypoints else None
-        if confidence is not None and not 0 <= confidence <= 1:
-            raise ValueError("the confidence is not within 0-1")
-        return YoloRow(int(values[0]), xyxy[[[0, 1], [2, 1], [2, 3], [0, 3]]], xyxy, confidence)
+        return YoloRow(number, xyxy[[[0, 1], [2, 1], [2, 3], [0, 3]]], xyxy, confidence)
     if len(values) % 2 == 0:
         raise ValueError("a polygon needs pairs of numbers")
     points = values[1:].reshape(-1, 2)
-    return YoloRow(int(values[0]), points, np.concatenate([points.min(0), points.max(0)]))
+    return YoloRow(number, points, np.concatenate([points.min(0), points.max(0)]), confidence)
 
 
 def classify_texts(paths: Sequence[Path]) -> tuple[bool, bool]:

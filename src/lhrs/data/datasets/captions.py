@@ -19,6 +19,7 @@ from lhrs.data.dataset import (
     read_text,
 )
 from lhrs.data.datasets._yolo_rows import classify_texts
+from lhrs.data.datasets.chatearthnet import is_chatearthnet
 from lhrs.data.image_files import list_folder_images
 from lhrs.errors import DataError
 from lhrs.schema import Sample
@@ -96,6 +97,8 @@ class Captions(Dataset):
             texts = [text for image in list_folder_images(root) if (text := image.with_suffix(".txt")).exists()]
             return classify_texts(texts)[1]
         try:
+            if is_chatearthnet(root):  # has its own reader, which knows where the images are
+                return False
             if root.suffix.lower() == ".json":
                 content = read_json(root)
                 row = content[0] if isinstance(content, list) and content else {}

@@ -22,6 +22,7 @@ from lhrs.data.dataset import (
     read_json,
 )
 from lhrs.data.image_files import ImageFinder, list_files
+from lhrs.data.oriented_boxes import outline_box, turn_box
 from lhrs.data.rle import rle_bounds
 from lhrs.errors import DataError
 from lhrs.schema import Box, Sample
@@ -46,8 +47,9 @@ class CocoBoxes(Dataset):
     """One sample per image with its boxes; images without objects are kept. There are no turns.
 
     Format: COCO's boxes are left, top, width, height; ours are xyxy. Where an annotation has no box, it is the one
-    around its polygon or mask. CVAT's `attributes.rotation` turns a box about its center. Groups (`iscrowd`) are
-    flagged. A Roboflow export is one such file in each of train, valid and test.
+    around its polygon or mask. A polygon of four points is an oriented box; CVAT's `attributes.rotation` turns a box
+    about its center. Groups (`iscrowd`) are flagged; `score` is the confidence. A Roboflow export is one such file in
+    each of train, valid and test.
     Splits: an image's `split` field; without one the name of the file, as in `instances_val2017.json`, or its folder.
     """
 
@@ -84,7 +86,9 @@ class CocoBoxes(Dataset):
         for annotation in image.annotations:
             box, points = self._box(annotation, image), self._points(annotation, image.where)
             if not box.crowd:
-                polygons.append(ObjectPolygon(box.label, box_corners(box.xyxy) if points is None else points))
+                outline = box_corners(box.xyxy) if points is None else points
+                is_difficult = parse_flag(annotation.get("difficult"))
+                polygons.append(ObjectPolygon(box.label, outline, is_difficult, _num_parts(annotation)))
         return polygons
 
     @classmethod
@@ -133,10 +137,13 @@ class CocoBoxes(Dataset):
     def _box(self, annotation: dict[str, Any], image: _Image) -> Box:
         try:
             label = image.names[_id(annotation["category_id"])]
-            xyxy = self._bounds(annotation, image.where)
+            x1, y1, x2, y2 = self._bounds(annotation, image.where).tolist()
+            confidence = _confidence(annotation)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{image.where}: annotation {annotation.get('id')} is broken, {error!r}.") from None
-        return Box(label=label, xyxy=tuple(xyxy.tolist()), crowd=parse_flag(annotation.get("iscrowd")))
+        points, xyxy = self._points(annotation, image.where), (x1, y1, x2, y2)
+        outline = box_corners(xyxy) if points is None or _num_parts(annotation) > 1 else points
+        return outline_box(label, outline, xyxy, confidence, parse_flag(annotation.get("iscrowd")))
 
     def _bounds(self, annotation: dict[str, Any], where: Path) -> np.ndarray:
         """Return xyxy of the rotated box, of `bbox`, or, without `bbox`, around the polygon or mask."""
@@ -169,18 +176,24 @@ class CocoBoxes(Dataset):
         return points
 
 
-def turn_box(xyxy: np.ndarray, degrees: float) -> np.ndarray:
-    """Return the corners float64 `(4, 2)` of a box rotated clockwise in image coordinates about its center."""
-    corners, angle = box_corners(xyxy.tolist()), math.radians(degrees)
-    center = corners.mean(0)
-    x, y = (corners - center).T
-    turned = np.stack([x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)], 1)
-    return center + turned
-
-
 def _id(value: Any) -> str:
     """Return an id as text: some tools write numbers, others text, and tables turn whole numbers into 1.0."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _confidence(annotation: dict[str, Any]) -> float | None:
+    """Return the `score` of a detection; the annotations of some tools have one too."""
+    score = annotation.get("score")
+    if score is not None and not 0 <= float(score) <= 1:
+        raise ValueError(f"score {score}")
+    return None if score is None else float(score)
+
+
+def _num_parts(annotation: dict[str, Any]) -> int:
+    """Return the number of polygons of an outline; 1 without any."""
+    parts = annotation.get("segmentation")
+    is_nested = isinstance(parts, list) and parts and isinstance(parts[0], list)
+    return max(1, sum(map(bool, parts))) if is_nested and parts else 1
 
 
 def _has_geometry(annotation: dict[str, Any]) -> bool:

@@ -6,24 +6,24 @@ from pathlib import Path
 
 import numpy as np
 
-from lhrs.data.dataset import Dataset, ObjectPolygon, bounding_box, filter_split, parse_flag, read_text
+from lhrs.data.dataset import SPLITS, Dataset, ObjectPolygon, filter_split, parse_flag, read_text
 from lhrs.data.image_files import list_files, list_folder_images
+from lhrs.data.oriented_boxes import outline_box
 from lhrs.errors import DataError
-from lhrs.schema import Box, Sample
+from lhrs.schema import Sample
 
 _FOLDERS = ("labelTxt", "annfiles", "labelTxt-v1.0", "labelTxt-v1.5")
 _FLAGS = ("0", "1", "2", "0.0", "1.0", "2.0", "true", "false")
 _FRACTION = re.compile(r"[-+]?\d*\.\d+")
 """Such as a confidence, which a label does not have."""
-_SPLITS = ("train", "val", "test")
 
 
 class Dota(Dataset):
-    """One sample per image; boxes are those around the quadrangles, polygons they themselves. Difficult ones are kept.
+    """One sample per image; boxes are those around the quadrangles and keep their corners. Difficult ones are kept.
 
     Format: lines are `x1 y1 x2 y2 x3 y3 x4 y4 class difficult`; a class may have several words, the flag may be
     missing; `imagesource:` and `gsd:` may come first.
-    Splits: folders train, val and test.
+    Splits: folders train, val (or valid) and test.
     """
 
     homepage = "https://captain-whu.github.io/DOTA/dataset.html"
@@ -55,7 +55,7 @@ class Dota(Dataset):
 
     def load(self, index: int) -> Sample:
         split, image, _ = self._rows[index]
-        boxes = [Box(label=o.label, xyxy=bounding_box(o.points)) for o in self.polygons(index)]
+        boxes = [outline_box(o.label, o.points) for o in self.polygons(index)]
         return Sample(
             id=f"dota/{split or ''}{'/' if split else ''}{image.stem}", images=[str(image)], boxes=boxes,
             source="dota", license=self.license, split=split,
@@ -74,7 +74,7 @@ def _parts(root: Path) -> list[tuple[str | None, Path]]:
     """Return the folders that hold images and annotations, with their splits."""
     if _labels(root):
         return [(None, root)]
-    return [(name, root / name) for name in _SPLITS if _labels(root / name)]
+    return [(name, root / name) for name in SPLITS if _labels(root / name)]
 
 
 def _labels(folder: Path) -> Path | None:

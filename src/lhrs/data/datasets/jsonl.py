@@ -47,6 +47,10 @@ class JsonLines(Dataset):
         row = parse_json_object(self._line(place), self._where(place))
         return parse_sample(row, self._files[file].parent, self._where(place))
 
+    def where(self, index: int) -> str:
+        file, number, start, end = self._places[index].tolist()
+        return self._where((file, number, start, end))
+
     @classmethod
     def sniff(cls, root: Path) -> bool:
         files = _list_files(root)

@@ -20,6 +20,7 @@ from lhrs.data.dataset import (
     read_json_lines,
     read_text,
 )
+from lhrs.data.datasets._dataset_card import read_class_names
 from lhrs.data.datasets.parquet import open_parquet
 from lhrs.data.image_files import ImageFinder, is_image
 from lhrs.errors import DataError
@@ -28,7 +29,11 @@ from lhrs.schema import Box, Sample, Turn
 _TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _CAPTIONS = ("text", "caption", "captions", "description")
 _LABELS = ("label", "class", "label_text", "class_name")
+_BOXES = ("bbox", "bboxes", "boxes")
+_CATEGORIES = ("category", "categories", "label", "labels", "class", "classes", "category_id")
 _READ = frozenset(["file_name", "objects", "question", "answer", "split", *_CAPTIONS, *_LABELS])
+_COLUMNS_OF_BOXES = (*_BOXES, "category", "categories", "category_id")
+"""Of tables without `objects`."""
 
 
 class _Row(NamedTuple):
@@ -42,8 +47,9 @@ class MetadataFolder(Dataset):
     """One sample per row.
 
     Format: `metadata.jsonl`, `.csv` or `.parquet` with `file_name` (path from the table's folder) and any of `text` or
-    `caption`; `question` and `answer`; `label`; `objects`, with `bbox` (left, top, width, height) and `category`. Other
-    columns are counted as left out.
+    `caption`; `question` and `answer`; `label`; `objects`, with `bbox` (left, top, width, height) and `category` or
+    `categories`, as lists or one object each; or these two as columns. Numbers of classes are named by the
+    `class_label` of the dataset card (`README.md`). Other columns and fields of objects are counted as left out.
     Splits: folders train, val, valid and test, or a column `split`.
     """
 
@@ -62,9 +68,12 @@ class MetadataFolder(Dataset):
         for row in rows:
             if None in row.values:
                 raise DataError(f"{row.where}: more values than columns; put text with commas in quotes.")
-            for column in row.values.keys() - _READ:
+            has_boxes = not row.values.get("objects") and any(row.values.get(name) for name in _BOXES)
+            for column in row.values.keys() - _READ - set(_COLUMNS_OF_BOXES if has_boxes else ()):
                 self.drop("columns", column)
         self._drop_unlisted(rows)
+        self._class_names = read_class_names(self._top)
+        self.has_class_names = bool(self._class_names) or not any(map(_has_numbers, rows))
         self._rows = filter_split(rows, [row.split for row in rows], split, self.root)
 
     def __len__(self) -> int:
@@ -77,9 +86,9 @@ class MetadataFolder(Dataset):
         label = next((row.values[name] for name in _LABELS if row.values.get(name) not in (None, "")), None)
         place = Path(os.path.relpath(image, self._top)).as_posix()
         return Sample(
-            id=f"{self._top.name}/{place}", images=[str(image)], turns=turns, boxes=_boxes(row),
-            labels=[] if label is None else [str(label)], source=self._top.name, license=self.license, split=row.split,
-            task="caption" if len(turns) == 2 and turns[0].text == CAPTION_QUESTION else None,
+            id=f"{self._top.name}/{place}", images=[str(image)], turns=turns, boxes=self._boxes(row),
+            labels=[] if label is None else [self._label(label)], source=self._top.name, license=self.license,
+            split=row.split, task="caption" if len(turns) == 2 and turns[0].text == CAPTION_QUESTION else None,
         )  # fmt: skip
 
     @classmethod
@@ -89,6 +98,28 @@ class MetadataFolder(Dataset):
             return bool(tables) and next(iter(_read_table(tables[0][1], None)), None) is not None
         except DataError:
             return False
+
+    def _label(self, value: Any) -> str:
+        """Return the name of a class, given by name or number."""
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        return self._class_names.get(value, str(value)) if is_number else str(value)
+
+    def _boxes(self, row: _Row) -> list[Box]:
+        try:
+            objects = _objects(row)
+            if not objects:
+                return []
+            key = next(name for name in _BOXES if name in objects)
+            boxes = xywh_to_xyxy(np.array(objects[key], np.float64).reshape(-1, 4))
+            if not np.isfinite(boxes).all():
+                raise ValueError("a number is not finite")
+            category = next((name for name in _CATEGORIES if name in objects), None)
+            values = ["object"] * len(boxes) if category is None else objects[category]
+            for unread in objects.keys() - {key, category}:
+                self.drop("fields of objects", unread)
+            return [Box(label=self._label(v), xyxy=tuple(b)) for v, b in zip(values, boxes.tolist(), strict=True)]
+        except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
+            raise DataError(f"{row.where}: `objects` needs `bbox` and `category` of one length ({error!r}).") from None
 
     def _drop_unlisted(self, rows: list[_Row]) -> None:
         listed = {Path(os.path.normpath(row.folder / row.values["file_name"].replace("\\", "/"))) for row in rows}
@@ -146,19 +177,23 @@ def _turns(row: _Row) -> list[Turn]:
     return turns + (qa_turns(str(question), str(answer)) if question and answer is not None else [])
 
 
-def _boxes(row: _Row) -> list[Box]:
+def _objects(row: _Row) -> dict[str, Any]:
+    """Return lists of boxes and their fields; empty if the row has no boxes."""
     objects = row.values.get("objects")
+    if not objects:
+        objects = {name: row.values[name] for name in _COLUMNS_OF_BOXES if row.values.get(name)}
+        objects = objects if objects.keys() & set(_BOXES) else {}
+        objects = {name: json.loads(value) if isinstance(value, str) else value for name, value in objects.items()}
+    objects = json.loads(objects) if isinstance(objects, str) else objects
+    if isinstance(objects, list):  # one object each, not one list for each field
+        return {key: [item[key] for item in objects] for key in objects[0]}
+    return objects
+
+
+def _has_numbers(row: _Row) -> bool:
     try:
-        objects = json.loads(objects) if isinstance(objects, str) and objects else objects
-        if not objects:
-            return []
-        if isinstance(objects, list):  # one object each, not one list for each field
-            objects = {key: [item[key] for item in objects] for key in objects[0]}
-        boxes = xywh_to_xyxy(np.array(objects["bbox"], np.float64).reshape(-1, 4))
-        names = next((objects[key] for key in ("category", "categories", "label", "labels") if key in objects), None)
-        if not np.isfinite(boxes).all():
-            raise ValueError("a number is not finite")
-        labels = ["object"] * len(boxes) if names is None else [str(name) for name in names]
-        return [Box(label=name, xyxy=tuple(xyxy)) for name, xyxy in zip(labels, boxes.tolist(), strict=True)]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{row.where}: `objects` needs `bbox` and `category` of one length ({error!r}).") from None
+        objects = _objects(row)
+        values = next((objects[name] for name in _CATEGORIES if name in objects), [])
+        return any(isinstance(value, int) for value in values)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False  # broken, as reading the sample reports

@@ -26,6 +26,7 @@ class Parquet(Dataset):
     homepage = "https://parquet.apache.org"
     license = "stated by each sample"
     layout = "a .parquet file with one sample a row, or a folder of them"
+    is_fallback = True
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         super().__init__(root, split)

@@ -1,6 +1,5 @@
 """Pascal VOC's XML of boxes (Everingham et al., 2010), as DIOR, DIOR-R, LEVIR, RSOD, labelImg and Roboflow write it."""
 
-import math
 import os
 import re
 from pathlib import Path
@@ -13,19 +12,23 @@ from lhrs.data.dataset import (
     UNKNOWN_LICENSE,
     Dataset,
     ObjectPolygon,
-    bounding_box,
     box_corners,
     filter_split,
     parse_flag,
     read_text,
 )
 from lhrs.data.image_files import ImageFinder, list_files, list_folder_images
+from lhrs.data.oriented_boxes import obb_corners, outline_box
 from lhrs.errors import DataError
-from lhrs.schema import Box, Sample
+from lhrs.schema import Sample
 
 _FOLDERS = ("JPEGImages", "images", "JPEGImages-trainval", "JPEGImages-test")
 _FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1)$")
 """A line of a class's own image set: a name, and whether the image shows the class."""
+_ROOT = re.compile(r"<annotation[\s>]")
+"""Start of a file of VOC, not of CVAT's `<annotations>`. Objects with a `description` are those of `dior_rsvg`."""
+_ORIENTED = re.compile(r"(?i)oriented|obb")
+"""Folder of oriented boxes in Annotations/, next to one of upright boxes of the same objects."""
 _CORNERS = [
     (f"x_{side}", f"y_{side}") for side in ("left_top", "right_top", "right_bottom", "left_bottom")
 ]  # fmt: skip
@@ -36,7 +39,7 @@ class Voc(Dataset):
 
     Format: VOC counts pixels from 1 and includes the last: its box 1, 1, 2, 2 is ours 0, 0, 2, 2. `robndbox`, as four
     corners (DIOR-R) or as center, size and angle, and `polygon` are outlines in our pixels. Parts of objects are left
-    out.
+    out. Of DIOR-R only `Oriented Bounding Boxes/` is read.
     Splits: `ImageSets/Main/*.txt`, without those of single classes (`ship_train.txt`); or folders train, valid, test.
     """
 
@@ -49,7 +52,7 @@ class Voc(Dataset):
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         super().__init__(root, split)
-        files = _list_annotations(self.root)
+        files = self._without_copies(_list_annotations(self.root))
         if not files:
             raise DataError(f"{self.root} contains no VOC annotations. Expected {self.layout}.")
         sets = self._read_sets({path.stem for path in files})
@@ -70,10 +73,7 @@ class Voc(Dataset):
     def load(self, index: int) -> Sample:
         path, split = self._rows[index]
         tree = self._parse(path)
-        boxes = [
-            Box(label=polygon.label, xyxy=bounding_box(polygon.points) if xyxy is None else xyxy)
-            for polygon, xyxy in self._objects(tree, path)
-        ]
+        boxes = [outline_box(polygon.label, polygon.points, xyxy) for polygon, xyxy in self._objects(tree, path)]
         place = os.path.relpath(path.with_suffix(""), _annotation_folder(self.root) or self.root)
         return Sample(
             id=f"{self.root.name}/{Path(place).as_posix()}", images=[str(self._image(path, tree))], boxes=boxes,
@@ -88,9 +88,18 @@ class Voc(Dataset):
     @classmethod
     def sniff(cls, root: Path) -> bool:
         try:
-            return any("<annotation" in read_text(path, "replace")[:500] for path in _list_annotations(root)[:1])
+            texts = [read_text(path, "replace") for path in _list_annotations(root)[:1]]
+            return any(_ROOT.search(text[:500]) and "<description>" not in text for text in texts)
         except DataError:
             return False
+
+    def _without_copies(self, files: list[Path]) -> list[Path]:
+        """Leave out the upright boxes of an image that has oriented ones in another folder, as in DIOR-R."""
+        oriented = {path.stem for path in files if _ORIENTED.match(path.parent.name)}
+        kept = [path for path in files if path.stem not in oriented or _ORIENTED.match(path.parent.name)]
+        for path in set(files) - set(kept):
+            self.drop("upright copies of oriented annotations", os.path.relpath(path, self.root))
+        return kept
 
     def _read_sets(self, stems: set[str]) -> dict[str, set[str]]:
         """Return the names of the sets that an image is in, by its name."""
@@ -199,9 +208,7 @@ def _outline(item: ElementTree.Element) -> np.ndarray | None:
     rotated, polygon = item.find("robndbox"), item.find("polygon")
     if rotated is not None and rotated.find("cx") is not None:
         cx, cy, w, h, angle = (_number(rotated, name) for name in ("cx", "cy", "w", "h", "angle"))
-        along = np.array([math.cos(angle), math.sin(angle)]) * w / 2  # radians, clockwise in image coordinates
-        across = np.array([-math.sin(angle), math.cos(angle)]) * h / 2
-        return np.array([cx, cy]) + np.stack([-along - across, along - across, along + across, across - along])
+        return obb_corners((cx, cy), (w, h), angle)
     if rotated is not None:
         return np.array([[_number(rotated, name) for name in pair] for pair in _CORNERS])
     if polygon is None:

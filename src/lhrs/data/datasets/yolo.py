@@ -12,15 +12,18 @@ import yaml
 from lhrs.data.dataset import SPLITS, UNKNOWN_LICENSE, Dataset, ObjectPolygon, filter_split, read_text
 from lhrs.data.datasets._yolo_rows import YoloRow, classify_texts, read_rows
 from lhrs.data.image_files import image_size, is_image, list_files, list_folder_images
+from lhrs.data.oriented_boxes import outline_box
 from lhrs.errors import DataError
-from lhrs.schema import Box, Sample
+from lhrs.schema import Sample
 
-_NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt")
+_NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt", "_darknet.labels")
 _MAX_SNIFFED = 100
 _YAML = (".yaml", ".yml")
 _DARKNET = ".data"
 """Suffix of Darknet's file of lines `key = value`, which CVAT writes too."""
-_SIDE_FILES = frozenset([*_NAME_FILES, "readme.txt", "readme.dataset.txt", "readme.roboflow.txt"])
+_SIDE_FILES = frozenset(
+    [*_NAME_FILES, "readme.txt", "readme.dataset.txt", "readme.roboflow.txt", "_annotations.txt", "_classes.txt"]
+)
 
 
 class Yolo(Dataset):
@@ -45,7 +48,7 @@ class Yolo(Dataset):
         self._folder = self.root if self.root.is_dir() else self.root.parent
         self._config = _read_yaml(path) if path is not None else {}
         names = _names(self._config, path) or _read_names(self._folder)
-        if names is None and self.root.is_dir():
+        if names is None and path is None and self.root.is_dir():
             for unused in list_files(self.root, *_YAML):
                 _read_yaml(unused)  # a broken file of names is an error, unlike a missing one
                 if "names" in _try_yaml(unused):
@@ -71,7 +74,8 @@ class Yolo(Dataset):
         boxes = []
         for row, scale in self._scaled_rows(index):
             x1, y1, x2, y2 = (row.xyxy * np.tile(scale, 2)).tolist()
-            boxes.append(Box(label=self._name(row, label), xyxy=(x1, y1, x2, y2), confidence=row.confidence))
+            name = self._name(row, label)
+            boxes.append(outline_box(name, row.points * scale, (x1, y1, x2, y2), row.confidence))
         return Sample(
             id=f"{self._folder.name}/{Path(os.path.relpath(image, self._folder)).as_posix()}", images=[str(image)],
             boxes=boxes, source=self._folder.name, license=self.license, split=split,
@@ -92,7 +96,8 @@ class Yolo(Dataset):
             )
         path = _find_yaml(root)
         if path is not None and _has_splits(_try_yaml(path)):
-            return True
+            # Roboflow's "YOLOv5 Oriented Bounding Boxes" has such a file too, and DOTA's labels
+            return not any((root / place / "labelTxt").is_dir() for place in ("", *SPLITS))
         places = [root / "labels", *(root / split for split in SPLITS)]
         if "images" in root.parts:
             places.append(_label_file(root / "x").parent)

@@ -4,9 +4,9 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 from lhrs.data.dataset import read_json
+from lhrs.data.download import HubSource
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
-from lhrs.evaluation.download import HubSource
 
 _FOLDERS = ("Images_val", "images", "")
 

@@ -1,7 +1,7 @@
 """EuroSAT (Helber et al., 2019, arXiv:1709.00029), RGB."""
 
+from lhrs.data.download import LibrarySource
 from lhrs.evaluation.benchmark import SceneBenchmark
-from lhrs.evaluation.download import LibrarySource
 
 
 class EuroSAT(SceneBenchmark):

@@ -1,10 +1,10 @@
 """GEOBench-VLM (Danish et al., 2024, arXiv:2411.19325): single choices among five options."""
 
 from lhrs.data.dataset import read_json
+from lhrs.data.download import HubSource
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
 from lhrs.evaluation.benchmarks._options import letter_index
-from lhrs.evaluation.download import HubSource
 
 _FOLDERS = {"single": "Single", "temporal": "Temporal"}
 

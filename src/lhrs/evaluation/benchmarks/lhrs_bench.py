@@ -3,10 +3,10 @@
 from typing import Any
 
 from lhrs.data.dataset import read_json
+from lhrs.data.download import HubSource
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
 from lhrs.evaluation.benchmarks._options import split_options
-from lhrs.evaluation.download import HubSource
 
 _FOLDERS = ("imgs_png", "imgs_jpg", "images", "")
 

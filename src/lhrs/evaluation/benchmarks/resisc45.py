@@ -1,7 +1,7 @@
 """NWPU-RESISC45 (Cheng et al., 2017, arXiv:1703.00121)."""
 
+from lhrs.data.download import LibrarySource
 from lhrs.evaluation.benchmark import SceneBenchmark
-from lhrs.evaluation.download import LibrarySource
 
 
 class Resisc45(SceneBenchmark):

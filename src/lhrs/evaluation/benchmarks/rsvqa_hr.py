@@ -1,7 +1,7 @@
 """RSVQA, high resolution (Lobry et al., 2020, arXiv:2003.07333): USGS orthophotos at 15 cm."""
 
+from lhrs.data.download import DoiSource
 from lhrs.evaluation.benchmarks._rsvqa import RsvqaBenchmark
-from lhrs.evaluation.download import DoiSource
 
 
 class RsvqaHr(RsvqaBenchmark):

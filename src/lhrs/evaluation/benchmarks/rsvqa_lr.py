@@ -1,7 +1,7 @@
 """RSVQA, low resolution (Lobry et al., 2020, arXiv:2003.07333): Sentinel-2 at 10 m."""
 
+from lhrs.data.download import DoiSource
 from lhrs.evaluation.benchmarks._rsvqa import RsvqaBenchmark
-from lhrs.evaluation.download import DoiSource
 
 
 class RsvqaLr(RsvqaBenchmark):

@@ -1,8 +1,8 @@
 """UC Merced land use (Yang and Newsam, 2010)."""
 
 from lhrs.data.datasets.ucm_captions import UCMCaptions
+from lhrs.data.download import LibrarySource
 from lhrs.evaluation.benchmark import Item, SceneBenchmark
-from lhrs.evaluation.download import LibrarySource
 
 
 class UcMerced(SceneBenchmark):

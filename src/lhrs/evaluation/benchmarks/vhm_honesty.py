@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from lhrs.data.dataset import read_json
+from lhrs.data.download import HubSource
 from lhrs.errors import DataError
 from lhrs.evaluation.benchmark import Benchmark, Item
 from lhrs.evaluation.benchmarks._options import letter_index, split_options, split_question
-from lhrs.evaluation.download import HubSource
 
 # The files of its honesty tasks, as docs/Data.md of opendatalab/VHM lists them ("popula" is theirs).
 _TRUE = {

@@ -1,0 +1,1 @@
+"""Formats that datasets are exported to, one file each; see `lhrs.data.export.Exporter`."""
