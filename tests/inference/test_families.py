@@ -50,6 +50,15 @@ def test_prompts_hold_what_they_are_given(name):
          [[0.25, 0.5, 0.75, 1]]),
         ("<ref>ship</ref><box>[[250, 500, 750, 1000]]</box>", "internvl", [[0.25, 0.5, 0.75, 1]]),
         ("<loc0512><loc0256><loc1023><loc0768> ship", "paligemma", [[0.25, 0.5, 0.75, 1]]),
+        ('```json\n[\n  {"box_2d": [500, 250, 1000, 750], "label": "ship [2]"}\n]```', "gemma", [[0.25, 0.5, 0.75, 1]]),
+        ("<think>Maybe at [1, 2, 3, 4].</think><answer>Here: <|begin_of_box|>[[250,500,750,1000]]<|end_of_box|></answer>",
+         "glm", [[0.25, 0.5, 0.75, 1]]),
+        ('[{"bbox_2d": [250, 500, 750, 1000], "label": "ship"}]', "glm", [[0.25, 0.5, 0.75, 1]]),
+        ('[{"label": "ship", "bbox": [0.25, 0.5, 0.75, 1.0]}]', "lfm2", [[0.25, 0.5, 0.75, 1]]),
+        ("<ref>ship</ref><box>250 500 750 1000</box>", "minicpm_v", [[0.25, 0.5, 0.75, 1]]),
+        ('<points coords="1 1 250 500 2 750 1000">ship</points>', "molmo", [[0.25, 0.5, 0.75, 1]]),
+        ('<points x1="25.0" y1="50.0" x2="75.0" y2="100.0" alt="ship">ship</points>', "molmo", [[0.25, 0.5, 0.75, 1]]),
+        ("</s><s>the ship<loc_250><loc_500><loc_750><loc_999></s>", "florence2", [[0.25, 0.5, 0.75, 1]]),
         ("no ship", "qwen2_5_vl", []),
     ],
 )  # fmt: skip
@@ -62,6 +71,11 @@ def test_wrong_boxes_are_counted_not_given():
     text = '[{"bbox_2d": [588, 280, 196, 560]}, {"bbox_2d": [0, 0, 5000, 10]}, {"bbox_2d": [1, 2, 3]}]'
     found = get_family("qwen2_5_vl").read_boxes(text, SEEN)
     assert len(found.boxes) == 0 and found.num_malformed == 3
+
+
+def test_a_single_point_is_no_box():
+    found = get_family("molmo").read_boxes('<points coords="1 1 250 500 2 750 900 3 100 100">ship</points>', SEEN)
+    assert len(found.boxes) == 1 and found.num_malformed == 1
 
 
 def test_each_model_type_has_one_adapter_and_unknown_ones_the_plain():

@@ -13,6 +13,7 @@ _LISTED = r"^Which of these is it: (.+)\?$"
 class Perception(ModelFamily):
     """Any wording: the language model only decides what is asked."""
 
+    in_model_names = False
     ask_options_prompt = "{question} Options: {options}."
     caption_prompt = "Describe the image."
     scene_prompt = "What kind of area is this?"
