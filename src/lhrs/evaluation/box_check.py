@@ -61,6 +61,11 @@ class Finding:
         return 0.0 if self.verdict is None else float((self.verdict.iou >= _GOOD_IOU).mean())
 
     @property
+    def is_of_family(self) -> bool:
+        """Whether a family reads the answers best."""
+        return self.verdict is not None and self.verdict.reading.notation is None
+
+    @property
     def reading(self) -> str:
         """The best reading in words, with its rivals."""
         if self.verdict is None:
@@ -85,9 +90,12 @@ class BoxCheck:
 
     @property
     def best(self) -> Finding | None:
-        """The prompt with the most accurate boxes among those whose reading is certain."""
+        """The prompt with the most accurate boxes among those whose reading is certain.
+
+        A prompt whose answers a family reads is preferred to one that is not much better.
+        """
         certain = [finding for finding in self.findings if finding.is_certain]
-        return max(certain, key=lambda finding: finding.mean_iou, default=None)
+        return max(certain, key=lambda finding: finding.mean_iou + _MARGIN * finding.is_of_family, default=None)
 
     @property
     def outcome(self) -> Literal["right", "other family", "family file", "cannot tell"]:
@@ -97,7 +105,7 @@ class BoxCheck:
             return "right"
         if best is None or best.verdict is None:
             return "cannot tell"
-        return "other family" if best.verdict.reading.notation is None else "family file"
+        return "other family" if best.is_of_family else "family file"
 
     @property
     def message(self) -> str:
