@@ -192,7 +192,7 @@ def lfm2_vl():
         **_ids(tokenizer, image_token_id="<image>"),
     )  # fmt: skip
     images = Lfm2VlImageProcessor(do_image_splitting=False, encoder_patch_size=14, tile_size=56, min_image_tokens=1,
-                                  max_image_tokens=8, max_num_patches=64)  # fmt: skip
+                                  max_image_tokens=8)  # fmt: skip
     return config, Lfm2VlProcessor(images, tokenizer, tokenizer.chat_template)
 
 

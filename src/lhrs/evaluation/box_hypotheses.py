@@ -110,7 +110,7 @@ def judge(candidates: Sequence[Reading], truth: np.ndarray, seed: int = 0) -> Ve
     pairs = np.stack([iou(np.nan_to_num(c.boxes, nan=-1), truth) for c in candidates])  # (readings, answers, truths)
     matched = pairs[:, np.arange(count), np.arange(count)]
     best = int(matched.mean(1).argmax())
-    orders = np.stack([rng.permutation(count) for _ in range(_PERMUTATIONS)])
+    orders = rng.permuted(np.tile(np.arange(count), (_PERMUTATIONS, 1)), axis=1)
     chance = np.stack([each[np.arange(count), orders].mean(1) for each in pairs]).max(0)
     p_value = (1 + int((chance >= matched[best].mean()).sum())) / (1 + _PERMUTATIONS)
     picks = rng.integers(count, size=(_RESAMPLES, count))

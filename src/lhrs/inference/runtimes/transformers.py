@@ -78,9 +78,25 @@ class TransformersRuntime(TokenizerVocabulary):
         self.eos_token_ids = tuple(stop) if isinstance(stop, list) else (stop,)
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.convert_ids_to_tokens(self.eos_token_ids[0])
+        self._answer_start = self._start_answers()
         self._special = re.compile("|".join(map(re.escape, self._tokenizer.all_special_tokens)))
         self.family = family_for(self._model.config.model_type)
         self.name = Path(model).resolve().name if Path(model).is_dir() else model
+
+    def _start_answers(self) -> list[int]:
+        """Return the tokens before an answer in the decoder of an encoder-decoder model; none for other models.
+
+        What its generation settings force or forbid would overrule constraints, and is removed.
+        """
+        if not self._model.config.is_encoder_decoder:
+            return []
+        settings = self._model.generation_config
+        first = settings.decoder_start_token_id
+        if first is None:
+            first = self._model.config.text_config.decoder_start_token_id
+        forced = settings.forced_bos_token_id
+        settings.update(forced_bos_token_id=None, forced_eos_token_id=None, no_repeat_ngram_size=0)
+        return [first] if forced is None else [first, forced]
 
     def ood_score(self, pixels: np.ndarray) -> None:
         """See `Runtime.ood_score`; there is no detector for these models."""
@@ -109,6 +125,10 @@ class TransformersRuntime(TokenizerVocabulary):
             return_tensors="pt",
             **({"add_special_tokens": False} if self._processor.chat_template else {}),
         ).to(self._model.device, self._model.dtype)
+        started: dict[str, Any] = {}
+        if self._answer_start:
+            rows = [self._answer_start] * len(requests)
+            started = {"decoder_input_ids": torch.tensor(rows, device=self._model.device)}
         listeners = [on_text or r.on_text for r in requests]
         choose = _Choose(
             [_Row(r, constraint(r, self.family, self), listen) for r, listen in zip(requests, listeners, strict=True)],
@@ -116,9 +136,11 @@ class TransformersRuntime(TokenizerVocabulary):
         )
         tokens = self._model.generate(
             **inputs,
+            **started,
             generation_config=GenerationConfig(
                 max_new_tokens=max(row.limit for row in choose.rows),
                 do_sample=False,
+                num_beams=1,
                 eos_token_id=list(self.eos_token_ids),
                 pad_token_id=self._tokenizer.pad_token_id,
             ),
