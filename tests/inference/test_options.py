@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from tests.cli.conftest import run
+from tests.embedded import EXAMPLES
 from tests.evaluation.square_server import pixels_of, serving
 
 from lhrs.errors import ConfigError
@@ -42,7 +44,12 @@ def test_images_are_reduced(options, size_wh):
     assert (reduced.shape[1], reduced.shape[0]) == size_wh and reduced.dtype == np.uint8
 
 
-def test_options_change_the_hash_of_a_model_and_are_arguments(tmp_path):
+def test_a_command_refuses_in_one_line():
+    done = run("ask", EXAMPLES / "river.tif", "Is there a river?", "--dtype", "float16", "--image-size", 64, code=2)
+    assert done.stderr == "lhrs: the embedded model does not take --dtype or --image-size.\n" and not done.stdout
+
+
+def test_options_change_the_hash_of_a_model_and_are_arguments():
     options = ModelOptions(dtype="float16", image_size=64)
     assert model_hash("http://a/v1", "a") == model_hash("http://a/v1", "a", ModelOptions())
     assert model_hash("http://a/v1", "a") != model_hash("http://a/v1", "a", options)
