@@ -166,9 +166,12 @@ def check_boxes(
     truth = np.stack([drawing.unit_box for drawing in drawings])
     family = runtime.family
     asked = _prompts(family)
-    findings, failure = [], None
+    own, findings, failure = 0.0, [], None
     with progress("squares", (1 + len(asked)) * num_drawings) as bar:
-        own = _own_iou(assistant, drawings, truth)
+        try:
+            own = _own_iou(assistant, drawings, truth)
+        except ServerError as error:  # a server may refuse this prompt only
+            failure = error
         bar.update(num_drawings)
         for name, prompt in asked.items():
             try:

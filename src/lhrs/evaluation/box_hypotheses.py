@@ -55,7 +55,7 @@ def notations(resized_is_known: bool) -> list[BoxNotation]:
     Args:
         resized_is_known: whether the size of the resized images is known; else common rules for it are tried.
     """
-    scales = [(scale, None) for scale in _SCALES]
+    scales: list[tuple[Scale, int | None]] = [(scale, None) for scale in _SCALES]
     resized: list[tuple[Scale, int | None]] = (
         [("resized", None)] if resized_is_known else [("resized", multiple) for multiple in _MULTIPLES]
     )
