@@ -46,9 +46,9 @@ def generate(path: Path, side: int) -> None:
 
 def measured(function) -> dict:
     """Run in this process, with the model's time taken."""
-    from lhrs.scene.window_inference import cached_model
+    from lhrs.scene.window_inference import SceneQuery, cached_model
 
-    runtime = cached_model(None, None).runtime
+    runtime = cached_model(SceneQuery("classify")).runtime
     ask, inside = runtime.generate, [0.0]
 
     def timed(requests, on_text=None):
@@ -79,12 +79,12 @@ def ours(path: Path, size: int) -> int:
 def naive(path: Path, size: int) -> int:
     import rasterio
 
-    from lhrs.scene.window_inference import cached_model
+    from lhrs.scene.window_inference import SceneQuery, cached_model
 
     with rasterio.open(path) as raster:
         pixels = raster.read().transpose(1, 2, 0)
     height, width = pixels.shape[:2]
-    assistant, count = cached_model(None, None), 0
+    assistant, count = cached_model(SceneQuery("classify")), 0
     for top in range(0, height, size):
         for left in range(0, width, size):
             assistant.classify(np.ascontiguousarray(pixels[top : top + size, left : left + size]))

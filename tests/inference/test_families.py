@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhrs.inference.model_family import ModelFamily, family_for, get_family
+from lhrs.inference.runtimes.openai import _family_by_name
 from lhrs.registry import load_components
 
 FAMILIES = {"plain": ModelFamily, **load_components("lhrs.inference.families", ModelFamily)}
@@ -50,6 +51,15 @@ def test_prompts_hold_what_they_are_given(name):
          [[0.25, 0.5, 0.75, 1]]),
         ("<ref>ship</ref><box>[[250, 500, 750, 1000]]</box>", "internvl", [[0.25, 0.5, 0.75, 1]]),
         ("<loc0512><loc0256><loc1023><loc0768> ship", "paligemma", [[0.25, 0.5, 0.75, 1]]),
+        ('```json\n[\n  {"box_2d": [500, 250, 1000, 750], "label": "ship [2]"}\n]```', "gemma", [[0.25, 0.5, 0.75, 1]]),
+        ("<think>Or [1, 2, 3, 4].</think><answer>Here: <|begin_of_box|>[[250,500,750,1000]]<|end_of_box|></answer>",
+         "glm", [[0.25, 0.5, 0.75, 1]]),
+        ('[{"bbox_2d": [250, 500, 750, 1000], "label": "ship"}]', "glm", [[0.25, 0.5, 0.75, 1]]),
+        ('[{"label": "ship", "bbox": [0.25, 0.5, 0.75, 1.0]}]', "lfm2", [[0.25, 0.5, 0.75, 1]]),
+        ("<ref>ship</ref><box>250 500 750 1000</box>", "minicpm_v", [[0.25, 0.5, 0.75, 1]]),
+        ('<points coords="1 1 250 500 2 750 1000">ship</points>', "molmo", [[0.25, 0.5, 0.75, 1]]),
+        ('<points x1="25.0" y1="50.0" x2="75.0" y2="100.0" alt="ship">ship</points>', "molmo", [[0.25, 0.5, 0.75, 1]]),
+        ("</s><s>the ship<loc_250><loc_500><loc_750><loc_999></s>", "florence2", [[0.25, 0.5, 0.75, 1]]),
         ("no ship", "qwen2_5_vl", []),
     ],
 )  # fmt: skip
@@ -64,10 +74,29 @@ def test_wrong_boxes_are_counted_not_given():
     assert len(found.boxes) == 0 and found.num_malformed == 3
 
 
+def test_a_single_point_is_no_box():
+    found = get_family("molmo").read_boxes('<points coords="1 1 250 500 2 750 900 3 100 100">ship</points>', SEEN)
+    assert len(found.boxes) == 1 and found.num_malformed == 1
+
+
 def test_each_model_type_has_one_adapter_and_unknown_ones_the_plain():
     claimed = [t for family in FAMILIES.values() for t in family.__dict__.get("model_types", ())]
     assert len(claimed) == len(set(claimed))
     assert type(family_for("qwen2_vl")) is FAMILIES["qwen2_vl"] and type(family_for("smolvlm")) is ModelFamily
+
+
+@pytest.mark.parametrize(
+    ("served", "family"),
+    [
+        ("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl"), ("OpenGVLab/InternVL3-8B-Instruct", "internvl"),
+        ("google/gemma-4-e4b-it", "gemma"), ("google/paligemma2-3b-mix-448", "paligemma"), ("zai-org/GLM-4.5V", "glm"),
+        ("LiquidAI/LFM2.5-VL-1.6B", "lfm2"), ("openbmb/MiniCPM-V-4_5", "minicpm_v"), ("allenai/Molmo2-8B", "molmo"),
+        ("HuggingFaceTB/SmolVLM-Instruct", None), ("a-perception-model", None),
+    ],
+)  # fmt: skip
+def test_the_family_of_a_served_model_is_in_its_name(served, family):
+    expected = ModelFamily if family is None else FAMILIES[family]
+    assert type(_family_by_name(served)) is expected
 
 
 def test_system_texts_are_those_the_released_models_were_trained_with():

@@ -44,4 +44,4 @@ class Sees:
 @pytest.fixture
 def sees(monkeypatch):
     for module in (running, window_inference):
-        monkeypatch.setattr(module, "cached_model", lambda model, device: Assistant(Sees()))
+        monkeypatch.setattr(module, "cached_model", lambda query: Assistant(Sees()))

@@ -24,6 +24,7 @@ _COMMANDS = {
     "data": ("data", "Show, check, plot, export and tile datasets."),
     "eval": ("evaluate", "Evaluate a model on benchmarks, with blind baselines."),
     "score": ("score", "Score a file of predictions."),
+    "check-boxes": ("check_boxes", "Find out how a model writes boxes, by drawn squares."),
     "train": ("train", "Train a model by a run file."),
     "pretrain": ("pretrain", "Pretrain a backbone on images without labels (CMID)."),
     "finetune": ("finetune", "Finetune a backbone: classification, segmentation, detection, change."),

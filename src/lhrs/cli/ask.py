@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lhrs.cli.console import EXIT_USER_ERROR, print_error, print_info
-from lhrs.cli.options import GSD, AsJson, Composite, Device, Model, Seed, Sensor, Temperature
+from lhrs.cli.options import GSD, AsJson, Composite, Device, Model, Seed, Sensor, Temperature, with_model_options
 from lhrs.errors import ConfigError, DataError
 from lhrs.progress import progress_bar
 
 if TYPE_CHECKING:
     from lhrs.inference.assistant import Assistant
     from lhrs.inference.images import RenderingOptions
+    from lhrs.inference.options import ModelOptions
     from lhrs.schema import Answer
 
 _REDUCED = 1.5
@@ -24,6 +25,7 @@ _REDUCED = 1.5
 Images = Annotated[list[Path], typer.Argument(help="Images, GeoTIFFs and folders of them.", metavar="IMAGE...")]
 
 
+@with_model_options
 def ask(
     words: Annotated[list[str], typer.Argument(metavar="IMAGE... QUESTION", help="Images, then the question.")],
     options: Annotated[str | None, typer.Option(help="Answer with exactly one of these: a,b,c.")] = None,
@@ -35,16 +37,19 @@ def ask(
     gsd: GSD = None,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
+    *,
+    model_options: "ModelOptions",
 ) -> None:
     """Ask a question about images."""
     images, question = _split(words, "the question")
     listed = None if options is None else _split_list(options, "--options")
     paths, errors = list_paths(images), Errors()
-    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
+    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd, model_options)
     _print_answers(assistant.ask_all(paths, question, listed, errors), len(paths), as_json)
     errors.exit()
 
 
+@with_model_options
 def caption(
     images: Images,
     as_json: AsJson = False,
@@ -55,14 +60,17 @@ def caption(
     gsd: GSD = None,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
+    *,
+    model_options: "ModelOptions",
 ) -> None:
     """Describe images in a sentence."""
     paths, errors = list_paths(images), Errors()
-    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
+    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd, model_options)
     _print_answers(assistant.caption_all(paths, errors), len(paths), as_json)
     errors.exit()
 
 
+@with_model_options
 def classify(
     images: Images,
     labels: Annotated[str | None, typer.Option(help="Answer with exactly one of these: a,b,c.")] = None,
@@ -74,16 +82,19 @@ def classify(
     gsd: GSD = None,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
+    *,
+    model_options: "ModelOptions",
 ) -> None:
     """Name the scene class of images."""
     listed = None if labels is None else _split_list(labels, "--labels")
     paths, errors = list_paths(images), Errors()
-    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
+    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd, model_options)
     warn_of_labels(assistant, listed)
     _print_answers(assistant.classify_all(paths, listed, errors), len(paths), as_json)
     errors.exit()
 
 
+@with_model_options
 def count(
     words: Annotated[list[str], typer.Argument(metavar="IMAGE... [TARGET]", help="Images, then what to count.")],
     as_json: AsJson = False,
@@ -94,15 +105,18 @@ def count(
     gsd: GSD = None,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
+    *,
+    model_options: "ModelOptions",
 ) -> None:
     """Count objects, by default buildings."""
     images, target = (words, "buildings") if len(words) == 1 or _is_path(words[-1]) else (words[:-1], words[-1])
     paths, errors = list_paths([Path(image) for image in images]), Errors()
-    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
+    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd, model_options)
     _print_answers(assistant.count_all(paths, target, errors), len(paths), as_json)
     errors.exit()
 
 
+@with_model_options
 def ground(
     words: Annotated[list[str], typer.Argument(metavar='IMAGE... "the ..."', help="Images, then what to find.")],
     out: Annotated[
@@ -116,13 +130,15 @@ def ground(
     gsd: GSD = None,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
+    *,
+    model_options: "ModelOptions",
 ) -> None:
     """Find objects and print their boxes, in pixels and in longitude and latitude."""
     images, expression = _split(words, "what to find")
     paths, errors = list_paths(images), Errors()
     if out is not None:
         _check_out(out, paths)
-    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
+    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd, model_options)
     answers = _print_answers(assistant.ground_all(paths, expression, errors), len(paths), as_json)
     if out is not None and answers:
         _write_boxes(out, answers, assistant.rendering)
@@ -143,14 +159,15 @@ def load_assistant(
     sensor: str | None,
     composite: str | None,
     gsd: float | None,
+    model_options: "ModelOptions",
 ) -> "Assistant":
     """Load a model with the options of a command."""
     from lhrs.inference.images import RenderingOptions
     from lhrs.inference.load import load
 
-    assistant = load(model, device)
+    assistant = load(model, device, model_options)
     assistant.temperature, assistant.seed = temperature, seed
-    assistant.rendering = RenderingOptions(sensor, composite, gsd)
+    assistant.rendering = RenderingOptions(sensor, composite, gsd, model_options.image_size)
     return assistant
 
 

@@ -8,15 +8,17 @@ import typer
 
 from lhrs.cli.ask import load_assistant, to_text
 from lhrs.cli.console import print_error, print_info
-from lhrs.cli.options import GSD, Composite, Device, Model, Seed, Sensor, Temperature
+from lhrs.cli.options import GSD, Composite, Device, Model, Seed, Sensor, Temperature, with_model_options
 from lhrs.errors import ConfigError, LHRSError
 
 if TYPE_CHECKING:
     from lhrs.inference.assistant import Assistant, Chat
+    from lhrs.inference.options import ModelOptions
 
 _HELP = "/image PATH: another image.  /save FILE: the conversation as JSON lines.  /help.  /quit"
 
 
+@with_model_options
 def chat(
     image: Annotated[Path | None, typer.Argument(help="Image to talk about; /image opens another.")] = None,
     model: Model = None,
@@ -26,9 +28,11 @@ def chat(
     gsd: GSD = None,
     temperature: Temperature = 0.0,
     seed: Seed = 0,
+    *,
+    model_options: "ModelOptions",
 ) -> None:
     """Talk about an image. Type a question, or /image PATH, /save FILE, /help, /quit."""
-    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd)
+    assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd, model_options)
     talk = _start(assistant, image)
     if sys.stdin.isatty():
         import readline  # noqa: F401 (arrow keys and history in input())

@@ -1,12 +1,18 @@
 """`lhrs eval`: evaluate a model on benchmarks."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from lhrs.cli.console import print_info
+from lhrs.cli.options import with_model_options
+
+if TYPE_CHECKING:
+    from lhrs.inference.options import ModelOptions
 
 
+@with_model_options
 def evaluate(
     benchmarks: list[str] = typer.Argument(
         None, help="NAME=PATH of the data, such as eurosat=data/EuroSAT; NAME alone downloads.", metavar="BENCH..."
@@ -26,6 +32,8 @@ def evaluate(
     engine: str = typer.Option("local", help="local, or ray: copies of the model on a cluster's workers."),
     workers: int = typer.Option(2, min=1, help="Copies, with the engine ray."),
     show_list: bool = typer.Option(False, "--list", help="List the benchmarks and how to get their data."),
+    *,
+    model_options: "ModelOptions",
 ) -> None:
     """Score a model on benchmarks, strictly, next to what is reached without the image."""
     from lhrs.evaluation.benchmark import benchmark_names, find_benchmark
@@ -44,8 +52,8 @@ def evaluate(
         return
     evaluation = evaluate(
         benchmarks or [], model=model, output_dir=out, protocol=protocol, limit=limit, baselines=baselines,
-        batch_size=batch_size, compare_to=compare_to, device=device, engine=engine, num_workers=workers,
-        progress=progress_bar, log=print_info,
+        batch_size=batch_size, compare_to=compare_to, device=device, options=model_options, engine=engine,
+        num_workers=workers, progress=progress_bar, log=print_info,
     )  # fmt: skip
     typer.echo(evaluation.table(), nl=False)
     for line in evaluation.comparisons():

@@ -3,11 +3,16 @@
 import math
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from lhrs.cli.console import print_info
+from lhrs.cli.options import with_model_options
 from lhrs.progress import progress_bar
+
+if TYPE_CHECKING:
+    from lhrs.inference.options import ModelOptions
 
 
 def _print_sensors(value: bool) -> None:
@@ -19,6 +24,7 @@ def _print_sensors(value: bool) -> None:
         raise typer.Exit
 
 
+@with_model_options
 def scene(
     scenes: list[str] = typer.Argument(
         metavar="SCENE...",
@@ -54,6 +60,8 @@ def scene(
     list_sensors: bool = typer.Option(
         False, callback=_print_sensors, is_eager=True, help="List the known sensors and their composites."
     ),
+    *,
+    model_options: "ModelOptions",
 ) -> None:
     """Ask about every window of a scene and write the answers as GIS layers."""
     from lhrs.errors import ConfigError
@@ -75,7 +83,7 @@ def scene(
     if listed is not None and not all(listed):
         raise ConfigError(f"--labels {labels!r} has an empty entry.")
     paths = tuple(gdal_name(s) or os.path.abspath(s) for s in scenes)
-    query = SceneQuery(task, listed, question or target or "", model, device)
+    query = SceneQuery(task, listed, question or target or "", model, device, model_options)
     config = SceneConfig(
         scenes=paths, out=Path(os.path.abspath(out)), query=query, size=window_size, gsd_m=gsd, overlap=overlap,
         sensor=sensor, composites=tuple(composite), min_valid=min_valid,

@@ -2,16 +2,20 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lhrs.cli.options import Device, Model
+from lhrs.cli.options import Device, Model, with_model_options
 from lhrs.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lhrs.inference.options import ModelOptions
 
 _MB = 2**20
 
 
+@with_model_options
 def serve(
     model: Model = None,
     device: Device = None,
@@ -41,6 +45,8 @@ def serve(
     quota_mb: Annotated[int, typer.Option(min=1, help="Maximum size of all uploaded files.")] = 8192,
     file_hours: Annotated[float, typer.Option(min=0.01, help="How long uploaded files are kept.")] = 24.0,
     log_text: Annotated[bool, typer.Option("--log-text", help="Log questions and answers.")] = False,
+    *,
+    model_options: "ModelOptions",
 ) -> None:
     """Answer over HTTP like OpenAI's API: /v1/chat/completions, /v1/files; see docs/serving.md."""
     from lhrs.inference.load import load
@@ -65,9 +71,11 @@ def serve(
         log_text=log_text,
         model=model,
         device=device,
+        options=model_options,
+        max_tokens=max(Settings.max_tokens, model_options.max_new_tokens or 0),
     )
     check(settings, no_auth)
-    run(load(model, device), settings)
+    run(load(model, device, model_options), settings)
 
 
 def _keys(file: Path | None) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from lhrs.evaluation.prompts import PROTOCOLS, VARIANTS, PromptedItem, build_pro
 from lhrs.evaluation.report import PAGE, compare, score_answers, score_table, write_errors, write_report
 from lhrs.evaluation.runner import Row, answer_all
 from lhrs.inference.load import load, model_hash
+from lhrs.inference.options import ModelOptions
 from lhrs.inference.runtime import Runtime
 from lhrs.metrics.metric import Metric
 from lhrs.progress import Progress, no_progress
@@ -74,6 +75,7 @@ def evaluate(
     batch_size: int = 16,
     compare_to: str | Path | None = None,
     device: str | None = None,
+    options: ModelOptions = ModelOptions(),  # noqa: B008 (frozen)
     engine: str = "local",
     num_workers: int = 2,
     progress: Progress = no_progress,
@@ -91,6 +93,7 @@ def evaluate(
         batch_size: questions per call of the model; does not change the answers.
         compare_to: `output_dir` of another model, for a paired test.
         device: cpu, cuda, ...
+        options: see `lhrs.load`; `max_new_tokens` replaces the limit of each metric.
         engine: `local`, or `ray` for copies of the model on the workers of a cluster.
         num_workers: number of copies with the engine `ray`.
         progress: reports the questions done.
@@ -107,8 +110,10 @@ def evaluate(
     if not benchmarks:
         raise ConfigError(f"name a benchmark and its data, NAME=PATH; known: {', '.join(benchmark_names())}.")
     tasks, output = _open_tasks(benchmarks, limit, log), Path(output_dir)
-    with _open_runtime(model, engine, num_workers, batch_size, device) as (runtime, questions_at_once):
-        run = _Run(runtime, model_hash(model, runtime.name), protocol, baselines, questions_at_once, progress, log)
+    with _open_runtime(model, engine, num_workers, batch_size, device, options) as (runtime, questions_at_once):
+        hashed = model_hash(model, runtime.name, options)
+        limit = options.max_new_tokens
+        run = _Run(runtime, hashed, protocol, baselines, questions_at_once, limit, progress, log)
         results = [run(task, output, compare_to) for task in tasks]
     write_report(results, runtime.name, output)
     return Evaluation(runtime.name, results)
@@ -123,6 +128,7 @@ class _Run:
     protocol: str
     baselines: bool
     batch_size: int
+    max_new_tokens: int | None
     progress: Progress
     log: Callable[[str], None]
 
@@ -153,6 +159,7 @@ class _Run:
             return answer_all(
                 self.runtime, self.model_hash, prompted, task.metric, variant=variant, path=folder / FILES[variant],
                 batch_size=self.batch_size, bar=bar, dropped=task.benchmark.dropped,
+                max_new_tokens=self.max_new_tokens,
             )  # fmt: skip
 
 
@@ -182,16 +189,16 @@ def _open_tasks(benchmarks: Sequence[str | Benchmark], limit: int | None, log: C
 
 @contextmanager
 def _open_runtime(
-    model: str, engine: str, num_workers: int, batch_size: int, device: str | None
+    model: str, engine: str, num_workers: int, batch_size: int, device: str | None, options: ModelOptions
 ) -> Iterator[tuple[Runtime, int]]:
     """Yield the runtime of the model, and the number of questions per call."""
     if engine == "ray":
         from lhrs.inference.runtimes.ray import ray_runtime
 
-        with ray_runtime(model, num_workers, batch_size, device) as runtime:
+        with ray_runtime(model, num_workers, batch_size, device, options) as runtime:
             yield runtime, 2 * num_workers * batch_size
     else:
-        yield load(model, device).runtime, batch_size
+        yield load(model, device, options).runtime, batch_size
 
 
 def _drop_unreadable(

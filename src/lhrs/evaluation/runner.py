@@ -60,6 +60,7 @@ def answer_all(
     seed: int = 0,
     bar: Bar | None = None,
     dropped: Dropped | None = None,
+    max_new_tokens: int | None = None,
 ) -> list[Row | None]:
     """Return a row for every question, in their order; None if its image cannot be read.
 
@@ -74,6 +75,7 @@ def answer_all(
         seed: of the order in which the variant `shuffled` assigns images.
         bar: counts the questions done.
         dropped: counts the questions whose image cannot be read.
+        max_new_tokens: limit of an answer; None is that of the metric.
     """
     images = _images_to_show(prompted, variant, seed)
     keys = [_key(model_hash, question, files) for question, files in zip(prompted, images, strict=True)]
@@ -94,7 +96,9 @@ def answer_all(
             except DataError as error:
                 if dropped is not None:
                     dropped.add("questions whose image cannot be read", str(error))
-        requests = [to_request(prompted[n], metric, tuple(o.pixels for o in opened)) for n, opened in readable]
+        requests = [
+            to_request(prompted[n], metric, tuple(o.pixels for o in opened), max_new_tokens) for n, opened in readable
+        ]
         replies = runtime.generate(requests) if requests else []
         rows = []
         for (n, opened), reply in zip(readable, replies, strict=True):
@@ -108,9 +112,11 @@ def answer_all(
     return [file.rows.get(key) for key in keys]
 
 
-def to_request(prompted: PromptedItem, metric: Metric, pixels: tuple[np.ndarray, ...]) -> Request:
+def to_request(
+    prompted: PromptedItem, metric: Metric, pixels: tuple[np.ndarray, ...], max_new_tokens: int | None = None
+) -> Request:
     """Return the request to a runtime."""
-    form, limit = metric.answer_type, metric.max_new_tokens
+    form, limit = metric.answer_type, max_new_tokens or metric.max_new_tokens
     return Request(pixels, prompted.prompt, prompted.choices, form, max_new_tokens=limit)
 
 

@@ -33,6 +33,7 @@ class Assistant:
             on the batch.
         seed: used when `temperature` is above 0.
         rendering: how rasters are rendered.
+        max_new_tokens: maximum length of an answer in tokens; None is that of `Request`.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Assistant:
         temperature: float = 0.0,
         seed: int = 0,
         rendering: RenderingOptions = RenderingOptions(),  # noqa: B008 (frozen)
+        max_new_tokens: int | None = None,
     ) -> None:
         self.runtime, self.temperature, self.seed, self.rendering = runtime, temperature, seed, rendering
+        self.max_new_tokens = max_new_tokens or Request.max_new_tokens
 
     def ask(self, image: ImageInput, question: str, options: Sequence[str] | None = None) -> Answer:
         """Answer one question about one image; with `options` the answer is exactly one of them."""
@@ -132,8 +135,8 @@ class Assistant:
         """
         sampling = Sampling(self.temperature, self.seed, index) if self.temperature > 0 else None
         return Request(
-            tuple(images), task.prompt, task.plain_options, task.answer_type, sampling=sampling, history=task.history,
-            query=task.query, gsd_m=gsd_m,
+            tuple(images), task.prompt, task.plain_options, task.answer_type, self.max_new_tokens, sampling,
+            task.history, query=task.query, gsd_m=gsd_m,
         )  # fmt: skip
 
     def answer(self, name: str, image: GeoImage | None, task: Task, reply: Generation) -> Answer:

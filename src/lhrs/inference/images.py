@@ -28,11 +28,13 @@ class RenderingOptions:
     """Band composite of the sensor, such as `swir`."""
     gsd_m: float | None = None
     """Meters per pixel of the rendering."""
+    max_side: int | None = None
+    """Maximum of the longer side in pixels; None is 1,024."""
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `open_image`."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Keyword arguments of `open_image`, without the side."""
+        return {name: value for name, value in asdict(self).items() if value is not None and name != "max_side"}
 
 
 def open_input(image: ImageInput, options: RenderingOptions = RenderingOptions()) -> tuple[str, GeoImage]:
@@ -40,7 +42,7 @@ def open_input(image: ImageInput, options: RenderingOptions = RenderingOptions()
     if isinstance(image, GeoImage):
         return "image", image
     if isinstance(image, str | Path):
-        opened = open_image(image, _MAX_SIDE, **options.arguments)
+        opened = open_image(image, options.max_side or _MAX_SIDE, **options.arguments)
         return os.fsencode(image).decode(errors="replace"), opened
     # A copy: runtimes cache the last image, and a caller may modify the array.
     pixels = np.array(image.convert("RGB") if hasattr(image, "convert") else image)

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from lhrs.boxes import Size
 from lhrs.inference.model_family import ModelFamily
 
 AnswerType = Literal["text", "number", "boxes", "query"]
@@ -74,6 +75,8 @@ class Generation:
     """Label of each box; empty where the question names them all."""
     box_scores: tuple[float, ...] = ()
     """Probability of each box, 0-1; empty where the tokens have it."""
+    resized_wh: Size | None = None
+    """Size in pixels to which the first image was resized; None where it is unknown."""
 
     @property
     def sequence_probability(self) -> float | None:

@@ -22,7 +22,10 @@ LOADING_ERRORS = (OSError, ValueError, TypeError, AttributeError, KeyError, Runt
 
 
 def load_model(
-    source: str | Path, dtype: torch.dtype | str = "auto", quantize: str | None = None
+    source: str | Path,
+    dtype: torch.dtype | str = "auto",
+    quantize: str | None = None,
+    revision: str | None = None,
 ) -> tuple[LHRSForConditionalGeneration, LHRSProcessor]:
     """Load a model without its adapter, see `merge_adapter`.
 
@@ -30,6 +33,7 @@ def load_model(
         source: folder or hub id.
         dtype: of the weights; "auto" is that of the file.
         quantize: "8bit" or "4bit", for the language model.
+        revision: branch, tag or commit of a hub id.
 
     Raises:
         CheckpointError: it does not load as an LHRS model.
@@ -38,9 +42,10 @@ def load_model(
     if settings:
         settings["quantization_config"].llm_int8_skip_modules = ["model.vision_tower", "model.bridge", "lm_head"]
     try:
-        processor = LHRSProcessor.from_pretrained(str(source))
-        processor.image_processor = load_image_processor(str(source))
-        model: Any = LHRSForConditionalGeneration.from_pretrained(str(source), dtype=dtype, **settings)
+        state = revision or "main"
+        processor = LHRSProcessor.from_pretrained(str(source), revision=state)
+        processor.image_processor = load_image_processor(str(source), revision=state)
+        model: Any = LHRSForConditionalGeneration.from_pretrained(str(source), dtype=dtype, revision=state, **settings)
     except LOADING_ERRORS as error:
         raise CheckpointError(f"{source} does not load as an LHRS model: {first_words(error)}") from error
     prepare_quantized(model)

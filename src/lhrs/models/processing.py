@@ -56,7 +56,7 @@ class LHRSProcessor(ProcessorMixin):
         return MultiModalData(num_image_tokens=[self.num_image_tokens] * count, num_image_patches=[1] * count)
 
 
-def load_image_processor(source: str, image_size: int | None = None) -> Any:
+def load_image_processor(source: str, image_size: int | None = None, revision: str = "main") -> Any:
     """Return the image processor of an encoder.
 
     That of a timm encoder resizes the whole image to a square, by the interpolation, mean and standard deviation of the
@@ -67,16 +67,17 @@ def load_image_processor(source: str, image_size: int | None = None) -> Any:
         source: hub id or folder of the encoder, or of a model.
         image_size: side in pixels of the square, for a timm encoder of any input size; None is the side of the
             `pretrained_cfg`.
+        revision: branch, tag or commit of a hub id.
 
     Raises:
         ConfigError: the encoder has an input size of its own.
     """
-    config = AutoConfig.from_pretrained(source)
+    config = AutoConfig.from_pretrained(source, revision=revision)
     own = any((Path(source) / name).is_file() for name in ("preprocessor_config.json", "processor_config.json"))
     if config.model_type != "timm_wrapper" or own:
         if image_size is not None:
             raise ConfigError(f"image_size is for timm encoders; {source} has the size of its image processor")
-        return AutoImageProcessor.from_pretrained(source, backend="pil")
+        return AutoImageProcessor.from_pretrained(source, backend="pil", revision=revision)
     known = get_pretrained_cfg(config.architecture)
     cfg = {**(known.to_dict() if known else {}), **(getattr(config, "pretrained_cfg", None) or {})}
     sizes = resolve_data_config(pretrained_cfg=cfg, verbose=False)

@@ -81,10 +81,10 @@ def run(
     dropped = Dropped()
     opened = _scenes(config, dropped)
     folders = _folders(config.out, [source.name for source, _, _ in opened])
-    assistant = cached_model(config.query.model, config.query.device)
+    assistant = cached_model(config.query)
     family = assistant.runtime.family
     config.query.task(assistant)  # contradicting labels are refused before anything is read
-    hashed = model_hash(config.query.model, assistant.runtime.name)
+    hashed = model_hash(config.query.model, assistant.runtime.name, config.query.options)
     settings = _settings(config, opened, hashed)
     with Job(config.out, settings, _inputs(opened)) as job:
         plans = [(composites, after, *_windows(config, composites[0], family)) for _, composites, after in opened]
@@ -121,7 +121,8 @@ def run(
 
 
 def _settings(config: SceneConfig, opened: Sequence[_Opened], hashed: str) -> dict[str, Any]:
-    query = {name: getattr(config.query, name) for name in config.query.__dataclass_fields__ if name != "device"}
+    query: dict[str, Any] = {name: getattr(config.query, name) for name in ("kind", "labels", "target", "model")}
+    query |= config.query.options.given
     composites = [[scene.scaling.description for scene in scenes] for _, scenes, _ in opened]
     return {
         **query, "composites": composites, "size": config.size, "gsd_m": config.gsd_m, "overlap": config.overlap,

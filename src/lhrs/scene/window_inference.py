@@ -16,6 +16,7 @@ from lhrs.imagery.windows import SceneWindow
 from lhrs.inference import tasks
 from lhrs.inference.assistant import BATCH, Assistant
 from lhrs.inference.load import load
+from lhrs.inference.options import ModelOptions
 from lhrs.inference.tasks import Task
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class SceneQuery:
     """The question of `vqa` and `change`, the referring expression of `ground`, the target of `count`."""
     model: str | None = None
     device: str | None = None
+    options: ModelOptions = ModelOptions()  # noqa: RUF009 (frozen)
 
     def task(self, assistant: Assistant) -> Task:
         """Return the task with the model's prompt.
@@ -85,7 +87,7 @@ def answer_block(block: Block) -> "pa.Table":
     """
     import pyarrow as pa
 
-    assistant = cached_model(block.query.model, block.query.device)
+    assistant = cached_model(block.query)
     task = block.query.task(assistant)
     rows = []
     for batch in _batches(block):
@@ -124,14 +126,14 @@ def answer_block(block: Block) -> "pa.Table":
     return pa.Table.from_pylist(rows, _schema())
 
 
-def cached_model(model: str | None, device: str | None) -> Assistant:
-    """Return a model, loaded once in this process."""
-    return _loaded(model, device)
+def cached_model(query: SceneQuery) -> Assistant:
+    """Return the model of a query, loaded once in this process."""
+    return _loaded(query.model, query.device, query.options)
 
 
 @cache
-def _loaded(model: str | None, device: str | None) -> Assistant:
-    return load(model, device)
+def _loaded(model: str | None, device: str | None, options: ModelOptions) -> Assistant:
+    return load(model, device, options)
 
 
 def _batches(block: Block) -> Iterator[list[tuple[SceneWindow, list[np.ndarray], float]]]:

@@ -258,7 +258,8 @@ class SceneQueue:
         options = {"--model": self._settings.model, "--device": self._settings.device, "--out": str(run.folder)}
         run.process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "lhrs", "scene", *run.request.arguments(),
-            *(f"{name}={value}" for name, value in options.items() if value is not None), "--", str(run.file.path),
+            *(f"{name}={value}" for name, value in options.items() if value is not None),
+            *self._settings.options.arguments, "--", str(run.file.path),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             env=await asyncio.to_thread(_environment), start_new_session=True,
         )  # fmt: skip

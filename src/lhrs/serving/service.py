@@ -152,7 +152,7 @@ class Service:
             task.prompt,
             task.plain_options,
             task.answer_type,
-            min(chat.token_limit or Request.max_new_tokens, self.settings.max_tokens),
+            min(chat.token_limit or self.assistant.max_new_tokens, self.settings.max_tokens),
             Sampling(chat.temperature, seed) if chat.temperature > 0 else None,
             tuple(history),
         )

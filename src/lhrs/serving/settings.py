@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from lhrs.inference.options import ModelOptions
+
 MB = 2**20
 
 
@@ -64,6 +66,8 @@ class Settings:
     model: str | None = None
     """Model for whole scenes, as `lhrs.load` accepts it."""
     device: str | None = None
+    """See `model`."""
+    options: ModelOptions = ModelOptions()  # noqa: RUF009 (frozen)
     """See `model`."""
     scene_queue: int = 4
     """Maximum number of queued scenes; further scenes get 429."""

@@ -6,6 +6,7 @@ from lhrs.inference.model_family import ModelFamily
 class Instruct(ModelFamily):
     """The wording of the questions; boxes are fractions of the image."""
 
+    in_model_names = False  # "Instruct" is a part of many names
     box_style = "norm1"
     ask_options_prompt = "{question} Options: {options}."
     caption_prompt = "Describe the image in one sentence."

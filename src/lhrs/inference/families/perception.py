@@ -17,6 +17,7 @@ class Perception(ModelFamily):
     """Any wording: the language model only decides what is asked."""
 
     served_as = ("lhrs-nano",)
+    in_model_names = False
     reads_system_messages = False
     ask_options_prompt = "{question} Options: {options}."
     caption_prompt = "Describe the image."

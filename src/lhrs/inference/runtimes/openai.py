@@ -21,6 +21,7 @@ from PIL import Image
 from lhrs.errors import ConfigError, MissingExtraError, ServerError
 from lhrs.inference.decoding import TextStreamer
 from lhrs.inference.model_family import ModelFamily
+from lhrs.inference.options import ModelOptions
 from lhrs.inference.runtime import Generation, Request
 from lhrs.reasoning import strip_reasoning
 from lhrs.registry import load_components
@@ -44,6 +45,7 @@ class OpenAIRuntime:
 
     Args:
         url: up to and including `/v1`; `#name` after it picks one of the server's models, else its first is taken.
+        options: of the images that are sent; other options are not read here.
 
     Raises:
         MissingExtraError: the client is not installed.
@@ -53,7 +55,8 @@ class OpenAIRuntime:
 
     ood_threshold: float | None = None
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, options: ModelOptions = ModelOptions()) -> None:  # noqa: B008 (frozen)
+        self._options = options
         try:
             import openai
         except ImportError as error:
@@ -84,11 +87,12 @@ class OpenAIRuntime:
             ServerError: the server fails, gives no answer, or answers with none of the options.
         """
         if on_text is not None and len(requests) == 1:
-            return [self._stream(requests[0], on_text)]
+            return [self._answer(replace(requests[0], on_text=on_text))]
         with ThreadPoolExecutor(_CONCURRENCY) as pool:
             return list(pool.map(self._answer, requests))
 
     def _answer(self, request: Request) -> Generation:
+        request = replace(request, images=tuple(map(self._options.reduce, request.images)))
         if request.on_text is not None:
             return self._stream(request, request.on_text)
         fields = {**_response_format(request), "logprobs": True}
@@ -178,7 +182,7 @@ class OpenAIRuntime:
             if option is None:
                 raise ServerError(f"{self.name} answered {text[:80]!r}, which is none of the options")
             text = option
-        boxes = self.family.read_boxes(text, _size(request)).boxes
+        boxes = self.family.read_boxes(text, self.family.pixel_size(_size(request), None)).boxes
         return Generation(text, tuple(t for t, _ in tokens), tuple(p for _, p in tokens), boxes)
 
     def _body(self, request: Request) -> dict[str, Any]:
@@ -362,6 +366,6 @@ def _family_by_name(model: str) -> ModelFamily:
         return served()
     squeezed = "".join(c for c in model.lower() if c.isalnum())
     for name in sorted(families, key=len, reverse=True):
-        if name.replace("_", "") in squeezed:
+        if name.replace("_", "") in squeezed and families[name].in_model_names:
             return families[name]()
     return ModelFamily()

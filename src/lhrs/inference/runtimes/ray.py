@@ -8,16 +8,17 @@ import numpy as np
 
 from lhrs.block_executor import ray_actor_pool
 from lhrs.inference.model_family import ModelFamily
+from lhrs.inference.options import ModelOptions
 from lhrs.inference.runtime import Generation, Request, Runtime
 
 
 class _Copy:
     """The actor of each worker."""
 
-    def __init__(self, model: str, device: str | None) -> None:
+    def __init__(self, model: str, device: str | None, options: ModelOptions) -> None:
         from lhrs.inference.load import load
 
-        self.runtime = load(model, device).runtime
+        self.runtime = load(model, device, options).runtime
 
     def about(self, _: None) -> tuple[str, ModelFamily, float | None]:
         return self.runtime.name, self.runtime.family, self.runtime.ood_threshold
@@ -57,7 +58,13 @@ class RayRuntime:
 
 
 @contextmanager
-def ray_runtime(model: str, workers: int, batch_size: int, device: str | None = None) -> Iterator[Runtime]:
+def ray_runtime(
+    model: str,
+    workers: int,
+    batch_size: int,
+    device: str | None = None,
+    options: ModelOptions = ModelOptions(),  # noqa: B008 (frozen)
+) -> Iterator[Runtime]:
     """Load a model on each worker of a Ray cluster.
 
     Args:
@@ -65,10 +72,11 @@ def ray_runtime(model: str, workers: int, batch_size: int, device: str | None = 
         workers: copies of the model.
         batch_size: requests that a worker takes at once.
         device: see `lhrs.load`; with `cuda` each worker asks the cluster for a GPU of its own.
+        options: see `lhrs.load`.
 
     Raises:
         ConfigError: Ray is not installed.
     """
     gpus = 1 if device is not None and device.startswith("cuda") else 0
-    with ray_actor_pool(lambda: _Copy(model, device), workers, gpus) as call:
+    with ray_actor_pool(lambda: _Copy(model, device, options), workers, gpus) as call:
         yield RayRuntime(call, batch_size)

@@ -15,10 +15,12 @@ from lhrs.inference.chat import IMAGE_TOKEN, conversation, special_pattern
 from lhrs.inference.engine import Engine, Images, Prompt, TokenChoice, positions
 from lhrs.inference.model_family import get_family
 from lhrs.inference.ood import OODDetector
+from lhrs.inference.options import ModelOptions
 from lhrs.inference.runtime import Generation, Request
 from lhrs.inference.runtimes.kv_cache import growing_cache, select
 from lhrs.inference.runtimes.tokenizer import TokenizerVocabulary
 from lhrs.models.load import ADAPTER, first_words, load_model, merge_adapter
+from lhrs.models.presets import quantization
 
 _REQUESTS_PER_BATCH = 16
 _IMAGES_PER_BATCH = 16
@@ -30,19 +32,26 @@ class TorchRuntime(TokenizerVocabulary):
     Args:
         model: folder or hub id for `from_pretrained`.
         device: torch device; None takes the GPU where there is one.
+        options: of loading; other options are not read here.
 
     Raises:
         ConfigError: there is no such device.
         CheckpointError: the model does not load, or cannot hold a conversation.
+        MissingExtraError: quantized weights need a package that is not installed.
     """
 
-    def __init__(self, model: str, device: str | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        device: str | None = None,
+        options: ModelOptions = ModelOptions(),  # noqa: B008 (frozen)
+    ) -> None:
         where = pick_device(device)
         try:
-            loaded, self._processor = load_model(model)
+            loaded, self._processor = load_model(model, dtype_of(options), options.quantize, options.revision)
             if (adapter := Path(model) / ADAPTER).is_dir():
                 loaded = merge_adapter(loaded, adapter)
-            self._model = cast(Any, loaded).to(where).eval()
+            self._model = (loaded if options.quantize else cast(Any, loaded).to(where)).eval()
         except RuntimeError as error:  # such as a device without enough memory
             raise CheckpointError(f"{model} does not load as an LHRS model: {first_words(error)}") from error
         self.name = Path(model).resolve().name if Path(model).is_dir() else model
@@ -173,6 +182,24 @@ class TorchRuntime(TokenizerVocabulary):
             use_cache=True,
         )
         return out.last_hidden_state
+
+
+def dtype_of(options: ModelOptions) -> torch.dtype | str:
+    """Return the precision of the weights; "auto" is that of the file."""
+    if options.dtype is None:
+        return torch.bfloat16 if options.quantize and torch.cuda.is_available() else "auto"
+    return cast(torch.dtype, getattr(torch, options.dtype))
+
+
+def weight_arguments(options: ModelOptions) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` for the precision of the weights.
+
+    Raises:
+        MissingExtraError: bitsandbytes is not installed.
+    """
+    dtype = dtype_of(options)
+    computed = dtype if isinstance(dtype, torch.dtype) else torch.float32
+    return {"dtype": dtype, **quantization(options.quantize, computed)}
 
 
 def pick_device(name: str | None) -> torch.device:
