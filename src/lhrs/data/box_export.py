@@ -158,7 +158,7 @@ class BoxExporter(Exporter):
             return None
         for feature in lost:
             dropped.add(_LOST[feature], name)
-        update = {feature: None for feature in ("corners", "confidence") if feature in lost}
+        update: dict[str, None] = {feature: None for feature in ("corners", "confidence") if feature in lost}
         return ExportedObject(
             obj.box.model_copy(update=update), () if "outline" in lost else obj.polygon,
             obj.difficult and "difficult" not in lost,

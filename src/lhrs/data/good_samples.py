@@ -110,7 +110,9 @@ def find_fault(sample: Sample) -> str | None:
     if not sample.images:
         return "has boxes but no image."
     size = image_size(Path(sample.images[0]))
-    faults = check_boxes(np.array([box.xyxy for box in boxes], np.float64), np.tile(np.float64(size), (len(boxes), 1)))
+    faults = check_boxes(
+        np.array([box.xyxy for box in boxes], np.float64), np.tile(np.array(size, np.float64), (len(boxes), 1))
+    )
     wrong = np.flatnonzero(faults.reversed | faults.empty | faults.outside)
     if not len(wrong):
         return None

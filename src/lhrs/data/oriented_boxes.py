@@ -55,9 +55,8 @@ def as_rectangle(corners: np.ndarray, tolerance_px: float = 1e-6) -> RotatedRect
     """Return the rectangle whose corners, clockwise, are `(4, 2)` points; None for another quadrangle."""
     along, across = corners[1] - corners[0], corners[3] - corners[0]
     angle = math.atan2(along[1], along[0])
-    rectangle = RotatedRectangle(
-        *corners[0].tolist(), math.hypot(*along), math.hypot(*across), math.degrees(angle) % 360
-    )
+    x, y = corners[0].tolist()
+    rectangle = RotatedRectangle(x, y, math.hypot(*along), math.hypot(*across), math.degrees(angle) % 360)
     is_same = np.abs(turn_rectangle(rectangle) - corners).max() <= tolerance_px
     return rectangle if is_same else None
 

@@ -39,7 +39,7 @@ def iter_members(shard: Path) -> Iterator[TarMember]:
         size = shard.stat().st_size
         with tarfile.open(shard, "r:") as archive:
             while (info := archive.next()) is not None:
-                archive.members = []  # it would keep them all
+                archive.members = []  # type: ignore[attr-defined]  # it would keep them all
                 if not info.isfile():
                     continue
                 if info.offset_data + info.size > size:

@@ -131,7 +131,8 @@ class TrainingSet(Config):
     def checksums(self) -> str:
         """Which checksums are compared, in words."""
         kinds = ["sha256" if part.hub else "md5" for part in self.parts if part.hub or part.doi]
-        kinds += [step.checksum.partition(":")[0] for step in (*self.parts, *self.manual) if step.checksum]
+        published = [*(part.checksum for part in self.parts), *(step.checksum for step in self.manual)]
+        kinds += [checksum.partition(":")[0] for checksum in published if checksum]
         return ", ".join(dict.fromkeys(kinds)) or "none published"
 
 

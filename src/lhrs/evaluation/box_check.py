@@ -135,7 +135,7 @@ class BoxCheck:
         notation = best.verdict.reading.notation
         assert notation is not None
         boxes = Boxes(order=notation.order, scale=notation.scale, multiple=notation.multiple)
-        measured = {
+        measured: dict[str, str | float] = {
             "model": self.model, "boxes": describe(notation), "mean_iou": round(best.mean_iou, 3),
             "accuracy": round(best.accuracy, 3), "num_drawings": self.num_drawings,
         }  # fmt: skip

@@ -143,6 +143,7 @@ def _list_files(root: Path) -> list[tuple[str | None, Path]]:
     """Return the tables with their splits."""
     if root.is_file():
         return [(None, root)] if _is_table(root) else []
+    parts: list[tuple[str | None, Path]]
     parts = [(split, root / split / name) for split in SPLITS for name in _FILES if (root / split / name).is_file()]
     parts = [(split, path) for split, path in parts if _is_table(path)]
     own = root.name if root.name in SPLITS else None

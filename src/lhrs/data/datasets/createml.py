@@ -71,7 +71,9 @@ def _list_files(root: Path) -> list[tuple[str | None, Path]]:
     """Return the files of CreateML with their splits."""
     if root.is_file():
         return [(None, root)] if root.suffix.lower() == ".json" and _is_createml(root) else []
-    parts = [(name, root / name / _FILE) for name in SPLITS if (root / name / _FILE).is_file()]
+    parts: list[tuple[str | None, Path]] = [
+        (name, root / name / _FILE) for name in SPLITS if (root / name / _FILE).is_file()
+    ]
     own = root.name if root.name in SPLITS else None
     return parts or [(own, path) for path in list_files(root, ".json") if _is_createml(path)][:1]
 
@@ -103,7 +105,7 @@ def _image_name(row: _Row) -> str:
 
 
 def _boxes(row: _Row) -> Iterator[Box]:
-    items = next((row.values[key] for key in _OBJECT_KEYS if row.values.get(key)), [])
+    items: Any = next((row.values[key] for key in _OBJECT_KEYS if row.values.get(key)), [])
     try:
         for item in items:
             place = item["coordinates"]

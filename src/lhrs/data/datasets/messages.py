@@ -229,4 +229,6 @@ def _boxes(objects: dict[str, Any], images: list[str], where: str) -> list[Box]:
     labels = (
         phrases if len(phrases) == len(values) else [phrases[0] if len(phrases) == 1 else UNKNOWN_LABEL] * len(values)
     )
-    return [Box(label=label, xyxy=tuple(row)) for label, row in zip(labels, values.tolist(), strict=True)]
+    return [
+        Box(label=label, xyxy=(x1, y1, x2, y2)) for label, (x1, y1, x2, y2) in zip(labels, values.tolist(), strict=True)
+    ]

@@ -193,7 +193,7 @@ def _objects(row: _Row) -> dict[str, Any]:
 def _has_numbers(row: _Row) -> bool:
     try:
         objects = _objects(row)
-        values = next((objects[name] for name in _CATEGORIES if name in objects), [])
+        values: Any = next((objects[name] for name in _CATEGORIES if name in objects), [])
         return any(isinstance(value, int) for value in values)
     except (AttributeError, KeyError, TypeError, ValueError):
         return False  # broken, as reading the sample reports

@@ -37,7 +37,8 @@ class Coco(BoxExporter):
 
 def _content(images: Sequence[ExportedImage], classes: Sequence[str]) -> dict[str, Any]:
     numbers = {name: number for number, name in enumerate(classes, 1)}
-    entries, annotations = [], []
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id, image in enumerate(images, 1):
         width, height = image.size
         entries.append({"id": image_id, "file_name": image.name, "width": width, "height": height})
