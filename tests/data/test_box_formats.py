@@ -95,17 +95,13 @@ def test_broken_dior_rsvg_is_one_line(dior_rsvg):
 def test_rsvg_in_the_json_of_lhrs_bot(tmp_path):
     picture(tmp_path / "RSVG_Image/1.jpg")
     row = {"img": "1.jpg", "question": "[VG] A red roof near the road", "answer": "[0.1, 0.2, 0.5, 0.6]"}
-    write(tmp_path / "RSVG_train.json", {"data": [row]})
-    write(tmp_path / "RSVG_test.json", [{**row, "question": "[VG] Another"}])
-    assert detect_format(tmp_path) == "rsvg"
+    write(tmp_path / "RSVG.json", {"data": [row]})
+    assert detect_format(tmp_path) == "lhrs_instruct"
     data = open_dataset(tmp_path)
-    assert [(s.split, s.turns[1].text) for s in data] == [("test", "Another"), ("train", "A red roof near the road")]
-    assert boxes(data[1]) == [("object", 20, 20, 100, 60)]
-    assert data[1].images == [str(tmp_path / "RSVG_Image/1.jpg")]
+    (box,) = data[0].turns[1].boxes
+    assert (box.label, box.xyxy) == ("A red roof near the road", (20, 20, 100, 60))
+    assert data[0].images == [str(tmp_path / "RSVG_Image/1.jpg")]
     survive_jsonl(data, tmp_path)
-    write(tmp_path / "RSVG_test.json", [{**row, "answer": "[0.1, 0.2]"}])
-    with pytest.raises(DataError, match=r"RSVG_test\.json: entry 0: the answer is not one box"):
-        open_dataset(tmp_path, "rsvg")[0]
 
 
 def test_lines_of_refgeo_keep_their_oriented_boxes(tmp_path):
@@ -123,7 +119,7 @@ def test_lines_of_refgeo_keep_their_oriented_boxes(tmp_path):
         },
     ]
     write(tmp_path / "metainfo/avvg_train.jsonl", "\n".join(map(json.dumps, rows)))
-    assert detect_format(tmp_path) == "rsvg"
+    assert detect_format(tmp_path) == "refgeo"
     data = open_dataset(tmp_path)
     assert corners(data[0].boxes[0]) == quad and boxes(data[0]) == [("object", 30, 10, 90, 70)]
     assert boxes(data[1]) == [("car", 1, 2, 3, 4)] and data[1].boxes[0].corners is None

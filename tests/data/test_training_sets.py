@@ -86,7 +86,7 @@ def test_the_content_of_sets_arrives_in_samples(hub, tmp_path):  # noqa: F811
     turns = open_set("rsitmd", get("rsitmd", write_given("rsitmd", tmp_path)))[0].turns
     assert [turn.text for turn in turns] == [CHAT["conv"][0]["Question"], CHAT["conv"][0]["Answer"]]
     box = open_set("rsvg", get("rsvg", write_given("rsvg", tmp_path)))[0].turns[1]
-    assert box.text == "" and box.boxes[0].xyxy == (10, 20, 30, 40) and box.boxes[0].label == "the ship"
+    assert box.text == "<box>" and box.boxes[0].xyxy == (10, 20, 30, 40) and box.boxes[0].label == "the ship"
     questions = open_set("rsvqa-hr", get("rsvqa-hr"))
     assert len(questions[0].turns) == 6 and questions.dropped.to_dict() == {"rows without a conversation": 1}
 
@@ -204,9 +204,9 @@ def test_a_broken_row_is_one_line_with_its_place(tmp_path):
     (tmp_path / "X_Image").mkdir()
     path = tmp_path / "X.json"
     for rows, message in (
-        ([{"name": "a.png", "conv": ["x"]}], r"X\.json: item 0: a turn is an object"),
-        ([{"name": "a.png", "conv": [{"Question": "q"}]}], r"X\.json: item 0: a turn needs the texts"),
-        ([{"conv": CHAT["conv"]}], r"X\.json: item 0: has no image"),
+        ([{"name": "a.png", "conv": ["x"]}], r"X\.json: item 0: a pair needs the texts"),
+        ([{"name": "a.png", "conv": [{"Question": "q"}]}], r"X\.json: item 0: a pair needs the texts"),
+        ([{"conv": CHAT["conv"]}], r"X\.json: item 0: names no image"),
     ):
         path.write_text(json.dumps(rows))
         with pytest.raises(DataError, match=message):

@@ -36,7 +36,7 @@ class BigEarthNetTxt(Dataset):
         "huggingface-cli download --repo-type dataset BIFOLD-BigEarthNetv2-0/BigEarthNet.txt; images: "
         "BigEarthNet-S2.tar.zst of https://zenodo.org/records/10891137"
     )
-    layout = "BigEarthNet.txt.parquet, or a folder with it, and BigEarthNet-S2 near it"
+    layout = "a file BigEarthNet.txt.parquet, or a folder with it, and BigEarthNet-S2 near it"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         super().__init__(root, split)

@@ -1,19 +1,24 @@
 """Conversations of LHRS-Bot's released files (Muhtar et al., 2024, arXiv:2402.02544), and of LRV-Instruction."""
 
 import os
+import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lhrs.data.box_notations import UNKNOWN_LABEL
 from lhrs.data.dataset import UNKNOWN_LICENSE, Dataset, read_json
 from lhrs.data.datasets._conversations import Message, NearbyImages, to_turns, unique_ids
 from lhrs.data.image_files import list_files
 from lhrs.errors import DataError
-from lhrs.schema import IMAGE_PLACEHOLDER, Sample
+from lhrs.schema import BOX_PLACEHOLDER, IMAGE_PLACEHOLDER, Sample, Turn
 
 _SNIFFED_BYTES = 1 << 16
 _NAMES = ("name", "filename", "img", "image_id")
 _KEYS = frozenset(["conv", "question", "answer", *_NAMES])
+_TAGS = re.compile(r"<image>|\[\w+\]")
+"""The placeholder, and the task such as `[VG]` before a question."""
 _METER_ML = "METERML"
 _METER_ML_FILE = "naip.png"
 
@@ -40,7 +45,7 @@ class LHRSInstruct(Dataset):
     homepage = "https://github.com/NJU-LHRS/LHRS-Bot/blob/main/DataPrepare/README.md"
     license = UNKNOWN_LICENSE
     download_hint = "`lhrs data list` names the sets of this format, `lhrs data get NAME` downloads them"
-    layout = "NAME.json with conv or question, or a folder of them, and the images in NAME_Image"
+    layout = "a file NAME.json with conv or question, or a folder of them, and the images in NAME_Image"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         super().__init__(root, split)
@@ -67,7 +72,7 @@ class LHRSInstruct(Dataset):
         for key in row.entry.keys() - _KEYS:
             self.drop("keys of conversations", key)
         return Sample(
-            id=self._ids[index], images=images, turns=to_turns(messages, images, where), source=row.path.stem,
+            id=self._ids[index], images=images, turns=_labeled(to_turns(messages, images, where)), source=row.path.stem,
             license=self.license,
         )  # fmt: skip
 
@@ -98,6 +103,19 @@ class LHRSInstruct(Dataset):
                 question = question.replace(IMAGE_PLACEHOLDER, "") if number else question
             messages += [Message("user", question), Message("assistant", answer)]
         return messages
+
+
+def _labeled(turns: list[Turn]) -> list[Turn]:
+    """Return turns whose answers of nothing but boxes are labeled by the expression that is asked for."""
+    result = list(turns)
+    for n, (question, answer) in enumerate(pairwise(turns), 1):
+        expression = _TAGS.sub("", question.text).strip()
+        if answer.role == "assistant" and expression and not answer.text.replace(BOX_PLACEHOLDER, "").strip(" .,;\n"):
+            boxes = [
+                b.model_copy(update={"label": expression}) if b.label == UNKNOWN_LABEL else b for b in answer.boxes
+            ]
+            result[n] = answer.model_copy(update={"boxes": boxes})
+    return result
 
 
 def _entries(path: Path) -> list[Any]:
