@@ -51,7 +51,7 @@ class LHRSInstruct(Dataset):
         super().__init__(root, split)
         if split is not None:
             raise DataError(f"{self.root} has no split {split!r}; it has no splits.")
-        files = _list_files(self.root)
+        files = [self.root] if self.root.is_file() else _list_files(self.root)
         if not files:
             raise DataError(f"{self.root} contains no conversations. Expected {self.layout}.")
         self._rows = [row for path in files for row in self._read(path)]
