@@ -178,7 +178,7 @@ def _own_tables(results: Path) -> list[Table]:
     )
     learned = (
         "The embedded model was trained on other images of some of these data sets: `results/lhrs-nano/README.md` "
-        "says which, and which scores influenced its training. \"the other model\" is the embedded model before it."
+        'says which, and which scores influenced its training. "the other model" is the embedded model before it.'
     )
     named = ("task", "metric", "n", "score", "95 %", "constant", "blind", "shuffled", "other controls", "source")
     return [
