@@ -9,17 +9,12 @@ from hypothesis import strategies as st
 
 from lhrs.boxes import polygon_iou_pairs
 from lhrs.data.box_notations import NOTATIONS, has_boxes, read_boxes, write_boxes
-from lhrs.data.dataset import box_corners
-from lhrs.data.datasets.coco_boxes import turn_box
-from lhrs.data.oriented_boxes import outline_box
+from lhrs.data.dataset import outline_of
+from lhrs.data.oriented_boxes import outline_box, turn_box
 from lhrs.schema import Box
 
 SIZE = (800, 500)
 ANGLED = ("geochat", "fit-rs")
-
-
-def corners_of(box: Box) -> np.ndarray:
-    return np.array(box.corners) if box.corners else box_corners(box.xyxy)
 
 
 @st.composite
@@ -41,7 +36,7 @@ def test_boxes_come_back_from_every_notation(notation, rectangles):
     assert has_boxes(written) and "<box>" not in written.replace("<box>[[", "")
     again, read = read_boxes(written, SIZE)
     assert again == text and [box.label for box in read] == ["ship"] * len(boxes)
-    overlap = polygon_iou_pairs(np.array(list(map(corners_of, boxes))), np.array(list(map(corners_of, read))))
+    overlap = polygon_iou_pairs(np.array(list(map(outline_of, boxes))), np.array(list(map(outline_of, read))))
     assert overlap.min() > 0.85  # percent of 800 x 500 pixels are coarse
     assert write_boxes(again, read, SIZE, notation) == written or notation == "geochat"  # whose percents are whole
 
@@ -52,7 +47,7 @@ def test_an_angle_is_kept(corners):
     (box,) = read_boxes(write_boxes("<box>", [outline_box("x", corners)], SIZE, "fit-rs"), SIZE)[1]
     (x1, y1), (x2, y2) = corners[0], corners[1]
     expected = math.degrees(math.atan2(y2 - y1, x2 - x1)) % 90
-    (x1, y1), (x2, y2) = corners_of(box)[:2]
+    (x1, y1), (x2, y2) = outline_of(box)[:2]
     found = math.degrees(math.atan2(y2 - y1, x2 - x1)) % 90
     assert min(abs(found - expected), 90 - abs(found - expected)) < 1
 

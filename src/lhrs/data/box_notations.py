@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lhrs.boxes import Size
-from lhrs.data.dataset import bounding_box, box_corners
+from lhrs.data.dataset import bounding_box, box_corners, outline_of
 from lhrs.data.oriented_boxes import outline_box, turn_box
 from lhrs.schema import BOX_PLACEHOLDER, Box
 
@@ -161,7 +161,7 @@ def write_boxes(text: str, boxes: list[Box], size_wh: Size, notation: str) -> st
         notation: One of `NOTATIONS`.
     """
     form, size = NOTATIONS[notation], np.array(size_wh, np.float64)
-    texts = [form.write(np.array(box.corners) if box.corners else box_corners(box.xyxy), size) for box in boxes]
+    texts = [form.write(outline_of(box), size) for box in boxes]
     first, *rest = text.split(BOX_PLACEHOLDER)
     return first + "".join(box + piece for box, piece in zip(texts, rest, strict=True))
 
