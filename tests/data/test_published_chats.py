@@ -25,6 +25,8 @@ READERS = {
     "vhm": "llava",
     "lhrs_instruct": "lhrs_instruct",
     "lhrs_instruct/RSVG.json": "lhrs_instruct",
+    "lhrs_align": "lhrs_align",
+    "lhrs_align/OSMCapAnn": "lhrs_align",
     "messages/swift.jsonl": "messages",
     "messages/qwen.jsonl": "messages",
     "messages/openai.jsonl": "messages",
@@ -125,6 +127,14 @@ def test_lhrs_instruct():
     talk, refer = open_dataset(MINIATURES / "lhrs_instruct")
     assert texts(talk) == ["<image>What is it?", "An airport.", "Big?", "Yes."] and talk.source == "RSITMD"
     assert boxes(refer) == [[], [("the tank", [10, 20, 35, 40])]]
+
+
+@pytest.mark.parametrize("place", ["lhrs_align", "lhrs_align/OSMCapAnn"])
+def test_lhrs_align_has_two_captions(place):
+    (caption,) = open_dataset(MINIATURES / place)
+    assert texts(caption) == ["Describe the image.", "A river."] and caption.task == "caption"
+    (recap,) = open_dataset(MINIATURES / place, "lhrs_align_recap")
+    assert texts(recap)[1] == "A river bends."
 
 
 def test_messages_of_ms_swift():

@@ -94,6 +94,10 @@ def lhrs_instruct() -> None:
     write("lhrs_instruct/RSVG_Image/1.png", image((100, 100), 7))
     row = {"img": "1.png", "question": "Where is <ref>the tank</ref>?", "answer": "[0.10, 0.20, 0.35, 0.40]"}
     write("lhrs_instruct/RSVG.json", [row])
+    write("lhrs_align/Share_OSM_Image/China/Nanjing/China_1_a.jpg", image(seed=8, kind="JPEG"))
+    captions = {"cap": "A river.", "caption": "A river bends."}
+    item = {"name": "China_1_a", "info": {"location": ["China", "Nanjing"]}, **captions}
+    write("lhrs_align/OSMCapAnn/features_01.json", {"data": [item]})
 
 
 def messages() -> None:

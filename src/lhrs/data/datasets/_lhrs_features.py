@@ -16,6 +16,8 @@ _CHUNK = 1 << 22
 _PREFIX = "features_"
 _SPACE = re.compile(r"[\s,]*")
 _IMAGES = "OSM_Image"
+_TEXTS = "OSMCapAnn"
+"""Folder of the files next to that of the images, as the authors' code has it."""
 
 
 class Row(NamedTuple):
@@ -32,7 +34,7 @@ class FeatureFiles(Dataset):
 
     homepage = "https://huggingface.co/datasets/PumpkinCat/LHRS_Data"
     license = UNKNOWN_LICENSE
-    layout = "a folder with features_*.json and OSM_Image/COUNTRY/CITY/NAME.jpg"
+    layout = "a folder with features_*.json, perhaps in OSMCapAnn, and OSM_Image/COUNTRY/CITY/NAME.jpg"
     key: ClassVar[str]
     """Of the caption in an item."""
 
@@ -43,7 +45,7 @@ class FeatureFiles(Dataset):
         files = feature_files(self.root)
         if not files:
             raise DataError(f"{self.root} has no features_*.json. Expected {self.layout}; see {self.homepage}.")
-        self._images = self.root / _IMAGES
+        self._images = _image_folder(self.root)
         # The images are the user's own download and often only some cities: as in the authors' code, the others wait.
         present = {folder.name for folder in self._images.glob("*") if folder.is_dir()}
         self._rows = [row for path in files for row in self._read(path, present)]
@@ -84,8 +86,19 @@ class FeatureFiles(Dataset):
 
 
 def feature_files(root: Path) -> list[Path]:
-    """Return the files of a folder, sorted."""
-    return [path for path in list_files(root, ".json") if path.name.startswith(_PREFIX)]
+    """Return the files of a folder, or else of `OSMCapAnn` in it, sorted."""
+    here, inside = (
+        [path for path in list_files(folder, ".json") if path.name.startswith(_PREFIX)]
+        for folder in (root, root / _TEXTS)
+    )
+    return here or inside
+
+
+def _image_folder(root: Path) -> Path:
+    """Return the folder of the images, whether it exists or not; the authors' name of it contains `OSM`."""
+    places = (root, root.parent) if root.name == _TEXTS else (root,)
+    named = sorted(folder for place in places for folder in place.glob("*OSM*_Image") if folder.is_dir())
+    return (root / _IMAGES) if not named else named[0]
 
 
 def iterate_items(path: Path) -> Iterator[dict[str, Any]]:
