@@ -56,6 +56,9 @@ class GoodSamples(Dataset):
     def image_files(self, index: int) -> tuple[tuple[Path, ...], ...]:
         return self._dataset.image_files(self._indices[index])
 
+    def where(self, index: int) -> str:
+        return self._dataset.where(self._indices[index])
+
     @classmethod
     def sniff(cls, root: Path) -> bool:
         return False
