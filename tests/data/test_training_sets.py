@@ -206,7 +206,7 @@ def test_a_broken_row_is_one_line_with_its_place(tmp_path):
     (tmp_path / "X_Image").mkdir()
     path = tmp_path / "X.json"
     for rows, message in (
-        ([{"name": "a.png", "conv": ["x"]}], r"X\.json: item 0: a pair needs the texts"),
+        ([{"name": "a.png", "conv": ["x"]}], r"X\.json: item 0: a pair needs the texts `Question` and `Answer`: x"),
         ([{"name": "a.png", "conv": [{"Question": "q"}]}], r"X\.json: item 0: a pair needs the texts"),
         ([{"conv": CHAT["conv"]}], r"X\.json: item 0: names no image"),
     ):

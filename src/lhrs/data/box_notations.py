@@ -125,6 +125,11 @@ def has_boxes(text: str) -> bool:
     return _ANY.search(text) is not None
 
 
+def is_only_boxes(text: str) -> bool:
+    """Return whether a text contains boxes in `NOTATIONS` and nothing else but separators."""
+    return has_boxes(text) and not _ANY.sub("", text).strip(" \n,;.")
+
+
 def read_boxes(text: str, size_wh: Size, phrase: str = UNKNOWN_LABEL) -> tuple[str, list[Box]]:
     """Return a text with a placeholder for each box, and the boxes, as annotated.
 

@@ -25,6 +25,8 @@ class Message(NamedTuple):
 
     role: Role
     text: str
+    phrase: str | None = None
+    """Label of the boxes in the next message, where the text marks no phrase."""
 
 
 def to_role(name: object, where: str) -> Role:
@@ -57,7 +59,7 @@ def to_turns(messages: Sequence[Message], images: Sequence[str], where: str) -> 
     size, phrase, turns = read_size(images[0], where), UNKNOWN_LABEL, []
     for message in messages:
         text, boxes = read_boxes(message.text, size, phrase)
-        phrase = last_phrase(message.text) or phrase
+        phrase = last_phrase(message.text) or message.phrase or phrase
         turns.append(Turn(role=message.role, text=text, boxes=boxes))
     return turns
 

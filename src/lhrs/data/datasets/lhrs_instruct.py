@@ -3,16 +3,15 @@
 import os
 import re
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lhrs.data.box_notations import UNKNOWN_LABEL
+from lhrs.data.box_notations import is_only_boxes
 from lhrs.data.dataset import UNKNOWN_LICENSE, Dataset, read_json
 from lhrs.data.datasets._conversations import Message, NearbyImages, to_turns, unique_ids
 from lhrs.data.image_files import list_files
 from lhrs.errors import DataError
-from lhrs.schema import BOX_PLACEHOLDER, IMAGE_PLACEHOLDER, Sample, Turn
+from lhrs.schema import IMAGE_PLACEHOLDER, Sample
 
 _SNIFFED_BYTES = 1 << 16
 _NAMES = ("name", "filename", "img", "image_id")
@@ -21,6 +20,8 @@ _TAGS = re.compile(r"<image>|\[\w+\]")
 """The placeholder, and the task such as `[VG]` before a question."""
 _METER_ML = "METERML"
 _METER_ML_FILE = "naip.png"
+_TAGS = re.compile(rf"{IMAGE_PLACEHOLDER}|\[\w+\]")
+"""The placeholder, and the task such as `[VG]` before a question."""
 
 
 class _Row(NamedTuple):
@@ -36,8 +37,8 @@ class LHRSInstruct(Dataset):
     of a list, the first) and `conv`, one pair of `Question` and `Answer` (or `value`) or several; or `question` and
     `answer` (RSVG, DIOR-RSVG, LRV-Instruction). Images are in `NAME_Image/` next to the file or below, else in the only
     `*_Image/` next to it; of METER-ML `naip.png` in the folder that is named. Boxes in texts are fractions
-    `[x1, y1, x2, y2]`. `<image>` after the first question, rows without a conversation and other keys are counted as
-    left out.
+    `[x1, y1, x2, y2]`; in an answer of nothing else, their label is the question. `<image>` after the first question,
+    rows without a conversation and other keys are counted as left out.
     Sets: Stage2 and Stage3 of PumpkinCat/LHRS_Data on Hugging Face.
     Tasks: captions, questions, conversations, referring, scenes.
     """
@@ -81,7 +82,7 @@ class LHRSInstruct(Dataset):
 
     @classmethod
     def sniff(cls, root: Path) -> bool:
-        return bool(_list_files(root))
+        return _has_conversations(root) if root.is_file() else bool(_list_files(root))
 
     def _read(self, path: Path) -> Iterator[_Row]:
         for number, entry in enumerate(_entries(path)):
@@ -101,21 +102,9 @@ class LHRSInstruct(Dataset):
                 self.drop(f"{IMAGE_PLACEHOLDER} after the first question", where)
                 answer = answer.replace(IMAGE_PLACEHOLDER, "")
                 question = question.replace(IMAGE_PLACEHOLDER, "") if number else question
-            messages += [Message("user", question), Message("assistant", answer)]
+            phrase = _TAGS.sub("", question).strip() if is_only_boxes(answer) else None
+            messages += [Message("user", question, phrase), Message("assistant", answer)]
         return messages
-
-
-def _labeled(turns: list[Turn]) -> list[Turn]:
-    """Return turns whose answers of nothing but boxes are labeled by the expression that is asked for."""
-    result = list(turns)
-    for n, (question, answer) in enumerate(pairwise(turns), 1):
-        expression = _TAGS.sub("", question.text).strip()
-        if answer.role == "assistant" and expression and not answer.text.replace(BOX_PLACEHOLDER, "").strip(" .,;\n"):
-            boxes = [
-                b.model_copy(update={"label": expression}) if b.label == UNKNOWN_LABEL else b for b in answer.boxes
-            ]
-            result[n] = answer.model_copy(update={"boxes": boxes})
-    return result
 
 
 def _entries(path: Path) -> list[Any]:
@@ -138,28 +127,36 @@ def _name(entry: Any) -> str | None:
     """Return the name of an image."""
     value = next((entry[key] for key in _NAMES if entry.get(key)), None) if isinstance(entry, dict) else None
     value = value[0] if isinstance(value, list) and value else value
-    return value if isinstance(value, str) else None
+    return str(value) if isinstance(value, str | int) else None
+
+
+def _image_folder(path: Path) -> Path:
+    """Return the folder of a file's images, whether it exists or not: `NAME_Image`, else the only `*_Image`."""
+    own = path.with_name(f"{path.stem}_Image")
+    others = [folder for folder in path.parent.glob("*_Image") if folder.is_dir()]
+    return others[0] if not own.is_dir() and len(others) == 1 else own
 
 
 def _image_folders(path: Path) -> list[Path]:
-    """Return the folders of a file's images, the likeliest first: `NAME_Image` or the only `*_Image`, and those below.
-
-    Folders of METER-ML are the images.
-    """
-    own = path.with_name(f"{path.stem}_Image")
-    others = sorted(folder for folder in path.parent.glob("*_Image") if folder.is_dir())
-    folder = others[0] if not own.is_dir() and len(others) == 1 else own
-    return [folder, *sorted(below for below in folder.rglob("*") if below.is_dir())]
+    """Return the folders that may contain a file's images, the likeliest first. A folder of METER-ML is an image."""
+    folder = _image_folder(path)
+    if _METER_ML in path.stem:
+        inside = folder.iterdir() if folder.is_dir() else []
+        below = (place for place in inside if place.is_dir() and not (place / _METER_ML_FILE).is_file())
+    else:
+        below = (place for place in folder.rglob("*") if place.is_dir())
+    return [folder, *sorted(below)]
 
 
 def _list_files(root: Path) -> list[Path]:
-    paths = [root] if root.is_file() else list_files(root, ".json")
-    return [path for path in paths if path.suffix.lower() == ".json" and _has_conversations(path)]
+    return [path for path in list_files(root, ".json") if _has_conversations(path)]
 
 
 def _has_conversations(path: Path) -> bool:
+    if path.suffix.lower() != ".json":
+        return False
     with path.open("rb") as file:
         start = file.read(_SNIFFED_BYTES)
     pairs = b'"conv"' in start and b'"Question"' in start
     single = b'"question"' in start and b'"answer"' in start and any(f'"{name}"'.encode() in start for name in _NAMES)
-    return b'"conversations"' not in start and (pairs or (single and _image_folders(path)[0].is_dir()))
+    return b'"conversations"' not in start and (pairs or (single and _image_folder(path).is_dir()))
