@@ -32,7 +32,7 @@ BROKEN = {
     "content": ({"messages": [{"role": "user", "content": 3}]}, "`content` must be a text or a list of parts, found 3"),
     "part": ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "is neither text nor image"),
     "placeholders": (message("<image><image>x"), r"2 <image> for 1 images"),
-    "answer": ({"messages": [{"role": "assistant", "content": "<image>"}]}, "<image> outside the user's messages"),
+    "answer": ({"messages": [{"role": "assistant", "content": "<image>"}]}, "1 <image> outside the user's turns"),
     "embedded": (message(images=["data:image/png;base64,xx"]), "an image is embedded"),
     "boxes": (message(objects={"ref": [], "bbox": [[1, 2, 3, 4]]}), "1 boxes of `objects.bbox` without a <bbox>"),
     "corners": (message("<image><bbox>", objects={"bbox": [[1, 2]]}), "must have four numbers"),

@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lhrs.data.chat_export import by_label, insert_boxes, place_images
+from lhrs.data.chat_export import by_label, place_images
 from lhrs.data.dataset import get_reader, open_dataset
 from lhrs.data.export import export_dataset
 from lhrs.data.exporters.internvl import InternVLExporter
 from lhrs.data.exporters.llama_factory import LlamaFactoryExporter
 from lhrs.data.exporters.llava import LlavaExporter
 from lhrs.data.exporters.qwen3_vl import Qwen3VLExporter
+from lhrs.data.turn_texts import insert_boxes
 from lhrs.data.writers import write_samples
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
@@ -199,7 +200,7 @@ def test_texts_survive_and_a_second_export_is_the_same(tmp_path_factory, texts, 
     ("turns", "images", "target", "message"),
     [
         (talk("<image><image>?", "x"), 1, "llava", r"sample 's0' of set: 2 <image> for 1 images\."),
-        (talk("?", "an <image>"), 1, "llava", r"sample 's0' of set: <image> in an answer\."),
+        (talk("?", "an <image>"), 1, "llava", r"sample 's0' of set: 1 <image> outside the user's turns\."),
         (
             talk("?", "x", boxes=[Box(label="a", xyxy=(9, 0, 1, 5))]),
             1,

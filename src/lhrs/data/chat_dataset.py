@@ -1,7 +1,6 @@
 """Conversion of conversations to token ids and labels. Only answers have labels for the loss."""
 
 import math
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +12,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from lhrs.boxes import Size, format_boxes
+from lhrs.boxes import Size
 from lhrs.data.deterministic import SampleKey, sample_rng
 from lhrs.data.feature_cache import FeatureCache
+from lhrs.data.turn_texts import box_text, insert_boxes
 from lhrs.errors import ConfigError, DataError, ImageError
 from lhrs.imagery.geo_image import GeoImage
 from lhrs.imagery.image import open_image
-from lhrs.schema import BOX_PLACEHOLDER, IMAGE_PLACEHOLDER, Sample, Turn
+from lhrs.schema import IMAGE_PLACEHOLDER, Box, Sample
 
 IGNORE = -100
 """Label of positions that the loss ignores."""
@@ -129,9 +129,13 @@ class ChatEncoder:
             raise DataError(f"sample {sample.id!r} of {sample.source} has boxes but no image.")
         first = images[0] if images else _read(sample.images[:1])[0]
         try:
-            return [_with_boxes(turn, (first.width, first.height), self.box_style) for turn in sample.turns]
+            size = first.width, first.height
+            return [insert_boxes(turn.text, turn.boxes, size, self._write_boxes) for turn in sample.turns]
         except ValueError as error:
             raise DataError(f"sample {sample.id!r} of {sample.source}: {error}.") from error
+
+    def _write_boxes(self, boxes: Sequence[Box], size_wh: Size, before: str) -> str:
+        return box_text(boxes, size_wh, self.box_style)
 
     def _messages(self, sample: Sample, images: Sequence[GeoImage]) -> list[dict[str, Any]]:
         """Return turns in template format. Images are in the turn of their placeholder, else in the first question."""
@@ -198,21 +202,6 @@ def _read(paths: Sequence[str]) -> list[GeoImage]:
         return [open_image(path, _MAX_SIDE) for path in paths]
     except DataError as error:
         raise ImageError(str(error)) from error
-
-
-_BOX_RUN = re.compile(rf"{BOX_PLACEHOLDER}(?:[\s,]*{BOX_PLACEHOLDER})*")
-
-
-def _with_boxes(turn: Turn, size_wh: Size, style: str) -> str:
-    boxes = np.array([box.xyxy for box in turn.boxes])
-    if not len(boxes) or turn.text.count(BOX_PLACEHOLDER) != len(boxes):
-        return " ".join(filter(None, (turn.text, format_boxes(boxes, size_wh, style))))
-    remaining = iter(boxes)
-
-    def write(run: re.Match[str]) -> str:
-        return format_boxes(np.array([next(remaining) for _ in range(run[0].count(BOX_PLACEHOLDER))]), size_wh, style)
-
-    return _BOX_RUN.sub(write, turn.text)
 
 
 _LETTERS_PER_TOKEN = 4

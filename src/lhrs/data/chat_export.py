@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -11,29 +10,24 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from lhrs.atomic_io import write_atomic
-from lhrs.boxes import Size, format_boxes
+from lhrs.boxes import Size
 from lhrs.data.dataset import Dataset
 from lhrs.data.export import Exporter
 from lhrs.data.image_files import image_size
+from lhrs.data.turn_texts import find_placeholder_fault, insert_boxes
 from lhrs.dropped import Dropped
 from lhrs.errors import ConfigError, DataError
 from lhrs.imagery import locations
 from lhrs.imagery.image import open_image
 from lhrs.imagery.orientation import UPRIGHT
 from lhrs.progress import Progress
-from lhrs.schema import BOX_PLACEHOLDER, IMAGE_PLACEHOLDER, Box, Sample, Turn
+from lhrs.schema import IMAGE_PLACEHOLDER, Box, Sample, Turn
 
 SOURCES = "sources.json"
 """File that states where the samples are from, with their licenses."""
-_RUN = re.compile(rf"{BOX_PLACEHOLDER}(?:[\s,]*{BOX_PLACEHOLDER})*")
 _IMAGES = "images"
 """Folder of rendered images."""
-
-WriteBoxes = Callable[[Sequence[Box], Size, str], str]
-"""Text of a run of boxes in pixels of an image of (width, height); the last argument is the text before them."""
 
 
 @dataclass(frozen=True)
@@ -150,33 +144,13 @@ def place_images(sample: Sample, turns: Sequence[Turn]) -> list[str]:
     Raises:
         DataError: The placeholders are not as many as the images, or in an answer.
     """
-    counts = [turn.text.count(IMAGE_PLACEHOLDER) for turn in turns]
-    if any(count for count, turn in zip(counts, turns, strict=True) if turn.role != "user"):
-        raise DataError(f"sample {sample.id!r} of {sample.source}: {IMAGE_PLACEHOLDER} in an answer.")
-    if sum(counts) not in (0, len(sample.images)):
-        where, num_images = f"sample {sample.id!r} of {sample.source}", len(sample.images)
-        raise DataError(f"{where}: {sum(counts)} {IMAGE_PLACEHOLDER} for {num_images} images.")
+    fault = find_placeholder_fault(turns, len(sample.images))
+    if fault is not None:
+        raise DataError(f"sample {sample.id!r} of {sample.source}: {fault}")
     texts = [turn.text for turn in turns]
-    return texts if any(counts) else [f"{IMAGE_PLACEHOLDER}\n" * len(sample.images) + texts[0], *texts[1:]]
-
-
-def insert_boxes(text: str, boxes: Sequence[Box], size_wh: Size, write: WriteBoxes) -> str:
-    """Return a text with its boxes at their placeholders; after it if it has not one for each box."""
-    if not boxes:
-        return text
-    if text.count(BOX_PLACEHOLDER) != len(boxes):
-        return " ".join(filter(None, (text, write(boxes, size_wh, text))))
-    pieces, end, remaining = [], 0, iter(boxes)
-    for run in _RUN.finditer(text):
-        of_run = [next(remaining) for _ in range(run[0].count(BOX_PLACEHOLDER))]
-        pieces += [text[end : run.start()], write(of_run, size_wh, text[: run.start()])]
-        end = run.end()
-    return "".join([*pieces, text[end:]])
-
-
-def box_text(boxes: Sequence[Box], size_wh: Size, style: str) -> str:
-    """Return boxes as one of `lhrs.boxes.STYLES`."""
-    return format_boxes(np.array([box.xyxy for box in boxes]), size_wh, style)
+    if any(IMAGE_PLACEHOLDER in text for text in texts):
+        return texts
+    return [f"{IMAGE_PLACEHOLDER}\n" * len(sample.images) + texts[0], *texts[1:]]
 
 
 def by_label(boxes: Sequence[Box]) -> Iterator[tuple[str, list[Box]]]:

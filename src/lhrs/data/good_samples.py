@@ -11,10 +11,11 @@ from lhrs.data.bad_samples import BadSamples, skipping
 from lhrs.data.boxes import check_boxes
 from lhrs.data.dataset import Dataset, ObjectPolygon, PixelWindow, detect_format, get_reader, open_dataset
 from lhrs.data.image_files import image_size
+from lhrs.data.turn_texts import find_placeholder_fault
 from lhrs.dropped import Dropped
 from lhrs.errors import DataError
 from lhrs.imagery.locations import exists
-from lhrs.schema import IMAGE_PLACEHOLDER, Sample
+from lhrs.schema import Sample
 
 
 class GoodSamples(Dataset):
@@ -104,9 +105,9 @@ def find_fault(sample: Sample) -> str | None:
     missing = next((image for image in sample.images if not exists(image)), None)
     if missing is not None:
         return f"{missing} does not exist."
-    count = sum(turn.text.count(IMAGE_PLACEHOLDER) for turn in sample.turns if turn.role == "user")
-    if count not in (0, len(sample.images)):
-        return f"{count} {IMAGE_PLACEHOLDER} for {len(sample.images)} images."
+    fault = find_placeholder_fault(sample.turns, len(sample.images))
+    if fault is not None:
+        return fault
     boxes: Sequence = [*sample.boxes, *(box for turn in sample.turns for box in turn.boxes)]
     if not boxes:
         return None

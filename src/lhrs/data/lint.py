@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict
 from lhrs import fingerprint
 from lhrs.boxes import Size, xywh_to_xyxy, xyxy_to_xywh
 from lhrs.data.boxes import TOLERANCE_PX, check_boxes, overshoot_px
+from lhrs.data.turn_texts import find_placeholder_fault
 from lhrs.errors import DataError
 from lhrs.imagery import locations, open_image
 from lhrs.imagery.pillow_reader import verify_checksums
-from lhrs.schema import IMAGE_PLACEHOLDER, Box, Sample
+from lhrs.schema import Box, Sample
 
 CODES = {
     "unreadable": "the sample does not fit the schema",
@@ -96,12 +97,9 @@ def _check_turns(sample: Sample) -> Iterator[Finding]:
     for number, turn in enumerate(sample.turns, 1):
         if turn.role == "assistant" and not turn.text.strip():
             yield _error("empty-answer", sample, f"turn {number} of {len(roles)}, the assistant's, is empty.")
-    num_placeholders = sum(turn.text.count(IMAGE_PLACEHOLDER) for turn in sample.turns if turn.role == "user")
-    elsewhere = sum(turn.text.count(IMAGE_PLACEHOLDER) for turn in sample.turns if turn.role != "user")
-    if elsewhere:
-        yield _error("placeholders", sample, f"{elsewhere} {IMAGE_PLACEHOLDER} outside the user's turns.")
-    elif num_placeholders and num_placeholders != len(sample.images):
-        yield _error("placeholders", sample, f"{num_placeholders} {IMAGE_PLACEHOLDER} for {len(sample.images)} images.")
+    fault = find_placeholder_fault(sample.turns, len(sample.images))
+    if fault is not None:
+        yield _error("placeholders", sample, fault)
 
 
 class _Images:

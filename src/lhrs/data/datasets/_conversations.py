@@ -8,9 +8,10 @@ from typing import Literal, NamedTuple
 
 from lhrs.data.box_notations import UNKNOWN_LABEL, has_boxes, last_phrase, read_boxes
 from lhrs.data.image_files import ImageFinder, image_size
+from lhrs.data.turn_texts import find_placeholder_fault
 from lhrs.errors import DataError, ImageError
 from lhrs.imagery.locations import is_virtual
-from lhrs.schema import IMAGE_PLACEHOLDER, Turn
+from lhrs.schema import Turn
 
 Role = Literal["user", "assistant", "system"]
 ROLES: dict[str, Role] = {
@@ -78,11 +79,9 @@ def read_size(image: str, where: str) -> tuple[int, int]:
 
 def check_placeholders(messages: Sequence[Message], num_images: int, where: str) -> None:
     """Raise DataError if texts have another number of image placeholders than there are images, unless none."""
-    counts = [message.text.count(IMAGE_PLACEHOLDER) for message in messages]
-    if any(count for count, message in zip(counts, messages, strict=True) if message.role != "user"):
-        raise DataError(f"{where}: {IMAGE_PLACEHOLDER} outside the user's messages.")
-    if sum(counts) not in (0, num_images):
-        raise DataError(f"{where}: {sum(counts)} {IMAGE_PLACEHOLDER} for {num_images} images.")
+    fault = find_placeholder_fault(messages, num_images)
+    if fault is not None:
+        raise DataError(f"{where}: {fault}")
 
 
 def unique_ids(names: Iterable[str]) -> list[str]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from lhrs.atomic_io import write_atomic
 from lhrs.boxes import Size
-from lhrs.data.chat_export import ChatExporter, Conversation, box_text, by_label, conversations, further_keys
+from lhrs.data.chat_export import ChatExporter, Conversation, by_label, conversations, further_keys
+from lhrs.data.turn_texts import box_text
 from lhrs.schema import Box
 
 _MAX_TILES = 12

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lhrs.boxes import Size
-from lhrs.data.chat_export import ChatExporter, Conversation, box_text, conversations, further_keys
+from lhrs.data.chat_export import ChatExporter, Conversation, conversations, further_keys
+from lhrs.data.turn_texts import box_text
 from lhrs.schema import Box
 
 
