@@ -95,12 +95,16 @@ def test_broken_dior_rsvg_is_one_line(dior_rsvg):
 def test_rsvg_in_the_json_of_lhrs_bot(tmp_path):
     picture(tmp_path / "RSVG_Image/1.jpg")
     row = {"img": "1.jpg", "question": "[VG] A red roof near the road", "answer": "[0.1, 0.2, 0.5, 0.6]"}
-    write(tmp_path / "RSVG.json", {"data": [row]})
+    write(tmp_path / "RSVG_train.json", {"data": [row]})
+    write(tmp_path / "RSVG_test.json", [{**row, "question": "[VG] Another"}])
     assert detect_format(tmp_path) == "lhrs_instruct"
     data = open_dataset(tmp_path)
-    (box,) = data[0].turns[1].boxes
-    assert (box.label, box.xyxy) == ("A red roof near the road", (20, 20, 100, 60))
-    assert data[0].images == [str(tmp_path / "RSVG_Image/1.jpg")]
+    assert [(s.split, *(turn.text for turn in s.turns)) for s in data] == [
+        ("test", "[VG] Another", "<box>"), ("train", "[VG] A red roof near the road", "<box>")]  # fmt: skip
+    (box,) = data[1].turns[1].boxes
+    assert box.label == "A red roof near the road" and box.xyxy == pytest.approx((20, 20, 100, 60))
+    assert data[1].images == [str(tmp_path / "RSVG_Image/1.jpg")]
+    assert [s.turns[0].text for s in open_dataset(tmp_path, split="test")] == ["[VG] Another"]
     survive_jsonl(data, tmp_path)
 
 

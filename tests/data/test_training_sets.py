@@ -89,8 +89,7 @@ def test_the_content_of_sets_arrives_in_samples(hub, tmp_path):  # noqa: F811
     assert box.text == "<box>" and box.boxes[0].xyxy == (10, 20, 30, 40) and box.boxes[0].label == "the ship"
     questions = open_set("rsvqa-hr", get("rsvqa-hr"))
     assert len(questions[0].turns) == 6 and questions.dropped.to_dict() == {
-        "rows without a conversation": 1, "<image> after the first question": 1
-    }  # fmt: skip
+        "rows without a conversation": 1, "<image> after the first question": 1}  # fmt: skip
 
 
 def test_an_archive_in_pieces_is_unpacked_as_one(hub):  # noqa: F811

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lhrs.data.box_notations import is_only_boxes
-from lhrs.data.dataset import UNKNOWN_LICENSE, Dataset, read_json
+from lhrs.data.dataset import UNKNOWN_LICENSE, Dataset, filter_split, read_json
 from lhrs.data.datasets._conversations import Message, NearbyImages, to_turns, unique_ids
 from lhrs.data.image_files import list_files
 from lhrs.errors import DataError
@@ -16,8 +16,7 @@ from lhrs.schema import IMAGE_PLACEHOLDER, Sample
 _SNIFFED_BYTES = 1 << 16
 _NAMES = ("name", "filename", "img", "image_id")
 _KEYS = frozenset(["conv", "question", "answer", *_NAMES])
-_TAGS = re.compile(r"<image>|\[\w+\]")
-"""The placeholder, and the task such as `[VG]` before a question."""
+_SPLITS = ("train", "val", "test")
 _METER_ML = "METERML"
 _METER_ML_FILE = "naip.png"
 _TAGS = re.compile(rf"{IMAGE_PLACEHOLDER}|\[\w+\]")
@@ -39,7 +38,8 @@ class LHRSInstruct(Dataset):
     `*_Image/` next to it; of METER-ML `naip.png` in the folder that is named. Boxes in texts are fractions
     `[x1, y1, x2, y2]`; in an answer of nothing else, their label is the question. `<image>` after the first question,
     rows without a conversation and other keys are counted as left out.
-    Sets: Stage2 and Stage3 of PumpkinCat/LHRS_Data on Hugging Face.
+    Splits: train, val or test at the end of a file's name, such as RSVG_test.json. Sets: Stage2 and Stage3 of
+    PumpkinCat/LHRS_Data on Hugging Face.
     Tasks: captions, questions, conversations, referring, scenes.
     """
 
@@ -50,12 +50,11 @@ class LHRSInstruct(Dataset):
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         super().__init__(root, split)
-        if split is not None:
-            raise DataError(f"{self.root} has no split {split!r}; it has no splits.")
         files = [self.root] if self.root.is_file() else _list_files(self.root)
         if not files:
             raise DataError(f"{self.root} contains no conversations. Expected {self.layout}.")
-        self._rows = [row for path in files for row in self._read(path)]
+        rows = [row for path in files for row in self._read(path)]
+        self._rows = filter_split(rows, [_split(row.path) for row in rows], split, self.root)
         self._ids = unique_ids(f"{row.path.stem}/{_name(row.entry) or row.number}" for row in self._rows)
         self._images = {path: NearbyImages(path, *_image_folders(path)) for path in files}
 
@@ -73,8 +72,8 @@ class LHRSInstruct(Dataset):
         for key in row.entry.keys() - _KEYS:
             self.drop("keys of conversations", key)
         return Sample(
-            id=self._ids[index], images=images, turns=_labeled(to_turns(messages, images, where)), source=row.path.stem,
-            license=self.license,
+            id=self._ids[index], images=images, turns=to_turns(messages, images, where), source=row.path.stem,
+            license=self.license, split=_split(row.path),
         )  # fmt: skip
 
     def where(self, index: int) -> str:
@@ -113,6 +112,10 @@ def _entries(path: Path) -> list[Any]:
     if not isinstance(entries, list):
         raise DataError(f"{path}: expected a list, or an object with a list `data`.")
     return entries
+
+
+def _split(path: Path) -> str | None:
+    return next((name for name in _SPLITS if path.stem.endswith(f"_{name}")), None)
 
 
 def _pairs(entry: dict[str, Any]) -> list[Any]:
@@ -158,5 +161,7 @@ def _has_conversations(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(_SNIFFED_BYTES)
     pairs = b'"conv"' in start and b'"Question"' in start
-    single = b'"question"' in start and b'"answer"' in start and any(f'"{name}"'.encode() in start for name in _NAMES)
-    return b'"conversations"' not in start and (pairs or (single and _image_folder(path).is_dir()))
+    single = b'"question"' in start and b'"answer"' in start
+    if single and b'"img"' not in start:  # as questions of other sets have these keys, too
+        single = any(f'"{name}"'.encode() in start for name in _NAMES) and _image_folder(path).is_dir()
+    return b'"conversations"' not in start and (pairs or single)

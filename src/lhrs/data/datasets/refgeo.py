@@ -1,4 +1,4 @@
-"""RSVG (Sun et al., 2022, doi:10.1145/3503161.3548316) and others in the JSON lines of refGeo."""
+"""refGeo (Zhou et al., 2024, GeoGround, arXiv:2411.11904): expressions of five sets in JSON lines, RSVG among them."""
 
 import os
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import numpy as np
 
 from lhrs.data.dataset import (
     GROUNDING_TASK,
+    UNKNOWN_LICENSE,
     Dataset,
     filter_split,
     first_row,
@@ -21,7 +22,7 @@ from lhrs.errors import DataError
 from lhrs.schema import Box, Sample
 
 _SPLITS = ("train", "val", "test")
-_LINE_KEYS = frozenset(["image_id", "question", "bbox"])
+_KEYS = frozenset(["image_id", "question", "bbox"])
 _READ = frozenset(["poly", "class", "category", "cls_name", "dataset"])
 
 
@@ -34,16 +35,16 @@ class _Row(NamedTuple):
 class RefGeo(Dataset):
     """One sample per referring expression: the question for its box, and the expression with the box as the answer.
 
-    Format: refGeo's JSON lines have `image_id`, `question` and `bbox`, xyxy in pixels; `poly`, four corners of an
-    oriented box, is kept. Other keys are counted as left out. Boxes without a class are called `object`.
-    Splits: train, val or test in the name of a file. Sets: RSVG has 5,505, 1,201 and 1,227 expressions of 4,239 images;
-    refGeo repeats RSVG, DIOR-RSVG, AVVG, GeoChat and VRSBench, 161,000 expressions.
+    Format: JSON lines of `image_id`, `question` and `bbox`, xyxy in pixels; `poly`, four corners of an oriented box, is
+    kept. Other keys are counted as left out. Boxes without a class are called `object`.
+    Splits: train, val or test in the name of a file. Size: 161,000 expressions of RSVG, DIOR-RSVG, AVVG, GeoChat and
+    VRSBench. `lhrs_instruct` reads RSVG as LHRS-Bot has it.
     """
 
-    homepage = "https://sunyuxi.github.io/publication/GeoVG"
-    license = "images of Google Earth: research only"
-    layout = "a folder of refGeo's .jsonl files (or one such file), and images near it"
-    download_hint = "Download RSVG's images from its homepage. LHRS-Bot's RSVG.json is read by `lhrs_instruct`."
+    homepage = "https://github.com/zytx121/GeoGround"
+    license = UNKNOWN_LICENSE
+    layout = "a folder of .jsonl files, perhaps in metainfo/, or one such file, and images/ near it"
+    download_hint = "Download refGeo by the links of its homepage."
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         super().__init__(root, split)
@@ -52,12 +53,12 @@ class RefGeo(Dataset):
             raise DataError(f"{self.root} contains no JSON lines of referring expressions. Expected {self.layout}.")
         rows = [row for path in files for row in _read(path)]
         for row in rows:
-            for key in row.values.keys() - _LINE_KEYS - _READ:
+            for key in row.values.keys() - _KEYS - _READ:
                 self.drop("keys of expressions", key)
         self._rows = filter_split(rows, [row.split for row in rows], split, self.root)
         self._source = (self.root if self.root.is_dir() else self.root.parent).name
         tops = dict.fromkeys(top for path in files for top in (path.parent, path.parent.parent, path.parents[1].parent))
-        self._finder = ImageFinder(*(top / name for top in tops for name in ("", "RSVG_Image", "images")))
+        self._finder = ImageFinder(*(top / name for top in tops for name in ("", "images")))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -72,7 +73,7 @@ class RefGeo(Dataset):
         expression = str(values["question"]).strip()
         if not expression:
             raise DataError(f"{row.where}: the expression is empty.")
-        box = _box(row)
+        box = _to_box(row)
         return Sample(
             id=f"{self._source}/{row.split or 'all'}/{index}", images=[str(image)],
             turns=grounding_turns(expression, box), boxes=[box], source=self._source, license=self.license,
@@ -84,21 +85,7 @@ class RefGeo(Dataset):
         return bool(_list_files(root))
 
 
-def _list_files(root: Path) -> list[Path]:
-    """Return the files of expressions at `root`, also in `metainfo/`, as refGeo has them."""
-    paths = [root] if root.is_file() else [*list_files(root, ".jsonl"), *list_files(root / "metainfo", ".jsonl")]
-    return [path for path in paths if path.suffix.lower() == ".jsonl" and first_row(path).keys() >= _LINE_KEYS]
-
-
-def _read(path: Path) -> Iterator[_Row]:
-    split = next((name for name in _SPLITS if name in path.stem.lower()), None)
-    for where, values in read_json_lines(path):
-        if not isinstance(values, dict) or not values.keys() >= _LINE_KEYS:
-            raise DataError(f"{where}: needs {', '.join(sorted(_LINE_KEYS))}.")
-        yield _Row(where, values, split)
-
-
-def _box(row: _Row) -> Box:
+def _to_box(row: _Row) -> Box:
     values = row.values
     label = str(next((values[key] for key in ("class", "category", "cls_name") if values.get(key)), "object"))
     try:
@@ -108,4 +95,19 @@ def _box(row: _Row) -> Box:
             raise ValueError("a number is not finite")
     except (TypeError, ValueError) as error:
         raise DataError(f"{row.where}: `bbox` is not four numbers, or `poly` not four corners ({error}).") from None
-    return outline_box(label, corners, (x1, y1, x2, y2)) if len(corners) else Box(label=label, xyxy=(x1, y1, x2, y2))
+    xyxy = x1, y1, x2, y2
+    return outline_box(label, corners, xyxy) if len(corners) else Box(label=label, xyxy=xyxy)
+
+
+def _list_files(root: Path) -> list[Path]:
+    """Return the files of expressions at `root`, also in `metainfo/`, as published."""
+    paths = [root] if root.is_file() else [*list_files(root, ".jsonl"), *list_files(root / "metainfo", ".jsonl")]
+    return [path for path in paths if path.suffix.lower() == ".jsonl" and first_row(path).keys() >= _KEYS]
+
+
+def _read(path: Path) -> Iterator[_Row]:
+    split = next((name for name in _SPLITS if name in path.stem.lower()), None)
+    for where, values in read_json_lines(path):
+        if not values.keys() >= _KEYS:
+            raise DataError(f"{where}: needs {', '.join(sorted(_KEYS))}.")
+        yield _Row(where, values, split)
