@@ -93,7 +93,7 @@ def list_command(
 @app.command("get")
 def get_command(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Sets of `lhrs data list`.")],
-    given: Annotated[
+    user_paths: Annotated[
         list[Path] | None,
         typer.Option("--from", help="A file or folder that you got by a manual step of the set; may be repeated."),
     ] = None,
@@ -105,7 +105,7 @@ def get_command(
     from lhrs.data.training_sets import get, get_set
     from lhrs.errors import ConfigError, DataError
 
-    if given and len(names) > 1:
+    if user_paths and len(names) > 1:
         raise ConfigError("--from is for one set at a time.")
     for row in map(get_set, names):
         size = "" if row.size_gb is None else f"; {row.size_gb:,.1f} GB"
@@ -113,7 +113,7 @@ def get_command(
     failed: list[DataError] = []
     for name in names:
         try:
-            typer.echo(get(name, given or (), progress_bar))
+            typer.echo(get(name, user_paths or (), progress_bar))
         except DataError as error:
             failed.append(error)
             if len(names) > 1:

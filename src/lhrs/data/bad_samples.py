@@ -37,7 +37,7 @@ _current: ContextVar[BadSamples | None] = ContextVar("bad_samples", default=None
 
 @contextmanager
 def skipping(bad: BadSamples) -> Iterator[None]:
-    """Leave out broken lines that `skip` is told of inside the block, as far as the limit allows."""
+    """Leave out the broken lines that `skip` gets inside the block, as far as the limit allows."""
     token = _current.set(bad)
     try:
         yield

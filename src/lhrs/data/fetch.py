@@ -86,12 +86,12 @@ def verify(path: Path, checksum: str, source: str, delete: bool = True) -> None:
     Raises:
         DataError: they differ.
     """
-    found = checksum_of_file(path, checksum.partition(":")[0])
-    if found != checksum.lower():
+    actual = checksum_of_file(path, checksum.partition(":")[0])
+    if actual != checksum.lower():
         if delete:
             path.unlink()
         discarded = "; it was discarded" if delete else ""
-        raise DataError(f"{source} has the checksum {found}, but {checksum} is published{discarded}.")
+        raise DataError(f"{source} has the checksum {actual}, but {checksum} is published{discarded}.")
 
 
 def check_space(folder: Path, num_bytes: int) -> None:
@@ -127,9 +127,9 @@ def _download(
                 raise DataError(f"{url} broke off: {reason}. What arrived is kept; repeat the command.")
             time.sleep(wait_s * 2**failures)
     if size is not None and _length(part) != size:
-        found = _length(part)
+        num_bytes = _length(part)
         part.unlink()
-        raise DataError(f"{url} has {found:,} bytes, but {size:,} were announced: the download was discarded.")
+        raise DataError(f"{url} has {num_bytes:,} bytes, but {size:,} were announced: the download was discarded.")
 
 
 def _request(url: str, part: Path, headers: Mapping[str, str], bar: Any) -> str | None:
@@ -139,11 +139,11 @@ def _request(url: str, part: Path, headers: Mapping[str, str], bar: Any) -> str 
         DataError: the server refuses.
     """
     start, version = _length(part), _etag_file(part)
-    asked = {"User-Agent": "lhrs", **headers}
+    request_headers = {"User-Agent": "lhrs", **headers}
     if start and version.exists():
-        asked |= {"Range": f"bytes={start}-", "If-Range": version.read_text()}
+        request_headers |= {"Range": f"bytes={start}-", "If-Range": version.read_text()}
     try:
-        with _opener.open(urllib.request.Request(url, headers=asked), timeout=_TIMEOUT_S) as response:
+        with _opener.open(urllib.request.Request(url, headers=request_headers), timeout=_TIMEOUT_S) as response:
             is_rest = response.status == http.client.PARTIAL_CONTENT
             _note_version(response.headers, version)
             expected = response.headers.get("Content-Length")

@@ -186,28 +186,28 @@ def locate_sets(names: Sequence[str]) -> list[Path]:
     return [row.path / row.root for row in rows]
 
 
-def get(name: str, given: Sequence[Path] = (), progress: Progress = no_progress) -> Path:
+def get(name: str, user_paths: Sequence[Path] = (), progress: Progress = no_progress) -> Path:
     """Return what a reader opens of a set, downloaded if missing.
 
     Args:
         name: of the set.
-        given: files and folders that a person got, for the manual steps. Archives are unpacked, other files copied,
+        user_paths: files and folders that the user got by the manual steps. Archives are unpacked, other files copied,
             folders linked.
         progress: shows the megabytes.
 
     Raises:
-        ConfigError: there is no such set, or something given is not part of it.
+        ConfigError: there is no such set, or a path of the user is not part of it.
         DataError: a download failed, or a manual step is to be done; what arrived is kept.
     """
     row = get_set(name)
     folder = row.path
     if not folder.is_dir():
-        _check_given(row, given)
+        _check_user_paths(row, user_paths)
         with resumable_dir(folder) as unfinished, one_line_errors(name, folder, "Repeat the command to continue."):
             for part in row.parts:
                 (unfinished / part.into).mkdir(parents=True, exist_ok=True)
                 part.source.get(unfinished / part.into, progress)
-            _take(row, given, unfinished)
+            _take(row, user_paths, unfinished)
             for part in row.parts:
                 clear_marks(unfinished / part.into)
     return folder / row.root
@@ -218,8 +218,8 @@ def missing_steps(row: TrainingSet, folder: Path) -> list[ManualStep]:
     return [step for step in row.manual if not (folder / step.into).exists()]
 
 
-def _check_given(row: TrainingSet, given: Sequence[Path]) -> None:
-    for path in given:
+def _check_user_paths(row: TrainingSet, user_paths: Sequence[Path]) -> None:
+    for path in user_paths:
         if not path.exists():
             raise DataError(f"{path} does not exist.")
         if _step_of(row, path) is None:
@@ -233,13 +233,13 @@ def _step_of(row: TrainingSet, path: Path) -> ManualStep | None:
     return matching[0] if matching else row.manual[0] if len(row.manual) == 1 else None
 
 
-def _take(row: TrainingSet, given: Sequence[Path], folder: Path) -> None:
+def _take(row: TrainingSet, user_paths: Sequence[Path], folder: Path) -> None:
     """Put what a person got into its place.
 
     Raises:
         DataError: a checksum is wrong, or steps are left.
     """
-    for path in given:
+    for path in user_paths:
         step = _step_of(row, path)
         if step is not None:
             _put(path, folder / step.into, step.checksum)
@@ -264,7 +264,7 @@ def _put(path: Path, target: Path, checksum: str | None) -> None:
         unpack([path], unfinished)
     else:
         shutil.copyfile(path, unfinished)
-    if target.is_dir() and not target.is_symlink():  # of an earlier call; what is given now counts
+    if target.is_dir() and not target.is_symlink():  # of an earlier call; what the user names now counts
         shutil.rmtree(target)
     else:
         target.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ class _Kind(NamedTuple):
     config: str
     """`module:class` of the run file."""
     recipe: str
-    """`module:class` of the `lhrs.training.recipe.Recipe` that carries it out."""
+    """`module:class` of the `lhrs.training.recipe.Recipe` that runs it."""
 
 
 _KINDS = {
@@ -75,9 +75,9 @@ def train(run: RunConfig) -> None:
         CheckpointError: weights do not fit.
         MissingExtraError: a library for training is not installed.
     """
-    from lhrs.training.recipe import run as carry_out
+    from lhrs.training.recipe import run as run_recipe
 
-    carry_out(_recipe(run)(run))
+    run_recipe(_recipe(run)(run))
 
 
 def check(run: RunConfig) -> Iterator[str]:

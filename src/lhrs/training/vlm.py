@@ -296,7 +296,7 @@ def _dtype_name(config: VLMConfig, previous: RunRecord | None) -> str:
 def open_sources(config: VLMConfig) -> list[Dataset]:
     """Open the data first: a wrong path is reported before a large model is downloaded."""
     locate_sets([str(data.name) for data in config.data if data.path is None])  # one message for all that is missing
-    sources = [open_samples(data.location, data.reader, data.split, data.skip_bad) for data in config.data]
+    sources = [open_samples(data.location, data.format_or_known, data.split, data.skip_bad) for data in config.data]
     for source, data in zip(sources, config.data, strict=True):
         if not len(source):
             raise ConfigError(f"{data.location} has no samples. {source.dropped.summary()}".strip())

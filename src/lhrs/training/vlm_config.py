@@ -81,8 +81,8 @@ class DataConfig(Config):
         return locate_sets([str(self.name)])[0] if self.path is None else self.path
 
     @property
-    def reader(self) -> str | None:
-        """Name of the reader; None detects it."""
+    def format_or_known(self) -> str | None:
+        """`format`, or that of the training set; None detects it."""
         return get_set(str(self.name)).format if self.path is None and self.format is None else self.format
 
 

@@ -115,12 +115,12 @@ class NearbyImages:
         path = self._finder.find(name)
         if path is not None:
             return str(path)
-        found = dict.fromkeys(path for finder in self._further if (path := finder.find(name)) is not None)
-        if len(found) > 1:
-            first, second = list(found)[:2]
+        paths = dict.fromkeys(path for finder in self._further if (path := finder.find(name)) is not None)
+        if len(paths) > 1:
+            first, second = list(paths)[:2]
             raise DataError(f"{where}: image {name} may be {first} or {second}.")
-        if found:
-            return str(next(iter(found)))
+        if paths:
+            return str(next(iter(paths)))
         return name if is_virtual(name) else str(self._finder.find_or_expected(name))
 
 

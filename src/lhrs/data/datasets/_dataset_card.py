@@ -26,8 +26,8 @@ def read_class_names(folder: Path) -> dict[int, str]:
         card = yaml.load(rest.partition("\n---")[0], yaml.BaseLoader)  # a class called `no` is text
     except yaml.YAMLError as error:
         raise DataError(f"{path}: its block of metadata is not valid YAML: {' '.join(str(error).split())}.") from None
-    found = {tuple(names.items()) for names in _find_names(card)}
-    return {int(number): name for number, name in found.pop()} if len(found) == 1 else {}
+    mappings = {tuple(names.items()) for names in _find_names(card)}
+    return {int(number): name for number, name in mappings.pop()} if len(mappings) == 1 else {}
 
 
 def _find_names(value: Any) -> Iterator[dict[str, str]]:

@@ -135,8 +135,8 @@ def _text_rows(path: Path, names: list[str] | None) -> Iterator[tuple[str, str, 
 
 def _read_names(path: Path) -> list[str] | None:
     """Return the names of classes next to a text file; None if there are none."""
-    found = next((path.parent / name for name in _CLASSES if (path.parent / name).is_file()), None)
-    return None if found is None else [line.strip() for line in read_text(found).splitlines() if line.strip()]
+    file = next((path.parent / name for name in _CLASSES if (path.parent / name).is_file()), None)
+    return None if file is None else [line.strip() for line in read_text(file).splitlines() if line.strip()]
 
 
 def _list_files(root: Path) -> list[tuple[str | None, Path]]:

@@ -17,7 +17,7 @@ from lhrs.schema import Box, Sample
 _LEFT_OUT = ("polyline", "points", "cuboid", "skeleton")
 _SNIFFED_BYTES = 1 << 16
 _DEFAULT = "default"
-"""CVAT's name of the subset of images that nobody put in one."""
+"""CVAT's name of the subset of images without a subset of their own."""
 
 
 class _Object(NamedTuple):
