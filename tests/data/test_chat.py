@@ -7,27 +7,21 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from tests.models.tiny import byte_tokenizer  # noqa: E402
-from transformers import CLIPImageProcessorPil  # noqa: E402
+from tests.data.chats import NUM_IMAGE_TOKENS, SIDE, byte_processor, learned_text  # noqa: E402
 
 from lhrs.data.chat_dataset import IGNORE, ChatDataset, ChatEncoder  # noqa: E402
 from lhrs.data.collate import Collator  # noqa: E402
 from lhrs.errors import ConfigError, DataError  # noqa: E402
 from lhrs.inference.model_family import get_family  # noqa: E402
 from lhrs.models.presets import chat_template  # noqa: E402
-from lhrs.models.processing import LHRSProcessor  # noqa: E402
 from lhrs.schema import Box, Sample, Turn  # noqa: E402
 
-NUM_IMAGE_TOKENS = 5
-SIDE = 16
 TEMPLATES = ("llama3", "llava_llama_2", "plain")
 
 
 @pytest.fixture(scope="module")
 def processor():
-    tokenizer = byte_tokenizer(["<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>", "<image>"])
-    size = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
-    return LHRSProcessor(CLIPImageProcessorPil(**size), tokenizer, num_image_tokens=NUM_IMAGE_TOKENS)
+    return byte_processor()
 
 
 @pytest.fixture
@@ -42,19 +36,6 @@ def talk(*texts: str, images: tuple[str, ...] | list[str] = ()) -> Sample:
     """Turns of user and assistant in alternation."""
     turns = [Turn(role=("user", "assistant")[n % 2], text=text) for n, text in enumerate(texts)]
     return Sample(id="one", images=list(images), turns=turns, source="test", license="CC0-1.0")
-
-
-def learned_text(encoder: ChatEncoder, row: dict) -> list[str]:
-    """Decode the learned stretches of a row."""
-    out: list[list[int]] = []
-    before = IGNORE
-    for label in row["labels"].tolist():
-        if label != IGNORE:
-            if before == IGNORE:
-                out.append([])
-            out[-1].append(label)
-        before = label
-    return [encoder.processor.tokenizer.decode(ids) for ids in out]
 
 
 @pytest.mark.parametrize("name", ["llama3", "llava_llama_2"])

@@ -101,6 +101,21 @@ def test_our_reader_reads_the_export(data, target, tmp_path):
     assert source == {"source": "set", "license": "MIT", "attribution": None, "samples": 5}
 
 
+@pytest.mark.parametrize("target", ["llava", "internvl", "swift"])
+def test_boxes_come_back_from_what_is_recognized(data, target, tmp_path):
+    export_dataset(data, tmp_path / "out", target)
+    read = open_dataset(tmp_path / "out")
+    for one, original in zip(read, data, strict=False):
+        boxes, expected = ([box for turn in s.turns for box in turn.boxes] for s in (one, original))
+        np.testing.assert_allclose(
+            np.array([box.xyxy for box in boxes]).reshape(-1, 4),
+            np.array([box.xyxy for box in expected]).reshape(-1, 4),
+            atol=0 if target == "swift" else 0.5 / 1000 * max(SIZE) + 1e-6,
+        )
+        if target != "llava":  # whose notation has no labels
+            assert [box.label for box in boxes] == [box.label for box in expected]
+
+
 def test_the_rows_are_those_of_each_trainer(data, tmp_path):
     for target in ("llava", "qwen3-vl", "internvl", "llama-factory", "swift"):
         export_dataset(data, tmp_path / target, target)

@@ -7,15 +7,12 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from tests.data.test_chat import SIDE, learned_text  # noqa: E402
-from tests.models.tiny import byte_tokenizer  # noqa: E402
-from transformers import CLIPImageProcessorPil  # noqa: E402
+from tests.data.chats import byte_processor, learned_text  # noqa: E402
 
 from lhrs.data.chat_dataset import ChatDataset, ChatEncoder  # noqa: E402
 from lhrs.data.collate import Collator  # noqa: E402
 from lhrs.data.dataset import open_dataset  # noqa: E402
 from lhrs.models.presets import chat_template  # noqa: E402
-from lhrs.models.processing import LHRSProcessor  # noqa: E402
 
 MINIATURES = Path(__file__).parent / "miniatures"
 TRAINED = {
@@ -49,10 +46,7 @@ TRAINED = {
 
 @pytest.fixture(scope="module")
 def encoder() -> ChatEncoder:
-    tokenizer = byte_tokenizer(["<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>", "<image>"])
-    size = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
-    processor = LHRSProcessor(CLIPImageProcessorPil(**size), tokenizer, num_image_tokens=5)
-    return ChatEncoder(processor, chat_template("llama3"))
+    return ChatEncoder(byte_processor(), chat_template("llama3"))
 
 
 @pytest.mark.parametrize("place", TRAINED)
