@@ -33,7 +33,7 @@ def check_recipe(recipe: Recipe[Any]) -> Iterator[str]:
 
 
 def length_lines(optim: OptimConfig, num_samples: int) -> Iterator[str]:
-    """Yield a line about the steps of a run.
+    """Yield lines about the steps of a run.
 
     Raises:
         ConfigError: the batch does not divide among processes and micro-batches.
@@ -45,6 +45,9 @@ def length_lines(optim: OptimConfig, num_samples: int) -> Iterator[str]:
         f"steps    {steps:,} of {optim.batch_size} samples, {epochs:.2f} epochs; "
         f"here {accumulated} x {micro} samples per step and process"
     )
+    at_once = optim.batch_size // accumulated
+    if num_samples < at_once:
+        yield f"note     the data has {num_samples:,} samples, fewer than one batch of {at_once}: training refuses it"
 
 
 def _describe(value: Any, name: str = "") -> Iterator[str]:
