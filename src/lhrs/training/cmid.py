@@ -22,6 +22,7 @@ from lhrs.cmid.probes import FeatureExtractor
 from lhrs.cmid.step_figures import draw_step
 from lhrs.cmid.teacher import ema_momentum, update_teacher
 from lhrs.cmid.two_views import TwoViewDataset, augment_and_normalize, collate, mean_std_tensors, resize_full_window
+from lhrs.data.training_sets import locate
 from lhrs.data.unlabeled import UnlabeledWindows
 from lhrs.errors import ConfigError
 from lhrs.imagery.normalization import Normalization, dtype_kind
@@ -32,7 +33,7 @@ from lhrs.training import data_fingerprint
 from lhrs.training.cmid_config import CMIDConfig
 from lhrs.training.monitor import FeatureMonitor, check_monitored
 from lhrs.training.optim import make_groups
-from lhrs.training.recipe import MODEL, Recipe
+from lhrs.training.recipe import MODEL, Recipe, run
 from lhrs.training.run_dir import is_main_process
 from lhrs.training.trainer import Trainer as LHRSTrainer
 
@@ -44,6 +45,11 @@ _INITIAL_WEIGHTS = ("pretrained", "checkpoint_path")
 _BN_IMAGES = 2048
 _FIT_IMAGES = 256
 _TEMPERATURE_WARMUP = 0.25
+
+
+def train_cmid(config: CMIDConfig) -> None:
+    """Train a backbone by CMID; see `lhrs.training.recipe.run`."""
+    run(CMIDRecipe(config))
 
 
 class CMIDRecipe(Recipe[CMIDConfig]):
@@ -61,7 +67,7 @@ class CMIDRecipe(Recipe[CMIDConfig]):
 
     def open_data(self) -> dict[str, str]:
         data = self.config.data
-        paths = data.locations
+        paths = [locate(path) for path in data.paths]
         self.windows = UnlabeledWindows(paths, data.window_size, data.bands, self.config.seed)
         return data_fingerprint.of_windows(paths, self.windows)
 

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from lhrs.config import Config
-from lhrs.data.training_sets import locate
 from lhrs.training.run_config import BandsConfig, Fraction, OptimConfig, RunConfig
 
 
@@ -39,15 +38,6 @@ class WindowsConfig(BandsConfig):
     """Strength of color changes of the second view; 1 is as published. Its blur and noise are always as published."""
     noise_std: NonNegativeFloat = 0.0
     """Largest standard deviation of noise added to both views, in pixel values."""
-
-    @property
-    def locations(self) -> list[Path]:
-        """Where the images are.
-
-        Raises:
-            DataError: one is a training set that is not downloaded.
-        """
-        return [locate(path) for path in self.paths]
 
 
 class BranchConfig(Config):

@@ -1,4 +1,4 @@
-"""From the `kind` of a run file to its schema and its recipe."""
+"""From the `kind` of a run file to its schema, the function that trains and its recipe."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -17,19 +17,25 @@ from lhrs.training.run_config import RunConfig
 class _Kind(NamedTuple):
     config: str
     """`module:class` of the run file."""
+    train: str
+    """`module:function` that runs it."""
     recipe: str
-    """`module:class` of the `lhrs.training.recipe.Recipe` that runs it."""
+    """`module:class` of its `lhrs.training.recipe.Recipe`, for a check without training."""
 
 
 _KINDS = {
-    "vlm": _Kind("lhrs.training.vlm_config:VLMConfig", "lhrs.training.vlm:VLMRecipe"),
-    "cmid": _Kind("lhrs.training.cmid_config:CMIDConfig", "lhrs.training.cmid:CMIDRecipe"),
+    "vlm": _Kind("lhrs.training.vlm_config:VLMConfig", "lhrs.training.vlm:train_vlm", "lhrs.training.vlm:VLMRecipe"),
+    "cmid": _Kind(
+        "lhrs.training.cmid_config:CMIDConfig", "lhrs.training.cmid:train_cmid", "lhrs.training.cmid:CMIDRecipe"
+    ),
     "perception": _Kind(
-        "lhrs.training.perception_config:PerceptionConfig", "lhrs.training.perception:PerceptionRecipe"
+        "lhrs.training.perception_config:PerceptionConfig",
+        "lhrs.training.perception:train_perception",
+        "lhrs.training.perception:PerceptionRecipe",
     ),
 }
-_FINETUNE = "lhrs.training.finetune:FinetuneRecipe"
-"""Of every downstream task."""
+_FINETUNE = ("lhrs.training.finetune:train_task", "lhrs.training.finetune:FinetuneRecipe")
+"""Function and recipe of every downstream task."""
 _REQUIRED = ("torch", "transformers", "accelerate", "peft", "timm", "safetensors", "tensorboard")
 
 
@@ -75,9 +81,8 @@ def train(run: RunConfig) -> None:
         CheckpointError: weights do not fit.
         MissingExtraError: a library for training is not installed.
     """
-    from lhrs.training.recipe import run as run_recipe
-
-    run_recipe(_recipe(run)(run))
+    train_kind, _ = _import_training(run)
+    train_kind(run)
 
 
 def check(run: RunConfig) -> Iterator[str]:
@@ -88,7 +93,7 @@ def check(run: RunConfig) -> Iterator[str]:
         DataError: data is missing or broken.
         MissingExtraError: a library for training is not installed.
     """
-    recipe = _recipe(run)
+    _, recipe = _import_training(run)
     from lhrs.training.check import check_recipe
 
     if "sync_batch_norm" in type(run).model_fields:  # needs GPUs, and changes nothing here
@@ -100,11 +105,12 @@ def check(run: RunConfig) -> Iterator[str]:
     return check_vlm(cast(Any, run))
 
 
-def _recipe(run: RunConfig) -> Any:
-    """Return the class of a run's recipe."""
+def _import_training(run: RunConfig) -> tuple[Any, Any]:
+    """Return the function that trains a run, and the class of its recipe."""
     if missing := [name for name in _REQUIRED if find_spec(name) is None]:
         raise MissingExtraError(f"training needs {', '.join(missing)}: pip install 'lhrs[train]'")
-    return _resolve(_KINDS[run.kind].recipe if run.kind in _KINDS else _FINETUNE)
+    train_name, recipe_name = _KINDS[run.kind][1:] if run.kind in _KINDS else _FINETUNE
+    return _resolve(train_name), _resolve(recipe_name)
 
 
 def _resolve(name: str) -> Any:

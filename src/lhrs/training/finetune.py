@@ -28,13 +28,18 @@ from lhrs.training import data_fingerprint
 from lhrs.training.finetune_config import FinetuneConfig
 from lhrs.training.finetune_data import check_color_augment, open_splits, resolve_normalization
 from lhrs.training.optim import make_groups
-from lhrs.training.recipe import Recipe
+from lhrs.training.recipe import Recipe, run
 from lhrs.training.run_dir import is_main_process, newest_checkpoint
 from lhrs.training.trainer import Trainer as LHRSTrainer
 from lhrs.training.trainer import divergence_error, split_batch
 
 SCORES = "scores.json"
 _BEST = "best.json"
+
+
+def train_task(config: FinetuneConfig) -> None:
+    """Train a model of a task; see `lhrs.training.recipe.run`."""
+    run(FinetuneRecipe(config))
 
 
 class FinetuneRecipe(Recipe[FinetuneConfig]):

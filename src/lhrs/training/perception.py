@@ -28,11 +28,16 @@ from lhrs.training.optim import make_groups
 from lhrs.training.perception_config import PerceptionConfig
 from lhrs.training.perception_data import UNKNOWN, PerceptionDataset, PerceptionSource, collate_by_size, open_sources
 from lhrs.training.perception_fit import fit_ood, fit_settings
-from lhrs.training.recipe import MODEL, Recipe
+from lhrs.training.recipe import MODEL, Recipe, run
 from lhrs.training.run_dir import finished_record
 
 _LEVELS = (0, 1, 2, 3)
 """Feature maps of the backbone at strides 4, 8, 16 and 32."""
+
+
+def train_perception(config: PerceptionConfig) -> None:
+    """Train; see `lhrs.training.recipe.run`."""
+    run(PerceptionRecipe(config))
 
 
 class PerceptionNetwork(nn.Module):

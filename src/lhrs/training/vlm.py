@@ -34,12 +34,17 @@ from lhrs.training.callbacks import LogGenerations
 from lhrs.training.freeze import freeze_except, module_of
 from lhrs.training.fsdp import fsdp_args, gather_state_dict
 from lhrs.training.optim import make_groups
-from lhrs.training.recipe import MODEL, Recipe
+from lhrs.training.recipe import MODEL, Recipe, run
 from lhrs.training.run_dir import RunRecord, finished_record
 from lhrs.training.vlm_config import LoraConfig, ModelConfig, VLMConfig
 
 PRESETS = {"lhrs-bot": "lhrs-bot-7b", "lhrs-bot-nova": "lhrs-bot-nova-8b"}
 """Modules that each recipe joins, by name in `lhrs.models.presets`."""
+
+
+def train_vlm(config: VLMConfig) -> None:
+    """Train one stage; see `lhrs.training.recipe.run`."""
+    run(VLMRecipe(config))
 
 
 class StageModel(nn.Module):
