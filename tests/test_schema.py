@@ -64,7 +64,7 @@ def test_an_answer_prints_the_keys_that_scripts_rely_on():
     answer = Answer(
         image="a.tif", question="How many ships?", answer="1", confidence=0.75, model="lhrs-nano",
         out_of_distribution=False,
-        rendering={"bands": [3, 2, 1], "scaling": "uint8 as is"},
+        rendering={"bands": [3, 2, 1], "scaling": "uint8 as is", "size": (320, 240), "image_size": (640, 480)},
         boxes=[{"label": "ship", "xyxy": (1, 2, 3, 4), "lonlat": [(7.5, 43.7), (7.6, 43.7), (7.6, 43.6)]}],
     )  # fmt: skip
     assert json.loads(answer.model_dump_json()) == {
@@ -80,7 +80,7 @@ def test_an_answer_prints_the_keys_that_scripts_rely_on():
                 "confidence": None,
             }
         ],
-        "rendering": {"bands": [3, 2, 1], "scaling": "uint8 as is"},
+        "rendering": {"bands": [3, 2, 1], "scaling": "uint8 as is", "size": [320, 240], "image_size": [640, 480]},
         "model": "lhrs-nano",
         "out_of_distribution": False,
     }
