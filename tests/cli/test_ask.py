@@ -57,7 +57,7 @@ def test_files_and_folders_keep_their_order(lhrs, pictures, river):
 
 def test_one_broken_image_does_not_lose_the_others(lhrs, pictures):
     (pictures / "tile_3.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    done = lhrs("classify", pictures, "--labels", "dark,bright", "--json", code=2)
+    done = lhrs("classify", pictures, "--labels", "forest,water", "--json", code=2)
     assert len(records(done)) == 10 and done.stderr.count("\n") == 1 and "tile_3.png" in done.stderr
 
 
@@ -125,9 +125,10 @@ def test_every_odd_raster_gives_an_answer_or_one_line(lhrs, shared_data):
     assert all(record["rendering"]["scaling"] and len(record["rendering"]["bands"]) == 3 for record in records(done))
 
 
-def test_drawn_answers_repeat_with_their_seed(lhrs, pictures):
+def test_drawn_answers_repeat_with_their_seed(talker, pictures):
     def answers(seed: int) -> str:
-        return lhrs("classify", pictures, "--labels", "a,b,c,d", "--temperature", 5, "--seed", seed).stdout
+        labels = ("--labels", "a,b,c,d", "--model", talker)
+        return run("classify", pictures, *labels, "--temperature", 5, "--seed", seed).stdout
 
     assert answers(1) == answers(1) != answers(2)
 

@@ -10,6 +10,7 @@ import pytest
 from tests.serving.conftest import RIVER, picture, refusal, running, said
 
 from lhrs.imagery.image import open_image
+from lhrs.inference.assistant import confidence_of
 from lhrs.inference.load import load
 from lhrs.inference.runtime import Generation, Request
 from lhrs.serving.batching import Batcher
@@ -33,7 +34,7 @@ def test_the_official_client_gets_what_the_model_says(writing_server, writer):
     assert told == pytest.approx([math.log(p) for p in reply.probabilities], abs=1e-4)
     assert "".join(t.token for t in choice.logprobs.content).strip() == reply.text
     extra = done.model_extra["lhrs"]
-    assert extra["confidence"] == pytest.approx(reply.sequence_probability, abs=1e-4)
+    assert extra["confidence"] == pytest.approx(confidence_of(reply, long=False, is_option=False), abs=1e-4)
     assert extra["rendering"]["bands"] == [1, 2, 3] and extra["ignored"] == []
 
 
@@ -97,12 +98,13 @@ def test_structured_answers(server):
 def test_our_own_client_works_with_our_own_server(server, assistant, trained):
     remote = load(f"{server.url}/v1")
     labels = ["river", "forest", "annual crop"]
+    picture = str(RIVER.with_suffix(".png"))  # it is sent without its ground sampling distance
     for ask in (
-        lambda a: a.classify(str(RIVER), labels),
-        lambda a: a.ask(str(RIVER), "Is there a river in this image?"),
-        lambda a: a.count(str(RIVER)),
-        lambda a: a.ground(str(RIVER), "trees"),
-        lambda a: a.ground(str(RIVER), "water"),
+        lambda a: a.classify(picture, labels),
+        lambda a: a.ask(picture, "Is there a river in this image?"),
+        lambda a: a.count(picture),
+        lambda a: a.ground(picture, "trees"),
+        lambda a: a.ground(picture, "water"),
     ):
         here, there = ask(assistant), ask(remote)
         assert (there.answer, there.confidence) == (here.answer, pytest.approx(here.confidence, abs=1e-3))

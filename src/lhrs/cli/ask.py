@@ -89,8 +89,9 @@ def classify(
     listed = None if labels is None else _split_list(labels, "--labels")
     paths, errors = list_paths(images), Errors()
     assistant = load_assistant(model, device, temperature, seed, sensor, composite, gsd, model_options)
+    answers = assistant.classify_all(paths, listed, errors)  # contradicting labels are refused here
     warn_of_labels(assistant, listed)
-    _print_answers(assistant.classify_all(paths, listed, errors), len(paths), as_json)
+    _print_answers(answers, len(paths), as_json)
     errors.exit()
 
 
