@@ -8,6 +8,7 @@ import pytest
 from lhrs.errors import CheckpointError, ServerError
 from lhrs.inference.load import load
 from lhrs.inference.runtime import Request, Sampling
+from lhrs.reasoning import strip_reasoning
 
 torch = pytest.importorskip("torch")
 from tests.inference.foreign import FAMILIES, save  # noqa: E402
@@ -58,7 +59,7 @@ def test_the_image_matters_and_forms_are_kept(runtime):
 def test_streamed_pieces_make_the_answer(runtime):
     pieces: list[str] = []
     reply = runtime.generate([Request((POOL[0],), "what?", max_new_tokens=6)], pieces.append)[0]
-    assert "".join(pieces).strip() == reply.text
+    assert strip_reasoning("".join(pieces)).strip() == reply.text
 
 
 def test_pixels_of_the_resized_image_become_pixels_of_the_file(tmp_path):

@@ -156,7 +156,7 @@ def round_size(size_wh: Size, multiple: int) -> Size:
     """
     width, height = size_wh
     low, high = 4 * multiple**2, 16384 * multiple**2
-    sides = [max(multiple, round(side / multiple) * multiple) for side in (width, height)]
+    sides = [round(side / multiple) * multiple for side in (width, height)]
     area = sides[0] * sides[1]
     if area > high:
         factor = math.sqrt(width * height / high)

@@ -133,6 +133,7 @@ class TransformersRuntime(TokenizerVocabulary):
         choose = _Choose(
             [_Row(r, constraint(r, self.family, self), listen) for r, listen in zip(requests, listeners, strict=True)],
             self,
+            max(1, len(self._answer_start)) if self._model.config.is_encoder_decoder else inputs["input_ids"].shape[1],
         )
         tokens = self._model.generate(
             **inputs,
@@ -201,13 +202,12 @@ class _Row:
 class _Choose(LogitsProcessor):
     """Mask all but one token in each row, selected by the request's constraint and noise."""
 
-    def __init__(self, rows: list[_Row], vocabulary: Vocabulary) -> None:
+    def __init__(self, rows: list[_Row], vocabulary: Vocabulary, start: int) -> None:
         self.rows, self.vocabulary, self.eos_token_ids = rows, vocabulary, vocabulary.eos_token_ids
-        self.start = 0
+        self.start = start
         """Number of tokens before the answer."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.start = self.start or input_ids.shape[1]
         chosen = []
         for n, row in enumerate(self.rows):
             tokens = input_ids[n, self.start :].tolist()
