@@ -38,6 +38,13 @@ def backbone_dir(name: str) -> Path | None:
     return Path(name) if Path(name).is_dir() else None
 
 
+def fix_batch_norms(module: nn.Module) -> None:
+    """Put batch norms into evaluation mode: they keep their statistics in training. Weights still learn."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()
+
+
 class Backbone(nn.Module):
     """A backbone without its head, for images of any size.
 
@@ -128,9 +135,8 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> "Backbone":
         """Set training mode; a frozen backbone, and batch norms with `fixed_norm`, stay in evaluation mode."""
         super().train(mode and not self.frozen)
-        for part in self.modules():
-            if self.fixed_norm and isinstance(part, nn.modules.batchnorm._BatchNorm):
-                part.eval()
+        if self.fixed_norm:
+            fix_batch_norms(self)
         return self
 
     def feature_maps(self, pixels: Tensor, which: Sequence[int]) -> list[Tensor]:

@@ -16,7 +16,7 @@ from transformers import Trainer
 from lhrs.atomic_io import atomic_dir, save_safetensors, write_atomic
 from lhrs.data.mask_dataset import MaskDataset
 from lhrs.data.rendering_augment import RenderingAugment
-from lhrs.downstream.backbone import Backbone
+from lhrs.downstream.backbone import Backbone, fix_batch_norms
 from lhrs.inference.ood import OODDetector
 from lhrs.models.configuration import LHRSHeadsConfig
 from lhrs.models.dense_heads import HEADS_CONFIG, HEADS_WEIGHTS, DenseHeads, DenseOutput, load_heads
@@ -66,9 +66,8 @@ class PerceptionNetwork(nn.Module):
     def train(self, mode: bool = True) -> "PerceptionNetwork":
         """Set training mode; with `freeze_bn`, batch norms stay in evaluation mode."""
         super().train(mode)
-        for part in self.modules():
-            if self.freeze_bn and isinstance(part, nn.modules.batchnorm._BatchNorm):
-                part.eval()
+        if self.freeze_bn:
+            fix_batch_norms(self)
         return self
 
     def predict(self, pixels: Tensor, gsd_m: Tensor | None = None) -> DenseOutput:
