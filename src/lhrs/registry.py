@@ -6,6 +6,7 @@ nothing. Other packages add components by an entry point whose group is the fold
 """
 
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
@@ -63,8 +64,9 @@ def _modules(package: str) -> list[str]:
     return [module.name for module in modules if not module.name.startswith("_")]
 
 
+@cache
 def _points(package: str) -> dict[str, EntryPoint]:
-    """Return the entry points of a package by name; every call reads the metadata of all installed distributions."""
+    """Return the entry points of a package by name, read once from the metadata of all distributions."""
     return {point.name: point for point in entry_points(group=package)}
 
 

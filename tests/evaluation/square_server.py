@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -20,10 +21,23 @@ Write = Callable[[np.ndarray, tuple[int, int]], str]
 """Text of a box, from xyxy fractions `(4,)` and the size of the image."""
 
 
-def pixels_of(body: dict) -> np.ndarray:
-    parts = body["messages"][-1]["content"]
-    url = next(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
+def image_of(body: dict) -> str:
+    """Return the image of a request as a data URL."""
+    return next(part["image_url"]["url"] for part in body["messages"][-1]["content"] if part["type"] == "image_url")
+
+
+def pixels_of(url: str) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
+
+
+@lru_cache(maxsize=64)  # every prompt asks for the same drawings
+def find_square(url: str, color: str) -> tuple[np.ndarray, tuple[int, int], int]:
+    """Return the box of a color as xyxy fractions, the size of the image, and the sum of its pixels."""
+    pixels = pixels_of(url)
+    height, width = pixels.shape[:2]
+    ys, xs = np.nonzero((pixels == COLORS[color]).all(-1))
+    box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) / [width, height, width, height]
+    return box, (width, height), int(pixels.sum())
 
 
 def text_of(body: dict) -> str:
@@ -32,13 +46,10 @@ def text_of(body: dict) -> str:
 
 def look(body: dict, noise: float) -> tuple[np.ndarray, tuple[int, int]]:
     """Return the box of the named square as xyxy fractions with noise, and the size of the image."""
-    pixels = pixels_of(body)
-    height, width = pixels.shape[:2]
     color = re.search(r"the (\w+) square", text_of(body))[1]
-    ys, xs = np.nonzero((pixels == COLORS[color]).all(-1))
-    box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) / [width, height, width, height]
-    rng = np.random.default_rng(int(pixels.sum()) + len(text_of(body)))
-    return np.clip(box + rng.normal(0, noise, 4) * np.tile(box[2:] - box[:2], 2), 0, 1), (width, height)
+    box, size, seed = find_square(image_of(body), color)
+    rng = np.random.default_rng(seed + len(text_of(body)))
+    return np.clip(box + rng.normal(0, noise, 4) * np.tile(box[2:] - box[:2], 2), 0, 1), size
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.cli.conftest import run
 from tests.embedded import EXAMPLES
-from tests.evaluation.square_server import pixels_of, serving
+from tests.evaluation.square_server import image_of, pixels_of, serving
 
 from lhrs.errors import ConfigError
 from lhrs.inference.load import load, model_hash
@@ -65,7 +65,7 @@ def test_a_server_obeys_what_it_can():
             load(url, options=ModelOptions(dtype="float16", revision="main"))
     (body,) = bodies
     assert body["max_tokens"] == 7 and body["messages"][0] == {"role": "system", "content": "Be brief."}
-    assert pixels_of(body).shape == (30, 60, 3)
+    assert pixels_of(image_of(body)).shape == (30, 60, 3)
 
 
 def test_a_model_of_transformers_obeys_all(tmp_path):
