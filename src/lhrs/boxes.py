@@ -7,6 +7,7 @@ around the whole image is `[0, 0, width, height]` and its area is `width * heigh
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -249,9 +250,14 @@ def box_pattern(style: str) -> tuple[str, str]:
 
 def max_coordinate_with_prefix(beginning: str, style: str) -> float:
     """Return the largest coordinate with a prefix in a text style: "0.4" can become 0.499, "1" can become 1000."""
+    return max((float(text) for text in _coordinates(style) if text.startswith(beginning)), default=-np.inf)
+
+
+@cache
+def _coordinates(style: str) -> tuple[str, ...]:
+    """Return every coordinate that a text style can write."""
     write = _style(style).write
-    texts = [re.findall(_NUMBER, write(np.full(4, n / 1000)))[0] for n in range(1001)]
-    return max((float(text) for text in texts if text.startswith(beginning)), default=-np.inf)
+    return tuple(re.findall(_NUMBER, write(np.full(4, n / 1000)))[0] for n in range(1001))
 
 
 def _style(name: str) -> _Style:
